@@ -1,0 +1,28 @@
+"""A PyTorch Lightning experiment framework for handwritten digits.
+
+The public names are imported when they are first used, so that `import mnist_lightning`
+(and with it `python -m mnist_lightning --help`) costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mnist_lightning.classifier import DigitClassifier
+    from mnist_lightning.data.datamodule import MNISTDataModule
+    from mnist_lightning.errors import UserError
+
+__version__ = "0.1.0"
+__all__ = ["DigitClassifier", "MNISTDataModule", "UserError", "__version__"]
+
+_HOME = {
+    "DigitClassifier": "mnist_lightning.classifier",
+    "MNISTDataModule": "mnist_lightning.data.datamodule",
+    "UserError": "mnist_lightning.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'mnist_lightning' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

@@ -1,0 +1,131 @@
+"""The table of commands: the module of a command is imported only when that command runs."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from typing import NamedTuple
+
+from mnist_lightning import __version__
+from mnist_lightning.errors import UserError
+
+PROGRAM = "mnist-lightning"
+
+
+class Command(NamedTuple):
+    """Where a command lives (a function `main(arguments) -> exit status`) and what it does."""
+
+    module: str
+    function: str
+    usage: str
+    summary: str
+
+
+COMMANDS = {
+    "fit": Command(
+        "mnist_lightning.cli",
+        "fit",
+        "[--config FILE]… [--model.… --data.… --trainer.…]",
+        "train a network, keep its best checkpoint and test that",
+    ),
+    "resume": Command(
+        "mnist_lightning.cli",
+        "resume",
+        "[RUN] [--trainer.max_epochs N]",
+        "go on with a run in its own folder",
+    ),
+    "validate": Command(
+        "mnist_lightning.cli", "validate", "[RUN]", "evaluate a checkpoint on the validation set"
+    ),
+    "test": Command(
+        "mnist_lightning.cli", "test", "[RUN]", "evaluate a checkpoint on the test set"
+    ),
+    "data": Command(
+        "mnist_lightning.data.inventory",
+        "main",
+        "[NAME]… [--fetch]",
+        "show where each data set is and whether it is whole; fetch it",
+    ),
+}
+
+
+def help_text() -> str:
+    """The help of the whole, without importing any command."""
+    width = max(map(len, COMMANDS))
+    rows = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: python -m mnist_lightning COMMAND [options]",
+            "",
+            "Train, resume and test handwritten-digit classifiers.",
+            "",
+            "commands:",
+            *rows,
+            "",
+            "RUN is a run's folder, its version number, a checkpoint file, `last` or `best`.",
+            "",
+            "options:",
+            "  -h, --help  this text, or after a command that command's options",
+            "  --version   the version of this package",
+            "  --debug     show the traceback of an error",
+            "",
+            "example:  python -m mnist_lightning fit --trainer.max_epochs 3",
+        ]
+    )
+
+
+def dispatch(arguments: list[str]) -> int:
+    """Run the command that `arguments` begin with; return its exit status."""
+    if not arguments:
+        print(help_text(), file=sys.stderr)
+        return 2
+    name, *rest = arguments
+    if name in ("-h", "--help", "help"):
+        print(help_text())
+        return 0
+    if name == "--version":
+        print(f"{PROGRAM} {__version__}")
+        return 0
+    if name not in COMMANDS:
+        close = get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(COMMANDS)}"
+        raise UserError(f"there is no command {name!r}; {hint}", status=2)
+    command = COMMANDS[name]
+    status: int = getattr(import_module(command.module), command.function)(rest)
+    return status
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status; an error is told in one line on stderr."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    if debug:
+        arguments.remove("--debug")
+    try:
+        return dispatch(arguments)
+    except BrokenPipeError:  # the reader of our output left, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            traceback.print_exc()
+        message, status = explain(error)
+        print(f"{PROGRAM}: error: {message}", file=sys.stderr)
+        return status
+
+
+def explain(error: BaseException) -> tuple[str, int]:
+    """Say in a line what went wrong, and with which exit status to end."""
+    if isinstance(error, UserError):
+        return str(error), error.status
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", 130
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror + (f": {error.filename}" if error.filename else ""), 1
+    return f"{type(error).__name__}: {error} (this looks like a bug; --debug shows where)", 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

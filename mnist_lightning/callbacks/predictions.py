@@ -1,0 +1,66 @@
+"""What the network said of each test image."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from mnist_lightning.files import write_atomically
+
+
+class Predictions(Callback):
+    """Collects the probabilities (N, C) and labels (N,) of a test, on the CPU."""
+
+    def __init__(self) -> None:
+        self._logits: list[Tensor] = []
+        self._labels: list[Tensor] = []
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin anew."""
+        self._logits, self._labels = [], []
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep a batch's logits (`test_step` returns them) and labels."""
+        self._logits.append(outputs)
+        self._labels.append(batch[1])
+
+    @property
+    def probabilities(self) -> Tensor:
+        """Probabilities (N, C) of the classes, float32, on the CPU."""
+        return torch.cat(self._logits).float().softmax(dim=1).cpu()
+
+    @property
+    def labels(self) -> Tensor:
+        """True labels (N,), on the CPU."""
+        return torch.cat(self._labels).cpu()
+
+    @property
+    def correct(self) -> int:
+        """How many of the images were given their label."""
+        return int((torch.cat(self._logits).argmax(dim=1).cpu() == self.labels).sum())
+
+    def write(self, path: Path) -> None:
+        """Write a row an image: index, true, predicted, and the probability of each class."""
+        probabilities, labels = self.probabilities, self.labels.tolist()
+        predicted = torch.cat(self._logits).argmax(dim=1).tolist()
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        classes = range(probabilities.shape[1])
+        writer.writerow(["index", "true", "predicted", *(f"p{c}" for c in classes)])
+        for index, row in enumerate(probabilities.tolist()):
+            figures = [f"{p:.6g}" for p in row]
+            writer.writerow([index, labels[index], predicted[index], *figures])
+        write_atomically(text.getvalue().encode(), path)

@@ -1,0 +1,99 @@
+"""What a run says while it learns: a bar on a terminal, one line an epoch everywhere."""
+
+import time
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+REFRESH_SECONDS = 0.1
+
+
+class ProgressLines(Callback):
+    """Prints a line at each epoch's end, and shows a bar within the epoch on a terminal.
+
+    Args:
+        console: where to.
+        bar: whether to show a bar at all.
+    """
+
+    def __init__(self, console: Console, bar: bool = True) -> None:
+        self.console = console
+        self.bar = bar and console.is_terminal
+        self._progress: Progress | None = None
+        self._shown_at = self._started_at = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Open the bar."""
+        if self.bar and trainer.is_global_zero:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("batches"),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
+            )
+            self._progress.start()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin an epoch."""
+        self._started_at = time.perf_counter()
+        if self._progress is not None:
+            for task in self._progress.task_ids:
+                self._progress.remove_task(task)
+            name = f"epoch {_of(trainer.current_epoch + 1, trainer.max_epochs)}"
+            self._progress.add_task(name, total=trainer.num_training_batches)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Move the bar, some times a second."""
+        if self._progress is None:
+            return
+        now = time.perf_counter()
+        if now - self._shown_at > REFRESH_SECONDS:
+            self._shown_at = now
+            self._progress.update(self._progress.task_ids[0], completed=batch_idx + 1)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print the epoch's line."""
+        if not trainer.is_global_zero:
+            return
+        seconds = time.perf_counter() - self._started_at
+        metrics = trainer.callback_metrics
+        parts = [f"epoch {_of(trainer.current_epoch + 1, trainer.max_epochs)}"]
+        for stage in ("train", "val"):
+            if f"{stage}/loss" in metrics:
+                loss, accuracy = metrics[f"{stage}/loss"], metrics[f"{stage}/accuracy"]
+                parts.append(f"{stage} loss {loss:.4f} accuracy {100 * accuracy:6.2f} %")
+        self.console.print("  ".join([*parts, f"{seconds:.1f} s"]), highlight=False, soft_wrap=True)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Close the bar."""
+        self._close()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Close the bar: the terminal stays usable."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+def _of(number: int, total: int | None) -> str:
+    if total is None or total < 1:
+        return str(number)
+    return f"{number:{len(str(total))}}/{total}"

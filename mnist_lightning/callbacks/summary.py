@@ -1,0 +1,134 @@
+"""A run's `summary.json`: what it is made of, how it stands, what came out."""
+
+import platform
+import subprocess
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from mnist_lightning.callbacks.checkpoints import RunCheckpoints
+from mnist_lightning.callbacks.predictions import Predictions
+from mnist_lightning.classifier import DigitClassifier
+from mnist_lightning.data.datamodule import MNISTDataModule
+from mnist_lightning.networks import describe
+from mnist_lightning.run_logger import as_float
+from mnist_lightning.runs import Run
+
+PACKAGES = ("mnist-lightning", "torch", "torchvision", "lightning", "torchmetrics", "numpy")
+
+
+class RunSummary(Callback):
+    """Keeps the facts of a run, in its folder if it has one.
+
+    Args:
+        run: the run; None keeps the facts in memory only.
+        seed: the run's seed.
+        checkpoints: knows the best epoch; None where no checkpoints are kept.
+        predictions: knows what the test said.
+    """
+
+    def __init__(
+        self,
+        run: Run | None,
+        seed: int,
+        checkpoints: RunCheckpoints | None,
+        predictions: Predictions,
+    ) -> None:
+        self.run = run
+        self.seed = seed
+        self.checkpoints = checkpoints
+        self.predictions = predictions
+        self.facts: dict[str, Any] = {}
+        self._seconds_before = 0.0
+        self._started_at = 0.0
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write down what the run is made of."""
+        earlier = self.run.summary() if self.run else {}
+        self._seconds_before = earlier.get("fit_seconds", 0.0)
+        self._started_at = time.perf_counter()
+        data = trainer.datamodule  # type: ignore[attr-defined] # set by Trainer.fit
+        self.facts = {
+            "state": "running",
+            "started": earlier.get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
+            **facts_of_data(data),
+            **facts_of_network(pl_module),
+            "seed": self.seed,
+            "device": device_name(trainer.strategy.root_device),
+            "threads": torch.get_num_threads(),
+            "versions": {"python": platform.python_version(), **{n: version(n) for n in PACKAGES}},
+            "commit": commit(),
+        }
+        self._write()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note how far the run is."""
+        self.facts["epochs"] = trainer.current_epoch + 1
+        self._write()
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the final figures, of the checkpoint that was tested."""
+        best = self.checkpoints.best if self.checkpoints else {}
+        self.facts |= {
+            "state": "finished",
+            "best_epoch": int(best["epoch"]) if best else None,
+            "val/accuracy": best.get("val/accuracy"),
+            "val/loss": best.get("val/loss"),
+            "test/accuracy": as_float(trainer.callback_metrics["test/accuracy"]),
+            "test/loss": as_float(trainer.callback_metrics["test/loss"]),
+            "test/correct": self.predictions.correct,
+            "test/total": len(self.predictions.labels),
+        }
+        self._write()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Write how the run ended."""
+        interrupted = isinstance(exception, KeyboardInterrupt)
+        self.facts["state"] = "interrupted" if interrupted else "failed"
+        self._write()
+
+    def _write(self) -> None:
+        seconds = self._seconds_before + time.perf_counter() - self._started_at
+        self.facts["fit_seconds"] = round(seconds, 2)
+        if self.run is not None:
+            self.run.write_summary(self.facts)
+
+
+def facts_of_data(data: MNISTDataModule) -> dict[str, Any]:
+    """Name, checksum, sizes and split of the data."""
+    return {
+        **data.state_dict(),
+        "train_size": len(data.train_indices),
+        "test_size": len(data.data.test_labels),
+    }
+
+
+def facts_of_network(model: pl.LightningModule) -> dict[str, Any]:
+    """Class, arguments and size of the network."""
+    assert isinstance(model, DigitClassifier)
+    count = sum(parameter.numel() for parameter in model.network.parameters())
+    return {"network": describe(model.network), "parameters": count}
+
+
+def device_name(device: torch.device) -> str:
+    """Name a device as people know it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def commit() -> str | None:
+    """The commit of this package's checkout, with `-dirty` behind it if changed; None elsewhere."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    folder = Path(__file__).parent
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None

@@ -1,0 +1,54 @@
+"""The content of checkpoint files: made with a digest, and read only when whole.
+
+A file is what `torch.save` writes, followed by a mark and the SHA-256 of all before the mark;
+`torch.load` does not mind what follows its archive. Files without the mark (a stock Lightning
+checkpoint) are read too: they just cannot be checked. Nothing here imports lightning.
+"""
+
+import hashlib
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mnist_lightning.errors import UserError
+
+_MARK = b"mnist_lightning sha256 "
+_TRAILER_LENGTH = len(_MARK) + hashlib.sha256().digest_size
+
+
+class DamagedCheckpointError(UserError):
+    """A checkpoint is truncated, altered or no checkpoint at all."""
+
+
+def dump(checkpoint: dict[str, Any]) -> bytes:
+    """Serialise a checkpoint of primitives and tensors, with its digest behind it."""
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    content = buffer.getvalue()
+    return content + _MARK + hashlib.sha256(content).digest()
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a checkpoint on the CPU; no code from the file is ever run.
+
+    Raises:
+        DamagedCheckpointError: it is truncated or altered, or holds more than primitives and
+            tensors.
+    """
+    content = path.read_bytes()
+    trailer = content[-_TRAILER_LENGTH:]
+    if trailer.startswith(_MARK):
+        content = content[:-_TRAILER_LENGTH]
+        if hashlib.sha256(content).digest() != trailer[len(_MARK) :]:
+            raise DamagedCheckpointError(f"{path} is damaged: it does not match its digest")
+    try:
+        checkpoint = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DamagedCheckpointError(f"{path} is no whole checkpoint: {reason}") from None
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise DamagedCheckpointError(f"{path} is no checkpoint of a classifier")
+    return checkpoint

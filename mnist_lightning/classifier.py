@@ -1,0 +1,233 @@
+"""The lesson: loss, metrics, optimiser and schedule of a digit classifier."""
+
+import inspect
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torchmetrics import Metric
+
+from mnist_lightning import networks
+from mnist_lightning.data.batches import Batch
+from mnist_lightning.errors import UserError
+from mnist_lightning.networks.classic_cnn import ClassicCNN
+
+OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]
+LRSchedulerCallable = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
+
+
+class LossAndAccuracy(Metric):
+    """Mean loss and accuracy over all the samples of an epoch, whatever the batch sizes.
+
+    The sums stay tensors on the device until `compute`; they are part of a checkpoint, so that
+    an epoch that was interrupted and resumed has its whole mean.
+    """
+
+    full_state_update = False
+    loss: Tensor
+    correct: Tensor
+    total: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        zero = torch.zeros((), dtype=torch.int64)
+        self.add_state("loss", torch.zeros(()), dist_reduce_fx="sum", persistent=True)
+        self.add_state("correct", zero, dist_reduce_fx="sum", persistent=True)
+        self.add_state("total", zero.clone(), dist_reduce_fx="sum", persistent=True)
+
+    def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Add a batch: its mean loss (), its logits (B, C) and its labels (B,)."""
+        self.loss += loss * len(labels)
+        self.correct += (logits.argmax(dim=1) == labels).sum()
+        self.total += len(labels)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return `loss` and `accuracy` (in [0, 1])."""
+        return {"loss": self.loss / self.total, "accuracy": self.correct / self.total}
+
+
+class DigitClassifier(LightningModule):
+    """Trains a network of digits on the cross-entropy.
+
+    Logs `train|val|test/loss|accuracy`, means over whole epochs, and `train/step_loss`.
+
+    Args:
+        network: maps images (B, 1, 28, 28) to logits (B, C). None: `ClassicCNN()`, or what the
+            checkpoint describes when one is loaded.
+        optimizer: makes the optimizer from the parameters.
+        lr_scheduler: makes the schedule from the optimizer. One with a `total_steps` argument
+            that is left open (`OneCycle`, `Cosine`) is given the length of the run and takes a
+            step after each batch. `ReduceLROnPlateau` watches `val/loss`, or `val/accuracy` with
+            mode `max`; `train/…` where nothing is validated.
+        lr_scheduler_interval: when any other schedule takes a step.
+    """
+
+    # Under Lightning's own key LightningCLI would let a checkpoint's values silently override
+    # the command line's. What a checkpoint has to know of the network is under "network".
+    CHECKPOINT_HYPER_PARAMS_KEY = "classifier_hyper_parameters"
+
+    def __init__(
+        self,
+        network: nn.Module | None = None,
+        optimizer: OptimizerCallable = lambda parameters: torch.optim.Adam(parameters, lr=1e-3),
+        lr_scheduler: LRSchedulerCallable | None = None,
+        lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
+    ) -> None:
+        super().__init__()
+        self._network_was_given = network is not None
+        self.network = ClassicCNN() if network is None else network
+        self.optimizer_factory = optimizer
+        self.lr_scheduler_factory = lr_scheduler
+        self.lr_scheduler_interval = lr_scheduler_interval
+        self.loss = nn.CrossEntropyLoss()
+        self.train_metrics = LossAndAccuracy()
+        self.val_metrics = LossAndAccuracy()
+        self.test_metrics = LossAndAccuracy()
+        self._logged_step = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (B, 1, 28, 28) normalised images to (B, C) logits."""
+        logits: Tensor = self.network(images)
+        return logits
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the mean loss of a batch."""
+        return self._step(batch, self.train_metrics)[0]
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Log a step's loss at intervals, and the epoch's means with its last batch.
+
+        The means are written before the validation and the checkpoint that follow: what a
+        checkpoint counts as done is also in the logs.
+        """
+        step = self.global_step
+        if step % self.trainer.log_every_n_steps == 0 and step > self._logged_step:
+            self._logged_step = step
+            loss = outputs["loss"] * self.trainer.accumulate_grad_batches
+            self._write({"train/step_loss": loss})
+        if self.trainer.is_last_batch or step == self.trainer.max_steps:
+            self._write({"epoch": self.current_epoch})
+            self._log_epoch("train", self.train_metrics)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count a batch of the images held out."""
+        self._step(batch, self.val_metrics)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over the images held out."""
+        self._log_epoch("val", self.val_metrics)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Count a batch of test images; return their logits (B, C)."""
+        return self._step(batch, self.test_metrics)[1]
+
+    def on_test_epoch_end(self) -> None:
+        """Log the means over the test images."""
+        self._log_epoch("test", self.test_metrics)
+
+    def _step(self, batch: Batch, metrics: LossAndAccuracy) -> tuple[Tensor, Tensor]:
+        images, labels = batch
+        logits = self(images)
+        loss = self.loss(logits, labels)
+        metrics.update(loss.detach(), logits.detach(), labels)
+        return loss, logits
+
+    def _log_epoch(self, stage: str, metrics: LossAndAccuracy) -> None:
+        means = {f"{stage}/{name}": value for name, value in metrics.compute().items()}
+        self.log_dict(means, logger=False, on_step=False, on_epoch=True, batch_size=1)
+        self._write(means)
+        metrics.reset()
+
+    def _write(self, metrics: dict[str, Any]) -> None:
+        # Not by self.log: Lightning writes an epoch's means only after its checkpoint, and the
+        # number of the epoch two or three times for one step.
+        for logger in self.loggers:
+            logger.log_metrics(metrics, step=self.global_step)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Make the optimizer and its schedule."""
+        optimizer = self.optimizer_factory(self.network.parameters())
+        factory = self.lr_scheduler_factory
+        if factory is None:
+            return optimizer
+        if self.needs_run_length(factory):
+            schedule = factory(optimizer, total_steps=self._total_steps())  # type: ignore[call-arg] # needs_run_length found it
+            interval = "step"
+        else:
+            schedule = factory(optimizer)
+            interval = self.lr_scheduler_interval
+        return {"optimizer": optimizer, "lr_scheduler": self._schedule_config(schedule, interval)}
+
+    @staticmethod
+    def needs_run_length(factory: LRSchedulerCallable | None) -> bool:
+        """Tell whether a schedule has a `total_steps` that was left open."""
+        if factory is None:
+            return False
+        parameter = inspect.signature(factory).parameters.get("total_steps")
+        return parameter is not None and parameter.default is None
+
+    @staticmethod
+    def _schedule_config(schedule: LRScheduler | ReduceLROnPlateau, interval: str) -> Any:
+        if not isinstance(schedule, ReduceLROnPlateau):
+            return {"scheduler": schedule, "interval": interval}
+        # Lightning would step it after the checkpoint of the epoch's end, and a resumed run
+        # would miss that step; `on_train_epoch_end` does it before.
+        return {"scheduler": schedule, "interval": "epoch", "reduce_on_plateau": False}
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Let schedules by number step when Lightning says so; a plateau is watched below."""
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step()
+
+    def on_train_epoch_end(self) -> None:
+        """Show a plateau schedule the epoch's figure."""
+        schedule = self.lr_schedulers()
+        if isinstance(schedule, ReduceLROnPlateau):
+            name = "loss" if schedule.mode == "min" else "accuracy"
+            metrics = self.trainer.callback_metrics
+            schedule.step(metrics.get(f"val/{name}", metrics.get(f"train/{name}", math.nan)))
+
+    def _total_steps(self) -> int:
+        """Optimizer steps of the whole run.
+
+        Not `Trainer.estimated_stepping_batches`: it sets up the loader early, and the state that
+        a checkpoint kept of it is lost.
+        """
+        trainer = self.trainer
+        if trainer.max_steps != -1:
+            return trainer.max_steps
+        if trainer.max_epochs is None or trainer.max_epochs < 1:
+            raise UserError(
+                "this learning-rate schedule spans the whole run, which has no end; "
+                "set --trainer.max_epochs",
+                status=2,
+            )
+        if trainer.datamodule is None:  # type: ignore[attr-defined] # set by Trainer.fit
+            return int(trainer.estimated_stepping_batches)
+        batches = len(trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
+        limit = trainer.limit_train_batches
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        return math.ceil(batches / trainer.accumulate_grad_batches) * trainer.max_epochs
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say how to build the network again."""
+        checkpoint["network"] = networks.describe(self.network)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over the checkpoint's network, if this classifier was made without one.
+
+        Raises:
+            UserError: it was made with another one, or the checkpoint's cannot be built.
+        """
+        theirs, mine = checkpoint["network"], networks.describe(self.network)
+        if theirs == mine:
+            return
+        if self._network_was_given:
+            raise UserError(f"the checkpoint's network is {theirs}, this classifier's is {mine}")
+        self.network = networks.build(theirs)

@@ -1,0 +1,1 @@
+"""From files to batches: sources (which files, verified), split, batches, datamodule."""

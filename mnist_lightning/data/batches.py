@@ -1,0 +1,125 @@
+"""Batches cut from tensors in memory, in an order that is a function of (seed, epoch)."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from mnist_lightning.images import MEAN, STD
+
+Batch = tuple[Tensor, Tensor]
+
+
+def normalise(pixels: Tensor) -> Tensor:
+    """Turn (B, 28, 28) uint8 pictures into (B, 1, 28, 28) float32 images as networks take them."""
+    return pixels.unsqueeze(1).to(torch.float32).sub_(255 * MEAN).div_(255 * STD)
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
+    """The order (count,) in which an epoch sees its samples, on the CPU."""
+    # SeedSequence spreads neighbouring (seed, epoch) over all seeds; the result fits 64 bits.
+    mixed = int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0])
+    return torch.randperm(count, generator=torch.Generator().manual_seed(mixed))
+
+
+class BatchDataset(Dataset[Batch]):
+    """The batches of every epoch, addressed by (epoch, index).
+
+    A batch hangs on nothing but its address, so that whichever process makes it makes the same.
+
+    Args:
+        images: (N, 28, 28) uint8.
+        labels: (N,) int64, on the same device.
+        batch_size: samples in a batch; the last one of an epoch may be smaller.
+        seed: shuffles each epoch anew; None keeps the samples in their order.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, batch_size: int, seed: int | None) -> None:
+        self.images = images
+        self.labels = labels
+        self.batch_size = batch_size
+        self.seed = seed
+        self._order: tuple[int, Tensor] | None = None
+
+    def __len__(self) -> int:
+        """Count the batches of an epoch."""
+        return -(-len(self.labels) // self.batch_size)
+
+    def __getitem__(self, address: tuple[int, int]) -> Batch:
+        """Return normalised images (B, 1, 28, 28) float32 and labels (B,) of one batch."""
+        epoch, index = address
+        start = index * self.batch_size
+        if self.seed is None:
+            chosen: slice | Tensor = slice(start, start + self.batch_size)
+        else:
+            chosen = self._epoch_order(self.seed, epoch)[start : start + self.batch_size]
+        return normalise(self.images[chosen]), self.labels[chosen]
+
+    def _epoch_order(self, seed: int, epoch: int) -> Tensor:
+        if self._order is None or self._order[0] != epoch:
+            order = epoch_order(len(self.labels), seed, epoch).to(self.labels.device)
+            self._order = epoch, order
+        return self._order[1]
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """The addresses of the batches of the epoch that was set last."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls this before each one."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return ((self.epoch, index) for index in range(self.length))
+
+
+class BatchLoader:
+    """Iterates over the batches of an epoch; the same ones for any number of workers.
+
+    Args:
+        dataset: where the batches come from.
+        num_workers: processes that make batches; 0 makes them here, which is fastest for data
+            in memory.
+        pin_memory: hand batches over in page-locked memory (for a GPU).
+    """
+
+    batch_sampler = None  # Lightning looks for one wherever it finds a sampler
+
+    def __init__(
+        self, dataset: BatchDataset, num_workers: int = 0, pin_memory: bool = False
+    ) -> None:
+        self.dataset = dataset
+        self.sampler = EpochSampler(len(dataset))
+        self._workers: DataLoader[Batch] | None = None
+        if num_workers > 0 or pin_memory:
+            self._workers = DataLoader(
+                dataset,
+                batch_size=None,
+                sampler=self.sampler,
+                num_workers=num_workers,
+                pin_memory=pin_memory,
+                persistent_workers=num_workers > 0,
+                # Each iter() draws a seed: not from the generator that dropout draws from.
+                generator=torch.Generator(),
+            )
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        # A generator function, so that nothing happens before the first batch is asked for:
+        # Lightning calls iter() before it sets the epoch.
+        if self._workers is not None:
+            yield from self._workers
+        else:
+            for address in self.sampler:
+                yield self.dataset[address]

@@ -1,0 +1,209 @@
+"""MNIST and its relatives as a LightningDataModule."""
+
+import warnings
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
+
+from mnist_lightning.data.batches import BatchDataset, BatchLoader
+from mnist_lightning.data.sources import SOURCES, DigitData, split
+from mnist_lightning.errors import UserError
+
+DatasetName = Literal[
+    "auto", "mnist", "fashion_mnist", "kmnist", "qmnist", "emnist_digits", "digits"
+]
+
+
+class FallbackWarning(UserWarning):
+    """MNIST could not be had, and the embedded digits serve in its place."""
+
+
+class MNISTDataModule(LightningDataModule):
+    """Digits in memory: training, validation and test batches, normalised.
+
+    The test set is the official one and is only ever tested; validation is carved out of the
+    training images by a generator of its own, a function of `split_seed` alone.
+
+    Args:
+        dataset: `auto` is MNIST where it is on disk or can be downloaded, else the embedded
+            digits, with a warning; any other name is strict.
+        data_dir: a torchvision root: MNIST's files are in `data_dir/MNIST/raw`, raw or .gz.
+        batch_size: training samples in a step, over all processes.
+        eval_batch_size: samples in a batch of validation and test; changes no figure.
+        val_size: training images held out for validation. None: 5,000 of MNIST's 60,000, for
+            other data sets what suits their size; 0: train on all of them.
+        split_seed: which images those are.
+        seed: orders the training samples, anew each epoch. None: the seed of torch's generator,
+            which is what `seed_everything` set.
+        num_workers: processes that make training batches; changes no batch.
+        pin_memory: hand training batches over in page-locked memory; changes no batch.
+    """
+
+    def __init__(
+        self,
+        dataset: DatasetName = "auto",
+        data_dir: str = "data",
+        batch_size: int = 100,
+        eval_batch_size: int = 1000,
+        val_size: int | None = None,
+        split_seed: int = 0,
+        seed: int | None = None,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        super().__init__()
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("eval_batch_size", eval_batch_size, 1),
+            ("val_size", val_size or 0, 0),
+            ("num_workers", num_workers, 0),
+        ):
+            if value < least:
+                raise ValueError(f"{name} is {value}; it has to be at least {least}")
+        self.dataset = dataset
+        self.data_dir = Path(data_dir)
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.val_size = val_size
+        self.split_seed = split_seed
+        self.seed = seed
+        self.num_workers = num_workers
+        self.pin_memory = pin_memory
+        self.fallback_reason: str | None = None
+        self._data: DigitData | None = None
+
+    def prepare_data(self) -> None:
+        """Download what is missing; on one process only.
+
+        Raises:
+            UserError: the data set is damaged, or is strict and cannot be had.
+        """
+        if self._data is not None:
+            return
+        name = "mnist" if self.dataset == "auto" else self.dataset
+        try:
+            self._data = SOURCES[name].load(self.data_dir)
+        except FileNotFoundError as missing:
+            self._fetch(name, missing)
+
+    def _fetch(self, name: str, missing: FileNotFoundError) -> None:
+        from mnist_lightning.data.mnist import FetchError
+
+        try:
+            SOURCES[name].fetch(self.data_dir)
+        except FetchError as error:
+            remedy = (
+                f"with a network: python -m mnist_lightning data {name} --fetch; or point "
+                "--data.data_dir at a folder that torchvision downloaded to"
+            )
+            if self.dataset != "auto":
+                raise UserError(f"{missing}; {error}; {remedy}") from None
+            self.fallback_reason = f"{missing}; {error}; {remedy}"
+            warnings.warn(
+                f"training on the embedded digits, not on MNIST: {self.fallback_reason}",
+                FallbackWarning,
+                stacklevel=2,
+            )
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load and split the data; once, whatever the stage."""
+        if self._data is None:
+            self._data = self._load()
+        count = len(self._data.train_labels)
+        val_size = SOURCES[self._data.name].val_size if self.val_size is None else self.val_size
+        if val_size >= count:
+            raise UserError(
+                f"--data.val_size {val_size} leaves nothing to train on: "
+                f"{self._data.name} has {count:,} training images",
+                status=2,
+            )
+        self.train_indices, self.val_indices = split(count, val_size, self.split_seed)
+
+    def _load(self) -> DigitData:
+        if self.dataset != "auto":
+            return SOURCES[self.dataset].load(self.data_dir)
+        try:
+            return SOURCES["mnist"].load(self.data_dir)
+        except FileNotFoundError:
+            return SOURCES["digits"].load(self.data_dir)
+
+    @property
+    def data(self) -> DigitData:
+        """The data set in memory.
+
+        Raises:
+            RuntimeError: `setup` has not been called.
+        """
+        if self._data is None:
+            raise RuntimeError("call prepare_data() and setup() first; a Trainer does so by itself")
+        return self._data
+
+    def train_dataloader(self) -> BatchLoader:
+        """Shuffled batches of normalised images (B, 1, 28, 28) and labels (B,)."""
+        pixels = self.data.train_images[self.train_indices]
+        labels = self.data.train_labels[self.train_indices]
+        if self.num_workers == 0:
+            device = self._device(pixels.numel())
+            pixels, labels = pixels.to(device), labels.to(device)
+        seed = torch.initial_seed() if self.seed is None else self.seed
+        batches = BatchDataset(pixels, labels, self.batch_size, seed)
+        pin = self.pin_memory and torch.cuda.is_available() and pixels.device.type == "cpu"
+        return BatchLoader(batches, self.num_workers, pin)
+
+    def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
+        """Batches of the images held out, in order; none where `val_size` is 0."""
+        if len(self.val_indices) == 0:
+            return []
+        return self._evaluation(
+            self.data.train_images[self.val_indices], self.data.train_labels[self.val_indices]
+        )
+
+    def test_dataloader(self) -> BatchLoader:
+        """Batches of every test image, in order."""
+        return self._evaluation(self.data.test_images, self.data.test_labels)
+
+    def _evaluation(self, pixels: torch.Tensor, labels: torch.Tensor) -> BatchLoader:
+        device = self._device(pixels.numel())
+        return BatchLoader(
+            BatchDataset(pixels.to(device), labels.to(device), self.eval_batch_size, seed=None)
+        )
+
+    def _device(self, size: int) -> torch.device:
+        """Where `size` bytes of pictures should lie: with the network, if they fit there twice."""
+        if self.trainer is None:
+            return torch.device("cpu")
+        device = cast(torch.device, self.trainer.strategy.root_device)
+        if device.type == "cuda" and torch.cuda.mem_get_info(device)[0] < 2 * size:
+            return torch.device("cpu")
+        return device
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint has to know of the data: which, and how it was split."""
+        return {
+            "dataset": self.data.name,
+            "checksum": self.data.checksum,
+            "val_size": len(self.val_indices),
+            "split_seed": self.split_seed,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuse to go on training on other data than the checkpoint's."""
+        if self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            self.refuse_other_data(state_dict)
+
+    def refuse_other_data(self, state_dict: dict[str, Any]) -> None:
+        """Compare this data with what a checkpoint knows of its own.
+
+        Raises:
+            UserError: another data set, other pixels, or another split.
+        """
+        mine = self.state_dict()
+        other = [key for key in mine if mine[key] != state_dict[key]]
+        if other:
+            raise UserError(
+                "the checkpoint was trained on other data: "
+                + "; ".join(f"{key} {state_dict[key]} there, {mine[key]} here" for key in other)
+            )

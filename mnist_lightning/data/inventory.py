@@ -1,0 +1,60 @@
+"""The command `data`: where each data set is, whether it is whole; fetch it."""
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+from mnist_lightning.data.mnist import DamagedError
+from mnist_lightning.data.sources import SOURCES
+from mnist_lightning.errors import UserError
+
+EPILOG = "example: python -m mnist_lightning data mnist --fetch"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message, status=2)
+
+
+def main(arguments: list[str]) -> int:
+    """Show the state of the data sets named, of all if none is; return 1 if one is damaged."""
+    parser = _Parser(
+        prog="python -m mnist_lightning data", description=__doc__, epilog=EPILOG, allow_abbrev=False
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(SOURCES))
+    parser.add_argument("--fetch", action="store_true", help="download those named")
+    parser.add_argument("--data.data_dir", dest="data_dir", default="data", metavar="DIR")
+    options = parser.parse_args(arguments)
+    for name in options.names:
+        if name not in SOURCES:
+            raise UserError(f"no data set {name!r}; there are: {', '.join(SOURCES)}", status=2)
+    if options.fetch and not options.names:
+        raise UserError(f"say which to fetch: {EPILOG.removeprefix('example: ')}", status=2)
+    data_dir = Path(options.data_dir)
+    states = []
+    for name in options.names or SOURCES:
+        if options.fetch:
+            SOURCES[name].fetch(data_dir)
+        states.append(show(name, data_dir))
+    return 1 if "damaged" in states else 0
+
+
+def show(name: str, data_dir: Path) -> str:
+    """Print a line on a data set; return `whole`, `missing` or `damaged`."""
+    source = SOURCES[name]
+    try:
+        data = source.load(data_dir)
+        state = "whole"
+        detail = (
+            f"{len(data.train_labels):,} + {len(data.test_labels):,} images, "
+            f"{data_dir / source.folder if source.folder else 'comes with scikit-learn'}, "
+            f"checksum {data.checksum[:12]}"
+        )
+    except FileNotFoundError:
+        state = "missing"
+        detail = f"not in {data_dir / source.folder}; fetch it: "
+        detail += f"python -m mnist_lightning data {name} --fetch"
+    except DamagedError as error:
+        state, detail = "damaged", str(error)
+    print(f"{name:<14} {state:<8} {source.description}\n{'':<15}{detail}")
+    return state

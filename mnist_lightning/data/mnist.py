@@ -1,0 +1,260 @@
+"""MNIST's four files: found in torchvision's folder layout, verified, fetched.
+
+A file counts as MNIST's when the SHA-256 of its uncompressed content says so; whether it lies
+there raw or as `.gz` does not matter, and nothing is ever written unless it has to be fetched.
+"""
+
+import gzip
+import hashlib
+import os
+import queue
+import threading
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mnist_lightning.errors import UserError
+
+
+class File(NamedTuple):
+    """Length and SHA-256 of a file's uncompressed content."""
+
+    size: int
+    sha256: str
+
+
+FILES = {
+    "train-images-idx3-ubyte": File(
+        47_040_016, "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"
+    ),
+    "train-labels-idx1-ubyte": File(
+        60_008, "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"
+    ),
+    "t10k-images-idx3-ubyte": File(
+        7_840_016, "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"
+    ),
+    "t10k-labels-idx1-ubyte": File(
+        10_008, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"
+    ),
+}
+# The same four .gz files on independent hosts: PyTorch's copy, the CVDF's, the original.
+MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    "http://yann.lecun.com/exdb/mnist/",
+)
+# A host that has not answered by then is taken as absent, so that a machine without a network
+# learns it within seconds (name look-ups have no time-out of their own).
+ANSWER_SECONDS = 6.0
+READ_SECONDS = 20.0
+
+
+class DamagedError(UserError):
+    """A file that should be MNIST's has other content."""
+
+
+class FetchError(UserError):
+    """MNIST could not be downloaded."""
+
+
+def raw_folder(data_dir: Path) -> Path:
+    """Where torchvision keeps MNIST's files."""
+    return data_dir / "MNIST" / "raw"
+
+
+def _candidates(data_dir: Path, name: str) -> list[Path]:
+    folders = (raw_folder(data_dir), data_dir)
+    return [folder / f"{name}{ending}" for folder in folders for ending in ("", ".gz")]
+
+
+def _content(path: Path) -> bytes:
+    data = path.read_bytes()
+    if path.suffix != ".gz":
+        return data
+    try:
+        return gzip.decompress(data)
+    except (EOFError, OSError, zlib.error) as error:
+        raise DamagedError(f"{path} is damaged: {error}") from None
+
+
+def verified_content(path: Path, name: str) -> bytes:
+    """Read the file `name` at `path`, raw or `.gz`, and check it.
+
+    Raises:
+        DamagedError: it is shorter, longer or other than MNIST's.
+    """
+    content, expected = _content(path), FILES[name]
+    if len(content) != expected.size:
+        raise DamagedError(
+            f"{path} is damaged: {len(content):,} bytes where MNIST's file has {expected.size:,}"
+        )
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != expected.sha256:
+        raise DamagedError(
+            f"{path} is not MNIST's file: its SHA-256 is {digest[:12]}…, "
+            f"MNIST's is {expected.sha256[:12]}…"
+        )
+    return content
+
+
+def read(data_dir: Path, name: str) -> bytes:
+    """The verified content of one of the four files: of the first whole copy in `data_dir`.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        DamagedError: all that is there is damaged.
+    """
+    damage = None
+    for path in _candidates(data_dir, name):
+        if path.is_file():
+            try:
+                return verified_content(path, name)
+            except DamagedError as error:
+                damage = error
+    if damage is not None:
+        raise DamagedError(
+            f"{damage}; replace it: python -m mnist_lightning data mnist --fetch"
+            f"{'' if data_dir == Path('data') else f' --data.data_dir {data_dir}'}"
+        )
+    raise FileNotFoundError(f"no {name} in {raw_folder(data_dir)}")
+
+
+def load(data_dir: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Training images (60000, 28, 28) and labels, test images (10000, 28, 28) and labels.
+
+    Images are uint8, 0 for paper and 255 for ink; labels int64.
+    """
+    return tuple(_parse(read(data_dir, name)) for name in FILES)  # type: ignore[return-value] # FILES has four entries
+
+
+def _parse(content: bytes) -> Tensor:
+    # IDX: two zero bytes, the element type (8: unsigned byte), the number of dimensions, then
+    # each dimension as a big-endian 32-bit number; the elements follow. The content is verified.
+    dimensions = content[3]
+    shape = np.frombuffer(content, dtype=">i4", count=dimensions, offset=4)
+    pixels = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * dimensions)
+    array = torch.from_numpy(pixels.reshape(shape).copy())
+    return array if dimensions > 1 else array.long()
+
+
+def fetch(data_dir: Path, mirrors: Sequence[str] = MIRRORS) -> None:
+    """Download those of the four files that are missing or damaged.
+
+    Two processes may do this at once: the second waits and finds the files there.
+
+    Raises:
+        FetchError: the folder cannot be written, or no mirror gave the right content.
+    """
+    from filelock import FileLock
+
+    folder = raw_folder(data_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):
+            missing = [name for name in FILES if not _is_whole(data_dir, name)]
+            if missing:
+                answering = _answering(mirrors, f"{missing[0]}.gz")
+                for name in missing:
+                    _fetch_file(name, folder, answering)
+    except OSError as error:
+        raise FetchError(f"cannot write to {folder}: {error.strerror or error}") from None
+
+
+def _is_whole(data_dir: Path, name: str) -> bool:
+    try:
+        read(data_dir, name)
+    except (FileNotFoundError, DamagedError):
+        return False
+    return True
+
+
+def _answering(mirrors: Sequence[str], file: str) -> list[str]:
+    """Those of `mirrors` that have `file`, in their order; asked all at once."""
+    import requests
+
+    answers: queue.SimpleQueue[tuple[str, str | None]] = queue.SimpleQueue()
+
+    def ask(mirror: str) -> None:
+        try:
+            reply = requests.head(mirror + file, timeout=ANSWER_SECONDS, allow_redirects=True)
+            answers.put((mirror, None if reply.ok else f"HTTP {reply.status_code}"))
+        except requests.RequestException as error:
+            answers.put((mirror, _reason(error)))
+
+    for mirror in mirrors:
+        threading.Thread(target=ask, args=(mirror,), daemon=True).start()
+    reasons = dict.fromkeys(mirrors, f"no answer in {ANSWER_SECONDS:.0f} s")
+    found: set[str] = set()
+    import time
+
+    deadline = time.monotonic() + ANSWER_SECONDS
+    for _ in mirrors:
+        try:
+            mirror, reason = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            break
+        if reason is None:
+            found.add(mirror)
+        else:
+            reasons[mirror] = reason
+    if not found:
+        raise FetchError(_failure(reasons))
+    return [mirror for mirror in mirrors if mirror in found]
+
+
+def _fetch_file(name: str, folder: Path, mirrors: Sequence[str]) -> None:
+    import pooch
+    import requests
+
+    reasons = {}
+    for mirror in mirrors:
+        with _temporary(folder / f".{name}.gz.{os.getpid()}") as packed:
+            try:
+                download = pooch.HTTPDownloader(progressbar=True, timeout=READ_SECONDS)
+                download(f"{mirror}{name}.gz", str(packed), None)
+                content = _checked_download(packed, name)
+            except (requests.RequestException, DamagedError) as error:
+                reasons[mirror] = _reason(error)
+                continue
+        with _temporary(folder / f".{name}.{os.getpid()}") as raw:
+            raw.write_bytes(content)
+            raw.replace(folder / name)
+        return
+    raise FetchError(_failure(reasons))
+
+
+def _checked_download(packed: Path, name: str) -> bytes:
+    path = packed.rename(packed.with_name(packed.name + ".gz"))
+    try:
+        return verified_content(path, name)
+    finally:
+        path.unlink()
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _reason(error: Exception) -> str:
+    import requests
+
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    if isinstance(error, requests.ConnectionError):
+        return "no connection"
+    return str(error)
+
+
+def _failure(reasons: dict[str, str]) -> str:
+    tried = "; ".join(f"{mirror} ({reason})" for mirror, reason in reasons.items())
+    return f"MNIST could not be downloaded; tried {tried}"

@@ -1,0 +1,186 @@
+"""The data sets by name: which files, where, verified, as tensors in memory."""
+
+import hashlib
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mnist_lightning import images
+from mnist_lightning.data import mnist
+from mnist_lightning.errors import UserError
+
+
+@dataclass(frozen=True)
+class DigitData:
+    """A data set in memory: images (N, 28, 28) uint8, 0 for paper; labels (N,) int64."""
+
+    name: str
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256 of the data, in hexadecimal: equal exactly where every pixel and label is."""
+        digest = hashlib.sha256()
+        for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            digest.update(tensor.to(torch.uint8).numpy())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Source:
+    """How to come by a data set.
+
+    `load` reads what is on disk and raises FileNotFoundError where there is nothing; `fetch`
+    downloads and raises UserError. `val_size` is how many training images are held out by default.
+    """
+
+    description: str
+    val_size: int
+    load: Callable[[Path], DigitData]
+    fetch: Callable[[Path], None]
+    folder: str = ""
+
+
+def _load_mnist(data_dir: Path) -> DigitData:
+    return DigitData("mnist", *mnist.load(data_dir))
+
+
+# The last 297 of the 1,797 in file order are for testing: no generator is involved.
+_DIGITS_TEST_SIZE = 297
+
+
+def _load_digits(data_dir: Path) -> DigitData:
+    """scikit-learn's embedded 8x8 digits (UCI, Alpaydin and Kaynak, 1998) in MNIST's format."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    ink = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
+    pictures = torch.from_numpy(np.stack([images.to_digit(picture) for picture in ink]))
+    labels = torch.from_numpy(bunch.target.astype(np.int64))
+    cut = len(pictures) - _DIGITS_TEST_SIZE
+    return DigitData("digits", pictures[:cut], labels[:cut], pictures[cut:], labels[cut:])
+
+
+def _embedded(data_dir: Path) -> None:
+    """Nothing to fetch: the data comes with scikit-learn."""
+
+
+def _torchvision(name: str, class_name: str, data_dir: Path, download: bool = False) -> DigitData:
+    """Read, or download first, one of torchvision's MNIST-like data sets."""
+    from torchvision import datasets
+
+    arguments: dict[bool, dict[str, object]] = {True: {"train": True}, False: {"train": False}}
+    if name == "emnist_digits":
+        arguments = {train: {"train": train, "split": "digits"} for train in (True, False)}
+    dataset_class = getattr(datasets, class_name)
+    halves = [
+        dataset_class(root=data_dir, download=download, **arguments[train])
+        for train in (True, False)
+    ]
+    tensors = []
+    for half in halves:
+        pictures, labels = half.data, half.targets
+        if name == "qmnist":  # QMNIST's targets carry the writer and more; column 0 is the class
+            labels = labels[:, 0]
+        if name == "emnist_digits":  # EMNIST's pictures are stored transposed
+            pictures = pictures.transpose(1, 2).contiguous()
+        tensors += [pictures, labels.long()]
+    return DigitData(name, *tensors)
+
+
+def _load_torchvision(
+    name: str, class_name: str, sizes: tuple[int, int], data_dir: Path
+) -> DigitData:
+    try:
+        data = _torchvision(name, class_name, data_dir)
+    except RuntimeError as error:
+        if "not found" in str(error):
+            raise FileNotFoundError(f"no {name} in {data_dir / class_name}") from None
+        raise _damaged(name, class_name, data_dir, error) from None
+    except (ValueError, AssertionError, EOFError, OSError) as error:
+        raise _damaged(name, class_name, data_dir, error) from None
+    found = len(data.train_images), len(data.test_images)
+    if found != sizes or found != (len(data.train_labels), len(data.test_labels)):
+        raise _damaged(name, class_name, data_dir, f"{found[0]:,} + {found[1]:,} images")
+    return data
+
+
+def _damaged(name: str, class_name: str, data_dir: Path, reason: object) -> UserError:
+    folder = data_dir / class_name
+    return mnist.DamagedError(
+        f"the files of {name} in {folder} are damaged ({reason}); delete that folder, then: "
+        f"python -m mnist_lightning data {name} --fetch --data.data_dir {data_dir}"
+    )
+
+
+def _fetch_torchvision(name: str, class_name: str, data_dir: Path) -> None:
+    from filelock import FileLock
+
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with FileLock(data_dir / f".{name}.lock"), _socket_timeout(mnist.READ_SECONDS):
+            _torchvision(name, class_name, data_dir, download=True)
+    except (OSError, RuntimeError) as error:
+        raise mnist.FetchError(f"{name} could not be downloaded into {data_dir}: {error}") from None
+
+
+@contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    """Bound each wait for a byte: torchvision downloads without a time-out of its own."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _torchvision_source(
+    name: str, class_name: str, description: str, sizes: tuple[int, int], val_size: int
+) -> Source:
+    return Source(
+        description,
+        val_size,
+        partial(_load_torchvision, name, class_name, sizes),
+        partial(_fetch_torchvision, name, class_name),
+        class_name,
+    )
+
+
+SOURCES = {
+    "mnist": Source(
+        "handwritten digits, 60,000 + 10,000", 5_000, _load_mnist, mnist.fetch, "MNIST"
+    ),
+    "fashion_mnist": _torchvision_source(
+        "fashion_mnist", "FashionMNIST", "clothing, 60,000 + 10,000", (60_000, 10_000), 5_000
+    ),
+    "kmnist": _torchvision_source(
+        "kmnist", "KMNIST", "cursive Japanese, 60,000 + 10,000", (60_000, 10_000), 5_000
+    ),
+    "qmnist": _torchvision_source(
+        "qmnist", "QMNIST", "MNIST with all its 60,000 test digits", (60_000, 60_000), 5_000
+    ),
+    "emnist_digits": _torchvision_source(
+        "emnist_digits", "EMNIST", "digits of NIST, 240,000 + 40,000", (240_000, 40_000), 20_000
+    ),
+    "digits": Source("embedded 8x8 digits, 1,500 + 297", 200, _load_digits, _embedded),
+}
+
+
+def split(count: int, val_size: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices of the training and of the validation images among the `count` training images.
+
+    Disjoint, each ascending; a function of the arguments alone, by a generator of its own.
+    """
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    return order[val_size:].sort().values, order[:val_size].sort().values

@@ -1,0 +1,20 @@
+"""Files that are written whole or not at all."""
+
+import os
+from pathlib import Path
+
+
+def write_atomically(content: bytes, path: Path) -> None:
+    """Write a file so that `path` holds either all of `content` or what it held before.
+
+    The new file is made beside its target, flushed to the disk, and then renamed.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,63 @@
+"""What a 28x28 digit is: the one owner of its size, centring, mean and standard deviation.
+
+Pictures are arrays of ink, uint8, 0 for paper and 255 for full ink, as in MNIST's files.
+Source of the format: Y. LeCun, C. Cortes and C. Burges, "The MNIST database of handwritten
+digits": each digit scaled to fit a 20x20 box keeping its aspect, then placed in a 28x28 field
+so that its centre of mass is at the field's centre.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+SIZE = 28
+BOX = 20
+# Mean and standard deviation of MNIST's 60,000 training images scaled to [0, 1].
+MEAN, STD = 0.1307, 0.3081
+
+Ink = NDArray[np.uint8]
+
+
+def crop_to_ink(ink: Ink) -> Ink:
+    """Cut (H, W) ink down to the smallest rectangle that holds every inked pixel.
+
+    Raises:
+        ValueError: there is no ink.
+    """
+    rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
+    if len(rows) == 0:
+        raise ValueError("no ink in the picture")
+    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def fit_to_box(ink: Ink, box: int = BOX) -> Ink:
+    """Scale (H, W) ink so that its longer side measures `box` pixels, keeping its aspect.
+
+    Reducing weighs by area, as MNIST's makers did; enlarging interpolates.
+    """
+    height, width = ink.shape
+    scale = box / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    method = Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC
+    return np.asarray(Image.fromarray(ink).resize(size, method))
+
+
+def centre_by_mass(ink: Ink, size: int = SIZE) -> Ink:
+    """Place (H, W) ink, no larger than `size`, in a (size, size) field, by whole pixels.
+
+    The centre of mass lands on pixel index `size // 2`, or as near as the ink's edges allow.
+    """
+    height, width = ink.shape
+    mass = ink.sum(dtype=np.float64)
+    centre_y = ink.sum(axis=1) @ np.arange(height) / mass
+    centre_x = ink.sum(axis=0) @ np.arange(width) / mass
+    top = int(np.clip(round(size // 2 - centre_y), 0, size - height))
+    left = int(np.clip(round(size // 2 - centre_x), 0, size - width))
+    field = np.zeros((size, size), dtype=np.uint8)
+    field[top : top + height, left : left + width] = ink
+    return field
+
+
+def to_digit(ink: Ink) -> Ink:
+    """Turn (H, W) ink of one digit into the (28, 28) that MNIST's makers would have made."""
+    return centre_by_mass(fit_to_box(crop_to_ink(ink)))

@@ -1,0 +1,243 @@
+"""From a command's options to data, model and trainer: LightningCLI as a parser."""
+
+import json
+import logging
+import warnings
+from argparse import ArgumentError
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from mnist_lightning import parse_errors
+from mnist_lightning.callbacks.checkpoints import AtomicCheckpointIO
+from mnist_lightning.classifier import DigitClassifier
+from mnist_lightning.data.datamodule import FallbackWarning, MNISTDataModule
+from mnist_lightning.errors import UserError
+from mnist_lightning.run_logger import RunLogger
+from mnist_lightning.runs import LOGS_FOLDER
+
+TRAINER_DEFAULTS = {
+    "max_epochs": 10,
+    "devices": 1,
+    # A sanity check would draw from the generators before training.
+    "num_sanity_val_steps": 0,
+    # The data module cuts the batches itself.
+    "use_distributed_sampler": False,
+}
+# What may differ when a run goes on, because it changes no weight.
+FREE_ON_RESUME = {
+    "trainer.max_epochs",
+    "trainer.max_time",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
+    "trainer.logger",
+    "trainer.log_every_n_steps",
+    "trainer.default_root_dir",
+    "trainer.enable_progress_bar",
+    "trainer.enable_model_summary",
+    "trainer.profiler",
+    "trainer.limit_test_batches",
+    "data.data_dir",
+    "data.num_workers",
+    "data.pin_memory",
+    "data.eval_batch_size",
+}
+
+
+class DigitCLI(LightningCLI):
+    """Parses the options of one command, makes the data and the model, and a trainer on demand.
+
+    Args:
+        command: the command, for its help and its errors.
+        arguments: what stands behind it.
+        description: the first lines of its help.
+    """
+
+    datamodule: MNISTDataModule
+    model: DigitClassifier
+
+    def __init__(self, command: str, arguments: list[str], description: str = "") -> None:
+        self.command = command
+        super().__init__(
+            DigitClassifier,
+            MNISTDataModule,
+            run=False,
+            args=arguments,
+            save_config_callback=None,
+            seed_everything_default=42,
+            trainer_defaults=TRAINER_DEFAULTS,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_kwargs={
+                "prog": f"python -m mnist_lightning {command}",
+                "description": description,
+                "exit_on_error": False,
+            },
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Spell the default network out, so that a run's configuration is complete."""
+        network = {"class_path": "mnist_lightning.networks.classic_cnn.ClassicCNN", "init_args": {}}
+        parser.set_defaults({"model.network": network})
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse the options into `config`.
+
+        Raises:
+            UserError: an option is unknown or has a wrong value.
+        """
+        try:
+            self.config = parser.parse_args(args)
+        except ArgumentError as error:
+            options = parser.get_defaults().keys()
+            raise UserError(
+                parse_errors.explain(str(error), options, self.command), status=2
+            ) from None
+
+    def instantiate_classes(self) -> None:
+        """Make the data and the model. The trainer needs the run's folder: see `make_trainer`.
+
+        Raises:
+            UserError: they do not accept their arguments.
+        """
+        try:
+            self.config_init = self.parser.instantiate(self.config)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UserError(str(error), status=2) from None
+        self.datamodule, self.model = self.config_init.data, self.config_init.model
+
+    def make_trainer(self, logger: RunLogger | None, callbacks: Sequence[Callback]) -> Trainer:
+        """Make a trainer, with these callbacks after the configuration's own.
+
+        Args:
+            logger: the run's; None where nothing is to be logged. A logger in the configuration
+                takes its place.
+            callbacks: the run's.
+
+        Raises:
+            UserError: the trainer's options contradict each other, or this machine.
+        """
+        settings = self.config_init.trainer
+        own_logger = settings.logger not in (None, True)
+        try:
+            trainer: Trainer = self.instantiate_trainer(
+                logger=settings.logger if own_logger else logger or False,
+                callbacks=[*_listed(settings.callbacks), *callbacks],
+                plugins=[*_listed(settings.plugins), AtomicCheckpointIO()],
+                enable_progress_bar=False,  # the progress callback shows it
+                enable_model_summary=False,
+            )
+        except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+            raise UserError(f"--trainer: {' '.join(str(error).split())}", status=2) from None
+        if trainer.world_size > 1:
+            raise UserError("a run is one process so far; use --trainer.devices 1", status=2)
+        return trainer
+
+    def complete_config(self) -> dict[str, Any]:
+        """The whole configuration in primitives, with the data set that `auto` came to."""
+        config: dict[str, Any] = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))
+        config["data"]["dataset"] = self.datamodule.data.name
+        return config
+
+    def load_data(self) -> None:
+        """Read the data set, download it first where need be.
+
+        Raises:
+            UserError: it is damaged or cannot be had.
+        """
+        self.datamodule.prepare_data()
+        self.datamodule.setup()
+
+    @property
+    def root(self) -> Path:
+        """The folder of the runs."""
+        return runs_root(self.config.trainer.default_root_dir)
+
+
+def runs_root(default_root_dir: str | None) -> Path:
+    """The folder of the runs, as Lightning lays it out under its `default_root_dir`."""
+    return Path(default_root_dir or "") / LOGS_FOLDER
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list) else [value]
+
+
+def as_argument(config: dict[str, Any]) -> list[str]:
+    """A configuration as options: later ones override it."""
+    return ["--config", json.dumps(config)]
+
+
+def take_option(name: str, arguments: list[str]) -> tuple[str | None, list[str]]:
+    """Find `name VALUE` or `name=VALUE`; return the last value, if any, and the other arguments.
+
+    Raises:
+        UserError: the value is missing.
+    """
+    value, rest = None, []
+    waiting = iter(arguments)
+    for argument in waiting:
+        if argument.startswith(f"{name}="):
+            value = argument.removeprefix(f"{name}=")
+        elif argument == name:
+            value = next(waiting, None)
+            if value is None:
+                raise UserError(f"{name} needs a value", status=2)
+        else:
+            rest.append(argument)
+    return value, rest
+
+
+def take_run(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """Find what stands for the run: `--ckpt_path FILE`, or a RUN as the first argument."""
+    checkpoint, rest = take_option("--ckpt_path", arguments)
+    if rest and not rest[0].startswith("-"):
+        reference, rest = rest[0], rest[1:]
+        if checkpoint is not None:
+            raise UserError(f"both RUN {reference} and --ckpt_path {checkpoint}: give one", 2)
+        return reference, rest
+    return checkpoint, rest
+
+
+def conflicts(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """What differs between a checkpoint's configuration and the one wanted, both values shown."""
+    before, now = _flat(saved), _flat(wanted)
+    return [
+        f"--{name} is {now.get(name)} here, {before.get(name)} in the checkpoint"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name) and not _is_free(name)
+    ]
+
+
+def _is_free(name: str) -> bool:
+    return any(name == free or name.startswith(f"{free}.") for free in FREE_ON_RESUME)
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def quieten() -> None:
+    """Leave out the framework's advertisements, and show warnings without their source line."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=FallbackWarning)  # a panel says it
+    warnings.filterwarnings("ignore", ".*smaller than the logging interval")
+    warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")  # lightning's call, not ours
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"

@@ -1,0 +1,216 @@
+"""Run folders and their checkpoints: claim, find, list.
+
+A RUN, as the commands take it, is a run's folder, its version number, a checkpoint file, `last`
+(the newest run) or `best` (the highest val/accuracy among the runs on one data set).
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mnist_lightning import checkpoint_file
+from mnist_lightning.checkpoint_file import DamagedCheckpointError
+from mnist_lightning.errors import UserError
+from mnist_lightning.files import write_atomically
+
+LOGS_FOLDER = "lightning_logs"
+_VERSION = re.compile(r"version_(\d+)")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder and what is in it."""
+
+    folder: Path
+
+    @property
+    def version(self) -> int:
+        """The N of `version_N`; -1 for a folder of another name."""
+        match = _VERSION.fullmatch(self.folder.name)
+        return int(match[1]) if match else -1
+
+    @property
+    def reference(self) -> str:
+        """The shortest RUN by which a command finds this run from the folder it was made in."""
+        default = Path(LOGS_FOLDER) / f"version_{self.version}"
+        return str(self.version) if self.folder == default else str(self.folder)
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of its checkpoints."""
+        return self.folder / "checkpoints"
+
+    @property
+    def best(self) -> Path:
+        """Its best checkpoint."""
+        return self.checkpoints / "best.ckpt"
+
+    def recent(self, index: int = 0) -> Path:
+        """Its last checkpoint, or the one `index` before it."""
+        return self.checkpoints / ("last.ckpt" if index == 0 else f"last-{index}.ckpt")
+
+    @property
+    def config(self) -> Path:
+        """Its complete configuration."""
+        return self.folder / "config.yaml"
+
+    @property
+    def predictions(self) -> Path:
+        """What its best checkpoint said of each test image."""
+        return self.folder / "predictions.csv"
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Write `config.yaml`, from which the run can be made again."""
+        text = yaml.safe_dump(config, sort_keys=False)
+        write_atomically(text.encode(), self.config)
+
+    def summary(self) -> dict[str, Any]:
+        """Read `summary.json`; empty where there is none that can be read."""
+        try:
+            summary = json.loads((self.folder / "summary.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return summary if isinstance(summary, dict) else {}
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Replace `summary.json`."""
+        text = json.dumps(summary, indent=2) + "\n"
+        write_atomically(text.encode(), self.folder / "summary.json")
+
+    def newest_checkpoint(self) -> Path:
+        """Find the newest of its last checkpoints that is whole; say which were not.
+
+        Raises:
+            UserError: there is none.
+        """
+        found = sorted(self.checkpoints.glob("last*.ckpt"), key=lambda path: path.name[4:])
+        found.sort(key=lambda path: path != self.recent())
+        for path in found:
+            try:
+                checkpoint_file.read(path)
+            except DamagedCheckpointError as error:
+                print(f"{error}; going back to the one before")
+            else:
+                return path
+        raise UserError(
+            f"no whole checkpoint in {self.checkpoints}; "
+            "train one with: python -m mnist_lightning fit"
+        )
+
+    def best_checkpoint(self) -> Path:
+        """Find the checkpoint to evaluate: `best.ckpt`, or the newest of a stock Lightning run.
+
+        Raises:
+            UserError: there is none.
+        """
+        if self.best.is_file():
+            return self.best
+        others = sorted(self.checkpoints.glob("*.ckpt"), key=lambda path: path.stat().st_mtime)
+        if not others:
+            raise UserError(
+                f"no checkpoint in {self.checkpoints}; "
+                "train one with: python -m mnist_lightning fit"
+            )
+        return others[-1]
+
+
+def claim(root: Path) -> Run:
+    """Make the folder of a new run: the next free version number, never one that exists.
+
+    Raises:
+        UserError: no folder can be made there.
+    """
+    version = max((run.version for run in runs(root)), default=-1) + 1
+    while True:
+        run = Run(root / f"version_{version}")
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            run.folder.mkdir()  # atomic: of two processes one gets a FileExistsError
+            run.checkpoints.mkdir()
+            return run
+        except FileExistsError:
+            if not root.is_dir():
+                raise UserError(f"cannot keep runs in {root}: it is a file; {_REMEDY}") from None
+            version += 1
+        except OSError as error:
+            raise UserError(f"cannot keep runs in {root}: {error.strerror}; {_REMEDY}") from None
+
+
+_REMEDY = "make it writable, or choose another place: --trainer.default_root_dir DIR"
+
+
+def runs(root: Path) -> Iterator[Run]:
+    """The run folders in `root`, oldest first."""
+    if not root.is_dir():
+        return
+    found = [Run(path) for path in root.iterdir() if _VERSION.fullmatch(path.name)]
+    yield from sorted((run for run in found if run.folder.is_dir()), key=lambda run: run.version)
+
+
+def find(reference: str, root: Path, dataset: str | None = None) -> tuple[Run, Path | None]:
+    """Resolve a RUN to its run and, where it names a checkpoint file, that file.
+
+    Args:
+        reference: a run folder, a version number, a checkpoint file, `last` or `best`.
+        root: where runs are.
+        dataset: among the runs on which `best` chooses. None: MNIST, or where there is no such
+            run the data set of the newest one, which is said.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    path = Path(reference)
+    if reference == "last":
+        return _last(root), None
+    if reference == "best":
+        return _best(root, dataset), None
+    if reference.isdigit():
+        run = Run(root / f"version_{reference}")
+        if not run.folder.is_dir():
+            raise UserError(f"no run {reference} in {root}; {_what_there_is(root)}", status=2)
+        return run, None
+    if path.is_file():
+        return Run(path.parent.parent), path
+    if path.is_dir():
+        return Run(path), None
+    raise UserError(
+        f"{reference} is no run: no folder and no checkpoint file of that name; "
+        f"{_what_there_is(root)}",
+        status=2,
+    )
+
+
+def _last(root: Path) -> Run:
+    found = list(runs(root))
+    if not found:
+        raise UserError(f"no run in {root}; make one with: python -m mnist_lightning fit")
+    return found[-1]
+
+
+def _best(root: Path, dataset: str | None) -> Run:
+    summaries = [(run, run.summary()) for run in runs(root)]
+    scored = [pair for pair in summaries if pair[1].get("val/accuracy") is not None]
+    if dataset is None and scored:
+        names = [summary["dataset"] for _, summary in scored]
+        dataset = "mnist" if "mnist" in names else names[-1]
+        if dataset != "mnist":
+            print(f"no run on mnist in {root}: taking the best of those on {dataset}")
+    candidates = [pair for pair in scored if pair[1]["dataset"] == dataset]
+    if not candidates:
+        raise UserError(
+            f"no run on {dataset or 'mnist'} with a val/accuracy in {root}; {_what_there_is(root)}"
+        )
+    return max(candidates, key=lambda pair: (pair[1]["val/accuracy"], pair[0].version))[0]
+
+
+def _what_there_is(root: Path) -> str:
+    names = [f"{run.version} ({run.summary().get('dataset', 'no summary')})" for run in runs(root)]
+    if not names:
+        return f"there are no runs in {root}; make one with: python -m mnist_lightning fit"
+    shown = names if len(names) <= 8 else [*names[:3], "…", *names[-4:]]
+    return f"there are runs {', '.join(shown)}"

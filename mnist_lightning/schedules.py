@@ -1,0 +1,67 @@
+"""Learning-rate schedules that know the length of a run by themselves.
+
+They take a step after each batch. `DigitClassifier` fills in `total_steps`: the batches of an
+epoch times the epochs.
+"""
+
+import math
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
+
+
+class OneCycle(OneCycleLR):
+    """Up to the peak, then down to almost nothing, over the whole run (Smith and Topin, 2018).
+
+    Args:
+        optimizer: its momentum moves the opposite way.
+        total_steps: steps of the run; None: filled in.
+        max_lr: the peak; None: the optimizer's own learning rate.
+        pct_start: share of the run that the way up takes.
+        div_factor: the first learning rate is the peak divided by this.
+        final_div_factor: the last one is the first divided by this.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        total_steps: int | None = None,
+        max_lr: float | None = None,
+        pct_start: float = 0.3,
+        div_factor: float = 25.0,
+        final_div_factor: float = 1e4,
+    ) -> None:
+        peak = optimizer.param_groups[0]["lr"] if max_lr is None else max_lr
+        super().__init__(
+            optimizer,
+            max_lr=float(peak),
+            total_steps=total_steps,
+            pct_start=pct_start,
+            div_factor=div_factor,
+            final_div_factor=final_div_factor,
+        )
+
+
+class Cosine(LambdaLR):
+    """A linear warm-up, then half a cosine down to zero (Loshchilov and Hutter, 2017).
+
+    Args:
+        optimizer: its learning rate is the peak.
+        total_steps: steps of the run; None: filled in.
+        warmup: share of the run that the warm-up takes.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, total_steps: int | None = None, warmup: float = 0.0
+    ) -> None:
+        if total_steps is None:
+            raise ValueError("Cosine needs total_steps, the number of steps of the run")
+        warmup_steps = round(warmup * total_steps)
+
+        def factor(step: int) -> float:
+            if step < warmup_steps:
+                return (step + 1) / warmup_steps
+            progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+        super().__init__(optimizer, factor)

@@ -1,0 +1,144 @@
+"""What the commands say at their start and their end: panels and tables on the console."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+
+from mnist_lightning.callbacks.summary import device_name, facts_of_network
+from mnist_lightning.classifier import DigitClassifier
+from mnist_lightning.data.datamodule import MNISTDataModule
+from mnist_lightning.runs import Run
+
+PROGRAM = "python -m mnist_lightning"
+
+
+def opening(
+    console: Console,
+    model: DigitClassifier,
+    data: MNISTDataModule,
+    trainer: Trainer,
+    run: Run | None,
+) -> None:
+    """Say what is about to be trained, on what, where."""
+    fallback(console, data)
+    network = facts_of_network(model)
+    name = network["network"]["class_path"].rsplit(".", 1)[-1]
+    sizes = (len(data.train_indices), len(data.val_indices), len(data.data.test_labels))
+    line(console, f"{name}, {network['parameters']:,} parameters, on {_device(trainer)}")
+    line(
+        console,
+        f"{data.data.name}: {sizes[0]:,} images to train, {sizes[1]:,} to validate, "
+        f"{sizes[2]:,} to test",
+    )
+    if sizes[1] == 0:
+        line(console, "nothing is held out (val_size 0): the best checkpoint will be the last")
+    line(console, f"run: {run.folder}" if run else "fast_dev_run: nothing will be kept")
+
+
+def fallback(console: Console, data: MNISTDataModule) -> None:
+    """Make it impossible to overlook that MNIST could not be had."""
+    if data.fallback_reason is None:
+        return
+    text = (
+        "MNIST could not be had. What follows is on scikit-learn's 1,797 embedded digits: "
+        "a far smaller and different task, whose figures say nothing about MNIST.\n\n"
+        f"{data.fallback_reason}"
+    )
+    console.print(
+        Panel(text, title="This is not MNIST", title_align="left", border_style="bold yellow"),
+        highlight=False,
+    )
+
+
+def interrupted(console: Console, run: Run | None, epochs: int) -> None:
+    """Say what an interrupted run has kept, and how to go on."""
+    if run is None or epochs == 0:
+        line(console, "interrupted before the end of the first epoch: nothing was kept")
+        return
+    line(console, f"interrupted; {run.folder} is kept up to the end of epoch {epochs}")
+    following(console, [f"{PROGRAM} resume {run.reference}"])
+
+
+def closing(console: Console, facts: dict[str, Any], run: Run | None, root: Path) -> None:
+    """Show what came out of a run, where it lies, and what to do next."""
+    rows = [("data set", facts["dataset"])]
+    if facts["val/accuracy"] is not None:
+        rows.append(("best epoch", f"{facts['best_epoch']} of {facts['epochs']}, by val/accuracy"))
+        rows.append(("val accuracy", f"{100 * facts['val/accuracy']:.2f} %"))
+    elif facts["best_epoch"] is not None:
+        rows.append(("best epoch", f"{facts['best_epoch']}, the last: nothing was held out"))
+    rows += figures("test", facts["test/accuracy"], facts["test/loss"], facts["test/total"])
+    rows.append(("time", f"{facts['fit_seconds']:.1f} s"))
+    if run is None:
+        table(console, "fast_dev_run", rows)
+        return
+    rows.append(("run", str(run.folder)))
+    if run.best.exists():
+        rows.append(("best checkpoint", str(run.best)))
+    rows.append(("predictions", str(run.predictions)))
+    table(console, run.folder.name, rows)
+    commands = [f"tensorboard --logdir {root}", f"{PROGRAM} test {run.reference}"]
+    if run.recent().exists():
+        more = 2 * facts["epochs"]
+        commands.append(f"{PROGRAM} resume {run.reference} --trainer.max_epochs {more}")
+    following(console, commands)
+
+
+def evaluation(
+    console: Console,
+    command: str,
+    checkpoint: Path,
+    data: MNISTDataModule,
+    trainer: Trainer,
+    predictions: Path | None,
+) -> None:
+    """Show the figures of a checkpoint."""
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    stage, count = ("test", len(data.data.test_labels))
+    if command == "validate":
+        stage, count = ("val", len(data.val_indices))
+    rows = [("data set", data.data.name), ("checkpoint", str(checkpoint))]
+    rows += figures(stage, metrics[f"{stage}/accuracy"], metrics[f"{stage}/loss"], count)
+    if predictions is not None:
+        rows.append(("predictions", str(predictions)))
+    table(console, command, rows)
+
+
+def figures(stage: str, accuracy: float, loss: float, total: int) -> list[tuple[str, str]]:
+    """Accuracy, loss, and correct of total."""
+    return [
+        (f"{stage} accuracy", f"{100 * accuracy:.2f} %"),
+        (f"{stage} loss", f"{loss:.4f}"),
+        ("correct", f"{round(accuracy * total):,} of {total:,}"),
+    ]
+
+
+def table(console: Console, title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """Show facts by name; what is too long for the console is broken into lines."""
+    grid = Table(title=title, title_justify="left", title_style="bold", show_header=False)
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in rows:
+        grid.add_row(name, value)
+    console.print(grid, highlight=False)
+
+
+def following(console: Console, commands: Sequence[str]) -> None:
+    """Show the commands that come next."""
+    line(console, "next:")
+    for command in commands:
+        line(console, f"  {command}")
+
+
+def line(console: Console, text: str) -> None:
+    """Say one line, unbroken, as it is."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _device(trainer: Trainer) -> str:
+    return device_name(trainer.strategy.root_device)
