@@ -47,8 +47,8 @@ def read(path: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DamagedCheckpointError(f"{path} is no whole checkpoint: {reason}") from None
+        reason = str(error).strip().split(". ")[0].splitlines() or [type(error).__name__]
+        raise DamagedCheckpointError(f"{path} is no whole checkpoint: {reason[0]}") from None
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise DamagedCheckpointError(f"{path} is no checkpoint of a classifier")
     return checkpoint

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -50,6 +50,11 @@ class LossAndAccuracy(Metric):
     def compute(self) -> dict[str, Tensor]:
         """Return `loss` and `accuracy` (in [0, 1])."""
         return {"loss": self.loss / self.total, "accuracy": self.correct / self.total}
+
+
+def _log_interval(trainer: Trainer) -> int:
+    interval: int = trainer.log_every_n_steps  # type: ignore[attr-defined] # set by a connector
+    return interval
 
 
 class DigitClassifier(LightningModule):
@@ -106,18 +111,18 @@ class DigitClassifier(LightningModule):
         The means are written before the validation and the checkpoint that follow: what a
         checkpoint counts as done is also in the logs.
         """
-        step = self.global_step
-        if step % self.trainer.log_every_n_steps == 0 and step > self._logged_step:
+        step, interval = self.global_step, _log_interval(self.trainer)
+        if interval and step % interval == 0 and step > self._logged_step:
             self._logged_step = step
             loss = outputs["loss"] * self.trainer.accumulate_grad_batches
             self._write({"train/step_loss": loss})
         if self.trainer.is_last_batch or step == self.trainer.max_steps:
-            self._write({"epoch": self.current_epoch})
+            self._write({"epoch": self.current_epoch + 1})
             self._log_epoch("train", self.train_metrics)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count a batch of the images held out."""
-        self._step(batch, self.val_metrics)
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Count a batch of the images held out; return their logits (B, C)."""
+        return self._step(batch, self.val_metrics)[1]
 
     def on_validation_epoch_end(self) -> None:
         """Log the means over the images held out."""

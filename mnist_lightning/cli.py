@@ -35,6 +35,7 @@ def fit(arguments: list[str]) -> int:
     quieten()
     cli = DigitCLI("fit", rest, _FIT_HELP)
     cli.load_data()
+    cli.make_trainer(None, [])  # before the run has a folder: its options may be wrong
     run = None if cli.config.trainer.fast_dev_run else runs.claim(cli.root)
     return _train(cli, run)
 
@@ -55,13 +56,13 @@ def resume(arguments: list[str]) -> int:
         base = ["--config", str(run.config)]
     cli = DigitCLI("resume", [*base, *rest], _RESUME_HELP)
     done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    cli.load_data()
+    _refuse_conflicts(cli, checkpoint["config"])
     if _is_finished(run, done, cli.config.trainer.max_epochs):
         more = f"{PROGRAM} resume {run.reference} --trainer.max_epochs {2 * done}"
         print(f"{run.folder} is finished: {done} of {done} epochs. To go on: {more}")
         return 0
-    cli.load_data()
-    _refuse_conflicts(cli, checkpoint["config"])
-    cli.datamodule.refuse_other_data(checkpoint[type(cli.datamodule).__qualname__])
+    cli.datamodule.refuse_other_data(checkpoint["MNISTDataModule"])
     if not run.config.is_file():
         run = runs.claim(cli.root)
         print(f"{path} lies in no run's folder: going on in a new one, {run.folder}")
@@ -101,7 +102,8 @@ def _train(cli: DigitCLI, run: Run | None, checkpoint: Path | None = None) -> in
     if run is not None:
         if not run.config.exists():
             run.write_config(config)
-        logger = RunLogger(run.folder, cli.datamodule.data.name)
+        if config["trainer"]["logger"] in (None, True):
+            logger = RunLogger(run.folder, cli.datamodule.data.name)
         if config["trainer"]["enable_checkpointing"] is not False:
             checkpoints = RunCheckpoints(run, config)
     facts = RunSummary(run, config["seed_everything"], checkpoints, predictions)
@@ -114,11 +116,12 @@ def _train(cli: DigitCLI, run: Run | None, checkpoint: Path | None = None) -> in
     except SystemExit:  # how Lightning ends after Ctrl-C
         show.interrupted(console, run, facts.facts.get("epochs", 0))
         return 130
-    trainer.test(
-        cli.model, cli.datamodule, ckpt_path=run.best if checkpoints else None, verbose=False
-    )
+    best = run.best if run is not None and checkpoints is not None else None
+    trainer.test(cli.model, cli.datamodule, ckpt_path=best, verbose=False)
     if run is not None:
         predictions.write(run.predictions)
+    if logger is not None:
+        logger.close()
     show.closing(console, facts.facts, run, cli.root)
     return 0
 
@@ -154,9 +157,12 @@ def _evaluate(command: str, arguments: list[str]) -> int:
     work(cli.model, cli.datamodule, ckpt_path=path, verbose=False)
     kept = None
     if command == "test":
-        kept = run.predictions if path == run.best else path.with_suffix(".predictions.csv")
+        whole = len(predictions.labels) == len(cli.datamodule.data.test_labels)
+        same_data = cli.datamodule.state_dict() == checkpoint.get("MNISTDataModule")
+        own = path == run.best and whole and same_data
+        kept = run.predictions if own else path.with_suffix(f".{cli.datamodule.data.name}.csv")
         predictions.write(kept)
-    show.evaluation(console, command, path, cli.datamodule, trainer, kept)
+    show.evaluation(console, command, path, cli.datamodule.data.name, trainer, predictions, kept)
     return 0
 
 

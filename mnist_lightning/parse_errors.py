@@ -19,49 +19,72 @@ def explain(message: str, options: Iterable[str], command: str) -> str:
         command: the command, for the remedy.
     """
     names = list(options)
-    unknown = re.search(r"unrecognized arguments: (.*)", message)
-    if unknown:
-        return _unknown(unknown[1].split(), names, command)
-    in_file = re.search(r"Key '([\w.]+)' is not expected", message)
-    if in_file:
-        return f"the configuration has an unknown key {in_file[1]!r}{_close(in_file[1], names)}"
-    missing = re.search(r"File does not exist: '?([^'\n]*)'?", message)
-    if missing:
-        return f"there is no configuration file {missing[1]}"
-    key = re.search(r'Parser key "([\w.]+)"', message)
-    return f"--{key[1]}: {_reason(message, key[1])}" if key else _one_line(message)
+    if found := re.search(r"unrecognized arguments: (.*)", message):
+        return _unknown_option(found[1].split()[0], names, command)
+    if found := re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message):
+        return _unknown_key(f"{found[1]}.{found[2]}", names)
+    in_file = re.search(r"Key '([\w.]+)' is not expected|Option '([\w.]+)' is not", message)
+    if in_file and "class_path" not in message:
+        return _unknown_key(in_file[1] or in_file[2], names)
+    if found := re.search(r"File does not exist: '?([^'\n]*)'?", message):
+        return f"there is no configuration file {found[1]}"
+    if found := re.search(r'Parser key "([\w.]+)"', message):
+        return f"--{found[1]}: {_reason(message, found[1])}"
+    return _one_line(message)
 
 
-def _unknown(words: list[str], names: list[str], command: str) -> str:
-    first = words[0]
-    if not first.startswith("-"):
+def _unknown_option(word: str, names: list[str], command: str) -> str:
+    if not word.startswith("-"):
         return (
-            f"{first!r} is not an option; a RUN comes right after the command: "
+            f"{word!r} is not an option; a RUN comes right after the command: "
             f"python -m mnist_lightning {command} RUN …"
         )
-    option = first.split("=")[0]
+    option = word.split("=")[0]
     hint = _close(option.lstrip("-"), names, "--")
-    more = f"; all options: python -m mnist_lightning {command} --help"
-    return f"there is no option {option}{hint or more}"
+    return f"there is no option {option}" + (
+        hint or f"; all options: python -m mnist_lightning {command} --help"
+    )
+
+
+def _unknown_key(key: str, names: list[str]) -> str:
+    return f"the configuration has an unknown key {key}{_close(key, names)}"
 
 
 def _reason(message: str, key: str) -> str:
-    argument = re.search(r"Option '(\w+)' is not accepted", message)
-    if argument:
+    if found := re.search(r"Option '(\w+)' is not accepted", message):
         owner = re.search(r"Problem with given class_path '([\w.]+)'", message)
-        return f"{owner[1].rsplit('.', 1)[-1] if owner else 'it'} has no argument {argument[1]!r}"
-    wrong_class = re.search(
-        r"(?:dot import path string|Unable to import|class_path).*?['\": ]([\w.]+)['\"]?$",
-        message,
-        re.MULTILINE,
-    )
-    known = _classes(key)
-    if wrong_class and known:
-        name = wrong_class[1].rsplit(".", 1)[-1]
-        near = get_close_matches(name.replace("_", "").lower(), [k.lower() for k in known], n=1)
-        hint = next((f"did you mean {k}? " for k in known if near and k.lower() == near[0]), "")
-        return f"there is no {name!r}; {hint}there are: {', '.join(known)}, or the path of a class"
-    return _one_line(message.split(":", 1)[1])
+        name = (owner[1] if owner else key).rsplit(".", 1)[-1]
+        return f"{name} has no argument {found[1]!r}"
+    classes = _classes(key)
+    if classes and (found := re.search(r"[Ii]mport path(?: string:)? ([\w.]+)", message)):
+        return _wrong_class(found[1], classes)
+    value = re.search(r"(?:Got|Given) value: (.*)", message)
+    expected = [
+        _plainly(text) for text in re.findall(r"Expected an? (.*?)(?:\. Got|$)", message, re.M)
+    ]
+    if not expected or value is None:
+        return _one_line(message.split(":", 1)[1])
+    near = get_close_matches(value[1], re.findall(r"[\w-]+", " ".join(expected)), n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"{value[1]} will not do; {hint}it takes {' or '.join(dict.fromkeys(expected))}"
+
+
+def _plainly(expected: str) -> str:
+    if found := re.fullmatch(r"<class '(\w+)'>", expected):
+        return {"NoneType": "null", "int": "a whole number", "float": "a number"}.get(
+            found[1], found[1]
+        )
+    if found := re.fullmatch(r"typing\.Literal\[(.*)\]", expected):
+        return found[1].replace("'", "")
+    return expected
+
+
+def _wrong_class(path: str, classes: list[str]) -> str:
+    name = path.rsplit(".", 1)[-1]
+    by_lower = {known.lower(): known for known in classes}
+    near = get_close_matches(name.replace("_", "").lower(), by_lower, n=1)
+    hint = f"did you mean {by_lower[near[0]]}? " if near else ""
+    return f"{path} will not do; {hint}it takes {', '.join(classes)}, or the path of such a class"
 
 
 def _classes(key: str) -> list[str]:
@@ -76,8 +99,8 @@ def _classes(key: str) -> list[str]:
 
 
 def _subclasses(base: type) -> set[type]:
-    direct = set(base.__subclasses__())
-    return direct.union(*(_subclasses(cls) for cls in direct)) if direct else direct
+    direct: set[type] = set(base.__subclasses__())
+    return direct.union(*(_subclasses(cls) for cls in direct))
 
 
 def _is_public(cls: type) -> bool:

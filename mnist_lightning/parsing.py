@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from mnist_lightning import parse_errors
 from mnist_lightning.callbacks.checkpoints import AtomicCheckpointIO
@@ -52,6 +52,34 @@ FREE_ON_RESUME = {
 }
 
 
+class RunTrainer(Trainer):
+    """The Trainer, with the limits typed so that `1` is one batch and `1.0` is all of them.
+
+    Lightning spells their types `Optional[Union[int, float]]`, and `typing` keeps a cache in which
+    that is the same as `Optional[Union[float, int]]`: depending on what was imported before, the
+    parser tries float first, and `--trainer.limit_train_batches 1` trains on everything.
+    """
+
+    def __init__(
+        self,
+        *,
+        limit_train_batches: int | float | None = None,
+        limit_val_batches: int | float | None = None,
+        limit_test_batches: int | float | None = None,
+        overfit_batches: int | float = 0.0,
+        val_check_interval: int | float | str | None = None,
+        **others: Any,
+    ) -> None:
+        super().__init__(
+            limit_train_batches=limit_train_batches,
+            limit_val_batches=limit_val_batches,
+            limit_test_batches=limit_test_batches,
+            overfit_batches=overfit_batches,
+            val_check_interval=val_check_interval,
+            **others,
+        )
+
+
 class DigitCLI(LightningCLI):
     """Parses the options of one command, makes the data and the model, and a trainer on demand.
 
@@ -69,6 +97,7 @@ class DigitCLI(LightningCLI):
         super().__init__(
             DigitClassifier,
             MNISTDataModule,
+            trainer_class=RunTrainer,
             run=False,
             args=arguments,
             save_config_callback=None,
@@ -88,7 +117,7 @@ class DigitCLI(LightningCLI):
         network = {"class_path": "mnist_lightning.networks.classic_cnn.ClassicCNN", "init_args": {}}
         parser.set_defaults({"model.network": network})
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the options into `config`.
 
         Raises:
@@ -135,7 +164,7 @@ class DigitCLI(LightningCLI):
                 enable_progress_bar=False,  # the progress callback shows it
                 enable_model_summary=False,
             )
-        except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
             raise UserError(f"--trainer: {' '.join(str(error).split())}", status=2) from None
         if trainer.world_size > 1:
             raise UserError("a run is one process so far; use --trainer.devices 1", status=2)
@@ -239,5 +268,6 @@ def quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=FallbackWarning)  # a panel says it
     warnings.filterwarnings("ignore", ".*smaller than the logging interval")
+    warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint need")
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")  # lightning's call, not ours
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"

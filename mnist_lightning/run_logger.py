@@ -38,7 +38,7 @@ class MetricsFile:
         """Add values to the row of `step`."""
         if not self._pending or self._pending[-1]["step"] != step:
             self._pending.append({"step": step, "dataset": self.dataset})
-        self._pending[-1].update(metrics)
+        self._pending[-1].update({name: f"{value:.7g}" for name, value in metrics.items()})
 
     def flush(self) -> None:
         """Append the rows that are not in the file yet."""
@@ -127,8 +127,13 @@ class RunLogger(Logger):
         self._flushed_at = time.monotonic()
 
     def finalize(self, status: str) -> None:
-        """Bring everything to the files; more may follow."""
+        """Bring everything to the files; a test may follow."""
         self.flush()
+
+    def close(self) -> None:
+        """Bring everything to the files, for good."""
+        self.flush()
+        self.experiment.close()
 
 
 def cut_back(folder: Path, step: int) -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
+from mnist_lightning.callbacks.predictions import Predictions
 from mnist_lightning.callbacks.summary import device_name, facts_of_network
 from mnist_lightning.classifier import DigitClassifier
 from mnist_lightning.data.datamodule import MNISTDataModule
@@ -72,7 +73,8 @@ def closing(console: Console, facts: dict[str, Any], run: Run | None, root: Path
         rows.append(("val accuracy", f"{100 * facts['val/accuracy']:.2f} %"))
     elif facts["best_epoch"] is not None:
         rows.append(("best epoch", f"{facts['best_epoch']}, the last: nothing was held out"))
-    rows += figures("test", facts["test/accuracy"], facts["test/loss"], facts["test/total"])
+    names = ("test/accuracy", "test/loss", "test/correct", "test/total")
+    rows += figures("test", *(facts[name] for name in names))
     rows.append(("time", f"{facts['fit_seconds']:.1f} s"))
     if run is None:
         table(console, "fast_dev_run", rows)
@@ -93,28 +95,29 @@ def evaluation(
     console: Console,
     command: str,
     checkpoint: Path,
-    data: MNISTDataModule,
+    dataset: str,
     trainer: Trainer,
-    predictions: Path | None,
+    predictions: Predictions,
+    kept: Path | None,
 ) -> None:
-    """Show the figures of a checkpoint."""
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    stage, count = ("test", len(data.data.test_labels))
-    if command == "validate":
-        stage, count = ("val", len(data.val_indices))
-    rows = [("data set", data.data.name), ("checkpoint", str(checkpoint))]
-    rows += figures(stage, metrics[f"{stage}/accuracy"], metrics[f"{stage}/loss"], count)
-    if predictions is not None:
-        rows.append(("predictions", str(predictions)))
+    """Show the figures of a checkpoint; `kept` is where its predictions are, if anywhere."""
+    stage = "val" if command == "validate" else "test"
+    accuracy, loss = (float(trainer.callback_metrics[f"{stage}/{n}"]) for n in ("accuracy", "loss"))
+    rows = [("data set", dataset), ("checkpoint", str(checkpoint))]
+    rows += figures(stage, accuracy, loss, predictions.correct, len(predictions.labels))
+    if kept is not None:
+        rows.append(("predictions", str(kept)))
     table(console, command, rows)
 
 
-def figures(stage: str, accuracy: float, loss: float, total: int) -> list[tuple[str, str]]:
+def figures(
+    stage: str, accuracy: float, loss: float, correct: int, total: int
+) -> list[tuple[str, str]]:
     """Accuracy, loss, and correct of total."""
     return [
         (f"{stage} accuracy", f"{100 * accuracy:.2f} %"),
         (f"{stage} loss", f"{loss:.4f}"),
-        ("correct", f"{round(accuracy * total):,} of {total:,}"),
+        ("correct", f"{correct:,} of {total:,}"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""What the network said of each test image."""
+"""What the network said of each image."""
 
 import csv
 import io
@@ -14,15 +14,32 @@ from mnist_lightning.files import write_atomically
 
 
 class Predictions(Callback):
-    """Collects the probabilities (N, C) and labels (N,) of a test, on the CPU."""
+    """Collects what the last validation or test said, sample by sample."""
 
     def __init__(self) -> None:
         self._logits: list[Tensor] = []
         self._labels: list[Tensor] = []
 
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin anew."""
+        self._logits, self._labels = [], []
+
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin anew."""
         self._logits, self._labels = [], []
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep a batch's logits (the step returns them) and labels."""
+        self._logits.append(outputs)
+        self._labels.append(batch[1])
 
     def on_test_batch_end(
         self,
@@ -33,7 +50,7 @@ class Predictions(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep a batch's logits (`test_step` returns them) and labels."""
+        """Keep a batch's logits (the step returns them) and labels."""
         self._logits.append(outputs)
         self._labels.append(batch[1])
 

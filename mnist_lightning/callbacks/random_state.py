@@ -25,7 +25,7 @@ class RandomState(Callback):
             "python": random.getstate(),
             "numpy": (name, torch.from_numpy(np.array(keys)), position, has_gauss, gauss),
             "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+            "cuda": torch.cuda.get_rng_state_all() if _cuda_is_used() else [],
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -43,3 +43,8 @@ class RandomState(Callback):
         torch.set_rng_state(states["torch"])
         if len(states["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(states["cuda"])
+
+
+def _cuda_is_used() -> bool:
+    used: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call] # torch left it untyped
+    return used

@@ -2,7 +2,7 @@
 
 import warnings
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -175,7 +175,7 @@ class MNISTDataModule(LightningDataModule):
         """Where `size` bytes of pictures should lie: with the network, if they fit there twice."""
         if self.trainer is None:
             return torch.device("cpu")
-        device = cast(torch.device, self.trainer.strategy.root_device)
+        device = self.trainer.strategy.root_device
         if device.type == "cuda" and torch.cuda.mem_get_info(device)[0] < 2 * size:
             return torch.device("cpu")
         return device

@@ -19,7 +19,10 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: list[str]) -> int:
     """Show the state of the data sets named, of all if none is; return 1 if one is damaged."""
     parser = _Parser(
-        prog="python -m mnist_lightning data", description=__doc__, epilog=EPILOG, allow_abbrev=False
+        prog="python -m mnist_lightning data",
+        description=__doc__,
+        epilog=EPILOG,
+        allow_abbrev=False,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(SOURCES))
     parser.add_argument("--fetch", action="store_true", help="download those named")

@@ -32,7 +32,7 @@ class DigitData:
         """SHA-256 of the data, in hexadecimal: equal exactly where every pixel and label is."""
         digest = hashlib.sha256()
         for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
-            digest.update(tensor.to(torch.uint8).numpy())
+            digest.update(tensor.to(torch.uint8).numpy().data)
         return digest.hexdigest()
 
 
