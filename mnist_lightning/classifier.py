@@ -3,10 +3,12 @@
 import inspect
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -71,6 +73,8 @@ class DigitClassifier(LightningModule):
             step after each batch. `ReduceLROnPlateau` watches `val/loss`, or `val/accuracy` with
             mode `max`; `train/…` where nothing is validated.
         lr_scheduler_interval: when any other schedule takes a step.
+        channels_last: keep convolutions' weights in channels-last memory, which most processors
+            work faster with.
     """
 
     # Under Lightning's own key LightningCLI would let a checkpoint's values silently override
@@ -83,10 +87,12 @@ class DigitClassifier(LightningModule):
         optimizer: OptimizerCallable = lambda parameters: torch.optim.Adam(parameters, lr=1e-3),
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
+        channels_last: bool = True,
     ) -> None:
         super().__init__()
         self._network_was_given = network is not None
-        self.network = ClassicCNN() if network is None else network
+        self.channels_last = channels_last
+        self.network = self._laid_out(ClassicCNN() if network is None else network)
         self.optimizer_factory = optimizer
         self.lr_scheduler_factory = lr_scheduler
         self.lr_scheduler_interval = lr_scheduler_interval
@@ -145,13 +151,16 @@ class DigitClassifier(LightningModule):
 
     def _log_epoch(self, stage: str, metrics: LossAndAccuracy) -> None:
         means = {f"{stage}/{name}": value for name, value in metrics.compute().items()}
-        self.log_dict(means, logger=False, on_step=False, on_epoch=True, batch_size=1)
-        self._write(means)
         metrics.reset()
+        fitting = self.trainer.state.fn == TrainerFn.FITTING
+        if not self.trainer.sanity_checking:
+            self.log_dict(means, logger=not fitting, on_step=False, on_epoch=True, batch_size=1)
+            if fitting:
+                self._write(means)
 
     def _write(self, metrics: dict[str, Any]) -> None:
-        # Not by self.log: Lightning writes an epoch's means only after its checkpoint, and the
-        # number of the epoch two or three times for one step.
+        # While fitting not by self.log: Lightning writes an epoch's means only after its
+        # checkpoint, and the number of the epoch two or three times for one step.
         for logger in self.loggers:
             logger.log_metrics(metrics, step=self.global_step)
 
@@ -174,6 +183,9 @@ class DigitClassifier(LightningModule):
         """Tell whether a schedule has a `total_steps` that was left open."""
         if factory is None:
             return False
+        # The command line's factories are partials of a function that takes any arguments.
+        if isinstance(factory, partial) and "total_steps" in factory.keywords:
+            return factory.keywords["total_steps"] is None
         parameter = inspect.signature(factory).parameters.get("total_steps")
         return parameter is not None and parameter.default is None
 
@@ -235,4 +247,7 @@ class DigitClassifier(LightningModule):
             return
         if self._network_was_given:
             raise UserError(f"the checkpoint's network is {theirs}, this classifier's is {mine}")
-        self.network = networks.build(theirs)
+        self.network = self._laid_out(networks.build(theirs))
+
+    def _laid_out(self, network: nn.Module) -> nn.Module:
+        return network.to(memory_format=torch.channels_last) if self.channels_last else network

@@ -56,9 +56,12 @@ def _reason(message: str, key: str) -> str:
         name = (owner[1] if owner else key).rsplit(".", 1)[-1]
         return f"{name} has no argument {found[1]!r}"
     classes = _classes(key)
-    if classes and (found := re.search(r"[Ii]mport path(?: string:)? ([\w.]+)", message)):
-        return _wrong_class(found[1], classes)
+    found = re.search(r"[Ii]mport path(?: string:)? ([\w.]+)|Expected a path but ([\w.]+)", message)
+    if classes and found:
+        return _wrong_class(found[1] or found[2], classes)
     value = re.search(r"(?:Got|Given) value: (.*)", message)
+    if classes and value and (found := re.search(r"'class_path': '([\w.]+)'", value[1])):
+        return _wrong_class(found[1], classes)
     expected = [
         _plainly(text) for text in re.findall(r"Expected an? (.*?)(?:\. Got|$)", message, re.M)
     ]
@@ -81,6 +84,8 @@ def _plainly(expected: str) -> str:
 
 def _wrong_class(path: str, classes: list[str]) -> str:
     name = path.rsplit(".", 1)[-1]
+    if path in classes:
+        return f"several classes are called {path}; write the path of the one you mean"
     by_lower = {known.lower(): known for known in classes}
     near = get_close_matches(name.replace("_", "").lower(), by_lower, n=1)
     hint = f"did you mean {by_lower[near[0]]}? " if near else ""

@@ -52,6 +52,10 @@ FREE_ON_RESUME = {
 }
 
 
+# Lightning has a class of the same name, so that torch's is not found by its name alone.
+_FULL_NAMES = {"ReduceLROnPlateau": "torch.optim.lr_scheduler.ReduceLROnPlateau"}
+
+
 class RunTrainer(Trainer):
     """The Trainer, with the limits typed so that `1` is one batch and `1.0` is all of them.
 
@@ -123,8 +127,9 @@ class DigitCLI(LightningCLI):
         Raises:
             UserError: an option is unknown or has a wrong value.
         """
+        words = [_FULL_NAMES.get(word, word) for word in args]
         try:
-            self.config = parser.parse_args(args)
+            self.config = parser.parse_args(words)
         except ArgumentError as error:
             options = parser.get_defaults().keys()
             raise UserError(
@@ -262,12 +267,20 @@ def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+# Warnings of the framework about what is meant to be so.
+_NOISE = (
+    ".*smaller than the logging interval",
+    ".*callbacks used to create the checkpoint need",  # a test needs none of them
+    "Total length of `list` across ranks is zero",  # nothing is held out: the opening says it
+    ".*LeafSpec.* is deprecated",  # lightning's own call
+)
+
+
 def quieten() -> None:
     """Leave out the framework's advertisements, and show warnings without their source line."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=FallbackWarning)  # a panel says it
-    warnings.filterwarnings("ignore", ".*smaller than the logging interval")
-    warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint need")
-    warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")  # lightning's call, not ours
+    for text in _NOISE:
+        warnings.filterwarnings("ignore", text)
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"

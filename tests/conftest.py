@@ -1,0 +1,65 @@
+"""What the tests share: a command line to type on, real MNIST where it is, small trained runs."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from mnist_lightning.__main__ import main
+from mnist_lightning.runs import Run
+
+# A run of seconds on real digits that come with scikit-learn.
+DIGITS = ["--data.dataset", "digits"]
+
+
+@dataclass
+class Result:
+    """What a command printed, and how it ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def _few_threads() -> None:
+    """Tests run beside each other; small networks gain nothing from more."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Type a command in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def type_in(*arguments: str) -> Result:
+        capsys.readouterr()
+        status = main(arguments)
+        printed = capsys.readouterr()
+        return Result(status, printed.out, printed.err)
+
+    return type_in
+
+
+@pytest.fixture
+def run_0(tmp_path: Path) -> Run:
+    """The first run that a command makes."""
+    return Run(tmp_path / "lightning_logs" / "version_0")
+
+
+@pytest.fixture(scope="session")
+def mnist_dir() -> Path:
+    """The folder of the real MNIST."""
+    folder = os.environ.get("MNIST_LIGHTNING_TEST_DATA")
+    if folder is None:
+        pytest.skip("MNIST_LIGHTNING_TEST_DATA names no folder with the real MNIST")
+    return Path(folder)

@@ -1,0 +1,103 @@
+"""The data module: the three splits, and what it refuses."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mnist_lightning import MNISTDataModule
+from mnist_lightning.data.batches import BatchLoader
+from mnist_lightning.data.sources import split
+from mnist_lightning.errors import UserError
+
+
+def prepared(**arguments: object) -> MNISTDataModule:
+    data = MNISTDataModule(**arguments)  # type: ignore[arg-type] # as a caller may
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def test_split_is_disjoint_complete_and_a_function_of_its_seed() -> None:
+    train, val = split(1000, 100, seed=0)
+    assert len(train) == 900
+    assert sorted(torch.cat([train, val]).tolist()) == list(range(1000))
+    torch.manual_seed(5)
+    assert torch.equal(split(1000, 100, seed=0)[1], val)
+    assert not torch.equal(split(1000, 100, seed=1)[1], val)
+
+
+def test_first_batch_is_what_the_design_says() -> None:
+    images, labels = next(iter(prepared(dataset="digits").train_dataloader()))
+    assert images.shape == (100, 1, 28, 28)
+    assert images.dtype == torch.float32
+    assert labels.shape == (100,)
+    assert labels.dtype == torch.int64
+
+
+def test_splits_of_the_embedded_digits_share_no_picture() -> None:
+    data = prepared(dataset="digits")
+    parts = [
+        data.data.train_images[data.train_indices],
+        data.data.train_images[data.val_indices],
+        data.data.test_images,
+    ]
+    assert [len(part) for part in parts] == [1300, 200, 297]
+    unique = [{picture.numpy().tobytes() for picture in part} for part in parts]
+    assert not unique[0] & unique[1]
+    assert not unique[0] & unique[2]
+    assert not unique[1] & unique[2]
+
+
+def test_embedded_digits_are_in_mnist_s_format() -> None:
+    pictures = prepared(dataset="digits").data.train_images
+    rows, columns = pictures.amax(2) > 0, pictures.amax(1) > 0
+    assert int(torch.maximum(rows.sum(1), columns.sum(1)).max()) <= 20
+    mass = pictures.double().sum((1, 2))
+    centre = (pictures.double().sum(2) * torch.arange(28)).sum(1) / mass
+    assert float((centre - 14).abs().max()) <= 0.5
+
+
+def test_training_orders_follow_the_seed_of_the_run() -> None:
+    torch.manual_seed(1)
+    one = next(iter(prepared(dataset="digits").train_dataloader()))[1]
+    two = next(iter(prepared(dataset="digits").train_dataloader()))[1]
+    torch.manual_seed(2)
+    three = next(iter(prepared(dataset="digits").train_dataloader()))[1]
+    assert torch.equal(one, two)
+    assert not torch.equal(one, three)
+
+
+def test_data_before_setup_is_refused_with_the_remedy() -> None:
+    with pytest.raises(RuntimeError, match="call prepare_data"):
+        MNISTDataModule(dataset="digits").train_dataloader()
+
+
+def test_too_large_a_validation_set_is_refused() -> None:
+    with pytest.raises(UserError, match="leaves nothing to train on"):
+        prepared(dataset="digits", val_size=1500)
+
+
+def test_negative_sizes_are_refused() -> None:
+    with pytest.raises(ValueError, match="val_size is -1"):
+        MNISTDataModule(val_size=-1)
+
+
+@pytest.mark.mnist
+def test_mnist_is_split_55000_5000_10000_without_overlap(mnist_dir: Path) -> None:
+    data = prepared(data_dir=str(mnist_dir))
+    assert data.data.name == "mnist"
+    assert len(data.train_indices) == 55_000
+    assert len(data.val_indices) == 5_000
+    assert not set(data.train_indices.tolist()) & set(data.val_indices.tolist())
+    assert len(data.data.test_labels) == 10_000
+    test = data.test_dataloader()
+    assert isinstance(test, BatchLoader)
+    assert torch.equal(torch.cat([labels for _, labels in test]), data.data.test_labels)
+
+
+@pytest.mark.mnist
+def test_val_size_0_trains_on_all_60000(mnist_dir: Path) -> None:
+    data = prepared(data_dir=str(mnist_dir), val_size=0)
+    assert sorted(data.train_indices.tolist()) == list(range(60_000))
+    assert data.val_dataloader() == []

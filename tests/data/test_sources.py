@@ -1,0 +1,114 @@
+"""The other data sets, through torchvision's classes, from generated files."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mnist_lightning.data import sources
+from mnist_lightning.data.mnist import DamagedError
+from tests.conftest import Command
+
+
+def idx(array: np.ndarray, element: int = 8) -> bytes:
+    shape = np.array(array.shape, ">i4").tobytes()
+    return bytes([0, 0, element, array.ndim]) + shape + array.tobytes()
+
+
+def write_like_mnist(folder: Path, counts: tuple[int, int], prefix: str = "") -> None:
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    parts = ("train", "test") if prefix else ("train", "t10k")
+    for part, count in zip(parts, counts, strict=True):
+        images = generator.integers(0, 256, (count, 28, 28)).astype(np.uint8)
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        (folder / f"{prefix}{part}-images-idx3-ubyte").write_bytes(idx(images))
+        (folder / f"{prefix}{part}-labels-idx1-ubyte").write_bytes(idx(labels))
+
+
+def source(name: str, class_name: str, sizes: tuple[int, int]) -> sources.Source:
+    return sources._torchvision_source(name, class_name, "generated", sizes, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "class_name"), [("fashion_mnist", "FashionMNIST"), ("kmnist", "KMNIST")]
+)
+def test_mnist_like_files_are_read(tmp_path: Path, name: str, class_name: str) -> None:
+    write_like_mnist(tmp_path / class_name / "raw", (30, 20))
+    data = source(name, class_name, (30, 20)).load(tmp_path)
+    assert data.name == name
+    assert data.train_images.shape == (30, 28, 28)
+    assert data.test_labels.tolist() == [n % 10 for n in range(20)]
+
+
+def test_emnist_is_turned_upright(tmp_path: Path) -> None:
+    raw = tmp_path / "EMNIST" / "raw"
+    write_like_mnist(raw, (30, 20), prefix="emnist-digits-")
+    data = source("emnist_digits", "EMNIST", (30, 20)).load(tmp_path)
+    stored = np.frombuffer((raw / "emnist-digits-train-images-idx3-ubyte").read_bytes()[16:], "u1")
+    assert torch.equal(
+        data.train_images, torch.from_numpy(stored.reshape(30, 28, 28).copy()).transpose(1, 2)
+    )
+
+
+def test_qmnist_s_labels_are_its_first_column(tmp_path: Path) -> None:
+    raw = tmp_path / "QMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part, count in (("train", 30), ("test", 20)):
+        labels = np.zeros((count, 8), dtype=">i4")
+        labels[:, 0] = np.arange(count) % 10
+        labels[:, 1:] = 77
+        images = np.zeros((count, 28, 28), dtype=np.uint8)
+        (raw / f"qmnist-{part}-images-idx3-ubyte").write_bytes(idx(images))
+        (raw / f"qmnist-{part}-labels-idx2-int").write_bytes(idx(labels, element=12))
+    data = source("qmnist", "QMNIST", (30, 20)).load(tmp_path)
+    assert data.train_labels.tolist() == [n % 10 for n in range(30)]
+    assert data.test_labels.dtype == torch.int64
+
+
+@pytest.mark.parametrize("damage", ["half", "few", "packed"])
+def test_half_extracted_files_are_named(tmp_path: Path, damage: str) -> None:
+    raw = tmp_path / "KMNIST" / "raw"
+    write_like_mnist(raw, (30, 20))
+    path = raw / "train-images-idx3-ubyte"
+    if damage == "half":
+        path.write_bytes(path.read_bytes()[:-100])
+    if damage == "packed":
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    expected = (60_000, 10_000) if damage == "few" else (30, 20)
+    with pytest.raises(DamagedError, match=r"kmnist in .*KMNIST are damaged"):
+        source("kmnist", "KMNIST", expected).load(tmp_path)
+
+
+def test_a_data_set_that_is_not_there_is_missing(tmp_path: Path) -> None:
+    for entry in sources.SOURCES.values():
+        if entry.folder:
+            with pytest.raises(FileNotFoundError):
+                entry.load(tmp_path)
+
+
+def test_checksum_changes_with_a_single_pixel_or_label() -> None:
+    data = sources.SOURCES["digits"].load(Path())
+    fields = ("train_images", "train_labels", "test_images", "test_labels")
+    sums = {data.checksum}
+    for field in fields:
+        tensors = {name: getattr(data, name).clone() for name in fields}
+        tensors[field].view(-1)[0] ^= 1
+        sums.add(sources.DigitData("digits", **tensors).checksum)
+    assert len(sums) == 5
+
+
+def test_data_lists_every_data_set_and_its_state(command: Command, tmp_path: Path) -> None:
+    result = command("data")
+    assert result.status == 0
+    assert [line.split()[:2] for line in result.out.splitlines()[::2]] == [
+        [name, "whole" if name == "digits" else "missing"] for name in sources.SOURCES
+    ]
+    raw = tmp_path / "data" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "train-images-idx3-ubyte").write_bytes(b"half")
+    damaged = command("data", "mnist")
+    assert damaged.status == 1
+    assert "4 bytes where MNIST's file has 47,040,016" in damaged.out

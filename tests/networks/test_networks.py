@@ -1,0 +1,73 @@
+"""The architectures: what they map, how large they are, how a checkpoint describes them."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mnist_lightning.errors import UserError
+from mnist_lightning.networks import ARCHITECTURES, build, describe
+
+PARAMETERS = {"ClassicCNN": 21_840}
+
+
+class Linear(nn.Module):
+    """Somebody's own network, which keeps its argument."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.layer = nn.Linear(784, width)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (B, 1, 28, 28) to (B, width)."""
+        logits: Tensor = self.layer(images.flatten(1))
+        return logits
+
+
+def test_every_architecture_has_its_count() -> None:
+    assert ARCHITECTURES.keys() == PARAMETERS.keys()
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_parameters_are_counted(name: str) -> None:
+    network = ARCHITECTURES[name]()
+    assert sum(p.numel() for p in network.parameters()) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_network_gives_logits_of_as_many_classes_as_asked(name: str) -> None:
+    network = ARCHITECTURES[name](num_classes=7).eval()
+    logits = network(torch.randn(3, 1, 28, 28))
+    assert logits.shape == (3, 7)
+    # Probabilities would sum to one, log-probabilities to one after exp.
+    assert not torch.allclose(logits.sum(1), torch.ones(3))
+    assert not torch.allclose(logits.exp().sum(1), torch.ones(3))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_description_builds_the_network_again(name: str) -> None:
+    network = ARCHITECTURES[name](num_classes=7)
+    again = build(describe(network))
+    assert type(again) is type(network)
+    assert describe(again) == describe(network)
+    again.load_state_dict(network.state_dict())
+
+
+def test_own_network_is_built_only_where_its_class_is_passed() -> None:
+    description = describe(Linear(5))
+    assert description["init_args"] == {"width": 5}
+    with pytest.raises(UserError, match="which is none of ClassicCNN"):
+        build(description)
+    assert isinstance(build(description, also=[Linear]), Linear)
+
+
+def test_a_class_path_in_a_file_is_never_imported() -> None:
+    with pytest.raises(UserError, match=r"subprocess\.Popen"):
+        build({"class_path": "subprocess.Popen", "init_args": {"args": ["true"]}})
+
+
+def test_network_that_keeps_no_arguments_has_to_be_passed_itself() -> None:
+    description = describe(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)))
+    assert description["init_args"] is None
+    with pytest.raises(UserError, match="pass the network itself"):
+        build(description, also=[nn.Sequential])

@@ -1,0 +1,75 @@
+"""Imports point one way: each module may import only from the floors below its own."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import mnist_lightning
+
+PACKAGE = Path(mnist_lightning.__file__).parent
+
+# From the roof to the ground. Within a floor a module may import those named after it.
+FLOORS = [
+    ["__main__"],
+    ["cli", "data.inventory"],
+    ["parsing", "parse_errors", "show"],
+    ["callbacks", "run_logger", "runs"],
+    ["classifier", "data"],
+    ["schedules", "networks", "images", "checkpoint_file"],
+    ["files", "errors", "__init__"],
+]
+RANKS = {name: (floor, place) for floor, row in enumerate(FLOORS) for place, name in enumerate(row)}
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name below it."""
+    named = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        named[".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)] = path
+    return named
+
+
+def rank(name: str) -> tuple[int, int]:
+    """The floor and the place of a module: its own, or that of the room it is in."""
+    return RANKS[name] if name in RANKS else RANKS[name.split(".")[0]]
+
+
+def imported(path: Path) -> set[str]:
+    """The modules of the package that a file imports, at its top or later."""
+    known, found = modules(), set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mnist_lightning"):
+            base = (node.module or "").removeprefix("mnist_lightning").strip(".")
+            for alias in node.names:
+                inner = f"{base}.{alias.name}".strip(".")
+                found.add(inner if inner in known else base or "__init__")
+        if isinstance(node, ast.Import):
+            assert not any(alias.name.startswith("mnist_lightning.") for alias in node.names)
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in modules() if name != "__init__"])
+def test_imports_point_downwards(name: str) -> None:
+    room = name.split(".")[0]
+    for other in imported(modules()[name]):
+        if other.split(".")[0] == room and "data.inventory" not in (name, other):
+            continue  # within a room; its cycles are found below
+        assert rank(name) < rank(other), f"{name} imports {other}"
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    graph = {name: imported(path) for name, path in modules().items() if name != "__init__"}
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, " -> ".join([*above, name])
+        for other in graph.get(name, ()):
+            visit(other, (*above, name))
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_every_module_has_its_floor() -> None:
+    assert {name.split(".")[0] for name in modules()} == {name.split(".")[0] for name in RANKS}

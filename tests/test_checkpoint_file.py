@@ -1,0 +1,100 @@
+"""Checkpoint files: whole or refused, and never run."""
+
+import os
+import pickle
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mnist_lightning import checkpoint_file
+from mnist_lightning.checkpoint_file import DamagedCheckpointError
+from mnist_lightning.files import write_atomically
+
+CHECKPOINT = {
+    "state_dict": {"weight": torch.arange(3000.0)},
+    "epoch": 3,
+    "config": {"a": [1, None]},
+}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A written checkpoint."""
+    path = tmp_path / "last.ckpt"
+    write_atomically(checkpoint_file.dump(CHECKPOINT), path)
+    return path
+
+
+def test_what_is_written_is_read(path: Path) -> None:
+    read = checkpoint_file.read(path)
+    assert torch.equal(read["state_dict"]["weight"], torch.arange(3000.0))
+    assert read["config"] == CHECKPOINT["config"]
+
+
+def test_torch_load_reads_it_with_weights_only(path: Path) -> None:
+    assert torch.load(path, weights_only=True)["epoch"] == 3
+
+
+def test_a_stock_file_without_digest_is_read_too(path: Path) -> None:
+    torch.save(CHECKPOINT, path)
+    assert checkpoint_file.read(path)["epoch"] == 3
+
+
+def test_any_flipped_bit_is_noticed(path: Path) -> None:
+    whole = path.read_bytes()
+    generator = random.Random(0)
+    for _ in range(100):
+        content = bytearray(whole)
+        content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
+        path.write_bytes(content)
+        with pytest.raises(DamagedCheckpointError, match=r"last\.ckpt"):
+            checkpoint_file.read(path)
+
+
+def test_any_truncation_is_noticed(path: Path) -> None:
+    whole = path.read_bytes()
+    generator = random.Random(0)
+    for length in [0, 1, *(generator.randrange(len(whole)) for _ in range(50))]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(DamagedCheckpointError, match=r"last\.ckpt"):
+            checkpoint_file.read(path)
+
+
+class Malicious:
+    """Runs a command when unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self.target}",)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_file_is_never_run(tmp_path: Path, zipped: bool) -> None:
+    target, path = tmp_path / "executed", tmp_path / "evil.ckpt"
+    evil = {"state_dict": {}, "payload": Malicious(target)}
+    if zipped:
+        torch.save(evil, path)
+    else:
+        path.write_bytes(pickle.dumps(evil))
+    with pytest.raises(DamagedCheckpointError):
+        checkpoint_file.read(path)
+    assert not target.exists()
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = path.read_bytes()
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(b"new", path)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]

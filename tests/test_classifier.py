@@ -1,0 +1,155 @@
+"""DigitClassifier from Python, without a command line: the stock Trainer, the stock checkpoint."""
+
+import math
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+from torch.optim import SGD
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
+
+from mnist_lightning import DigitClassifier, MNISTDataModule
+from mnist_lightning.classifier import LossAndAccuracy
+from mnist_lightning.errors import UserError
+from mnist_lightning.networks.classic_cnn import ClassicCNN
+from mnist_lightning.schedules import Cosine, OneCycle
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:"),  # lightning's own call
+    pytest.mark.filterwarnings("ignore:.*smaller than the logging interval"),
+]
+
+
+def fitted(
+    folder: Path, classifier: DigitClassifier, epochs: int = 1, *callbacks: Callback
+) -> Trainer:
+    seed_everything(1)
+    trainer = Trainer(
+        max_epochs=epochs,
+        default_root_dir=folder,
+        accelerator="cpu",
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+        callbacks=list(callbacks),
+    )
+    trainer.fit(classifier, MNISTDataModule("digits"))
+    return trainer
+
+
+def test_a_stock_trainer_learns_and_tests(tmp_path: Path) -> None:
+    classifier = DigitClassifier(ClassicCNN(dropout=0.1), lambda p: torch.optim.Adam(p, lr=5e-3))
+    trainer = fitted(tmp_path, classifier, epochs=4)
+    metrics = trainer.test(classifier, MNISTDataModule("digits"), verbose=False)[0]
+    assert metrics["test/accuracy"] > 0.85
+    assert trainer.validate(classifier, MNISTDataModule("digits"), verbose=False)[0].keys() == {
+        "val/loss",
+        "val/accuracy",
+    }
+    events = EventAccumulator(str(trainer.log_dir)).Reload()
+    for tag in ("train/loss", "train/accuracy", "val/loss", "val/accuracy"):
+        assert [event.step for event in events.Scalars(tag)][:4] == [13, 26, 39, 52]
+
+
+def test_its_checkpoint_is_primitives_and_builds_the_classifier_again(tmp_path: Path) -> None:
+    trainer = fitted(tmp_path, DigitClassifier(ClassicCNN(dropout=0.1)))
+    callback = trainer.checkpoint_callback
+    assert isinstance(callback, ModelCheckpoint)
+    path = callback.best_model_path
+    checkpoint = torch.load(path, weights_only=True)
+    assert checkpoint["network"]["init_args"] == {"num_classes": 10, "dropout": 0.1}
+
+    again = DigitClassifier.load_from_checkpoint(path, weights_only=True)
+    assert isinstance(again.network, ClassicCNN)
+    assert again.network.dropout == 0.1
+    trained = trainer.lightning_module.state_dict()
+    assert all(torch.equal(value, trained[key]) for key, value in again.state_dict().items())
+    with pytest.raises(UserError, match=r"the checkpoint's network is .*'dropout': 0.1.*0.3"):
+        DigitClassifier.load_from_checkpoint(path, network=ClassicCNN(dropout=0.3))
+
+
+def test_means_weigh_every_sample_alike() -> None:
+    metrics = LossAndAccuracy()
+    logits = torch.tensor([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0]])
+    labels = torch.tensor([0, 0, 0])
+    for part in (slice(0, 2), slice(2, 3)):
+        loss = nn.functional.cross_entropy(logits[part], labels[part])
+        metrics.update(loss, logits[part], labels[part])
+    means = metrics.compute()
+    torch.testing.assert_close(means["loss"], nn.functional.cross_entropy(logits, labels))
+    torch.testing.assert_close(means["accuracy"], torch.tensor(2 / 3))
+
+
+class Rates(Callback):
+    """Notes the learning rate of each step."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+
+    def on_train_batch_start(self, trainer: Trainer, *args: object) -> None:
+        """Before the step."""
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+@pytest.mark.parametrize(
+    ("factory", "last"),
+    [
+        (OneCycle, 0.1 / 25 / 1e4),
+        (partial(OneCycleLR, max_lr=0.1), 0.1 / 25 / 1e4),
+        (Cosine, 0.1 * 0.5 * (1 + math.cos(math.pi * 25 / 26))),
+    ],
+)
+def test_schedules_over_the_run_know_its_length(
+    tmp_path: Path, factory: type[OneCycle], last: float
+) -> None:
+    classifier = DigitClassifier(optimizer=partial(SGD, lr=0.1), lr_scheduler=factory)
+    rates = Rates()
+    fitted(tmp_path, classifier, 2, rates)
+    assert len(rates.rates) == 26
+    assert max(rates.rates) == pytest.approx(0.1, rel=0.02)
+    assert rates.rates[-1] == pytest.approx(last)
+
+
+def test_one_cycle_peaks_at_the_optimizer_s_rate() -> None:
+    parameters = [nn.Parameter(torch.zeros(1))]
+    optimizer = SGD(parameters, lr=0.2, momentum=0.9)
+    schedule = OneCycle(optimizer, total_steps=100, pct_start=0.25)
+    rates = []
+    for _ in range(99):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert max(rates) == pytest.approx(0.2)
+    assert rates.index(max(rates)) in (24, 25)
+
+
+def test_cosine_warms_up_then_falls_to_zero() -> None:
+    optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = Cosine(optimizer, total_steps=100, warmup=0.1)
+    rates = []
+    for _ in range(101):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert rates[55] == pytest.approx(0.5)
+    assert rates[100] == pytest.approx(0.0)
+
+
+def test_a_plateau_watches_the_validation(tmp_path: Path) -> None:
+    # A rate of 0 learns nothing: every epoch but the first is one without progress.
+    factory = partial(ReduceLROnPlateau, patience=0, factor=0.5, eps=0.0)
+    classifier = DigitClassifier(optimizer=partial(SGD, lr=1e-30), lr_scheduler=factory)
+    trainer = fitted(tmp_path, classifier, epochs=4)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-30 / 8)
+
+
+def test_a_schedule_without_an_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"set --trainer\.max_epochs"):
+        fitted(tmp_path, DigitClassifier(lr_scheduler=OneCycle), epochs=-1)

@@ -1,0 +1,53 @@
+"""The table of commands."""
+
+import subprocess
+import sys
+
+import pytest
+
+from mnist_lightning import __version__
+from mnist_lightning.__main__ import COMMANDS, main
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in COMMANDS)
+
+
+def test_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert __version__ in capsys.readouterr().out
+
+
+def test_help_of_the_whole_imports_neither_torch_nor_lightning() -> None:
+    script = (
+        "import sys; from mnist_lightning.__main__ import main; main(['--help']); "
+        "sys.exit(bool({'torch', 'lightning', 'numpy', 'rich'} & sys.modules.keys()))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_a_misspelt_command_is_answered_with_the_right_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["fitt"]) == 2
+    error = capsys.readouterr().err
+    assert error == "mnist-lightning: error: there is no command 'fitt'; did you mean 'fit'?\n"
+
+
+def test_no_command_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_help_with_an_example(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert ended.value.code == 0
+    assert f"example: python -m mnist_lightning {name}" in " ".join(
+        capsys.readouterr().out.replace("examples:", "example:").split()
+    )
