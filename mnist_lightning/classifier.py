@@ -67,7 +67,8 @@ class DigitClassifier(LightningModule):
     Args:
         network: maps images (B, 1, 28, 28) to logits (B, C). None: `ClassicCNN()`, or what the
             checkpoint describes when one is loaded.
-        optimizer: makes the optimizer from the parameters.
+        optimizer: makes the optimizer from the parameters; Adam's default is fused, the same
+            update in a kernel of its own.
         lr_scheduler: makes the schedule from the optimizer. One with a `total_steps` argument
             that is left open (`OneCycle`, `Cosine`) is given the length of the run and takes a
             step after each batch. `ReduceLROnPlateau` watches `val/loss`, or `val/accuracy` with
@@ -84,7 +85,9 @@ class DigitClassifier(LightningModule):
     def __init__(
         self,
         network: nn.Module | None = None,
-        optimizer: OptimizerCallable = lambda parameters: torch.optim.Adam(parameters, lr=1e-3),
+        optimizer: OptimizerCallable = lambda parameters: torch.optim.Adam(
+            parameters, lr=1e-3, fused=True
+        ),
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
         channels_last: bool = True,
