@@ -9,9 +9,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from mnist_lightning import __version__
-from mnist_lightning.errors import UserError
-
-PROGRAM = "mnist-lightning"
+from mnist_lightning.errors import PROGRAM, UserError
 
 
 class Command(NamedTuple):
@@ -57,7 +55,7 @@ def help_text() -> str:
     rows = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
-            "usage: python -m mnist_lightning COMMAND [options]",
+            f"usage: {PROGRAM} COMMAND [options]",
             "",
             "Train, resume and test handwritten-digit classifiers.",
             "",
@@ -71,14 +69,14 @@ def help_text() -> str:
             "  --version   the version of this package",
             "  --debug     show the traceback of an error",
             "",
-            "example:  python -m mnist_lightning fit --trainer.max_epochs 3",
+            f"example:  {PROGRAM} fit --trainer.max_epochs 3",
         ]
     )
 
 
 def dispatch(arguments: list[str]) -> int:
     """Run the command that `arguments` begin with; return its exit status."""
-    if not arguments:
+    if not arguments or not arguments[0]:
         print(help_text(), file=sys.stderr)
         return 2
     name, *rest = arguments
@@ -86,7 +84,7 @@ def dispatch(arguments: list[str]) -> int:
         print(help_text())
         return 0
     if name == "--version":
-        print(f"{PROGRAM} {__version__}")
+        print(f"mnist-lightning {__version__}")
         return 0
     if name not in COMMANDS:
         close = get_close_matches(name, COMMANDS, n=1)
@@ -112,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         message, status = explain(error)
-        print(f"{PROGRAM}: error: {message}", file=sys.stderr)
+        print(f"mnist-lightning: error: {message}", file=sys.stderr)
         return status
 
 
@@ -124,6 +122,10 @@ def explain(error: BaseException) -> tuple[str, int]:
         return "interrupted", 130
     if isinstance(error, OSError) and error.strerror:
         return error.strerror + (f": {error.filename}" if error.filename else ""), 1
+    # Lightning's own word for options that contradict each other or the data; to import its class
+    # here would cost every command lightning.
+    if isinstance(error, ValueError) or type(error).__name__ == "MisconfigurationException":
+        return " ".join(str(error).split()), 2
     return f"{type(error).__name__}: {error} (this looks like a bug; --debug shows where)", 1
 
 

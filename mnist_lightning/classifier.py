@@ -17,6 +17,7 @@ from torchmetrics import Metric
 
 from mnist_lightning import networks
 from mnist_lightning.data.batches import Batch
+from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.errors import UserError
 from mnist_lightning.networks.classic_cnn import ClassicCNN
 
@@ -67,8 +68,8 @@ class DigitClassifier(LightningModule):
     Args:
         network: maps images (B, 1, 28, 28) to logits (B, C). None: `ClassicCNN()`, or what the
             checkpoint describes when one is loaded.
-        optimizer: makes the optimizer from the parameters; Adam's default is fused, the same
-            update in a kernel of its own.
+        optimizer: makes the optimizer from the parameters; by default Adam, updating all of
+            them at once.
         lr_scheduler: makes the schedule from the optimizer. One with a `total_steps` argument
             that is left open (`OneCycle`, `Cosine`) is given the length of the run and takes a
             step after each batch. `ReduceLROnPlateau` watches `val/loss`, or `val/accuracy` with
@@ -86,7 +87,7 @@ class DigitClassifier(LightningModule):
         self,
         network: nn.Module | None = None,
         optimizer: OptimizerCallable = lambda parameters: torch.optim.Adam(
-            parameters, lr=1e-3, fused=True
+            parameters, lr=1e-3, foreach=True
         ),
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
@@ -104,6 +105,7 @@ class DigitClassifier(LightningModule):
         self.val_metrics = LossAndAccuracy()
         self.test_metrics = LossAndAccuracy()
         self._logged_step = 0
+        self._validated_step = -1
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (B, 1, 28, 28) normalised images to (B, C) logits."""
@@ -113,6 +115,10 @@ class DigitClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean loss of a batch."""
         return self._step(batch, self.train_metrics)[0]
+
+    def on_train_start(self) -> None:
+        """Log from here on: a classifier may be fitted more than once."""
+        self._logged_step = self.global_step
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Log a step's loss at intervals, and the epoch's means with its last batch.
@@ -136,6 +142,7 @@ class DigitClassifier(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the means over the images held out."""
         self._log_epoch("val", self.val_metrics)
+        self._validated_step = self.global_step
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Count a batch of test images; return their logits (B, C)."""
@@ -206,12 +213,15 @@ class DigitClassifier(LightningModule):
             scheduler.step()
 
     def on_train_epoch_end(self) -> None:
-        """Show a plateau schedule the epoch's figure."""
+        """Show a plateau schedule the epoch's figure; none in an epoch without a validation."""
         schedule = self.lr_schedulers()
-        if isinstance(schedule, ReduceLROnPlateau):
-            name = "loss" if schedule.mode == "min" else "accuracy"
-            metrics = self.trainer.callback_metrics
-            schedule.step(metrics.get(f"val/{name}", metrics.get(f"train/{name}", math.nan)))
+        if not isinstance(schedule, ReduceLROnPlateau):
+            return
+        name = "loss" if schedule.mode == "min" else "accuracy"
+        if not any(self.trainer.num_val_batches):
+            schedule.step(self.trainer.callback_metrics[f"train/{name}"])
+        elif self._validated_step == self.global_step:
+            schedule.step(self.trainer.callback_metrics[f"val/{name}"])
 
     def _total_steps(self) -> int:
         """Optimizer steps of the whole run.
@@ -220,20 +230,26 @@ class DigitClassifier(LightningModule):
         a checkpoint kept of it is lost.
         """
         trainer = self.trainer
-        if trainer.max_steps != -1:
-            return trainer.max_steps
-        if trainer.max_epochs is None or trainer.max_epochs < 1:
+        if trainer.datamodule is None:  # type: ignore[attr-defined] # set by Trainer.fit
+            return int(trainer.estimated_stepping_batches)
+        limits = [] if trainer.max_steps == -1 else [trainer.max_steps]
+        if trainer.max_epochs is not None and trainer.max_epochs > 0:
+            limits.append(trainer.max_epochs * self._steps_per_epoch())
+        if not limits:
             raise UserError(
                 "this learning-rate schedule spans the whole run, which has no end; "
                 "set --trainer.max_epochs",
                 status=2,
             )
-        if trainer.datamodule is None:  # type: ignore[attr-defined] # set by Trainer.fit
-            return int(trainer.estimated_stepping_batches)
-        batches = len(trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
+        return min(limits)
+
+    def _steps_per_epoch(self) -> int:
+        trainer = self.trainer
+        data: MNISTDataModule = trainer.datamodule  # type: ignore[attr-defined] # set by Trainer.fit
         limit = trainer.limit_train_batches
+        batches = data.train_batches
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-        return math.ceil(batches / trainer.accumulate_grad_batches) * trainer.max_epochs
+        return math.ceil(batches / trainer.accumulate_grad_batches)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say how to build the network again."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 
 from mnist_lightning import checkpoint_file, runs, show
@@ -11,7 +12,9 @@ from mnist_lightning.callbacks.predictions import Predictions
 from mnist_lightning.callbacks.progress import ProgressLines
 from mnist_lightning.callbacks.random_state import RandomState
 from mnist_lightning.callbacks.summary import RunSummary
-from mnist_lightning.errors import UserError
+from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.files import write_atomically
+from mnist_lightning.networks import layers
 from mnist_lightning.parsing import (
     DigitCLI,
     as_argument,
@@ -24,8 +27,6 @@ from mnist_lightning.parsing import (
 from mnist_lightning.run_logger import RunLogger, cut_back
 from mnist_lightning.runs import Run
 
-PROGRAM = "python -m mnist_lightning"
-
 
 def fit(arguments: list[str]) -> int:
     """Train a network, keep its checkpoints, and test the best one."""
@@ -35,9 +36,12 @@ def fit(arguments: list[str]) -> int:
     quieten()
     cli = DigitCLI("fit", rest, _FIT_HELP)
     cli.load_data()
-    cli.make_trainer(None, [])  # before the run has a folder: its options may be wrong
-    run = None if cli.config.trainer.fast_dev_run else runs.claim(cli.root)
-    return _train(cli, run)
+    _refuse_what_cannot_train(cli)
+    if cli.config.trainer.fast_dev_run:
+        return _train(cli, None)
+    run = runs.claim(cli.root)
+    with run.lock():
+        return _train(cli, run)
 
 
 def resume(arguments: list[str]) -> int:
@@ -46,7 +50,7 @@ def resume(arguments: list[str]) -> int:
     reference, rest = take_run(arguments)
     if _asks_for_help(rest):
         DigitCLI("resume", rest, _RESUME_HELP)
-    run, path = runs.find(reference or "last", _root_in(rest))
+    run, path = runs.find("last" if reference is None else reference, _root_in(rest))
     path = path or run.newest_checkpoint()
     checkpoint = checkpoint_file.read(path)
     if "config" not in checkpoint:
@@ -55,25 +59,62 @@ def resume(arguments: list[str]) -> int:
     if run.config.is_file():
         base = ["--config", str(run.config)]
     cli = DigitCLI("resume", [*base, *rest], _RESUME_HELP)
-    done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     cli.load_data()
     _refuse_conflicts(cli, checkpoint["config"])
-    if _is_finished(run, done, cli.config.trainer.max_epochs):
+    cli.datamodule.refuse_other_data(checkpoint["MNISTDataModule"])
+    done, ends = epochs_done(checkpoint), cli.config.trainer.max_epochs
+    if 0 <= ends <= done and "test/accuracy" in run.summary():
         more = f"{PROGRAM} resume {run.reference} --trainer.max_epochs {2 * done}"
         print(f"{run.folder} is finished: {done} of {done} epochs. To go on: {more}")
         return 0
-    cli.datamodule.refuse_other_data(checkpoint["MNISTDataModule"])
+    if 0 <= ends < done:
+        raise UserError(f"{path} is {done} epochs old; --trainer.max_epochs {ends} is behind it", 2)
+    _refuse_what_cannot_train(cli)
     if not run.config.is_file():
         run = runs.claim(cli.root)
         print(f"{path} lies in no run's folder: going on in a new one, {run.folder}")
-    cut_back(run.folder, checkpoint["global_step"])
-    print(f"going on with {run.folder} after epoch {done}, from {path}")
-    return _train(cli, run, path)
+        for copy in (run.best, run.recent()):
+            write_atomically(path.read_bytes(), copy)
+    with run.lock():
+        cut_back(run.folder, checkpoint["global_step"])
+        print(f"going on with {run.folder} after epoch {done}, from {path}")
+        return _train(cli, run, path, done)
 
 
-def _is_finished(run: Run, epochs_done: int, max_epochs: int | None) -> bool:
-    tested = "test/accuracy" in run.summary()
-    return tested and max_epochs is not None and 0 <= max_epochs <= epochs_done
+def epochs_done(checkpoint: dict[str, Any]) -> int:
+    """Count the epochs behind a checkpoint.
+
+    Raises:
+        UserError: it was saved in the middle of an epoch, where max_steps or max_time ended it.
+    """
+    loop = checkpoint["loops"]["fit_loop"]
+    if not loop["epoch_loop.batch_progress"]["is_last_batch"]:
+        raise UserError(
+            "this checkpoint was saved where --trainer.max_steps or --trainer.max_time ended its "
+            "run in the middle of an epoch; go on from the one before: resume …/last-1.ckpt"
+        )
+    return int(loop["epoch_progress"]["current"]["processed"])
+
+
+def _refuse_what_cannot_train(cli: DigitCLI) -> None:
+    """Find before a run has a folder what would end its training at once."""
+    trainer = cli.make_trainer(None, [])
+    if 0 in (trainer.max_epochs, trainer.max_steps, trainer.limit_train_batches):
+        raise UserError("there is nothing to train: a limit of the trainer is 0", status=2)
+    if cli.config.trainer.overfit_batches:
+        raise UserError(
+            "--trainer.overfit_batches needs a stock loader; use --trainer.limit_train_batches",
+            status=2,
+        )
+    data = cli.datamodule.data
+    classes = 1 + int(max(data.train_labels.max(), data.test_labels.max()))
+    try:
+        shape = layers(cli.model.network)[-1].output_shape
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"the network does not take (B, 1, 28, 28) images: {reason}", 2) from None
+    if len(shape) != 2 or shape[1] < classes:
+        raise UserError(f"the network gives {shape} for {data.name}'s {classes} classes", 2)
 
 
 def _refuse_conflicts(cli: DigitCLI, saved: dict[str, Any]) -> None:
@@ -93,35 +134,45 @@ def _refuse_conflicts(cli: DigitCLI, saved: dict[str, Any]) -> None:
         )
 
 
-def _train(cli: DigitCLI, run: Run | None, checkpoint: Path | None = None) -> int:
-    """Fit, test the best checkpoint, and keep and show the figures; without a run keep nothing."""
+def _train(cli: DigitCLI, run: Run | None, checkpoint: Path | None = None, epochs: int = 0) -> int:
+    """Fit, test the best checkpoint, and keep and show the figures; without a run keep nothing.
+
+    Args:
+        cli: the data, the model and the options.
+        run: where to keep everything.
+        checkpoint: where to go on from, and
+        epochs: how many epochs are behind it.
+    """
     console = Console()
     config = cli.complete_config()
     predictions = Predictions()
+    facts = RunSummary(run, config["seed_everything"], epochs)
+    bar = config["trainer"]["enable_progress_bar"] is not False
+    lines = ProgressLines(console, bar, config["log_lines"])
+    callbacks: list[Callback] = [lines, RandomState(), predictions, facts]
     logger, checkpoints = None, None
     if run is not None:
-        if not run.config.exists():
-            run.write_config(config)
+        run.write_config(config)
         if config["trainer"]["logger"] in (None, True):
             logger = RunLogger(run.folder, cli.datamodule.data.name)
         if config["trainer"]["enable_checkpointing"] is not False:
             checkpoints = RunCheckpoints(run, config)
-    facts = RunSummary(run, config["seed_everything"], checkpoints, predictions)
-    bar = config["trainer"]["enable_progress_bar"] is not False
-    callbacks = [ProgressLines(console, bar), RandomState(), predictions, facts]
-    trainer = cli.make_trainer(logger, [*callbacks, checkpoints] if checkpoints else callbacks)
+            callbacks.append(checkpoints)
+    trainer = cli.make_trainer(logger, callbacks)
     show.opening(console, cli.model, cli.datamodule, trainer, run)
     try:
         trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
+        best = run.best if run is not None and checkpoints is not None else None
+        trainer.test(cli.model, cli.datamodule, ckpt_path=best, verbose=False)
     except SystemExit:  # how Lightning ends after Ctrl-C
-        show.interrupted(console, run, facts.facts.get("epochs", 0))
+        show.interrupted(console, run, facts.facts["epochs"])
         return 130
-    best = run.best if run is not None and checkpoints is not None else None
-    trainer.test(cli.model, cli.datamodule, ckpt_path=best, verbose=False)
-    if run is not None:
+    finally:
+        if logger is not None:
+            logger.close()
+    facts.finish(checkpoints.best if checkpoints else {}, predictions.figures(trainer))
+    if run is not None and predictions.total:
         predictions.write(run.predictions)
-    if logger is not None:
-        logger.close()
     show.closing(console, facts.facts, run, cli.root)
     return 0
 
@@ -142,7 +193,9 @@ def _evaluate(command: str, arguments: list[str]) -> int:
     if _asks_for_help(rest):
         DigitCLI(command, rest, _EVALUATE_HELP.format(command=command))
     dataset, _ = take_option("--data.dataset", rest)
-    run, path = runs.find(reference or "best", _root_in(rest), dataset)
+    if dataset == "auto":
+        dataset = None
+    run, path = runs.find("best" if reference is None else reference, _root_in(rest), dataset)
     path = path or run.best_checkpoint()
     checkpoint = checkpoint_file.read(path)
     cli = DigitCLI(command, [*as_argument(_config_of(checkpoint, path)), *rest])
@@ -154,10 +207,15 @@ def _evaluate(command: str, arguments: list[str]) -> int:
     work = trainer.test if command == "test" else trainer.validate
     if command == "validate" and len(cli.datamodule.val_indices) == 0:
         raise UserError(f"{path}: its run held no images out (val_size 0) to validate on")
-    work(cli.model, cli.datamodule, ckpt_path=path, verbose=False)
+    try:
+        work(cli.model, cli.datamodule, ckpt_path=path, verbose=False)
+    except SystemExit:  # how Lightning ends after Ctrl-C
+        raise KeyboardInterrupt from None
+    if predictions.total == 0:
+        raise UserError(f"nothing to {command} on: --trainer.limit_… is 0", status=2)
     kept = None
     if command == "test":
-        whole = len(predictions.labels) == len(cli.datamodule.data.test_labels)
+        whole = predictions.total == len(cli.datamodule.data.test_labels)
         same_data = cli.datamodule.state_dict() == checkpoint.get("MNISTDataModule")
         own = path == run.best and whole and same_data
         kept = run.predictions if own else path.with_suffix(f".{cli.datamodule.data.name}.csv")

@@ -1,4 +1,6 @@
-"""The one exception for what a user can cause."""
+"""The one exception for what a user can cause, and how its remedies name this program."""
+
+PROGRAM = "python -m mnist_lightning"
 
 
 class UserError(Exception):

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from torch.optim import Optimizer, lr_scheduler
 
 from mnist_lightning import schedules
+from mnist_lightning.errors import PROGRAM
 from mnist_lightning.networks import ARCHITECTURES
 
 
@@ -37,13 +38,11 @@ def _unknown_option(word: str, names: list[str], command: str) -> str:
     if not word.startswith("-"):
         return (
             f"{word!r} is not an option; a RUN comes right after the command: "
-            f"python -m mnist_lightning {command} RUN …"
+            f"{PROGRAM} {command} RUN …"
         )
     option = word.split("=")[0]
     hint = _close(option.lstrip("-"), names, "--")
-    return f"there is no option {option}" + (
-        hint or f"; all options: python -m mnist_lightning {command} --help"
-    )
+    return f"there is no option {option}" + (hint or f"; all options: {PROGRAM} {command} --help")
 
 
 def _unknown_key(key: str, names: list[str]) -> str:

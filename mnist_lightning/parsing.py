@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse.typing import PositiveInt
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
@@ -18,20 +20,21 @@ from mnist_lightning import parse_errors
 from mnist_lightning.callbacks.checkpoints import AtomicCheckpointIO
 from mnist_lightning.classifier import DigitClassifier
 from mnist_lightning.data.datamodule import FallbackWarning, MNISTDataModule
-from mnist_lightning.errors import UserError
+from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.run_logger import RunLogger
 from mnist_lightning.runs import LOGS_FOLDER
 
+MAX_EPOCHS = 10  # unless max_epochs or max_steps say otherwise
 TRAINER_DEFAULTS = {
-    "max_epochs": 10,
     "devices": 1,
     # A sanity check would draw from the generators before training.
     "num_sanity_val_steps": 0,
     # The data module cuts the batches itself.
     "use_distributed_sampler": False,
 }
-# What may differ when a run goes on, because it changes no weight.
+# What may differ when a run goes on: how long, where, and what is shown of it.
 FREE_ON_RESUME = {
+    "log_lines",
     "trainer.max_epochs",
     "trainer.max_time",
     "trainer.accelerator",
@@ -53,7 +56,7 @@ FREE_ON_RESUME = {
 
 
 # Lightning has a class of the same name, so that torch's is not found by its name alone.
-_FULL_NAMES = {"ReduceLROnPlateau": "torch.optim.lr_scheduler.ReduceLROnPlateau"}
+_PLATEAU = "torch.optim.lr_scheduler.ReduceLROnPlateau"
 
 
 class RunTrainer(Trainer):
@@ -110,7 +113,7 @@ class DigitCLI(LightningCLI):
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             parser_kwargs={
-                "prog": f"python -m mnist_lightning {command}",
+                "prog": f"{PROGRAM} {command}",
                 "description": description,
                 "exit_on_error": False,
             },
@@ -121,13 +124,20 @@ class DigitCLI(LightningCLI):
         network = {"class_path": "mnist_lightning.networks.classic_cnn.ClassicCNN", "init_args": {}}
         parser.set_defaults({"model.network": network})
 
+        parser.add_argument(
+            "--log_lines",
+            type=PositiveInt | None,
+            default=None,
+            help="Print a line with the loss every so many batches.",
+        )
+
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the options into `config`.
 
         Raises:
             UserError: an option is unknown or has a wrong value.
         """
-        words = [_FULL_NAMES.get(word, word) for word in args]
+        words = [re.sub(r"^(.*=)?ReduceLROnPlateau$", rf"\1{_PLATEAU}", word) for word in args]
         try:
             self.config = parser.parse_args(words)
         except ArgumentError as error:
@@ -135,18 +145,22 @@ class DigitCLI(LightningCLI):
             raise UserError(
                 parse_errors.explain(str(error), options, self.command), status=2
             ) from None
+        trainer = self.config.trainer
+        if trainer.max_epochs is None:
+            trainer.max_epochs = MAX_EPOCHS if trainer.max_steps == -1 else -1
 
     def instantiate_classes(self) -> None:
         """Make the data and the model. The trainer needs the run's folder: see `make_trainer`.
 
         Raises:
-            UserError: they do not accept their arguments.
+            UserError: they, or the optimizer, do not accept their arguments.
         """
         try:
             self.config_init = self.parser.instantiate(self.config)
-        except (ValueError, TypeError, AttributeError) as error:
-            raise UserError(str(error), status=2) from None
-        self.datamodule, self.model = self.config_init.data, self.config_init.model
+            self.datamodule, self.model = self.config_init.data, self.config_init.model
+            self.model.optimizer_factory(self.model.network.parameters())
+        except (ValueError, TypeError, AttributeError, RuntimeError) as error:
+            raise UserError(" ".join(str(error).split()), status=2) from None
 
     def make_trainer(self, logger: RunLogger | None, callbacks: Sequence[Callback]) -> Trainer:
         """Make a trainer, with these callbacks after the configuration's own.
@@ -235,6 +249,8 @@ def take_option(name: str, arguments: list[str]) -> tuple[str | None, list[str]]
 def take_run(arguments: list[str]) -> tuple[str | None, list[str]]:
     """Find what stands for the run: `--ckpt_path FILE`, or a RUN as the first argument."""
     checkpoint, rest = take_option("--ckpt_path", arguments)
+    if "" in (checkpoint, *rest[:1]):
+        raise UserError("the RUN is empty", status=2)
     if rest and not rest[0].startswith("-"):
         reference, rest = rest[0], rest[1:]
         if checkpoint is not None:

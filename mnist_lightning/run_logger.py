@@ -1,6 +1,7 @@
 """A run's figures in its own folder: TensorBoard events and `metrics.csv`, each written once."""
 
 import csv
+import io
 import struct
 import time
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from mnist_lightning.files import write_atomically
 METRICS_FILE = "metrics.csv"
 FLUSH_SECONDS = 5.0
 
+Row = dict[str, str]
+
 
 def as_float(value: Any) -> float:
     """A metric as a number of no more digits than the float32 it was computed in."""
@@ -29,43 +32,55 @@ class MetricsFile:
         self.path = path
         self.dataset = dataset
         self.columns = ["step", "dataset"]
-        self._pending: list[dict[str, Any]] = []
+        self._open: list[Row] = []  # the last row, which may still grow, and those after it
+        self._settled = 0  # bytes of the file before it
         if path.exists():
-            with path.open(newline="") as file:
-                self.columns = next(csv.reader(file), self.columns)
+            rows = read_metrics(path)
+            self.columns = list(rows[0]) if rows else self.columns
+            self._settled = path.stat().st_size
+            if rows:
+                self._open = [{name: value for name, value in rows[-1].items() if value}]
+                self._settled -= len(_lines(self.columns, self._open))
 
     def add(self, metrics: dict[str, float], step: int) -> None:
         """Add values to the row of `step`."""
-        if not self._pending or self._pending[-1]["step"] != step:
-            self._pending.append({"step": step, "dataset": self.dataset})
-        self._pending[-1].update({name: f"{value:.7g}" for name, value in metrics.items()})
+        if not self._open or self._open[-1]["step"] != str(step):
+            self._open.append({"step": str(step), "dataset": self.dataset})
+        self._open[-1].update({name: f"{value:.7g}" for name, value in metrics.items()})
 
     def flush(self) -> None:
-        """Append the rows that are not in the file yet."""
-        if not self._pending:
+        """Bring all rows to the file."""
+        if not self._open:
             return
-        new = [name for row in self._pending for name in row if name not in self.columns]
+        new = [name for row in self._open for name in row if name not in self.columns]
         if new or not self.path.exists():
-            rows = read_metrics(self.path)
+            settled = read_metrics(self.path, self._settled)
             self.columns += dict.fromkeys(new)
-            write_rows(self.path, self.columns, rows)
-        with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, self.columns).writerows(self._pending)
-        self._pending = []
+            header = [dict(zip(self.columns, self.columns, strict=True))]
+            text = _lines(self.columns, [*header, *settled])
+            write_atomically(text, self.path)
+            self._settled = len(text)
+        with self.path.open("r+b") as file:
+            file.seek(self._settled)
+            file.write(_lines(self.columns, self._open))
+            file.truncate()
+        self._settled += len(_lines(self.columns, self._open[:-1]))
+        self._open = self._open[-1:]
 
 
-def read_metrics(path: Path) -> list[dict[str, str]]:
-    """Read the rows of a `metrics.csv`; none where there is no such file."""
+def read_metrics(path: Path, size: int | None = None) -> list[Row]:
+    """Read the rows in the first `size` bytes of a `metrics.csv`; none where there is no file.
+
+    A last line without an end was torn when its run was killed, and is left out.
+    """
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    content = path.read_bytes()[:size].decode()
+    return list(csv.DictReader(io.StringIO(content[: content.rfind("\n") + 1])))
 
 
-def write_rows(path: Path, columns: list[str], rows: list[dict[str, str]]) -> None:
-    """Replace a CSV file by these rows, in one step."""
-    lines = [columns, *([row.get(name, "") for name in columns] for row in rows)]
-    write_atomically("".join(",".join(line) + "\n" for line in lines).encode(), path)
+def _lines(columns: list[str], rows: list[Row]) -> bytes:
+    return "".join(",".join(row.get(name, "") for name in columns) + "\n" for row in rows).encode()
 
 
 class RunLogger(Logger):
@@ -82,18 +97,23 @@ class RunLogger(Logger):
         self.experiment = SummaryWriter(str(folder))
         self.experiment.add_text("dataset", dataset, 0)
         self._metrics_file = MetricsFile(folder / METRICS_FILE, dataset)
-        self._last_step: dict[str, int] = {}
+        self._last_step = {
+            tag: int(row["step"])
+            for row in read_metrics(folder / METRICS_FILE)
+            for tag, value in row.items()
+            if value
+        }
         self._flushed_at = time.monotonic()
 
     @property
     def name(self) -> str:
-        """The folder that the runs are in."""
-        return self.folder.parent.name
+        """Nothing: what Lightning's callbacks save goes straight into `save_dir`."""
+        return ""
 
     @property
     def version(self) -> str:
-        """The run's own folder name."""
-        return self.folder.name
+        """Nothing: what Lightning's callbacks save goes straight into `save_dir`."""
+        return ""
 
     @property
     def save_dir(self) -> str:
@@ -142,15 +162,20 @@ def cut_back(folder: Path, step: int) -> None:
     A run that was killed logged steps after its last checkpoint; resumed, it takes them again.
     """
     path = folder / METRICS_FILE
-    rows = read_metrics(path)
-    kept = [row for row in rows if (row["step"] or "").isdigit() and int(row["step"]) <= step]
-    if len(kept) < len(rows):
-        write_rows(path, list(rows[0]), kept)
+    if path.exists():
+        rows = read_metrics(path)
+        columns = list(rows[0]) if rows else ["step", "dataset"]
+        kept = [row for row in rows if int(row["step"]) <= step]
+        header = dict(zip(columns, columns, strict=True))
+        _replace(path, _lines(columns, [header, *kept]))
     for events in folder.glob("events.out.tfevents.*"):
-        content = events.read_bytes()
-        records = b"".join(record for record in _records(content) if _step(record) <= step)
-        if records != content:
-            write_atomically(records, events)
+        records = _records(events.read_bytes())
+        _replace(events, b"".join(record for record in records if _step(record) <= step))
+
+
+def _replace(path: Path, content: bytes) -> None:
+    if path.read_bytes() != content:
+        write_atomically(content, path)
 
 
 # A record of an event file: its length (64 bits), a checksum of the length (32), its data, and a
@@ -163,8 +188,8 @@ def _records(content: bytes) -> Iterator[bytes]:
     while position + _HEADER <= len(content):
         (length,) = struct.unpack_from("<Q", content, position)
         end = position + _HEADER + length + _FOOTER
-        if end > len(content):
-            return  # cut off in the middle when the run was killed
+        if length == 0 or end > len(content):
+            return  # torn when the run was killed
         yield content[position:end]
         position = end
 

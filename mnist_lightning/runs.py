@@ -7,15 +7,17 @@ A RUN, as the commands take it, is a run's folder, its version number, a checkpo
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from mnist_lightning import checkpoint_file
 from mnist_lightning.checkpoint_file import DamagedCheckpointError
-from mnist_lightning.errors import UserError
+from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import write_atomically
 
 LOGS_FOLDER = "lightning_logs"
@@ -69,6 +71,22 @@ class Run:
         text = yaml.safe_dump(config, sort_keys=False)
         write_atomically(text.encode(), self.config)
 
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from training in this folder; a killed process lets go of it.
+
+        Raises:
+            UserError: one does.
+        """
+        lock = FileLock(self.folder / ".lock", blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise UserError(f"another process is training in {self.folder}") from None
+        with lock:
+            yield
+        lock.release()
+
     def summary(self) -> dict[str, Any]:
         """Read `summary.json`; empty where there is none that can be read."""
         try:
@@ -97,10 +115,7 @@ class Run:
                 print(f"{error}; going back to the one before")
             else:
                 return path
-        raise UserError(
-            f"no whole checkpoint in {self.checkpoints}; "
-            "train one with: python -m mnist_lightning fit"
-        )
+        raise UserError(f"no whole checkpoint in {self.checkpoints}; train one with: {PROGRAM} fit")
 
     def best_checkpoint(self) -> Path:
         """Find the checkpoint to evaluate: `best.ckpt`, or the newest of a stock Lightning run.
@@ -111,11 +126,8 @@ class Run:
         if self.best.is_file():
             return self.best
         others = sorted(self.checkpoints.glob("*.ckpt"), key=lambda path: path.stat().st_mtime)
-        if not others:
-            raise UserError(
-                f"no checkpoint in {self.checkpoints}; "
-                "train one with: python -m mnist_lightning fit"
-            )
+        if not others or self.config.is_file():
+            raise UserError(f"no best.ckpt in {self.checkpoints}; train one with: {PROGRAM} fit")
         return others[-1]
 
 
@@ -175,7 +187,9 @@ def find(reference: str, root: Path, dataset: str | None = None) -> tuple[Run, P
             raise UserError(f"no run {reference} in {root}; {_what_there_is(root)}", status=2)
         return run, None
     if path.is_file():
-        return Run(path.parent.parent), path
+        # One that lies in no run's folder belongs to a run that has none.
+        in_run = path.parent.name == "checkpoints"
+        return Run(path.parent.parent if in_run else path.with_suffix("")), path
     if path.is_dir():
         return Run(path), None
     raise UserError(
@@ -186,9 +200,9 @@ def find(reference: str, root: Path, dataset: str | None = None) -> tuple[Run, P
 
 
 def _last(root: Path) -> Run:
-    found = list(runs(root))
+    found = [run for run in runs(root) if any(run.checkpoints.glob("*.ckpt"))]
     if not found:
-        raise UserError(f"no run in {root}; make one with: python -m mnist_lightning fit")
+        raise UserError(f"no run with a checkpoint in {root}; make one with: {PROGRAM} fit")
     return found[-1]
 
 
@@ -211,6 +225,6 @@ def _best(root: Path, dataset: str | None) -> Run:
 def _what_there_is(root: Path) -> str:
     names = [f"{run.version} ({run.summary().get('dataset', 'no summary')})" for run in runs(root)]
     if not names:
-        return f"there are no runs in {root}; make one with: python -m mnist_lightning fit"
+        return f"there are no runs in {root}; make one with: {PROGRAM} fit"
     shown = names if len(names) <= 8 else [*names[:3], "…", *names[-4:]]
     return f"there are runs {', '.join(shown)}"

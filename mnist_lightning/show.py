@@ -13,9 +13,8 @@ from mnist_lightning.callbacks.predictions import Predictions
 from mnist_lightning.callbacks.summary import device_name, facts_of_network
 from mnist_lightning.classifier import DigitClassifier
 from mnist_lightning.data.datamodule import MNISTDataModule
+from mnist_lightning.errors import PROGRAM
 from mnist_lightning.runs import Run
-
-PROGRAM = "python -m mnist_lightning"
 
 
 def opening(
@@ -72,17 +71,19 @@ def closing(console: Console, facts: dict[str, Any], run: Run | None, root: Path
         rows.append(("best epoch", f"{facts['best_epoch']} of {facts['epochs']}, by val/accuracy"))
         rows.append(("val accuracy", f"{100 * facts['val/accuracy']:.2f} %"))
     elif facts["best_epoch"] is not None:
-        rows.append(("best epoch", f"{facts['best_epoch']}, the last: nothing was held out"))
-    names = ("test/accuracy", "test/loss", "test/correct", "test/total")
-    rows += figures("test", *(facts[name] for name in names))
-    rows.append(("time", f"{facts['fit_seconds']:.1f} s"))
+        rows.append(("best epoch", f"{facts['best_epoch']}, the last: none was validated at its end"))
+    if "test/accuracy" in facts:
+        names = ("test/accuracy", "test/loss", "test/correct", "test/total")
+        rows += figures("test", *(facts[name] for name in names))
+    rows.append(("training time", f"{facts['fit_seconds']:.1f} s"))
     if run is None:
         table(console, "fast_dev_run", rows)
         return
     rows.append(("run", str(run.folder)))
     if run.best.exists():
         rows.append(("best checkpoint", str(run.best)))
-    rows.append(("predictions", str(run.predictions)))
+    if run.predictions.exists():
+        rows.append(("predictions", str(run.predictions)))
     table(console, run.folder.name, rows)
     commands = [f"tensorboard --logdir {root}", f"{PROGRAM} test {run.reference}"]
     if run.recent().exists():
@@ -104,7 +105,7 @@ def evaluation(
     stage = "val" if command == "validate" else "test"
     accuracy, loss = (float(trainer.callback_metrics[f"{stage}/{n}"]) for n in ("accuracy", "loss"))
     rows = [("data set", dataset), ("checkpoint", str(checkpoint))]
-    rows += figures(stage, accuracy, loss, predictions.correct, len(predictions.labels))
+    rows += figures(stage, accuracy, loss, predictions.correct, predictions.total)
     if kept is not None:
         rows.append(("predictions", str(kept)))
     table(console, command, rows)

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_lightning import networks
+from mnist_lightning.callbacks.predictions import Predictions
 from mnist_lightning.runs import Run
 from tests.conftest import DIGITS, Command
 
@@ -285,6 +287,127 @@ def test_auto_without_mnist_says_so_and_trains_on_the_embedded_digits(
     assert "no run on mnist in lightning_logs: taking the best of those on digits" in best.out
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--trainer.check_val_every_n_epoch", "2"],
+        ["--trainer.val_check_interval", "0.4"],
+        ["--trainer.limit_val_batches", "0"],
+        ["--trainer.limit_test_batches", "0"],
+        ["--trainer.max_steps", "30"],
+        ["--trainer.accumulate_grad_batches", "4"],
+        ["--trainer.precision", "bf16-mixed", "--trainer.gradient_clip_val", "1"],
+    ],
+    ids=lambda options: options[0],
+)
+def test_the_summary_tells_the_figures_of_the_best_checkpoint(
+    command: Command, run_0: Run, options: list[str]
+) -> None:
+    limit = [] if "--trainer.max_steps" in options else ["--trainer.max_epochs", "3"]
+    result = command("fit", *DIGITS, *limit, *options)
+    assert result.status == 0, result.err
+    assert result.err == ""
+    summary = run_0.summary()
+    assert summary["state"] == "finished"
+    if summary["val/accuracy"] is not None:
+        assert f"{100 * summary['val/accuracy']:.2f} %" in command("validate", "0").out
+    # A validation within the epoch says nothing of the weights at its end.
+    unjudged = {"--trainer.limit_val_batches", "--trainer.val_check_interval"} & set(options)
+    assert (summary["val/accuracy"] is None) == bool(unjudged)
+    assert ("test/accuracy" in summary) != ("--trainer.limit_test_batches" in options)
+    with (run_0.folder / "metrics.csv").open() as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file)]
+    assert steps == sorted(set(steps))
+    resumed = command("resume", "--trainer.max_epochs", "4", "--trainer.max_steps", "-1")
+    if "--trainer.max_steps" in options:
+        assert resumed.status == 2
+    else:
+        assert resumed.status == 0, resumed.err
+        assert run_0.summary()["epochs"] == 4
+
+
+def test_a_run_killed_before_its_test_is_tested_on_resume(
+    command: Command, run_0: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Predictions, "on_test_batch_end", killed)
+        assert command("fit", *DIGITS, "--trainer.max_epochs", "2").status == 1
+    assert run_0.summary()["state"] == "failed"
+    result = command("resume")
+    assert result.status == 0, result.err
+    summary = run_0.summary()
+    assert (summary["state"], summary["epochs"], summary["test/total"]) == ("finished", 2, 297)
+
+
+def test_an_extended_run_is_what_its_config_says(command: Command, run_0: Run) -> None:
+    command("fit", *DIGITS, "--trainer.max_epochs", "1")
+    command("resume", "--trainer.max_epochs", "3")
+    assert yaml.safe_load(run_0.config.read_text())["trainer"]["max_epochs"] == 3
+    behind = command("resume", "--trainer.max_epochs", "2")
+    assert behind.status == 0
+    assert "is finished: 3 of 3 epochs" in behind.out
+
+
+def test_only_one_process_trains_in_a_folder(command: Command, run_0: Run) -> None:
+    command("fit", *DIGITS, "--trainer.max_epochs", "1")
+    before = run_0.recent().read_bytes()
+    with FileLock(run_0.folder / ".lock"):
+        result = command("resume", "--trainer.max_epochs", "2")
+    assert result.status == 1
+    assert "another process is training in lightning_logs/version_0" in result.err
+    assert run_0.recent().read_bytes() == before
+
+
+def test_a_checkpoint_from_elsewhere_goes_on_in_a_new_run(
+    command: Command, run_0: Run, tmp_path: Path
+) -> None:
+    command("fit", *DIGITS, "--trainer.max_epochs", "2", "--model.optimizer.lr", "0.01")
+    loose = tmp_path / "loose.ckpt"
+    shutil.copy(run_0.recent(), loose)
+    result = command("resume", str(loose), "--trainer.max_epochs", "3")
+    assert result.status == 0, result.err
+    assert "loose.ckpt lies in no run's folder: going on in a new one" in result.out
+    run_1 = Run(run_0.folder.with_name("version_1"))
+    assert run_1.summary()["epochs"] == 3
+    assert run_1.best.exists()
+    assert run_0.summary()["epochs"] == 2
+
+
+def test_somebody_s_own_network_trains_resumes_and_is_tested(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "class Mine(nn.Module):\n"
+        "    def __init__(self, dropout: float = 0.1):\n"
+        "        super().__init__()\n"
+        "        self.dropout = nn.Dropout(dropout)\n"
+        "        self.layer = nn.Linear(784, 10)\n"
+        "    def forward(self, images):\n"
+        "        return self.layer(self.dropout(images.flatten(1)))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    network = ["--model.network", "mine.Mine", "--model.network.dropout", "0.2"]
+    assert command("fit", *DIGITS, *network, "--trainer.max_epochs", "1").status == 0
+    assert command("resume", "--trainer.max_epochs", "2").status == 0
+    assert command("test", "0").status == 0
+
+
+def test_max_steps_alone_sets_the_length(command: Command, run_0: Run) -> None:
+    assert command("fit", *DIGITS, "--trainer.max_steps", "150").status == 0
+    assert load(run_0.recent())["global_step"] == 150
+
+
+def test_log_lines_prints_the_loss_every_so_many_batches(command: Command) -> None:
+    result = command("fit", *DIGITS, "--trainer.max_epochs", "1", "--log_lines", "5")
+    lines = [line for line in result.out.splitlines() if "loss" in line][:2]
+    assert re.fullmatch(r"epoch 1/1   500/1300 \( 38 %\)  loss \d\.\d{6}", lines[0])
+    assert re.fullmatch(r"epoch 1/1  1000/1300 \( 77 %\)  loss \d\.\d{6}", lines[1])
+
+
 MISTAKES = {
     "fit --data.batchsize 3": "there is no option --data.batchsize; "
     "did you mean --data.batch_size?",
@@ -305,6 +428,13 @@ MISTAKES = {
     "fit --config key.yaml": "the configuration has an unknown key data.batchsize; "
     "did you mean data.batch_size?",
     "fit --config broken.yaml": "Problems parsing config: while parsing a flow node",
+    "fit --data.dataset digits --trainer.max_epochs 0": "there is nothing to train",
+    "fit --data.dataset digits --model.optimizer.lr -1": "Invalid learning rate: -1.0",
+    "fit --data.dataset digits --model.network.num_classes 5": "the network gives [-1, 5] for "
+    "digits's 10 classes",
+    "fit --data.seed -1": "seed is -1; it has to be at least 0",
+    "fit --data.dataset digits --trainer.overfit_batches 2": "--trainer.overfit_batches needs",
+    "resume --ckpt_path=": "the RUN is empty",
     "fit best": "'best' is not an option; a RUN comes right after the command",
     "fit --ckpt_path": "--ckpt_path needs a value",
     "fit --data.dataset digits --data.val_size 1500": "--data.val_size 1500 leaves nothing to "

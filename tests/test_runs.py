@@ -41,7 +41,8 @@ def test_a_run_is_found_by_number_folder_and_checkpoint(tmp_path: Path) -> None:
 
 def test_last_is_the_highest_number(tmp_path: Path) -> None:
     for version in (9, 10, 2):
-        make(tmp_path, version)
+        make(tmp_path, version).recent().write_bytes(b"")
+    make(tmp_path, 11)  # failed before its first checkpoint
     assert runs.find("last", tmp_path)[0].version == 10
 
 

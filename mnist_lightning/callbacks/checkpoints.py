@@ -20,6 +20,7 @@ class AtomicCheckpointIO(CheckpointIO):
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
         """Write `checkpoint` with its digest; see `checkpoint_file`."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(checkpoint_file.dump(checkpoint), Path(path))
 
     def load_checkpoint(
@@ -36,8 +37,9 @@ class AtomicCheckpointIO(CheckpointIO):
 class RunCheckpoints(Checkpoint):
     """Saves at each epoch's end, once everything of the epoch has been counted and logged.
 
-    `best.ckpt` has the highest `val/accuracy`, of equal ones the lowest `val/loss`; without a
-    validation it is the last one. `last.ckpt` is the newest, `last-1.ckpt` the one before.
+    `best.ckpt` has the highest `val/accuracy`, of equal ones the lowest `val/loss`, judged by the
+    validation at an epoch's end; without any it is the last one. `last.ckpt` is the newest,
+    `last-1.ckpt` the one before.
 
     Args:
         run: where they go.
@@ -50,6 +52,15 @@ class RunCheckpoints(Checkpoint):
         self.config = config
         self.keep = keep
         self.best: dict[str, float] = {}
+        self._validated: dict[str, float] = {}
+        self._validated_step = -1
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note the figures, and of which weights they are."""
+        names = ("val/accuracy", "val/loss")
+        metrics = trainer.callback_metrics
+        self._validated = {name: as_float(metrics[name]) for name in names if name in metrics}
+        self._validated_step = trainer.global_step
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the epoch, as the best one too if it is."""
@@ -68,15 +79,13 @@ class RunCheckpoints(Checkpoint):
             trainer.save_checkpoint(self.run.recent())
 
     def _take_score(self, trainer: pl.Trainer) -> bool:
-        metrics = trainer.callback_metrics
         score = {"epoch": float(trainer.current_epoch + 1)}
-        for name in ("val/accuracy", "val/loss"):
-            if name in metrics:
-                score[name] = as_float(metrics[name])
-        if "val/accuracy" in score and self.best and not _better(score, self.best):
-            return False
-        self.best = score
-        return True
+        if self._validated_step == trainer.global_step:
+            score |= self._validated
+        improved = _merit(score) > _merit(self.best) or "val/accuracy" not in score | self.best
+        if improved:
+            self.best = score
+        return improved
 
     def _rotate(self) -> None:
         for index in reversed(range(self.keep - 1)):
@@ -98,6 +107,5 @@ class RunCheckpoints(Checkpoint):
         checkpoint["config"] = self.config
 
 
-def _better(score: dict[str, float], best: dict[str, float]) -> bool:
-    mine, theirs = ((s["val/accuracy"], -s["val/loss"]) for s in (score, best))
-    return mine > theirs
+def _merit(score: dict[str, float]) -> tuple[float, float]:
+    return score.get("val/accuracy", -1.0), -score.get("val/loss", 0.0)

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from mnist_lightning.files import write_atomically
+from mnist_lightning.run_logger import as_float
 
 
 class Predictions(Callback):
@@ -65,9 +66,26 @@ class Predictions(Callback):
         return torch.cat(self._labels).cpu()
 
     @property
+    def total(self) -> int:
+        """How many images there were."""
+        return sum(len(labels) for labels in self._labels)
+
+    @property
     def correct(self) -> int:
         """How many of the images were given their label."""
         return int((torch.cat(self._logits).argmax(dim=1).cpu() == self.labels).sum())
+
+    def figures(self, trainer: pl.Trainer) -> dict[str, float]:
+        """The figures of the test that this trainer made; none if it made none."""
+        metrics = trainer.callback_metrics
+        if "test/accuracy" not in metrics:
+            return {}
+        return {
+            "test/accuracy": as_float(metrics["test/accuracy"]),
+            "test/loss": as_float(metrics["test/loss"]),
+            "test/correct": self.correct,
+            "test/total": self.total,
+        }
 
     def write(self, path: Path) -> None:
         """Write a row an image: index, true, predicted, and the probability of each class."""

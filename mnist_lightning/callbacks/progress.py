@@ -17,10 +17,12 @@ class ProgressLines(Callback):
     Args:
         console: where to.
         bar: whether to show a bar at all.
+        log_lines: print a line with the loss every so many batches, too.
     """
 
-    def __init__(self, console: Console, bar: bool = True) -> None:
+    def __init__(self, console: Console, bar: bool = True, log_lines: int | None = None) -> None:
         self.console = console
+        self.log_lines = log_lines
         self.bar = bar and console.is_terminal
         self._progress: Progress | None = None
         self._shown_at = self._started_at = 0.0
@@ -56,13 +58,27 @@ class ProgressLines(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Move the bar, some times a second."""
+        """Move the bar, some times a second; print the batch's line if it is due."""
+        if self.log_lines and (batch_idx + 1) % self.log_lines == 0:
+            self._print_batch(trainer, float(outputs["loss"]), batch_idx + 1)
         if self._progress is None:
             return
         now = time.perf_counter()
         if now - self._shown_at > REFRESH_SECONDS:
             self._shown_at = now
             self._progress.update(self._progress.task_ids[0], completed=batch_idx + 1)
+
+    def _print_batch(self, trainer: pl.Trainer, loss: float, batches: int) -> None:
+        data = trainer.datamodule  # type: ignore[attr-defined] # set by Trainer.fit
+        total = len(data.train_indices)
+        done = min(batches * data.batch_size, total)
+        self._print(
+            f"epoch {_of(trainer.current_epoch + 1, trainer.max_epochs)}  "
+            f"{done:{len(str(total))}}/{total} ({100 * done / total:3.0f} %)  loss {loss:.6f}"
+        )
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, highlight=False, soft_wrap=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print the epoch's line."""
@@ -75,7 +91,10 @@ class ProgressLines(Callback):
             if f"{stage}/loss" in metrics:
                 loss, accuracy = metrics[f"{stage}/loss"], metrics[f"{stage}/accuracy"]
                 parts.append(f"{stage} loss {loss:.4f} accuracy {100 * accuracy:6.2f} %")
-        self.console.print("  ".join([*parts, f"{seconds:.1f} s"]), highlight=False, soft_wrap=True)
+        if "val/accuracy" in metrics:
+            total = len(trainer.datamodule.val_indices)  # type: ignore[attr-defined]
+            parts[-1] += f" ({round(float(metrics['val/accuracy']) * total)}/{total})"
+        self._print("  ".join([*parts, f"{seconds:.1f} s"]))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the bar."""

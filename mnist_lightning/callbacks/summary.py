@@ -12,15 +12,13 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from mnist_lightning.callbacks.checkpoints import RunCheckpoints
-from mnist_lightning.callbacks.predictions import Predictions
+from mnist_lightning import __version__
 from mnist_lightning.classifier import DigitClassifier
 from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.networks import describe
-from mnist_lightning.run_logger import as_float
 from mnist_lightning.runs import Run
 
-PACKAGES = ("mnist-lightning", "torch", "torchvision", "lightning", "torchmetrics", "numpy")
+PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "numpy")
 
 
 class RunSummary(Callback):
@@ -29,63 +27,41 @@ class RunSummary(Callback):
     Args:
         run: the run; None keeps the facts in memory only.
         seed: the run's seed.
-        checkpoints: knows the best epoch; None where no checkpoints are kept.
-        predictions: knows what the test said.
+        epochs: how many epochs were done before.
     """
 
-    def __init__(
-        self,
-        run: Run | None,
-        seed: int,
-        checkpoints: RunCheckpoints | None,
-        predictions: Predictions,
-    ) -> None:
+    def __init__(self, run: Run | None, seed: int, epochs: int = 0) -> None:
         self.run = run
         self.seed = seed
-        self.checkpoints = checkpoints
-        self.predictions = predictions
-        self.facts: dict[str, Any] = {}
-        self._seconds_before = 0.0
-        self._started_at = 0.0
+        self.facts: dict[str, Any] = {"epochs": epochs}
+        self._earlier: dict[str, Any] = run.summary() if run is not None else {}
+        self._started_at = time.perf_counter()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write down what the run is made of."""
-        earlier = self.run.summary() if self.run else {}
-        self._seconds_before = earlier.get("fit_seconds", 0.0)
-        self._started_at = time.perf_counter()
-        data = trainer.datamodule  # type: ignore[attr-defined] # set by Trainer.fit
+        now = datetime.now(UTC).isoformat(timespec="seconds")
         self.facts = {
             "state": "running",
-            "started": earlier.get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
-            **facts_of_data(data),
+            "started": self._earlier.get("started", now),
+            **facts_of_data(trainer.datamodule),  # type: ignore[attr-defined] # set by Trainer.fit
             **facts_of_network(pl_module),
             "seed": self.seed,
             "device": device_name(trainer.strategy.root_device),
             "threads": torch.get_num_threads(),
-            "versions": {"python": platform.python_version(), **{n: version(n) for n in PACKAGES}},
+            "versions": {
+                "mnist-lightning": __version__,
+                "python": platform.python_version(),
+                **{name: version(name) for name in PACKAGES},
+            },
             "commit": commit(),
+            **self.facts,
         }
-        self._write()
+        self._write_while_fitting()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note how far the run is."""
         self.facts["epochs"] = trainer.current_epoch + 1
-        self._write()
-
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the final figures, of the checkpoint that was tested."""
-        best = self.checkpoints.best if self.checkpoints else {}
-        self.facts |= {
-            "state": "finished",
-            "best_epoch": int(best["epoch"]) if best else None,
-            "val/accuracy": best.get("val/accuracy"),
-            "val/loss": best.get("val/loss"),
-            "test/accuracy": as_float(trainer.callback_metrics["test/accuracy"]),
-            "test/loss": as_float(trainer.callback_metrics["test/loss"]),
-            "test/correct": self.predictions.correct,
-            "test/total": len(self.predictions.labels),
-        }
-        self._write()
+        self._write_while_fitting()
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
@@ -93,11 +69,31 @@ class RunSummary(Callback):
         """Write how the run ended."""
         interrupted = isinstance(exception, KeyboardInterrupt)
         self.facts["state"] = "interrupted" if interrupted else "failed"
+        self._write_while_fitting()
+
+    def finish(self, best: dict[str, float], test: dict[str, float]) -> None:
+        """Write the final figures.
+
+        Args:
+            best: the epoch and the validation figures of the checkpoint that was tested; empty
+                where there is none.
+            test: the test's figures; empty where there was none.
+        """
+        self.facts |= {
+            "state": "finished",
+            "best_epoch": int(best["epoch"]) if best else None,
+            "val/accuracy": best.get("val/accuracy"),
+            "val/loss": best.get("val/loss"),
+            **test,
+        }
+        self._write()
+
+    def _write_while_fitting(self) -> None:
+        seconds = time.perf_counter() - self._started_at
+        self.facts["fit_seconds"] = round(self._earlier.get("fit_seconds", 0.0) + seconds, 2)
         self._write()
 
     def _write(self) -> None:
-        seconds = self._seconds_before + time.perf_counter() - self._started_at
-        self.facts["fit_seconds"] = round(seconds, 2)
         if self.run is not None:
             self.run.write_summary(self.facts)
 

@@ -9,8 +9,9 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 
 from mnist_lightning.data.batches import BatchDataset, BatchLoader
+from mnist_lightning.data.mnist import FetchError
 from mnist_lightning.data.sources import SOURCES, DigitData, split
-from mnist_lightning.errors import UserError
+from mnist_lightning.errors import PROGRAM, UserError
 
 DatasetName = Literal[
     "auto", "mnist", "fashion_mnist", "kmnist", "qmnist", "emnist_digits", "digits"
@@ -55,16 +56,19 @@ class MNISTDataModule(LightningDataModule):
         pin_memory: bool = False,
     ) -> None:
         super().__init__()
+        if dataset != "auto" and dataset not in SOURCES:
+            raise ValueError(f"no data set {dataset!r}; there are: auto, {', '.join(SOURCES)}")
         for name, value, least in (
             ("batch_size", batch_size, 1),
             ("eval_batch_size", eval_batch_size, 1),
             ("val_size", val_size or 0, 0),
             ("num_workers", num_workers, 0),
+            ("seed", seed or 0, 0),
         ):
             if value < least:
                 raise ValueError(f"{name} is {value}; it has to be at least {least}")
         self.dataset = dataset
-        self.data_dir = Path(data_dir)
+        self.data_dir = Path(data_dir).expanduser()
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.val_size = val_size
@@ -73,6 +77,7 @@ class MNISTDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.pin_memory = pin_memory
         self.fallback_reason: str | None = None
+        self._absence: str | None = None
         self._data: DigitData | None = None
 
     def prepare_data(self) -> None:
@@ -81,32 +86,24 @@ class MNISTDataModule(LightningDataModule):
         Raises:
             UserError: the data set is damaged, or is strict and cannot be had.
         """
-        if self._data is not None:
-            return
-        name = "mnist" if self.dataset == "auto" else self.dataset
+        source = SOURCES["mnist" if self.dataset == "auto" else self.dataset]
         try:
-            self._data = SOURCES[name].load(self.data_dir)
+            self._data = self._data or source.load(self.data_dir)
         except FileNotFoundError as missing:
-            self._fetch(name, missing)
+            try:
+                source.fetch(self.data_dir)
+            except FetchError as error:
+                self._absence = f"{missing}; {error}"
+                if self.dataset != "auto":
+                    raise UserError(f"{self._absence}; {self._remedy}") from None
 
-    def _fetch(self, name: str, missing: FileNotFoundError) -> None:
-        from mnist_lightning.data.mnist import FetchError
-
-        try:
-            SOURCES[name].fetch(self.data_dir)
-        except FetchError as error:
-            remedy = (
-                f"with a network: python -m mnist_lightning data {name} --fetch; or point "
-                "--data.data_dir at a folder that torchvision downloaded to"
-            )
-            if self.dataset != "auto":
-                raise UserError(f"{missing}; {error}; {remedy}") from None
-            self.fallback_reason = f"{missing}; {error}; {remedy}"
-            warnings.warn(
-                f"training on the embedded digits, not on MNIST: {self.fallback_reason}",
-                FallbackWarning,
-                stacklevel=2,
-            )
+    @property
+    def _remedy(self) -> str:
+        name = "mnist" if self.dataset == "auto" else self.dataset
+        return (
+            f"with a network: {PROGRAM} data {name} --fetch; or point --data.data_dir at a folder "
+            "that torchvision downloaded to"
+        )
 
     def setup(self, stage: str | None = None) -> None:
         """Load and split the data; once, whatever the stage."""
@@ -123,11 +120,17 @@ class MNISTDataModule(LightningDataModule):
         self.train_indices, self.val_indices = split(count, val_size, self.split_seed)
 
     def _load(self) -> DigitData:
-        if self.dataset != "auto":
-            return SOURCES[self.dataset].load(self.data_dir)
         try:
-            return SOURCES["mnist"].load(self.data_dir)
-        except FileNotFoundError:
+            return SOURCES["mnist" if self.dataset == "auto" else self.dataset].load(self.data_dir)
+        except FileNotFoundError as missing:
+            if self.dataset != "auto":
+                raise UserError(f"{missing}; {self._remedy}") from None
+            self.fallback_reason = f"{self._absence or missing}; {self._remedy}"
+            warnings.warn(
+                f"this is not MNIST but the embedded digits: {self.fallback_reason}",
+                FallbackWarning,
+                stacklevel=3,
+            )
             return SOURCES["digits"].load(self.data_dir)
 
     @property
@@ -140,6 +143,11 @@ class MNISTDataModule(LightningDataModule):
         if self._data is None:
             raise RuntimeError("call prepare_data() and setup() first; a Trainer does so by itself")
         return self._data
+
+    @property
+    def train_batches(self) -> int:
+        """How many batches an epoch has."""
+        return -(-len(self.train_indices) // self.batch_size)
 
     def train_dataloader(self) -> BatchLoader:
         """Shuffled batches of normalised images (B, 1, 28, 28) and labels (B,)."""

@@ -6,9 +6,9 @@ from typing import NoReturn
 
 from mnist_lightning.data.mnist import DamagedError
 from mnist_lightning.data.sources import SOURCES
-from mnist_lightning.errors import UserError
+from mnist_lightning.errors import PROGRAM, UserError
 
-EPILOG = "example: python -m mnist_lightning data mnist --fetch"
+EPILOG = f"example: {PROGRAM} data mnist --fetch"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -19,7 +19,7 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: list[str]) -> int:
     """Show the state of the data sets named, of all if none is; return 1 if one is damaged."""
     parser = _Parser(
-        prog="python -m mnist_lightning data",
+        prog=f"{PROGRAM} data",
         description=__doc__,
         epilog=EPILOG,
         allow_abbrev=False,
@@ -56,7 +56,7 @@ def show(name: str, data_dir: Path) -> str:
     except FileNotFoundError:
         state = "missing"
         detail = f"not in {data_dir / source.folder}; fetch it: "
-        detail += f"python -m mnist_lightning data {name} --fetch"
+        detail += f"{PROGRAM} data {name} --fetch"
     except DamagedError as error:
         state, detail = "damaged", str(error)
     print(f"{name:<14} {state:<8} {source.description}\n{'':<15}{detail}")

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mnist_lightning.errors import UserError
+from mnist_lightning.errors import PROGRAM, UserError
 
 
 class File(NamedTuple):
@@ -119,7 +119,7 @@ def read(data_dir: Path, name: str) -> bytes:
                 damage = error
     if damage is not None:
         raise DamagedError(
-            f"{damage}; replace it: python -m mnist_lightning data mnist --fetch"
+            f"{damage}; replace it: {PROGRAM} data mnist --fetch"
             f"{'' if data_dir == Path('data') else f' --data.data_dir {data_dir}'}"
         )
     raise FileNotFoundError(f"no {name} in {raw_folder(data_dir)}")

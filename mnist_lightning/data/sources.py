@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mnist_lightning import images
 from mnist_lightning.data import mnist
-from mnist_lightning.errors import UserError
+from mnist_lightning.errors import PROGRAM, UserError
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _damaged(name: str, class_name: str, data_dir: Path, reason: object) -> User
     folder = data_dir / class_name
     return mnist.DamagedError(
         f"the files of {name} in {folder} are damaged ({reason}); delete that folder, then: "
-        f"python -m mnist_lightning data {name} --fetch --data.data_dir {data_dir}"
+        f"{PROGRAM} data {name} --fetch --data.data_dir {data_dir}"
     )
 
 

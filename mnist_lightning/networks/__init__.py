@@ -9,9 +9,10 @@ import inspect
 import pkgutil
 from collections.abc import Iterable
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from mnist_lightning.errors import UserError
 
@@ -32,18 +33,23 @@ ARCHITECTURES = _find_architectures()
 def describe(network: nn.Module) -> dict[str, Any]:
     """Say in primitives how to build `network` again: its `class_path` and `init_args`.
 
-    `init_args` is None where the network does not keep its constructor's arguments; such a
-    network has to be handed over by whoever loads the checkpoint.
+    `init_args` is None where the network does not keep its constructor's arguments (or keeps
+    something else under their names, say a layer); such a network has to be handed over by
+    whoever loads the checkpoint.
     """
     parameters = inspect.signature(type(network)).parameters
-    kinds = {parameter.kind for parameter in parameters.values()}
-    complete = inspect.Parameter.VAR_POSITIONAL not in kinds and all(
-        hasattr(network, name) for name in parameters
-    )
+    kept = vars(network)
+    init_args = {name: kept[name] for name in parameters if _is_primitive(kept.get(name, ...))}
     return {
         "class_path": f"{type(network).__module__}.{type(network).__qualname__}",
-        "init_args": {name: getattr(network, name) for name in parameters} if complete else None,
+        "init_args": init_args if init_args.keys() == parameters.keys() else None,
     }
+
+
+def _is_primitive(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_primitive, value))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def build(description: dict[str, Any], also: Iterable[type[nn.Module]] = ()) -> nn.Module:
@@ -69,3 +75,44 @@ def build(description: dict[str, Any], also: Iterable[type[nn.Module]] = ()) -> 
             "constructor's arguments as attributes; pass the network itself"
         )
     return by_path[path](**init_args)
+
+
+class Layer(NamedTuple):
+    """A layer of a network as a summary shows it; the shape's first number, -1, is the batch."""
+
+    name: str
+    kind: str
+    output_shape: list[int]
+    parameters: int
+
+
+def layers(network: nn.Module) -> list[Layer]:
+    """List the innermost layers in the order in which a picture passes them.
+
+    The network is asked about one blank picture; neither it nor a random generator is changed.
+    """
+    found: list[Layer] = []
+
+    def note(name: str) -> Any:
+        def hook(layer: nn.Module, inputs: Any, output: Tensor) -> None:
+            count = sum(parameter.numel() for parameter in layer.parameters())
+            found.append(Layer(name, type(layer).__name__, [-1, *output.shape[1:]], count))
+
+        return hook
+
+    hooks = [
+        module.register_forward_hook(note(name))
+        for name, module in network.named_modules()
+        if not list(module.children())
+    ]
+    modes = {module: module.training for module in network.modules()}
+    device = next((parameter.device for parameter in network.parameters()), None)
+    try:
+        with torch.no_grad():
+            network.eval()(torch.zeros(1, 1, 28, 28, device=device))
+    finally:
+        for module, training in modes.items():
+            module.training = training
+        for hook in hooks:
+            hook.remove()
+    return found

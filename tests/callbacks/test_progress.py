@@ -30,7 +30,7 @@ def test_piped_output_is_a_line_an_epoch_and_no_control_codes(tmp_path: Path) ->
     assert len(lines) == 3
     assert re.fullmatch(
         r"epoch 1/3  train loss \d\.\d{4} accuracy +[\d.]+ %"
-        r"  val loss \d\.\d{4} accuracy +[\d.]+ %  [\d.]+ s",
+        r"  val loss \d\.\d{4} accuracy +[\d.]+ % \(\d+/200\)  [\d.]+ s",
         lines[0],
     )
     for noise in ("GPU available", "litlogger", "many workers", "deprecat", "warning"):

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from mnist_lightning.errors import UserError
-from mnist_lightning.networks import ARCHITECTURES, build, describe
+from mnist_lightning.networks import ARCHITECTURES, build, describe, layers
 
-PARAMETERS = {"ClassicCNN": 21_840}
+PARAMETERS = {"ClassicCNN": 21_840, "DeepCNN": 593_200, "DigitNet": 225_034, "MLP": 52_650}
 
 
 class Linear(nn.Module):
@@ -64,6 +64,18 @@ def test_own_network_is_built_only_where_its_class_is_passed() -> None:
 def test_a_class_path_in_a_file_is_never_imported() -> None:
     with pytest.raises(UserError, match=r"subprocess\.Popen"):
         build({"class_path": "subprocess.Popen", "init_args": {"args": ["true"]}})
+
+
+def test_layers_are_listed_with_output_shape_and_parameters() -> None:
+    network = ARCHITECTURES["DeepCNN"]()
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    listed = layers(network)
+    assert listed[0] == ("features.0", "Conv2d", [-1, 32, 26, 26], 320)
+    assert listed[-1] == ("head.3", "Linear", [-1, 10], 510)
+    assert sum(layer.parameters for layer in listed) == 593_200
+    assert network.training
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_network_that_keeps_no_arguments_has_to_be_passed_itself() -> None:
