@@ -14,7 +14,7 @@ from mnist_lightning.callbacks.random_state import RandomState
 from mnist_lightning.callbacks.summary import RunSummary
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import write_atomically
-from mnist_lightning.networks import layers
+from mnist_lightning.networks import ask_blank
 from mnist_lightning.parsing import (
     DigitCLI,
     as_argument,
@@ -109,12 +109,15 @@ def _refuse_what_cannot_train(cli: DigitCLI) -> None:
     data = cli.datamodule.data
     classes = 1 + int(max(data.train_labels.max(), data.test_labels.max()))
     try:
-        shape = layers(cli.model.network)[-1].output_shape
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        shape = tuple(ask_blank(cli.model.network).shape)
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"the network does not take (B, 1, 28, 28) images: {reason}", 2) from None
     if len(shape) != 2 or shape[1] < classes:
-        raise UserError(f"the network gives {shape} for {data.name}'s {classes} classes", 2)
+        raise UserError(
+            f"the network gives {shape} for one image of {data.name}, which has {classes} classes",
+            status=2,
+        )
 
 
 def _refuse_conflicts(cli: DigitCLI, saved: dict[str, Any]) -> None:
@@ -170,8 +173,9 @@ def _train(cli: DigitCLI, run: Run | None, checkpoint: Path | None = None, epoch
     finally:
         if logger is not None:
             logger.close()
-    facts.finish(checkpoints.best if checkpoints else {}, predictions.figures(trainer))
-    if run is not None and predictions.total:
+    figures = predictions.figures(trainer)
+    facts.finish(checkpoints.best if checkpoints else {}, figures)
+    if run is not None and figures:
         predictions.write(run.predictions)
     show.closing(console, facts.facts, run, cli.root)
     return 0

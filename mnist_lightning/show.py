@@ -71,7 +71,9 @@ def closing(console: Console, facts: dict[str, Any], run: Run | None, root: Path
         rows.append(("best epoch", f"{facts['best_epoch']} of {facts['epochs']}, by val/accuracy"))
         rows.append(("val accuracy", f"{100 * facts['val/accuracy']:.2f} %"))
     elif facts["best_epoch"] is not None:
-        rows.append(("best epoch", f"{facts['best_epoch']}, the last: none was validated at its end"))
+        rows.append(
+            ("best epoch", f"{facts['best_epoch']}, the last: none was validated at its end")
+        )
     if "test/accuracy" in facts:
         names = ("test/accuracy", "test/loss", "test/correct", "test/total")
         rows += figures("test", *(facts[name] for name in names))

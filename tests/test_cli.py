@@ -315,6 +315,7 @@ def test_the_summary_tells_the_figures_of_the_best_checkpoint(
     unjudged = {"--trainer.limit_val_batches", "--trainer.val_check_interval"} & set(options)
     assert (summary["val/accuracy"] is None) == bool(unjudged)
     assert ("test/accuracy" in summary) != ("--trainer.limit_test_batches" in options)
+    assert run_0.predictions.exists() == ("test/accuracy" in summary)
     with (run_0.folder / "metrics.csv").open() as file:
         steps = [int(row["step"]) for row in csv.DictReader(file)]
     assert steps == sorted(set(steps))
@@ -430,8 +431,8 @@ MISTAKES = {
     "fit --config broken.yaml": "Problems parsing config: while parsing a flow node",
     "fit --data.dataset digits --trainer.max_epochs 0": "there is nothing to train",
     "fit --data.dataset digits --model.optimizer.lr -1": "Invalid learning rate: -1.0",
-    "fit --data.dataset digits --model.network.num_classes 5": "the network gives [-1, 5] for "
-    "digits's 10 classes",
+    "fit --data.dataset digits --model.network.num_classes 5": "the network gives (1, 5) for "
+    "one image of digits, which has 10 classes",
     "fit --data.seed -1": "seed is -1; it has to be at least 0",
     "fit --data.dataset digits --trainer.overfit_batches 2": "--trainer.overfit_batches needs",
     "resume --ckpt_path=": "the RUN is empty",

@@ -87,10 +87,7 @@ class Layer(NamedTuple):
 
 
 def layers(network: nn.Module) -> list[Layer]:
-    """List the innermost layers in the order in which a picture passes them.
-
-    The network is asked about one blank picture; neither it nor a random generator is changed.
-    """
+    """List the innermost layers in the order in which a picture passes them."""
     found: list[Layer] = []
 
     def note(name: str) -> Any:
@@ -105,14 +102,22 @@ def layers(network: nn.Module) -> list[Layer]:
         for name, module in network.named_modules()
         if not list(module.children())
     ]
+    try:
+        ask_blank(network)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def ask_blank(network: nn.Module) -> Tensor:
+    """Return the logits (1, C) of one blank picture; neither network nor generators change."""
     modes = {module: module.training for module in network.modules()}
     device = next((parameter.device for parameter in network.parameters()), None)
     try:
         with torch.no_grad():
-            network.eval()(torch.zeros(1, 1, 28, 28, device=device))
+            logits: Tensor = network.eval()(torch.zeros(1, 1, 28, 28, device=device))
     finally:
         for module, training in modes.items():
             module.training = training
-        for hook in hooks:
-            hook.remove()
-    return found
+    return logits
