@@ -49,7 +49,9 @@ def read(path: Path) -> dict[str, Any]:
             checkpoint = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
     except Exception as error:  # what a foreign file makes an unpickler raise is anybody's guess
         reason = str(error).strip().split(". ")[0].splitlines() or [type(error).__name__]
-        raise DamagedCheckpointError(f"{path} is no whole checkpoint: {reason[0]}") from None
+        raise DamagedCheckpointError(
+            f"{path} is damaged, or no checkpoint at all: {reason[0]}"
+        ) from None
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise DamagedCheckpointError(f"{path} is no checkpoint of a classifier")
     return checkpoint

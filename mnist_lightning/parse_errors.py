@@ -35,6 +35,8 @@ def explain(message: str, options: Iterable[str], command: str) -> str:
 
 
 def _unknown_option(word: str, names: list[str], command: str) -> str:
+    if not word.startswith("-") and command == "fit":
+        return f"{word!r} is not an option; all options: {PROGRAM} fit --help"
     if not word.startswith("-"):
         return (
             f"{word!r} is not an option; a RUN comes right after the command: "

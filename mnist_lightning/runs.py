@@ -87,6 +87,11 @@ class Run:
             yield
         lock.release()
 
+    def _without(self, file: str) -> UserError:
+        cut_short = self.summary().get("state") in ("interrupted", "failed", "running")
+        reason = ": its run ended before its first epoch did" if cut_short else ""
+        return UserError(f"no {file} in {self.checkpoints}{reason}; train one with: {PROGRAM} fit")
+
     def summary(self) -> dict[str, Any]:
         """Read `summary.json`; empty where there is none that can be read."""
         try:
@@ -115,7 +120,9 @@ class Run:
                 print(f"{error}; going back to the one before")
             else:
                 return path
-        raise UserError(f"no whole checkpoint in {self.checkpoints}; train one with: {PROGRAM} fit")
+        if not self.config.is_file() and any(self.checkpoints.glob("*.ckpt")):
+            raise UserError(f"{self.folder} was not made by `fit`, which alone can be resumed")
+        raise self._without("whole checkpoint")
 
     def best_checkpoint(self) -> Path:
         """Find the checkpoint to evaluate: `best.ckpt`, or the newest of a stock Lightning run.
@@ -127,7 +134,7 @@ class Run:
             return self.best
         others = sorted(self.checkpoints.glob("*.ckpt"), key=lambda path: path.stat().st_mtime)
         if not others or self.config.is_file():
-            raise UserError(f"no best.ckpt in {self.checkpoints}; train one with: {PROGRAM} fit")
+            raise self._without("best.ckpt")
         return others[-1]
 
 
@@ -193,7 +200,7 @@ def find(reference: str, root: Path, dataset: str | None = None) -> tuple[Run, P
     if path.is_dir():
         return Run(path), None
     raise UserError(
-        f"{reference} is no run: no folder and no checkpoint file of that name; "
+        f"{reference} is no run: not `last`, not `best`, no folder and no checkpoint file; "
         f"{_what_there_is(root)}",
         status=2,
     )
@@ -203,6 +210,9 @@ def _last(root: Path) -> Run:
     found = [run for run in runs(root) if any(run.checkpoints.glob("*.ckpt"))]
     if not found:
         raise UserError(f"no run with a checkpoint in {root}; make one with: {PROGRAM} fit")
+    skipped = [run.folder.name for run in runs(root) if run.version > found[-1].version]
+    if skipped:
+        print(f"{', '.join(skipped)} ended before a checkpoint: taking {found[-1].folder.name}")
     return found[-1]
 
 
@@ -216,15 +226,14 @@ def _best(root: Path, dataset: str | None) -> Run:
             print(f"no run on mnist in {root}: taking the best of those on {dataset}")
     candidates = [pair for pair in scored if pair[1]["dataset"] == dataset]
     if not candidates:
-        raise UserError(
-            f"no run on {dataset or 'mnist'} with a val/accuracy in {root}; {_what_there_is(root)}"
-        )
+        what = f"no run on {dataset or 'mnist'} with a val/accuracy"
+        raise UserError(f"{what} in {root}; {_what_there_is(root)}")
     return max(candidates, key=lambda pair: (pair[1]["val/accuracy"], pair[0].version))[0]
 
 
 def _what_there_is(root: Path) -> str:
     names = [f"{run.version} ({run.summary().get('dataset', 'no summary')})" for run in runs(root)]
     if not names:
-        return f"there are no runs in {root}; make one with: {PROGRAM} fit"
+        return f"there is none at all; make one with: {PROGRAM} fit"
     shown = names if len(names) <= 8 else [*names[:3], "…", *names[-4:]]
     return f"there are runs {', '.join(shown)}"

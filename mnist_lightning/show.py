@@ -66,7 +66,8 @@ def interrupted(console: Console, run: Run | None, epochs: int) -> None:
 
 def closing(console: Console, facts: dict[str, Any], run: Run | None, root: Path) -> None:
     """Show what came out of a run, where it lies, and what to do next."""
-    rows = [("data set", facts["dataset"])]
+    note = " (embedded; not MNIST)" if facts["dataset"] == "digits" else ""
+    rows = [("data set", facts["dataset"] + note)]
     if facts["val/accuracy"] is not None:
         rows.append(("best epoch", f"{facts['best_epoch']} of {facts['epochs']}, by val/accuracy"))
         rows.append(("val accuracy", f"{100 * facts['val/accuracy']:.2f} %"))
@@ -126,7 +127,8 @@ def figures(
 
 def table(console: Console, title: str, rows: Sequence[tuple[str, str]]) -> None:
     """Show facts by name; what is too long for the console is broken into lines."""
-    grid = Table(title=title, title_justify="left", title_style="bold", show_header=False)
+    line(console, f"{title}:")
+    grid = Table(show_header=False)
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in rows:

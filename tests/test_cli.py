@@ -178,6 +178,30 @@ def test_what_changes_the_training_is_refused_on_resume(command: Command, run_0:
     assert run_0.recent().read_bytes() == before
 
 
+def test_another_optimizer_on_resume_is_told_in_its_name_alone(command: Command) -> None:
+    command("fit", *DIGITS, "--trainer.max_epochs", "1")
+    result = command("resume", "--model.optimizer", "SGD", "--trainer.max_epochs", "2")
+    assert result.status == 2
+    assert "--model.optimizer.class_path is torch.optim.SGD here, torch.optim.Adam in" in result.err
+    assert "init_args" not in result.err
+
+
+def test_a_run_comes_right_after_its_command(command: Command) -> None:
+    command("fit", *DIGITS, "--trainer.max_epochs", "1")
+    result = command("test", "--data.eval_batch_size", "9", "0")
+    assert result.status == 2
+    assert "'0' is not an option; a RUN comes right after the command" in result.err
+
+
+def test_last_says_which_newer_runs_have_no_checkpoint(command: Command, run_0: Run) -> None:
+    command("fit", *DIGITS, "--trainer.max_epochs", "1")
+    shutil.copytree(run_0.folder, run_0.folder.with_name("version_1"))
+    shutil.rmtree(run_0.folder.with_name("version_1") / "checkpoints")
+    result = command("test", "last")
+    assert result.status == 0
+    assert "version_1 ended before a checkpoint: taking version_0" in result.out
+
+
 def test_a_schedule_over_the_whole_run_cannot_be_stretched(command: Command) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "1", "--model.lr_scheduler", "OneCycle")
     result = command("resume", "--trainer.max_epochs", "2")
@@ -430,21 +454,23 @@ MISTAKES = {
     "did you mean data.batch_size?",
     "fit --config broken.yaml": "Problems parsing config: while parsing a flow node",
     "fit --data.dataset digits --trainer.max_epochs 0": "there is nothing to train",
-    "fit --data.dataset digits --model.optimizer.lr -1": "Invalid learning rate: -1.0",
+    "fit --data.dataset digits --model.optimizer.lr -1": "--model.optimizer: Invalid learning rate",
     "fit --data.dataset digits --model.network.num_classes 5": "the network gives (1, 5) for "
     "one image of digits, which has 10 classes",
     "fit --data.seed -1": "seed is -1; it has to be at least 0",
     "fit --data.dataset digits --trainer.overfit_batches 2": "--trainer.overfit_batches needs",
     "resume --ckpt_path=": "the RUN is empty",
-    "fit best": "'best' is not an option; a RUN comes right after the command",
+    "fit best": "'best' is not an option; all options: python -m mnist_lightning fit --help",
     "fit --ckpt_path": "--ckpt_path needs a value",
     "fit --data.dataset digits --data.val_size 1500": "--data.val_size 1500 leaves nothing to "
     "train on: digits has 1,500 training images",
     "fit --data.dataset digits --trainer.max_epochs -5": "--trainer: `max_epochs` must be",
     "fit --data.dataset digits --trainer.devices 2": "a run is one process so far",
-    "resume 7": "no run 7 in lightning_logs; there are no runs in lightning_logs",
-    "resume nope": "nope is no run: no folder and no checkpoint file of that name",
-    "data mnits": "no data set 'mnits'; there are: mnist, fashion_mnist",
+    "resume 7": "no run 7 in lightning_logs; there is none at all",
+    "resume nope": "nope is no run: not `last`, not `best`, no folder and no checkpoint file",
+    "fit --trainer.max_epoch 1": "there is no option --trainer.max_epoch; "
+    "did you mean --trainer.max_epochs?",
+    "data mnits": "no data set 'mnits'; did you mean mnist? there are: mnist, fashion_mnist",
     "data --fetch": "say which to fetch: python -m mnist_lightning data mnist --fetch",
     "data --x": "unrecognized arguments: --x",
 }
@@ -478,7 +504,7 @@ def test_a_failure_at_work_ends_with_1(command: Command, tmp_path: Path) -> None
     (tmp_path / "torn.ckpt").write_bytes(b"PK\x03\x04 torn")
     torn = command("test", "torn.ckpt")
     assert torn.status == 1
-    assert "torn.ckpt is no whole checkpoint" in torn.err
+    assert "torn.ckpt is damaged, or no checkpoint at all" in torn.err
 
 
 def test_debug_shows_the_traceback(command: Command) -> None:

@@ -65,7 +65,9 @@ def test_best_without_mnist_says_what_it_takes(
 
 
 def test_what_is_not_there_is_said_with_what_there_is(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="make one with: python -m mnist_lightning fit"):
+    with pytest.raises(
+        UserError, match=r"no run with a checkpoint .*python -m mnist_lightning fit"
+    ):
         runs.find("last", tmp_path)
     make(tmp_path, 0, dataset="mnist")
     with pytest.raises(UserError, match=r"no run 5 in .*there are runs 0 \(mnist\)"):

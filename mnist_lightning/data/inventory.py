@@ -1,6 +1,7 @@
 """The command `data`: where each data set is, whether it is whole; fetch it."""
 
 import argparse
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,7 +31,11 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     for name in options.names:
         if name not in SOURCES:
-            raise UserError(f"no data set {name!r}; there are: {', '.join(SOURCES)}", status=2)
+            close = get_close_matches(name, SOURCES, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise UserError(
+                f"no data set {name!r}; {hint}there are: {', '.join(SOURCES)}", status=2
+            )
     if options.fetch and not options.names:
         raise UserError(f"say which to fetch: {EPILOG.removeprefix('example: ')}", status=2)
     data_dir = Path(options.data_dir)
@@ -57,6 +62,8 @@ def show(name: str, data_dir: Path) -> str:
         state = "missing"
         detail = f"not in {data_dir / source.folder}; fetch it: "
         detail += f"{PROGRAM} data {name} --fetch"
+        if data_dir != Path("data"):
+            detail += f" --data.data_dir {data_dir}"
     except DamagedError as error:
         state, detail = "damaged", str(error)
     print(f"{name:<14} {state:<8} {source.description}\n{'':<15}{detail}")

@@ -131,7 +131,9 @@ def _fetch_torchvision(name: str, class_name: str, data_dir: Path) -> None:
         with FileLock(data_dir / f".{name}.lock"), _socket_timeout(mnist.READ_SECONDS):
             _torchvision(name, class_name, data_dir, download=True)
     except (OSError, RuntimeError) as error:
-        raise mnist.FetchError(f"{name} could not be downloaded into {data_dir}: {error}") from None
+        raise mnist.FetchError(
+            f"{name} could not be downloaded into {data_dir}: {' '.join(str(error).split())}"
+        ) from None
 
 
 @contextmanager
