@@ -15,15 +15,8 @@ from mnist_lightning.callbacks.summary import RunSummary
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import write_atomically
 from mnist_lightning.networks import ask_blank
-from mnist_lightning.parsing import (
-    DigitCLI,
-    as_argument,
-    conflicts,
-    quieten,
-    runs_root,
-    take_option,
-    take_run,
-)
+from mnist_lightning.options import as_argument, conflicts, runs_root, take_option, take_run
+from mnist_lightning.parsing import DigitCLI, quieten
 from mnist_lightning.run_logger import RunLogger, cut_back
 from mnist_lightning.runs import Run
 

@@ -13,7 +13,7 @@ PACKAGE = Path(mnist_lightning.__file__).parent
 FLOORS = [
     ["__main__"],
     ["cli", "data.inventory"],
-    ["parsing", "parse_errors", "show"],
+    ["parsing", "parse_errors", "options", "show"],
     ["callbacks", "run_logger", "runs"],
     ["classifier", "data"],
     ["schedules", "networks", "images", "checkpoint_file"],

@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import multiprocessing
-import os
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -199,7 +198,6 @@ def test_two_processes_may_fetch_at_once(tmp_path: Path, server: str) -> None:
 
 
 @pytest.mark.mnist
-@pytest.mark.skipif(os.name != "posix", reason="links")
 def test_the_real_files_are_whole(mnist_dir: Path, tmp_path: Path) -> None:
     images, labels, test_images, test_labels = mnist.load(mnist_dir)
     assert images.shape == (60_000, 28, 28)
