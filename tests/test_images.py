@@ -1,5 +1,7 @@
 """What a 28x28 digit is."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -45,7 +47,7 @@ def test_centre_of_mass_lands_on_index_14(seed: int) -> None:
 
 
 @pytest.mark.mnist
-def test_constants_are_those_of_the_training_images(mnist_dir) -> None:  # type: ignore[no-untyped-def]
+def test_constants_are_those_of_the_training_images(mnist_dir: Path) -> None:
     from mnist_lightning.data import mnist
 
     pixels = mnist.load(mnist_dir)[0].double() / 255

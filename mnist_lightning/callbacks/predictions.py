@@ -39,8 +39,7 @@ class Predictions(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep a batch's logits (the step returns them) and labels."""
-        self._logits.append(outputs)
-        self._labels.append(batch[1])
+        self._keep(outputs, batch)
 
     def on_test_batch_end(
         self,
@@ -52,7 +51,10 @@ class Predictions(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep a batch's logits (the step returns them) and labels."""
-        self._logits.append(outputs)
+        self._keep(outputs, batch)
+
+    def _keep(self, logits: Tensor, batch: Any) -> None:
+        self._logits.append(logits)
         self._labels.append(batch[1])
 
     @property

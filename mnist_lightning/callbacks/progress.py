@@ -92,7 +92,8 @@ class ProgressLines(Callback):
                 loss, accuracy = metrics[f"{stage}/loss"], metrics[f"{stage}/accuracy"]
                 parts.append(f"{stage} loss {loss:.4f} accuracy {100 * accuracy:6.2f} %")
         if "val/accuracy" in metrics:
-            total = len(trainer.datamodule.val_indices)  # type: ignore[attr-defined]
+            data = trainer.datamodule  # type: ignore[attr-defined] # set by Trainer.fit
+            total = len(data.val_indices)
             parts[-1] += f" ({round(float(metrics['val/accuracy']) * total)}/{total})"
         self._print("  ".join([*parts, f"{seconds:.1f} s"]))
 

@@ -9,9 +9,9 @@ import hashlib
 import os
 import queue
 import threading
+import time
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.files import write_atomically
 
 
 class File(NamedTuple):
@@ -191,8 +192,6 @@ def _answering(mirrors: Sequence[str], file: str) -> list[str]:
         threading.Thread(target=ask, args=(mirror,), daemon=True).start()
     reasons = dict.fromkeys(mirrors, f"no answer in {ANSWER_SECONDS:.0f} s")
     found: set[str] = set()
-    import time
-
     deadline = time.monotonic() + ANSWER_SECONDS
     for _ in mirrors:
         try:
@@ -212,37 +211,19 @@ def _fetch_file(name: str, folder: Path, mirrors: Sequence[str]) -> None:
     import pooch
     import requests
 
+    download = pooch.HTTPDownloader(progressbar=True, timeout=READ_SECONDS)
+    packed = folder / f".{name}.{os.getpid()}.gz"
     reasons = {}
     for mirror in mirrors:
-        with _temporary(folder / f".{name}.gz.{os.getpid()}") as packed:
-            try:
-                download = pooch.HTTPDownloader(progressbar=True, timeout=READ_SECONDS)
-                download(f"{mirror}{name}.gz", str(packed), None)
-                content = _checked_download(packed, name)
-            except (requests.RequestException, DamagedError) as error:
-                reasons[mirror] = _reason(error)
-                continue
-        with _temporary(folder / f".{name}.{os.getpid()}") as raw:
-            raw.write_bytes(content)
-            raw.replace(folder / name)
-        return
+        try:
+            download(f"{mirror}{name}.gz", str(packed), None)
+            write_atomically(verified_content(packed, name), folder / name)
+            return
+        except (requests.RequestException, DamagedError) as error:
+            reasons[mirror] = _reason(error)
+        finally:
+            packed.unlink(missing_ok=True)
     raise FetchError(_failure(reasons))
-
-
-def _checked_download(packed: Path, name: str) -> bytes:
-    path = packed.rename(packed.with_name(packed.name + ".gz"))
-    try:
-        return verified_content(path, name)
-    finally:
-        path.unlink()
-
-
-@contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
 
 
 def _reason(error: Exception) -> str:
