@@ -3,38 +3,79 @@
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.callbacks import Callback
+import yaml
 from rich.console import Console
 
 from mnist_lightning import checkpoint_file, runs, show
-from mnist_lightning.callbacks.checkpoints import RunCheckpoints
 from mnist_lightning.callbacks.predictions import Predictions
-from mnist_lightning.callbacks.progress import ProgressLines
-from mnist_lightning.callbacks.random_state import RandomState
-from mnist_lightning.callbacks.summary import RunSummary
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import write_atomically
-from mnist_lightning.networks import ask_blank
-from mnist_lightning.options import as_argument, conflicts, runs_root, take_option, take_run
+from mnist_lightning.options import (
+    as_argument,
+    conflicts,
+    read_seeds,
+    runs_root,
+    take_option,
+    take_run,
+)
 from mnist_lightning.parsing import DigitCLI, quieten
-from mnist_lightning.run_logger import RunLogger, cut_back
+from mnist_lightning.run_logger import cut_back
 from mnist_lightning.runs import Run
+from mnist_lightning.training import refuse_what_cannot_train, train
 
 
 def fit(arguments: list[str]) -> int:
-    """Train a network, keep its checkpoints, and test the best one."""
-    checkpoint, rest = take_option("--ckpt_path", arguments)
-    if checkpoint is not None:
-        return resume([checkpoint, *rest])
+    """Train a network, keep its checkpoints, and test the best one; with each seed, if asked."""
     quieten()
-    cli = DigitCLI("fit", rest, _FIT_HELP)
+    checkpoint, rest = take_option("--ckpt_path", arguments)
+    seeds, rest = take_option("--seeds", rest)
+    if checkpoint is not None:
+        if seeds is not None:
+            raise UserError("--ckpt_path goes on with one run, --seeds makes several: give one", 2)
+        return resume([checkpoint, *rest])
+    return _fit_once(rest)[0] if seeds is None else _fit_each(read_seeds(seeds), rest)
+
+
+def _fit_each(seeds: list[int], arguments: list[str]) -> int:
+    """Make a run with each seed; where one fails or is interrupted, show those before it."""
+    if take_option("--seed_everything", arguments)[0] is not None:
+        raise UserError("both --seeds and --seed_everything: give one", status=2)
+    status, finished = 0, []
+    for seed in seeds:
+        status, run = _fit_once([*arguments, "--seed_everything", str(seed)], ends=True)
+        if status != 0:
+            break
+        finished.append(run)
+    show.seeds(Console(), [run for run in finished if run is not None])
+    return status
+
+
+def _fit_once(arguments: list[str], ends: bool = False) -> tuple[int, Run | None]:
+    cli = DigitCLI("fit", arguments, _FIT_HELP)
+    if ends and cli.config.trainer.max_epochs == cli.config.trainer.max_steps == -1:
+        raise UserError("--seeds needs runs that end: give --trainer.max_epochs", status=2)
     cli.load_data()
-    _refuse_what_cannot_train(cli)
+    refuse_what_cannot_train(cli)
     if cli.config.trainer.fast_dev_run:
-        return _train(cli, None)
+        return train(cli, None), None
+    if cli.config.auto_resume:
+        earlier = _newest_alike(cli)
+        if earlier is not None:
+            return resume([str(earlier.folder), *arguments]), earlier
     run = runs.claim(cli.root)
     with run.lock():
-        return _train(cli, run)
+        return train(cli, run), run
+
+
+def _newest_alike(cli: DigitCLI) -> Run | None:
+    """The newest run of the same options that can be gone on with."""
+    for run in reversed(list(runs.runs(cli.root))):
+        if run.config.is_file() and any(run.checkpoints.glob("last*.ckpt")):
+            saved = yaml.safe_load(run.config.read_text())
+            if not _differences(cli, saved):
+                return run
+    print("no run of the same options to go on with: this is a new one")
+    return None
 
 
 def resume(arguments: list[str]) -> int:
@@ -62,7 +103,7 @@ def resume(arguments: list[str]) -> int:
         return 0
     if 0 <= ends < done:
         raise UserError(f"{path} is {done} epochs old; --trainer.max_epochs {ends} is behind it", 2)
-    _refuse_what_cannot_train(cli)
+    refuse_what_cannot_train(cli)
     if not run.config.is_file():
         run = runs.claim(cli.root)
         print(f"{path} lies in no run's folder: going on in a new one, {run.folder}")
@@ -71,7 +112,7 @@ def resume(arguments: list[str]) -> int:
     with run.lock():
         cut_back(run.folder, checkpoint["global_step"])
         print(f"going on with {run.folder} after epoch {done}, from {path}")
-        return _train(cli, run, path, done)
+        return train(cli, run, path, done)
 
 
 def epochs_done(checkpoint: dict[str, Any]) -> int:
@@ -89,39 +130,8 @@ def epochs_done(checkpoint: dict[str, Any]) -> int:
     return int(loop["epoch_progress"]["current"]["processed"])
 
 
-def _refuse_what_cannot_train(cli: DigitCLI) -> None:
-    """Find before a run has a folder what would end its training at once."""
-    trainer = cli.make_trainer(None, [])
-    if 0 in (trainer.max_epochs, trainer.max_steps, trainer.limit_train_batches):
-        raise UserError("there is nothing to train: a limit of the trainer is 0", status=2)
-    if cli.config.trainer.overfit_batches:
-        raise UserError(
-            "--trainer.overfit_batches needs a stock loader; use --trainer.limit_train_batches",
-            status=2,
-        )
-    data = cli.datamodule.data
-    classes = 1 + int(max(data.train_labels.max(), data.test_labels.max()))
-    try:
-        shape = tuple(ask_blank(cli.model.network).shape)
-    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"the network does not take (B, 1, 28, 28) images: {reason}", 2) from None
-    if len(shape) != 2 or shape[1] < classes:
-        raise UserError(
-            f"the network gives {shape} for one image of {data.name}, which has {classes} classes",
-            status=2,
-        )
-
-
 def _refuse_conflicts(cli: DigitCLI, saved: dict[str, Any]) -> None:
-    config = cli.complete_config()
-    found = conflicts(saved, config)
-    lengths = [c["trainer"]["max_epochs"] for c in (saved, config)]
-    if lengths[0] != lengths[1] and cli.model.needs_run_length(cli.model.lr_scheduler_factory):
-        found.append(
-            f"--trainer.max_epochs is {lengths[1]} here, {lengths[0]} in the checkpoint, and the "
-            "learning-rate schedule spans the whole run"
-        )
+    found = _differences(cli, saved)
     if found:
         raise UserError(
             f"this is not the run that the checkpoint belongs to: {'; '.join(found)}; "
@@ -130,48 +140,17 @@ def _refuse_conflicts(cli: DigitCLI, saved: dict[str, Any]) -> None:
         )
 
 
-def _train(cli: DigitCLI, run: Run | None, checkpoint: Path | None = None, epochs: int = 0) -> int:
-    """Fit, test the best checkpoint, and keep and show the figures; without a run keep nothing.
-
-    Args:
-        cli: the data, the model and the options.
-        run: where to keep everything.
-        checkpoint: where to go on from, and
-        epochs: how many epochs are behind it.
-    """
-    console = Console()
+def _differences(cli: DigitCLI, saved: dict[str, Any]) -> list[str]:
+    """What keeps the options from going on with a run that was made with `saved`."""
     config = cli.complete_config()
-    predictions = Predictions()
-    facts = RunSummary(run, config["seed_everything"], epochs)
-    bar = config["trainer"]["enable_progress_bar"] is not False
-    lines = ProgressLines(console, bar, config["log_lines"])
-    callbacks: list[Callback] = [lines, RandomState(), predictions, facts]
-    logger, checkpoints = None, None
-    if run is not None:
-        run.write_config(config)
-        if config["trainer"]["logger"] in (None, True):
-            logger = RunLogger(run.folder, cli.datamodule.data.name)
-        if config["trainer"]["enable_checkpointing"] is not False:
-            checkpoints = RunCheckpoints(run, config)
-            callbacks.append(checkpoints)
-    trainer = cli.make_trainer(logger, callbacks)
-    show.opening(console, cli.model, cli.datamodule, trainer, run)
-    try:
-        trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
-        best = run.best if run is not None and checkpoints is not None else None
-        trainer.test(cli.model, cli.datamodule, ckpt_path=best, verbose=False)
-    except SystemExit:  # how Lightning ends after Ctrl-C
-        show.interrupted(console, run, facts.facts["epochs"])
-        return 130
-    finally:
-        if logger is not None:
-            logger.close()
-    figures = predictions.figures(trainer)
-    facts.finish(checkpoints.best if checkpoints else {}, figures)
-    if run is not None and figures:
-        predictions.write(run.predictions)
-    show.closing(console, facts.facts, run, cli.root)
-    return 0
+    found = conflicts(saved, config)
+    lengths = [c["trainer"]["max_epochs"] for c in (saved, config)]
+    if lengths[0] != lengths[1] and cli.model.needs_run_length(cli.model.lr_scheduler_factory):
+        found.append(
+            f"--trainer.max_epochs is {lengths[1]} here, {lengths[0]} in the checkpoint, and the "
+            "learning-rate schedule spans the whole run"
+        )
+    return found
 
 
 def validate(arguments: list[str]) -> int:
@@ -241,10 +220,14 @@ def _root_in(arguments: list[str]) -> Path:
 
 _FIT_HELP = f"""Train a network on MNIST, keep its best checkpoint, and test that.
 
+usage: {PROGRAM} fit [--config FILE]... [--seeds 1..5] [options]
+--seeds 1..5 (or 1,2,7) makes a run with each of these seeds, and closes with their mean, standard
+deviation and 95 % interval.
+
 examples:
   {PROGRAM} fit
   {PROGRAM} fit --trainer.max_epochs 3 --model.optimizer SGD --model.optimizer.lr 0.1
-  {PROGRAM} fit --config configs/classic_cnn.yaml --data.batch_size 64
+  {PROGRAM} fit --config configs/classic_cnn.yaml --seeds 1..5
 """
 _RESUME_HELP = f"""Go on with a run from its newest whole checkpoint, in its own folder.
 

@@ -1,6 +1,7 @@
 """What stands behind a command, before and beside the parser: RUNs, configurations, conflicts."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from mnist_lightning.runs import LOGS_FOLDER
 # What may differ when a run goes on: how long, where, and what is shown of it.
 FREE_ON_RESUME = {
     "log_lines",
+    "auto_resume",
     "trainer.max_epochs",
     "trainer.max_time",
     "trainer.accelerator",
@@ -71,6 +73,22 @@ def take_run(arguments: list[str]) -> tuple[str | None, list[str]]:
             raise UserError(f"both RUN {reference} and --ckpt_path {checkpoint}: give one", 2)
         return reference, rest
     return checkpoint, rest
+
+
+def read_seeds(text: str) -> list[int]:
+    """Read `1..5` or `1,2,7`.
+
+    Raises:
+        UserError: it is neither.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        found = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", part.strip())
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        if first > last:
+            raise UserError(f"--seeds: {text} will not do; it takes 1..5 or 1,2,7", status=2)
+        seeds += range(first, last + 1)
+    return list(dict.fromkeys(seeds))
 
 
 def conflicts(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

@@ -107,6 +107,12 @@ class DigitCLI(LightningCLI):
             default=None,
             help="Print a line with the loss every so many batches.",
         )
+        parser.add_argument(
+            "--auto_resume",
+            type=bool,
+            default=False,
+            help="Go on with the newest run of the same options, if there is one.",
+        )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the options into `config`.

@@ -8,12 +8,15 @@ from lightning.pytorch import Trainer
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
+from torch import nn
 
+from mnist_lightning import networks
 from mnist_lightning.callbacks.predictions import Predictions
 from mnist_lightning.callbacks.summary import device_name, facts_of_network
 from mnist_lightning.classifier import DigitClassifier
 from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.errors import PROGRAM
+from mnist_lightning.evaluation.metrics import spread
 from mnist_lightning.runs import Run
 
 
@@ -23,13 +26,16 @@ def opening(
     data: MNISTDataModule,
     trainer: Trainer,
     run: Run | None,
+    summary: bool,
 ) -> None:
-    """Say what is about to be trained, on what, where."""
+    """Say what is about to be trained (layer by layer with `summary`), on what, where."""
     fallback(console, data)
     network = facts_of_network(model)
     name = network["network"]["class_path"].rsplit(".", 1)[-1]
     sizes = (len(data.train_indices), len(data.val_indices), len(data.data.test_labels))
     line(console, f"{name}, {network['parameters']:,} parameters, on {_device(trainer)}")
+    if summary:
+        layers(console, model.network)
     line(
         console,
         f"{data.data.name}: {sizes[0]:,} images to train, {sizes[1]:,} to validate, "
@@ -38,6 +44,17 @@ def opening(
     if sizes[1] == 0:
         line(console, "nothing is held out (val_size 0): the best checkpoint will be the last")
     line(console, f"run: {run.folder}" if run else "fast_dev_run: nothing will be kept")
+
+
+def layers(console: Console, network: nn.Module) -> None:
+    """Show what a picture passes: layer, output shape and parameters; -1 is the batch."""
+    rows = [("layer", "output shape", "parameters")]
+    rows += [
+        (of.kind, str(of.output_shape), f"{of.parameters:,}") for of in networks.layers(network)
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for kind, shape, count in rows:
+        line(console, f"  {kind:<{widths[0]}}  {shape:<{widths[1]}}  {count:>{widths[2]}}")
 
 
 def fallback(console: Console, data: MNISTDataModule) -> None:
@@ -90,8 +107,9 @@ def closing(console: Console, facts: dict[str, Any], run: Run | None, root: Path
     table(console, run.folder.name, rows)
     commands = [f"tensorboard --logdir {root}", f"{PROGRAM} test {run.reference}"]
     if run.recent().exists():
-        more = 2 * facts["epochs"]
-        commands.append(f"{PROGRAM} resume {run.reference} --trainer.max_epochs {more}")
+        resume = f"{PROGRAM} resume {run.reference}"
+        longer = f" --trainer.max_epochs {2 * facts['epochs']}"
+        commands.append(resume + (longer if facts["state"] == "finished" else ""))
     following(console, commands)
 
 
@@ -123,6 +141,42 @@ def figures(
         (f"{stage} loss", f"{loss:.4f}"),
         ("correct", f"{correct:,} of {total:,}"),
     ]
+
+
+def seeds(console: Console, finished: Sequence[Run]) -> None:
+    """Show what the runs of several seeds came to, and how far they spread."""
+    grid = Table(title="seeds", title_justify="left", title_style="bold")
+    grid.add_column("seed", justify="right")
+    grid.add_column("run", overflow="fold")
+    for name in ("best epoch", "val", "test", "test loss", "s an epoch"):
+        grid.add_column(name, justify="right")
+    facts = [run.summary() for run in finished]
+    for run, one in zip(finished, facts, strict=True):
+        values = (one.get(name) for name in ("val/accuracy", "test/accuracy"))
+        grid.add_row(
+            str(one["seed"]),
+            run.reference,
+            str(one["best_epoch"]),
+            *("" if value is None else f"{100 * value:.2f} %" for value in values),
+            f"{one['test/loss']:.4f}" if "test/loss" in one else "",
+            f"{one['epoch_seconds']:.1f}",
+        )
+    if finished:
+        console.print(grid, highlight=False)
+    for name in ("val/accuracy", "test/accuracy"):
+        known = [100 * one[name] for one in facts if one.get(name) is not None]
+        if known:
+            line(console, f"{name.replace('/', ' ')}: {_spread(known)}")
+
+
+def _spread(values: Sequence[float]) -> str:
+    of = spread(values)
+    if len(values) == 1:
+        return f"{of.mean:.2f} % with one seed; its spread is not known"
+    return (
+        f"{of.mean:.2f} ± {of.std:.2f} % (mean ± standard deviation of {len(values)} seeds), "
+        f"95 % interval of the mean {of.low:.2f} to {of.high:.2f} %"
+    )
 
 
 def table(console: Console, title: str, rows: Sequence[tuple[str, str]]) -> None:

@@ -13,9 +13,10 @@ PACKAGE = Path(mnist_lightning.__file__).parent
 FLOORS = [
     ["__main__"],
     ["cli", "data.inventory"],
+    ["training"],
     ["parsing", "parse_errors", "options", "show"],
     ["callbacks", "run_logger", "runs"],
-    ["classifier", "data"],
+    ["classifier", "data", "evaluation"],
     ["schedules", "networks", "images", "checkpoint_file"],
     ["files", "errors", "__init__"],
 ]

@@ -88,9 +88,12 @@ class RunCheckpoints(Checkpoint):
         return improved
 
     def _rotate(self) -> None:
-        for index in reversed(range(self.keep - 1)):
+        for index in reversed(range(1, self.keep - 1)):
             if self.run.recent(index).exists():
                 self.run.recent(index).replace(self.run.recent(index + 1))
+        # Copied, not renamed: at no moment is the newest epoch without its last.ckpt.
+        if self.keep > 1 and self.run.recent().exists():
+            write_atomically(self.run.recent().read_bytes(), self.run.recent(1))
 
     def state_dict(self) -> dict[str, Any]:
         """The best score so far: part of each checkpoint."""

@@ -1,6 +1,7 @@
 """A run's `summary.json`: what it is made of, how it stands, what came out."""
 
 import platform
+import statistics
 import subprocess
 import time
 from datetime import UTC, datetime
@@ -35,7 +36,8 @@ class RunSummary(Callback):
         self.seed = seed
         self.facts: dict[str, Any] = {"epochs": epochs}
         self._earlier: dict[str, Any] = run.summary() if run is not None else {}
-        self._started_at = time.perf_counter()
+        self._started_at = self._epoch_started_at = time.perf_counter()
+        self._epoch_seconds: list[float] = []
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write down what the run is made of."""
@@ -58,9 +60,15 @@ class RunSummary(Callback):
         }
         self._write_while_fitting()
 
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the time."""
+        self._epoch_started_at = time.perf_counter()
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note how far the run is."""
+        """Note how far the run is, and the median of its epochs' durations, validation included."""
+        self._epoch_seconds.append(time.perf_counter() - self._epoch_started_at)
         self.facts["epochs"] = trainer.current_epoch + 1
+        self.facts["epoch_seconds"] = round(statistics.median(self._epoch_seconds), 3)
         self._write_while_fitting()
 
     def on_exception(
@@ -71,16 +79,17 @@ class RunSummary(Callback):
         self.facts["state"] = "interrupted" if interrupted else "failed"
         self._write_while_fitting()
 
-    def finish(self, best: dict[str, float], test: dict[str, float]) -> None:
+    def finish(self, state: str, best: dict[str, float], test: dict[str, float]) -> None:
         """Write the final figures.
 
         Args:
+            state: `finished`, or `interrupted` where that was the way to end.
             best: the epoch and the validation figures of the checkpoint that was tested; empty
                 where there is none.
             test: the test's figures; empty where there was none.
         """
         self.facts |= {
-            "state": "finished",
+            "state": state,
             "best_epoch": int(best["epoch"]) if best else None,
             "val/accuracy": best.get("val/accuracy"),
             "val/loss": best.get("val/loss"),
