@@ -11,14 +11,24 @@ if TYPE_CHECKING:
     from mnist_lightning.classifier import DigitClassifier
     from mnist_lightning.data.datamodule import MNISTDataModule
     from mnist_lightning.errors import UserError
+    from mnist_lightning.predict import Recogniser, load
 
 __version__ = "0.1.0"
-__all__ = ["DigitClassifier", "MNISTDataModule", "UserError", "__version__"]
+__all__ = [
+    "DigitClassifier",
+    "MNISTDataModule",
+    "Recogniser",
+    "UserError",
+    "__version__",
+    "load",
+]
 
 _HOME = {
     "DigitClassifier": "mnist_lightning.classifier",
     "MNISTDataModule": "mnist_lightning.data.datamodule",
+    "Recogniser": "mnist_lightning.predict",
     "UserError": "mnist_lightning.errors",
+    "load": "mnist_lightning.predict",
 }
 
 

@@ -40,6 +40,12 @@ COMMANDS = {
     "test": Command(
         "mnist_lightning.cli", "test", "[RUN]", "evaluate a checkpoint on the test set"
     ),
+    "report": Command(
+        "mnist_lightning.evaluation.report",
+        "main",
+        "[RUN]",
+        "draw a run's samples, curves, predictions and mistakes",
+    ),
     "data": Command(
         "mnist_lightning.data.inventory",
         "main",

@@ -21,6 +21,7 @@ from mnist_lightning.options import (
 from mnist_lightning.parsing import DigitCLI, quieten
 from mnist_lightning.run_logger import cut_back
 from mnist_lightning.runs import Run
+from mnist_lightning.tables import write_predictions
 from mnist_lightning.training import refuse_what_cannot_train, train
 
 
@@ -165,7 +166,8 @@ def test(arguments: list[str]) -> int:
 
 def _evaluate(command: str, arguments: list[str]) -> int:
     quieten()
-    reference, rest = take_run(arguments)
+    each_image = "--each_image" in arguments
+    reference, rest = take_run([word for word in arguments if word != "--each_image"])
     if _asks_for_help(rest):
         DigitCLI(command, rest, _EVALUATE_HELP.format(command=command))
     dataset, _ = take_option("--data.dataset", rest)
@@ -177,7 +179,7 @@ def _evaluate(command: str, arguments: list[str]) -> int:
     cli = DigitCLI(command, [*as_argument(_config_of(checkpoint, path)), *rest])
     cli.load_data()
     predictions = Predictions()
-    trainer = cli.make_trainer(None, [predictions])
+    trainer = cli.make_trainer(callbacks=[predictions])
     console = Console()
     show.fallback(console, cli.datamodule)
     work = trainer.test if command == "test" else trainer.validate
@@ -195,7 +197,9 @@ def _evaluate(command: str, arguments: list[str]) -> int:
         same_data = cli.datamodule.state_dict() == checkpoint.get("MNISTDataModule")
         own = path == run.best and whole and same_data
         kept = run.predictions if own else path.with_suffix(f".{cli.datamodule.data.name}.csv")
-        predictions.write(kept)
+        write_predictions(predictions.table(), kept)
+    if each_image:
+        show.each_image(console, predictions.table())
     show.evaluation(console, command, path, cli.datamodule.data.name, trainer, predictions, kept)
     return 0
 
@@ -242,6 +246,7 @@ _EVALUATE_HELP = f"""Evaluate a checkpoint with the options of its run.
 usage: {PROGRAM} {{command}} [RUN] [options]
 RUN is a run's folder, its version number, a checkpoint file, `last`, the newest run, or `best`,
 the highest val/accuracy (default). `--ckpt_path FILE` and `--config FILE` work too.
+--each_image prints a line an image, with its true and its predicted label.
 
 example: {PROGRAM} {{command}} best
 """

@@ -6,16 +6,70 @@ digits": each digit scaled to fit a 20x20 box keeping its aspect, then placed in
 so that its centre of mass is at the field's centre.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 SIZE = 28
 BOX = 20
 # Mean and standard deviation of MNIST's 60,000 training images scaled to [0, 1].
 MEAN, STD = 0.1307, 0.3081
 
+# Ink has to stand out of its paper by so many of 255 grey levels; what stays below this share of
+# the strongest is the paper's grain.
+LEAST_CONTRAST, GRAIN = 32, 0.25
+
 Ink = NDArray[np.uint8]
+
+
+def from_array(array: NDArray[Any]) -> Image.Image:
+    """Turn an array into a picture.
+
+    Args:
+        array: (H, W), (1, H, W), (H, W, 3) or (H, W, 4); 0 to 255, or floats from 0 to 1.
+
+    Raises:
+        ValueError: it is not of that form.
+    """
+    pixels = array[0] if array.ndim == 3 and array.shape[0] == 1 else array
+    coloured = pixels.ndim == 3 and pixels.shape[2] in (3, 4)
+    if pixels.size == 0 or not (pixels.ndim == 2 or coloured):
+        raise ValueError(f"one picture is (H, W) or (H, W, 3); this array is {array.shape}")
+    most = 1 if pixels.dtype == bool or np.issubdtype(pixels.dtype, np.floating) else 255
+    if not (pixels.min() >= 0 and pixels.max() <= most):
+        raise ValueError(
+            f"a picture of {pixels.dtype} goes from 0 to {most}; this array goes from "
+            f"{pixels.min():.4g} to {pixels.max():.4g}"
+        )
+    return Image.fromarray(np.rint(pixels * (255 / most)).astype(np.uint8))
+
+
+def from_picture(picture: Image.Image) -> Ink:
+    """Turn a picture of one digit, darker or lighter than its paper, into MNIST's (28, 28) ink.
+
+    A picture of MNIST's size on a black field is one already, and is not changed.
+
+    Raises:
+        ValueError: there is no digit in it.
+    """
+    upright = ImageOps.exif_transpose(picture)
+    if upright.has_transparency_data:
+        upright = Image.alpha_composite(
+            Image.new("RGBA", upright.size, "white"), upright.convert("RGBA")
+        )
+    grey = np.asarray(upright.convert("L"))
+    edge = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    paper = float(np.median(edge))
+    if grey.shape == (SIZE, SIZE) and paper == 0:
+        return grey
+    ink = (grey - paper) * (-1 if paper > 127 else 1)
+    if ink.max() < LEAST_CONTRAST:
+        raise ValueError("no digit in the picture: nothing stands out from its paper")
+    ink = np.clip(ink / ink.max(), 0, 1)
+    ink[ink < GRAIN] = 0
+    return to_digit(np.rint(255 * ink).astype(np.uint8))
 
 
 def crop_to_ink(ink: Ink) -> Ink:

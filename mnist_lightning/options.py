@@ -1,11 +1,12 @@
 """What stands behind a command, before and beside the parser: RUNs, configurations, conflicts."""
 
+import argparse
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from mnist_lightning.errors import UserError
+from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.runs import LOGS_FOLDER
 
 # What may differ when a run goes on: how long, where, and what is shown of it.
@@ -30,6 +31,26 @@ FREE_ON_RESUME = {
     "data.pin_memory",
     "data.eval_batch_size",
 }
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser of a command that has but a few options; its errors are the project's own."""
+
+    def __init__(self, command: str, description: str, example: str) -> None:
+        super().__init__(
+            prog=f"{PROGRAM} {command}",
+            description=description,
+            epilog=f"example: {PROGRAM} {command} {example}".rstrip(),
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Tell a mistake in one line.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(message, status=2)
 
 
 def runs_root(default_root_dir: str | None) -> Path:

@@ -149,18 +149,25 @@ class DigitCLI(LightningCLI):
             reason = " ".join(str(error).split())
             raise UserError(f"--model.optimizer: {reason}", status=2) from None
 
-    def make_trainer(self, logger: RunLogger | None, callbacks: Sequence[Callback]) -> Trainer:
+    def make_trainer(
+        self,
+        logger: RunLogger | None = None,
+        callbacks: Sequence[Callback] = (),
+        folder: Path | None = None,
+    ) -> Trainer:
         """Make a trainer, with these callbacks after the configuration's own.
 
         Args:
             logger: the run's; None where nothing is to be logged. A logger in the configuration
                 takes its place.
             callbacks: the run's.
+            folder: the run's, where callbacks of the configuration may put files.
 
         Raises:
             UserError: the trainer's options contradict each other, or this machine.
         """
         settings = self.config_init.trainer
+        root = settings.default_root_dir if folder is None else folder
         own_logger = settings.logger not in (None, True)
         try:
             trainer: Trainer = self.instantiate_trainer(
@@ -169,6 +176,7 @@ class DigitCLI(LightningCLI):
                 plugins=[*_listed(settings.plugins), AtomicCheckpointIO()],
                 enable_progress_bar=False,  # the progress callback shows it
                 enable_model_summary=False,
+                default_root_dir=root,
             )
         except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
             raise UserError(f"--trainer: {' '.join(str(error).split())}", status=2) from None

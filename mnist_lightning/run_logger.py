@@ -1,7 +1,5 @@
 """A run's figures in its own folder: TensorBoard events and `metrics.csv`, each written once."""
 
-import csv
-import io
 import struct
 import time
 from collections.abc import Iterator
@@ -13,74 +11,14 @@ from tensorboard.compat.proto.event_pb2 import Event
 from torch.utils.tensorboard import SummaryWriter
 
 from mnist_lightning.files import write_atomically
+from mnist_lightning.tables import METRICS_FILE, MetricsFile, cut_metrics, read_metrics
 
-METRICS_FILE = "metrics.csv"
 FLUSH_SECONDS = 5.0
-
-Row = dict[str, str]
 
 
 def as_float(value: Any) -> float:
     """A metric as a number of no more digits than the float32 it was computed in."""
     return float(f"{float(value):.7g}")
-
-
-class MetricsFile:
-    """`metrics.csv`: a row a step, a column a metric; columns are added as metrics appear."""
-
-    def __init__(self, path: Path, dataset: str) -> None:
-        self.path = path
-        self.dataset = dataset
-        self.columns = ["step", "dataset"]
-        self._open: list[Row] = []  # the last row, which may still grow, and those after it
-        self._settled = 0  # bytes of the file before it
-        if path.exists():
-            rows = read_metrics(path)
-            self.columns = list(rows[0]) if rows else self.columns
-            self._settled = path.stat().st_size
-            if rows:
-                self._open = [{name: value for name, value in rows[-1].items() if value}]
-                self._settled -= len(_lines(self.columns, self._open))
-
-    def add(self, metrics: dict[str, float], step: int) -> None:
-        """Add values to the row of `step`."""
-        if not self._open or self._open[-1]["step"] != str(step):
-            self._open.append({"step": str(step), "dataset": self.dataset})
-        self._open[-1].update({name: f"{value:.7g}" for name, value in metrics.items()})
-
-    def flush(self) -> None:
-        """Bring all rows to the file."""
-        if not self._open:
-            return
-        new = [name for row in self._open for name in row if name not in self.columns]
-        if new or not self.path.exists():
-            settled = read_metrics(self.path, self._settled)
-            self.columns += dict.fromkeys(new)
-            header = [dict(zip(self.columns, self.columns, strict=True))]
-            text = _lines(self.columns, [*header, *settled])
-            write_atomically(text, self.path)
-            self._settled = len(text)
-        with self.path.open("r+b") as file:
-            file.seek(self._settled)
-            file.write(_lines(self.columns, self._open))
-            file.truncate()
-        self._settled += len(_lines(self.columns, self._open[:-1]))
-        self._open = self._open[-1:]
-
-
-def read_metrics(path: Path, size: int | None = None) -> list[Row]:
-    """Read the rows in the first `size` bytes of a `metrics.csv`; none where there is no file.
-
-    A last line without an end was torn when its run was killed, and is left out.
-    """
-    if not path.exists():
-        return []
-    content = path.read_bytes()[:size].decode()
-    return list(csv.DictReader(io.StringIO(content[: content.rfind("\n") + 1])))
-
-
-def _lines(columns: list[str], rows: list[Row]) -> bytes:
-    return "".join(",".join(row.get(name, "") for name in columns) + "\n" for row in rows).encode()
 
 
 class RunLogger(Logger):
@@ -161,21 +99,12 @@ def cut_back(folder: Path, step: int) -> None:
 
     A run that was killed logged steps after its last checkpoint; resumed, it takes them again.
     """
-    path = folder / METRICS_FILE
-    if path.exists():
-        rows = read_metrics(path)
-        columns = list(rows[0]) if rows else ["step", "dataset"]
-        kept = [row for row in rows if int(row["step"]) <= step]
-        header = dict(zip(columns, columns, strict=True))
-        _replace(path, _lines(columns, [header, *kept]))
-    for events in folder.glob("events.out.tfevents.*"):
-        records = _records(events.read_bytes())
-        _replace(events, b"".join(record for record in records if _step(record) <= step))
-
-
-def _replace(path: Path, content: bytes) -> None:
-    if path.read_bytes() != content:
-        write_atomically(content, path)
+    cut_metrics(folder / METRICS_FILE, step)
+    for path in folder.glob("events.out.tfevents.*"):
+        content = path.read_bytes()
+        kept = b"".join(record for record in _records(content) if _step(record) <= step)
+        if kept != content:
+            write_atomically(kept, path)
 
 
 # A record of an event file: its length (64 bits), a checksum of the length (32), its data, and a

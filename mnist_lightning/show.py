@@ -18,6 +18,7 @@ from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.errors import PROGRAM
 from mnist_lightning.evaluation.metrics import spread
 from mnist_lightning.runs import Run
+from mnist_lightning.tables import PredictionsTable
 
 
 def opening(
@@ -130,6 +131,15 @@ def evaluation(
     if kept is not None:
         rows.append(("predictions", str(kept)))
     table(console, command, rows)
+
+
+def each_image(console: Console, table: PredictionsTable) -> None:
+    """Show true and predicted label of each image, a line an image."""
+    width = len(str(len(table.true)))
+    pairs = zip(table.true.tolist(), table.predicted.tolist(), strict=True)
+    for index, (true, predicted) in enumerate(pairs):
+        wrong = "" if true == predicted else "  wrong"
+        console.out(f"{index:{width}}  true {true}  predicted {predicted}{wrong}", highlight=False)
 
 
 def figures(

@@ -17,6 +17,7 @@ from mnist_lightning.networks import ask_blank
 from mnist_lightning.parsing import DigitCLI
 from mnist_lightning.run_logger import RunLogger
 from mnist_lightning.runs import Run
+from mnist_lightning.tables import write_predictions
 
 INTERRUPTED = 130  # 128 and the number of the signal, as shells have it
 
@@ -46,7 +47,8 @@ def train(cli: DigitCLI, run: Run | None, checkpoint: Path | None = None, epochs
             checkpoints = RunCheckpoints(run, config)
             callbacks.append(checkpoints)
     best = run.best if run is not None and checkpoints is not None else None
-    trainer = cli.make_trainer(logger, callbacks)
+    folder = run.folder if run is not None else None
+    trainer = cli.make_trainer(logger, callbacks, folder)
     layers = config["trainer"]["enable_model_summary"] is not False
     show.opening(console, cli.model, cli.datamodule, trainer, run, layers)
     status = 0
@@ -61,7 +63,7 @@ def train(cli: DigitCLI, run: Run | None, checkpoint: Path | None = None, epochs
             status = INTERRUPTED
             line = f"interrupted after epoch {facts.facts['epochs']}: testing the best checkpoint"
             show.line(console, line)
-            trainer = cli.make_trainer(logger, [predictions])
+            trainer = cli.make_trainer(logger, [predictions], folder)
         trainer.test(cli.model, cli.datamodule, ckpt_path=best, verbose=False)
     except SystemExit:
         show.interrupted(console, run, facts.facts["epochs"])
@@ -74,7 +76,7 @@ def train(cli: DigitCLI, run: Run | None, checkpoint: Path | None = None, epochs
         "interrupted" if status else "finished", checkpoints.best if checkpoints else {}, figures
     )
     if run is not None and figures:
-        predictions.write(run.predictions)
+        write_predictions(predictions.table(), run.predictions)
     show.closing(console, facts.facts, run, cli.root)
     return status
 
@@ -85,7 +87,7 @@ def refuse_what_cannot_train(cli: DigitCLI) -> None:
     Raises:
         UserError: the options leave nothing to train, or the network does not fit the data.
     """
-    trainer = cli.make_trainer(None, [])
+    trainer = cli.make_trainer()
     if 0 in (trainer.max_epochs, trainer.max_steps, trainer.limit_train_batches):
         raise UserError("there is nothing to train: a limit of the trainer is 0", status=2)
     if cli.config.trainer.overfit_batches:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mnist_lightning.run_logger import METRICS_FILE, RunLogger, cut_back
+from mnist_lightning.run_logger import RunLogger, cut_back
+from mnist_lightning.tables import METRICS_FILE
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

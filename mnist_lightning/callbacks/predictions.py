@@ -1,8 +1,5 @@
 """What the network said of each image."""
 
-import csv
-import io
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -10,8 +7,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from mnist_lightning.files import write_atomically
 from mnist_lightning.run_logger import as_float
+from mnist_lightning.tables import PredictionsTable
 
 
 class Predictions(Callback):
@@ -57,15 +54,12 @@ class Predictions(Callback):
         self._logits.append(logits)
         self._labels.append(batch[1])
 
-    @property
-    def probabilities(self) -> Tensor:
-        """Probabilities (N, C) of the classes, float32, on the CPU."""
-        return torch.cat(self._logits).float().softmax(dim=1).cpu()
-
-    @property
-    def labels(self) -> Tensor:
-        """True labels (N,), on the CPU."""
-        return torch.cat(self._labels).cpu()
+    def table(self) -> PredictionsTable:
+        """Labels and probabilities, in the order of the images."""
+        logits, labels = torch.cat(self._logits).float().cpu(), torch.cat(self._labels).cpu()
+        return PredictionsTable(
+            labels.numpy(), logits.argmax(dim=1).numpy(), logits.softmax(dim=1).numpy()
+        )
 
     @property
     def total(self) -> int:
@@ -75,7 +69,8 @@ class Predictions(Callback):
     @property
     def correct(self) -> int:
         """How many of the images were given their label."""
-        return int((torch.cat(self._logits).argmax(dim=1).cpu() == self.labels).sum())
+        table = self.table()
+        return int((table.true == table.predicted).sum())
 
     def figures(self, trainer: pl.Trainer) -> dict[str, float]:
         """The figures of the test that this trainer made; none if it made none."""
@@ -88,16 +83,3 @@ class Predictions(Callback):
             "test/correct": self.correct,
             "test/total": self.total,
         }
-
-    def write(self, path: Path) -> None:
-        """Write a row an image: index, true, predicted, and the probability of each class."""
-        probabilities, labels = self.probabilities, self.labels.tolist()
-        predicted = torch.cat(self._logits).argmax(dim=1).tolist()
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        classes = range(probabilities.shape[1])
-        writer.writerow(["index", "true", "predicted", *(f"p{c}" for c in classes)])
-        for index, row in enumerate(probabilities.tolist()):
-            figures = [f"{p:.6g}" for p in row]
-            writer.writerow([index, labels[index], predicted[index], *figures])
-        write_atomically(text.getvalue().encode(), path)

@@ -14,7 +14,8 @@ from mnist_lightning.files import write_atomically
 class WeightsFile(Callback):
     """Writes the network's plain `state_dict` into the run's folder at each epoch's end.
 
-    It is for others and never read back: a run goes on from its checkpoints.
+    It is for others and never read back: a run goes on from its checkpoints. With a stock Trainer
+    it goes where that puts its logs.
 
     Args:
         name: the file's name.
@@ -25,8 +26,12 @@ class WeightsFile(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Replace the file."""
-        if trainer.is_global_zero and trainer.log_dir is not None:
-            assert isinstance(pl_module, DigitClassifier)
-            buffer = io.BytesIO()
-            torch.save(pl_module.network.state_dict(), buffer)
-            write_atomically(buffer.getvalue(), Path(trainer.log_dir) / self.name)
+        fast_dev_run = trainer.fast_dev_run  # type: ignore[attr-defined] # set by a connector
+        if fast_dev_run or not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, DigitClassifier)
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        torch.save(pl_module.network.state_dict(), buffer)
+        write_atomically(buffer.getvalue(), folder / self.name)

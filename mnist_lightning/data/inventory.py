@@ -1,30 +1,17 @@
 """The command `data`: where each data set is, whether it is whole; fetch it."""
 
-import argparse
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NoReturn
 
 from mnist_lightning.data.mnist import DamagedError
 from mnist_lightning.data.sources import SOURCES
 from mnist_lightning.errors import PROGRAM, UserError
-
-EPILOG = f"example: {PROGRAM} data mnist --fetch"
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message, status=2)
+from mnist_lightning.options import CommandParser
 
 
 def main(arguments: list[str]) -> int:
     """Show the state of the data sets named, of all if none is; return 1 if one is damaged."""
-    parser = _Parser(
-        prog=f"{PROGRAM} data",
-        description=__doc__,
-        epilog=EPILOG,
-        allow_abbrev=False,
-    )
+    parser = CommandParser("data", "Show where each data set is; fetch it.", "mnist --fetch")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(SOURCES))
     parser.add_argument("--fetch", action="store_true", help="download those named")
     parser.add_argument("--data.data_dir", dest="data_dir", default="data", metavar="DIR")
@@ -37,7 +24,7 @@ def main(arguments: list[str]) -> int:
                 f"no data set {name!r}; {hint}there are: {', '.join(SOURCES)}", status=2
             )
     if options.fetch and not options.names:
-        raise UserError(f"say which to fetch: {EPILOG.removeprefix('example: ')}", status=2)
+        raise UserError(f"say which to fetch: {PROGRAM} data mnist --fetch", status=2)
     data_dir = Path(options.data_dir)
     states = []
     for name in options.names or SOURCES:

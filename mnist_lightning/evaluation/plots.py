@@ -47,7 +47,7 @@ def _grid(
     images: Pictures, titles: Sequence[str], colours: Sequence[str], rows: int, columns: int
 ) -> Figure:
     figure = Figure(figsize=(2.2 * columns, 2.4 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).flat
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axis in axes:
         axis.axis("off")
     for axis, image, title, colour in zip(axes, images, titles, colours, strict=False):

@@ -91,9 +91,11 @@ def layers(network: nn.Module) -> list[Layer]:
     found: list[Layer] = []
 
     def note(name: str) -> Any:
-        def hook(layer: nn.Module, inputs: Any, output: Tensor) -> None:
+        def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
             count = sum(parameter.numel() for parameter in layer.parameters())
-            found.append(Layer(name, type(layer).__name__, [-1, *output.shape[1:]], count))
+            first = output[0] if isinstance(output, tuple) else output  # of an LSTM, say
+            shape = [-1, *first.shape[1:]] if isinstance(first, Tensor) else []
+            found.append(Layer(name, type(layer).__name__, shape, count))
 
         return hook
 

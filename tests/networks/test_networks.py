@@ -7,7 +7,12 @@ from torch import Tensor, nn
 from mnist_lightning.errors import UserError
 from mnist_lightning.networks import ARCHITECTURES, build, describe, layers
 
-PARAMETERS = {"ClassicCNN": 21_840, "DeepCNN": 593_200, "DigitNet": 225_034, "MLP": 52_650}
+PARAMETERS = {
+    "ClassicCNN": 21_840,
+    "DeepCNN": 593_200,
+    "DigitNet": 225_034,
+    "MultilayerPerceptron": 52_650,
+}
 
 
 class Linear(nn.Module):
@@ -76,6 +81,23 @@ def test_layers_are_listed_with_output_shape_and_parameters() -> None:
     assert sum(layer.parameters for layer in listed) == 593_200
     assert network.training
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_layer_of_several_outputs_is_listed_with_its_first() -> None:
+    class Rows(nn.Module):
+        """Reads a picture row by row."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.rows = nn.LSTM(28, 16, batch_first=True)
+            self.head = nn.Linear(16, 10)
+
+        def forward(self, images: Tensor) -> Tensor:
+            states: Tensor = self.rows(images.squeeze(1))[0]
+            logits: Tensor = self.head(states[:, -1])
+            return logits
+
+    assert [layer.output_shape for layer in layers(Rows())] == [[-1, 28, 16], [-1, 10]]
 
 
 def test_network_that_keeps_no_arguments_has_to_be_passed_itself() -> None:

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 
-class MLP(nn.Module):
+class MultilayerPerceptron(nn.Module):
     """Three linear layers, 784-64-32-10 with ReLU between: 52,650 parameters for ten classes."""
 
     def __init__(self, num_classes: int = 10) -> None:

@@ -1,0 +1,110 @@
+"""A trained network asked in plain torch, without lightning."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from mnist_lightning import checkpoint_file, images, networks, runs
+from mnist_lightning.data.batches import normalise
+from mnist_lightning.errors import UserError
+
+Picture = str | Path | Image.Image | NDArray[Any] | Tensor
+
+
+class Prediction(NamedTuple):
+    """What a network said of one picture.
+
+    Attributes:
+        label: the class of the highest probability.
+        probabilities: (C,) float32, one for each class, their sum 1.
+    """
+
+    label: int
+    probabilities: NDArray[np.float32]
+
+
+class Recogniser:
+    """Reads digits with a trained network.
+
+    Args:
+        network: maps images (B, 1, 28, 28), normalised as in training, to logits (B, C).
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network.eval()
+
+    def predict(self, image: Picture) -> Prediction:
+        """Read one digit, darker or lighter than its paper.
+
+        Args:
+            image: a path, a PIL image, or an array or tensor as `images.from_array` takes it. It
+                is brought to MNIST's form, in which MNIST's own pictures are already. Floats
+                (1, 28, 28) with negative values are taken for what the data module gives:
+                normalised, and not to be changed.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: there is no digit in the picture, or the array is no picture.
+        """
+        probabilities = self.probabilities(_as_input(image).unsqueeze(0))[0].numpy()
+        return Prediction(int(probabilities.argmax()), probabilities)
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Map (B, 1, 28, 28) normalised images to the probabilities (B, C), on the CPU."""
+        device = next((parameter.device for parameter in self.network.parameters()), None)
+        with torch.inference_mode():
+            logits: Tensor = self.network(images.to(device))
+        return logits.float().softmax(dim=1).cpu()
+
+
+def load(
+    run: str | Path = "best",
+    root: str | Path = runs.LOGS_FOLDER,
+    classes: Iterable[type[nn.Module]] = (),
+) -> Recogniser:
+    """Load the network of a run's best checkpoint, or of a checkpoint file.
+
+    Args:
+        run: a run's folder, its version number, a checkpoint file, `last` or `best`.
+        root: the folder of the runs.
+        classes: your own network classes, that the checkpoint may need.
+
+    Raises:
+        UserError: there is no such run, its checkpoint is damaged, or its network is unknown.
+    """
+    found, path = runs.find(str(run), Path(root))
+    path = path or found.best_checkpoint()
+    checkpoint = checkpoint_file.read(path)
+    if "network" not in checkpoint:
+        raise UserError(f"{path} holds no DigitClassifier")
+    network = networks.build(checkpoint["network"], classes)
+    prefix = "network."
+    weights = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in checkpoint["state_dict"].items()
+        if name.startswith(prefix)
+    }
+    network.load_state_dict(weights)
+    return Recogniser(network)
+
+
+def _as_input(image: Picture) -> Tensor:
+    """Bring a picture to what a network takes: (1, 28, 28), normalised."""
+    if isinstance(image, Tensor):
+        image = image.detach().cpu().numpy()
+    if isinstance(image, np.ndarray):
+        floats = np.issubdtype(image.dtype, np.floating)
+        if floats and image.shape == (1, images.SIZE, images.SIZE) and image.min() < 0:
+            return torch.from_numpy(image.astype(np.float32))
+        image = images.from_array(image)
+    if isinstance(image, str | Path):
+        with Image.open(image) as opened:
+            opened.load()
+            image = opened
+    return normalise(torch.from_numpy(images.from_picture(image).copy()).unsqueeze(0))[0]

@@ -1,0 +1,141 @@
+"""The tables in a run's folder: `metrics.csv` and `predictions.csv`, written and read."""
+
+import csv
+import io
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_lightning.errors import UserError
+from mnist_lightning.files import write_atomically
+
+METRICS_FILE = "metrics.csv"
+
+Row = dict[str, str]
+
+
+class MetricsFile:
+    """`metrics.csv`: a row a step, a column a metric; columns are added as metrics appear."""
+
+    def __init__(self, path: Path, dataset: str) -> None:
+        self.path = path
+        self.dataset = dataset
+        self.columns = ["step", "dataset"]
+        self._open: list[Row] = []  # the last row, which may still grow, and those after it
+        self._settled = 0  # bytes of the file before it
+        if path.exists():
+            rows = read_metrics(path)
+            self.columns = list(rows[0]) if rows else self.columns
+            self._settled = path.stat().st_size
+            if rows:
+                self._open = [{name: value for name, value in rows[-1].items() if value}]
+                self._settled -= len(_lines(self.columns, self._open))
+
+    def add(self, metrics: dict[str, float], step: int) -> None:
+        """Add values to the row of `step`."""
+        if not self._open or self._open[-1]["step"] != str(step):
+            self._open.append({"step": str(step), "dataset": self.dataset})
+        self._open[-1].update({name: f"{value:.7g}" for name, value in metrics.items()})
+
+    def flush(self) -> None:
+        """Bring all rows to the file."""
+        if not self._open:
+            return
+        new = [name for row in self._open for name in row if name not in self.columns]
+        if new or not self.path.exists():
+            settled = read_metrics(self.path, self._settled)
+            self.columns += dict.fromkeys(new)
+            text = _table(self.columns, settled)
+            write_atomically(text, self.path)
+            self._settled = len(text)
+        with self.path.open("r+b") as file:
+            file.seek(self._settled)
+            file.write(_lines(self.columns, self._open))
+            file.truncate()
+        self._settled += len(_lines(self.columns, self._open[:-1]))
+        self._open = self._open[-1:]
+
+
+def read_metrics(path: Path, size: int | None = None) -> list[Row]:
+    """Read the rows in the first `size` bytes of a `metrics.csv`; none where there is no file.
+
+    A last line without an end was torn when its run was killed, and is left out.
+    """
+    if not path.exists():
+        return []
+    content = path.read_bytes()[:size].decode()
+    return list(csv.DictReader(io.StringIO(content[: content.rfind("\n") + 1])))
+
+
+def cut_metrics(path: Path, step: int) -> None:
+    """Drop the rows after `step`, and a torn line, from a `metrics.csv`."""
+    if not path.exists():
+        return
+    rows = read_metrics(path)
+    columns = list(rows[0]) if rows else ["step", "dataset"]
+    kept = _table(columns, [row for row in rows if int(row["step"]) <= step])
+    if path.read_bytes() != kept:
+        write_atomically(kept, path)
+
+
+def read_history(path: Path) -> dict[str, list[float]]:
+    """Read `train|val/loss|accuracy` of each epoch from a `metrics.csv`.
+
+    What an epoch lacks is NaN.
+    """
+    ends = [row for row in read_metrics(path) if row.get("epoch")]
+    tags = [f"{stage}/{name}" for stage in ("train", "val") for name in ("loss", "accuracy")]
+    return {tag: [float(row.get(tag) or math.nan) for row in ends] for tag in tags}
+
+
+def _table(columns: list[str], rows: list[Row]) -> bytes:
+    return _lines(columns, [dict(zip(columns, columns, strict=True)), *rows])
+
+
+def _lines(columns: list[str], rows: list[Row]) -> bytes:
+    return "".join(",".join(row.get(name, "") for name in columns) + "\n" for row in rows).encode()
+
+
+class PredictionsTable(NamedTuple):
+    """What a network said of N images.
+
+    Attributes:
+        true: (N,) labels.
+        predicted: (N,) labels.
+        probabilities: (N, C).
+    """
+
+    true: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    probabilities: NDArray[np.floating[Any]]
+
+
+def write_predictions(table: PredictionsTable, path: Path) -> None:
+    """Write a row an image: index, true, predicted, and the probability of each class."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    classes = range(table.probabilities.shape[1])
+    writer.writerow(["index", "true", "predicted", *(f"p{c}" for c in classes)])
+    rows = zip(*(column.tolist() for column in table), strict=True)
+    for index, (true, predicted, probabilities) in enumerate(rows):
+        writer.writerow([index, true, predicted, *(f"{p:.6g}" for p in probabilities)])
+    write_atomically(text.getvalue().encode(), path)
+
+
+def read_predictions(path: Path) -> PredictionsTable:
+    """Read a `predictions.csv`.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        with path.open(newline="") as file:
+            rows = np.array(list(csv.reader(file))[1:], dtype=np.float64)
+        true, predicted = rows[:, 1].astype(np.int64), rows[:, 2].astype(np.int64)
+        assert np.array_equal(rows[:, 0], np.arange(len(rows)))
+    except (ValueError, IndexError, AssertionError):
+        raise UserError(f"{path} is no table of predictions, or damaged; make it anew") from None
+    return PredictionsTable(true, predicted, rows[:, 3:])

@@ -1,0 +1,96 @@
+"""--seeds and --auto_resume: several runs of one experiment, or one run again and again."""
+
+import re
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnist_lightning.runs import Run
+from mnist_lightning.training import train
+from tests.cli.checks import assert_equal, load
+from tests.conftest import DIGITS, Command
+
+
+def test_each_seed_is_an_ordinary_run_and_their_spread_is_told(
+    command: Command, run_0: Run
+) -> None:
+    result = command("fit", *DIGITS, "--trainer.max_epochs", "2", "--seeds", "7,1..2")
+    assert result.status == 0, result.err
+    runs = [run_0, *(Run(run_0.folder.with_name(f"version_{n}")) for n in (1, 2))]
+    assert [run.summary()["seed"] for run in runs] == [7, 1, 2]
+    for stage in ("val", "test"):
+        values = [100 * run.summary()[f"{stage}/accuracy"] for run in runs]
+        mean, std = statistics.fmean(values), statistics.stdev(values)
+        # Student's t for two degrees of freedom: 4.303 (any table of it).
+        low, high = mean - 4.303 * std / 3**0.5, mean + 4.303 * std / 3**0.5
+        assert (
+            f"{stage} accuracy: {mean:.2f} ± {std:.2f} % (mean ± standard deviation of 3 seeds), "
+            f"95 % interval of the mean {low:.2f} to {high:.2f} %"
+        ) in result.out
+
+    alone = command("fit", *DIGITS, "--trainer.max_epochs", "2", "--seed_everything", "2")
+    assert alone.status == 0
+    run_3 = Run(run_0.folder.with_name("version_3"))
+    assert_equal(load(run_3.recent()), load(runs[2].recent()))
+    again = command("fit", "--config", str(runs[1].config))
+    assert again.status == 0
+    run_4 = Run(run_0.folder.with_name("version_4"))
+    assert_equal(load(run_4.best), load(runs[1].best))
+
+
+def test_of_one_seed_no_spread_is_claimed(command: Command) -> None:
+    result = command("fit", *DIGITS, "--trainer.max_epochs", "1", "--seeds", "5")
+    assert "% with one seed; its spread is not known" in result.out
+
+
+def test_auto_resume_goes_on_with_the_newest_run_of_the_same_options(
+    command: Command, run_0: Run, tmp_path: Path
+) -> None:
+    habit = [*DIGITS, "--auto_resume", "true"]
+    first = command("fit", *habit, "--trainer.max_epochs", "1")
+    assert "no run of the same options to go on with: this is a new one" in first.out
+    other = command("fit", *habit, "--trainer.max_epochs", "1", "--data.batch_size", "50")
+    assert "no run of the same options" in other.out
+    second = command("fit", *habit, "--trainer.max_epochs", "2")
+    assert second.status == 0, second.err
+    assert "going on with lightning_logs/version_0 after epoch 1" in second.out
+    assert run_0.summary()["epochs"] == 2
+    finished = command("fit", *habit, "--trainer.max_epochs", "2")
+    assert "lightning_logs/version_0 is finished: 2 of 2 epochs" in finished.out
+    assert len(list((tmp_path / "lightning_logs").iterdir())) == 2
+
+
+def test_a_schedule_over_the_whole_run_is_not_stretched_by_auto_resume(command: Command) -> None:
+    habit = [*DIGITS, "--auto_resume", "true", "--model.lr_scheduler", "OneCycle"]
+    command("fit", *habit, "--trainer.max_epochs", "1")
+    longer = command("fit", *habit, "--trainer.max_epochs", "2")
+    assert longer.status == 0, longer.err
+    assert "no run of the same options" in longer.out
+
+
+def test_seeds_with_auto_resume_go_on_with_a_study_that_was_cut_short(
+    command: Command, tmp_path: Path
+) -> None:
+    study = [*DIGITS, "--auto_resume", "true", "--trainer.max_epochs", "2"]
+    command("fit", *study, "--seeds", "1")
+    result = command("fit", *study, "--seeds", "1..2")
+    assert result.status == 0, result.err
+    assert "version_0 is finished" in result.out
+    assert re.search(r"mean ± standard deviation of 2 seeds", result.out)
+    assert len(list((tmp_path / "lightning_logs").iterdir())) == 2
+
+
+def test_a_failure_ends_the_study_and_shows_the_seeds_before_it(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = iter(["first", "second"])
+
+    def interrupted_at_the_second(*arguments: Any) -> int:
+        return train(*arguments) if next(calls) == "first" else 130
+
+    monkeypatch.setattr("mnist_lightning.cli.train", interrupted_at_the_second)
+    result = command("fit", *DIGITS, "--trainer.max_epochs", "1", "--seeds", "1..3")
+    assert result.status == 130
+    assert "% with one seed" in result.out

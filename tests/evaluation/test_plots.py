@@ -1,0 +1,69 @@
+"""Figures show what the arrays say."""
+
+import math
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mnist_lightning.evaluation import plots
+
+IMAGES = np.arange(8 * 28 * 28).reshape(8, 28, 28).astype(np.uint8)
+LABELS = np.array([3, 1, 4, 1, 5, 9, 2, 6])
+
+
+def shown(figure: Figure) -> list[Axes]:
+    return [axis for axis in figure.axes if axis.images]
+
+
+def test_samples_are_the_first_six_with_their_labels() -> None:
+    axes = shown(plots.samples(IMAGES, LABELS))
+    assert [axis.get_title() for axis in axes] == [f"true: {label}" for label in LABELS[:6]]
+    for axis, image in zip(axes, IMAGES, strict=False):
+        assert np.array_equal(np.asarray(axis.images[0].get_array()), image)
+
+
+def test_mistakes_are_red_and_named() -> None:
+    predicted = LABELS.copy()
+    predicted[2] = 7
+    axes = shown(plots.predictions(IMAGES, LABELS, predicted, rows=4, columns=2))
+    assert len(axes) == 8
+    assert axes[2].get_title() == "true: 4  predicted: 7"
+    assert [axis.title.get_color() for axis in axes] == ["black"] * 2 + ["red"] + ["black"] * 5
+
+
+def test_fewer_pictures_than_places_leave_the_rest_empty() -> None:
+    figure = plots.samples(IMAGES[:2], LABELS[:2])
+    assert len(figure.axes) == 6
+    assert len(shown(figure)) == 2
+
+
+def test_curves_are_two_by_two_with_one_scale_a_row() -> None:
+    history = {
+        "train/loss": [0.6, 0.3, 0.2],
+        "train/accuracy": [0.8, 0.9, 0.95],
+        "val/loss": [0.4, math.nan, 0.3],
+        "val/accuracy": [0.85, math.nan, 0.93],
+    }
+    figure = plots.curves(history)
+    assert [axis.get_title() for axis in figure.axes] == [
+        "training loss",
+        "validation loss",
+        "training accuracy",
+        "validation accuracy",
+    ]
+    for axis, values in zip(
+        figure.axes, ("train/loss", "val/loss", "train/accuracy", "val/accuracy"), strict=True
+    ):
+        (line,) = axis.lines
+        assert np.array_equal(line.get_xdata(), [1, 2, 3])
+        assert line.get_ydata() == pytest.approx(history[values], nan_ok=True)
+    limits = [axis.get_ylim() for axis in figure.axes]
+    assert limits[0] == limits[1]
+    assert limits[2] == limits[3]
+
+
+def test_a_run_without_validation_has_empty_charts() -> None:
+    figure = plots.curves({"train/loss": [1.0], "train/accuracy": [0.5]})
+    assert np.size(figure.axes[1].lines[0].get_xdata()) == 0

@@ -1,0 +1,167 @@
+"""Interrupting a run: no finished epoch is lost, and a run without an end is ended properly."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mnist_lightning.callbacks.checkpoints import RunCheckpoints
+from mnist_lightning.callbacks.interrupt import Interrupt
+from mnist_lightning.callbacks.predictions import Predictions
+from mnist_lightning.callbacks.progress import ProgressLines
+from mnist_lightning.callbacks.weights import WeightsFile
+from mnist_lightning.classifier import DigitClassifier
+from mnist_lightning.cli import epochs_done
+from mnist_lightning.runs import Run
+from tests.cli.checks import load
+from tests.conftest import DIGITS, Command
+
+DIGIT_NET = Path(__file__).parent.parent / "configs" / "digit_net.yaml"
+BATCHES = 21  # in an epoch of 1,300 digits, 64 a batch
+
+
+def interrupt_at(patch: pytest.MonkeyPatch, owner: type, method: str, call: int) -> None:
+    """Press Ctrl-C where `owner.method` is called for the `call`-th time."""
+    original, calls = getattr(owner, method), 0
+
+    def pressed(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            signal.raise_signal(signal.SIGINT)
+        assert calls < 3 * call + BATCHES, "the interrupt was not heard"
+        return original(*arguments, **named)
+
+    patch.setattr(owner, method, pressed)
+
+
+@pytest.mark.parametrize(
+    ("owner", "method", "call", "epochs"),
+    [
+        (DigitClassifier, "training_step", 2 * BATCHES + 3, 2),
+        (DigitClassifier, "training_step", 2 * BATCHES, 2),
+        (DigitClassifier, "validation_step", 2, 2),
+        (RunCheckpoints, "_rotate", 2, 2),
+        (WeightsFile, "on_train_epoch_end", 2, 2),
+        (ProgressLines, "on_train_epoch_start", 3, 2),
+    ],
+    ids=["in a batch", "in the last batch", "validating", "saving", "weights", "between epochs"],
+)
+def test_an_interrupted_digit_net_is_tested_and_goes_on_without_losing_an_epoch(
+    command: Command,
+    run_0: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: type,
+    method: str,
+    call: int,
+    epochs: int,
+) -> None:
+    digit_net = ["fit", "--config", str(DIGIT_NET), *DIGITS]
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, owner, method, call)
+        result = command(*digit_net)
+    assert result.status == 130, result.err
+    assert len(re.findall(r"^epoch \d+ ", result.out, re.MULTILINE)) == epochs
+    assert epochs_done(load(run_0.recent())) == epochs
+    assert f"interrupted after epoch {epochs}: testing the best checkpoint" in result.out
+    assert "of 297" in result.out
+    summary = run_0.summary()
+    assert (summary["state"], summary["epochs"]) == ("interrupted", epochs)
+    assert summary["test/total"] == 297
+    assert run_0.predictions.exists()
+
+    again = command(*digit_net, "--trainer.max_epochs", str(epochs + 1))
+    assert again.status == 0, again.err
+    assert f"going on with lightning_logs/version_0 after epoch {epochs}" in again.out
+    assert run_0.summary()["state"] == "finished"
+
+
+def test_a_run_with_an_end_is_kept_and_not_tested_when_interrupted(
+    command: Command, run_0: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, DigitClassifier, "training_step", 20)
+        result = command("fit", *DIGITS, "--trainer.max_epochs", "3")
+    assert result.status == 130
+    assert "interrupted; lightning_logs/version_0 is kept up to the end of epoch 1" in result.out
+    assert "python -m mnist_lightning resume 0" in result.out
+    assert not run_0.predictions.exists()
+    assert run_0.summary()["state"] == "interrupted"
+
+
+def test_an_interrupt_after_the_last_epoch_leaves_the_test_to_resume(
+    command: Command, run_0: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, DigitClassifier, "validation_step", 2)
+        result = command("fit", *DIGITS, "--trainer.max_epochs", "2")
+    assert result.status == 130
+    assert "kept up to the end of epoch 2" in result.out
+    assert command("resume").status == 0
+    assert run_0.summary()["test/total"] == 297
+
+
+def test_the_second_interrupt_ends_at_once(
+    command: Command, run_0: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, DigitClassifier, "training_step", BATCHES + 3)
+        interrupt_at(patch, Predictions, "on_test_batch_end", 1)
+        result = command("fit", "--config", str(DIGIT_NET), *DIGITS)
+    assert result.status == 130
+    assert "is kept up to the end of epoch 1" in result.out
+    assert not run_0.predictions.exists()
+
+
+def test_interrupts_that_somebody_ignores_stay_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Interrupt().awaited():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def interrupted_after_its_first_epoch(folder: Path, wait: float) -> str:
+    """Start DigitNet, press Ctrl-C so many seconds after an epoch; return what it said since."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "mnist_lightning", "fit", "--config", str(DIGIT_NET), *DIGITS],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as process:
+        assert process.stdout is not None
+        try:
+            while not process.stdout.readline().startswith("epoch"):
+                assert process.poll() is None
+            time.sleep(wait)
+            process.send_signal(signal.SIGINT)
+            rest = process.stdout.read()
+            assert process.wait(timeout=60) == 130
+            return rest
+        finally:
+            process.kill()
+
+
+def test_interrupting_at_any_moment_again_and_again_only_adds_epochs(
+    tmp_path: Path, run_0: Run
+) -> None:
+    shown = 0
+    for wait in (0.0, 0.37, 0.83):  # seconds after an epoch's line: in a batch, a save, anywhere
+        rest = interrupted_after_its_first_epoch(tmp_path, wait)
+        shown += 1 + len(re.findall(r"^epoch", rest, re.MULTILINE))
+        assert "test accuracy" in rest
+        assert epochs_done(load(run_0.recent())) == run_0.summary()["epochs"] == shown
+    assert [path.name for path in (tmp_path / "lightning_logs").iterdir()] == ["version_0"]
+    weights = torch.load(run_0.folder / "model.pth", weights_only=True)
+    state = load(run_0.recent())["state_dict"]
+    assert isinstance(state, dict)
+    assert all(torch.equal(weights[name], state[f"network.{name}"]) for name in weights)
