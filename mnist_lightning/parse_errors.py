@@ -73,11 +73,17 @@ def _reason(message: str, key: str) -> str:
     return f"{value[1]} will not do; {hint}it takes {' or '.join(dict.fromkeys(expected))}"
 
 
+_PLAIN_NAMES = {
+    "NoneType": "null",
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+}
+
+
 def _plainly(expected: str) -> str:
     if found := re.fullmatch(r"<class '(\w+)'>", expected):
-        return {"NoneType": "null", "int": "a whole number", "float": "a number"}.get(
-            found[1], found[1]
-        )
+        return _PLAIN_NAMES.get(found[1], found[1])
     if found := re.fullmatch(r"typing\.Literal\[(.*)\]", expected):
         return found[1].replace("'", "")
     return expected
