@@ -185,7 +185,7 @@ def _spread(values: Sequence[float]) -> str:
         return f"{of.mean:.2f} % with one seed; its spread is not known"
     return (
         f"{of.mean:.2f} ± {of.std:.2f} % (mean ± standard deviation of {len(values)} seeds), "
-        f"95 % interval of the mean {of.low:.2f} to {of.high:.2f} %"
+        f"95 % interval of the mean {max(of.low, 0):.2f} to {min(of.high, 100):.2f} %"
     )
 
 
