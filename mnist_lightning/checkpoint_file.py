@@ -9,7 +9,7 @@ import hashlib
 import io
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -21,6 +21,41 @@ _TRAILER_LENGTH = len(_MARK) + hashlib.sha256().digest_size
 
 class DamagedCheckpointError(UserError):
     """A checkpoint is truncated, altered or no checkpoint at all."""
+
+
+class Progress(NamedTuple):
+    """How far a run was when a checkpoint was made.
+
+    Attributes:
+        epochs: whole epochs behind it.
+        batches: and so many batches of the next one.
+    """
+
+    epochs: int
+    batches: int
+
+    def __str__(self) -> str:
+        if self.batches:
+            return f"batch {self.batches} of epoch {self.epochs + 1}"
+        return f"epoch {self.epochs}"
+
+
+def progress(checkpoint: dict[str, Any]) -> Progress:
+    """Read how far the run was.
+
+    Raises:
+        UserError: it was made at the end of an epoch that a limit cut short; nothing goes on there.
+    """
+    loop = checkpoint["loops"]["fit_loop"]
+    epochs, batches = loop["epoch_progress"]["current"], loop["epoch_loop.batch_progress"]
+    if epochs["processed"] < epochs["started"]:
+        return Progress(epochs["processed"], batches["current"]["ready"])
+    if not batches["is_last_batch"]:
+        raise UserError(
+            "this checkpoint was made where a limit cut an epoch short; go on from the last.ckpt "
+            "beside it"
+        )
+    return Progress(epochs["processed"], 0)
 
 
 def dump(checkpoint: dict[str, Any]) -> bytes:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -55,9 +56,38 @@ class LossAndAccuracy(Metric):
         return {"loss": self.loss / self.total, "accuracy": self.correct / self.total}
 
 
-def _log_interval(trainer: Trainer) -> int:
-    interval: int = trainer.log_every_n_steps  # type: ignore[attr-defined] # set by a connector
-    return interval
+def log(trainer: Trainer, metrics: dict[str, Any]) -> None:
+    """Write metrics of this step to the loggers, at once.
+
+    While fitting not by `self.log`: Lightning writes an epoch's means only after its checkpoint,
+    and the number of the epoch two or three times for one step.
+    """
+    for logger in trainer.loggers:
+        logger.log_metrics(metrics, step=trainer.global_step)
+
+
+class StepLosses(Callback):
+    """Logs `train/step_loss` every `log_every_n_steps` steps.
+
+    A callback, for theirs is the turn before the checkpoint's: what it counts as done is logged.
+    """
+
+    def __init__(self) -> None:
+        self._logged_step = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log from here on."""
+        self._logged_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Log the loss if it is a step's turn; several batches may make one step."""
+        step = trainer.global_step
+        interval = trainer.log_every_n_steps  # type: ignore[attr-defined] # set by a connector
+        if interval and step % interval == 0 and step > self._logged_step:
+            self._logged_step = step
+            log(trainer, {"train/step_loss": outputs["loss"] * trainer.accumulate_grad_batches})
 
 
 class DigitClassifier(LightningModule):
@@ -104,7 +134,6 @@ class DigitClassifier(LightningModule):
         self.train_metrics = LossAndAccuracy()
         self.val_metrics = LossAndAccuracy()
         self.test_metrics = LossAndAccuracy()
-        self._logged_step = 0
         self._validated_step = -1
 
     def forward(self, images: Tensor) -> Tensor:
@@ -116,23 +145,18 @@ class DigitClassifier(LightningModule):
         """Return the mean loss of a batch."""
         return self._step(batch, self.train_metrics)[0]
 
-    def on_train_start(self) -> None:
-        """Log from here on: a classifier may be fitted more than once."""
-        self._logged_step = self.global_step
+    def configure_callbacks(self) -> list[Callback]:
+        """Bring along what logs the loss of single steps."""
+        return [StepLosses()]
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Log a step's loss at intervals, and the epoch's means with its last batch.
+        """Log the epoch's means with its last batch.
 
-        The means are written before the validation and the checkpoint that follow: what a
-        checkpoint counts as done is also in the logs.
+        They are written before the validation and the checkpoint that follow: what a checkpoint
+        counts as done is also in the logs.
         """
-        step, interval = self.global_step, _log_interval(self.trainer)
-        if interval and step % interval == 0 and step > self._logged_step:
-            self._logged_step = step
-            loss = outputs["loss"] * self.trainer.accumulate_grad_batches
-            self._write({"train/step_loss": loss})
-        if self.trainer.is_last_batch or step == self.trainer.max_steps:
-            self._write({"epoch": self.current_epoch + 1})
+        if self.trainer.is_last_batch or self.global_step == self.trainer.max_steps:
+            log(self.trainer, {"epoch": self.current_epoch + 1})
             self._log_epoch("train", self.train_metrics)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -166,13 +190,7 @@ class DigitClassifier(LightningModule):
         if not self.trainer.sanity_checking:
             self.log_dict(means, logger=not fitting, on_step=False, on_epoch=True, batch_size=1)
             if fitting:
-                self._write(means)
-
-    def _write(self, metrics: dict[str, Any]) -> None:
-        # While fitting not by self.log: Lightning writes an epoch's means only after its
-        # checkpoint, and the number of the epoch two or three times for one step.
-        for logger in self.loggers:
-            logger.log_metrics(metrics, step=self.global_step)
+                log(self.trainer, means)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make the optimizer and its schedule."""

@@ -97,13 +97,18 @@ def resume(arguments: list[str]) -> int:
     cli.load_data()
     _refuse_conflicts(cli, checkpoint["config"])
     cli.datamodule.refuse_other_data(checkpoint["MNISTDataModule"])
-    done, ends = epochs_done(checkpoint), cli.config.trainer.max_epochs
-    if 0 <= ends <= done and "test/accuracy" in run.summary():
-        more = f"{PROGRAM} resume {run.reference} --trainer.max_epochs {2 * done}"
-        print(f"{run.folder} is finished: {done} of {done} epochs. To go on: {more}")
+    done, ends = checkpoint_file.progress(checkpoint), cli.config.trainer.max_epochs
+    if _is_finished(run, checkpoint["config"], cli, done.epochs):
+        more = f"{PROGRAM} resume {run.reference} --trainer.max_epochs {2 * done.epochs}"
+        count = (
+            f"{done.epochs} of {max(ends, done.epochs)} epochs"
+            if ends >= 0
+            else f"{done} was the last"
+        )
+        print(f"{run.folder} is finished: {count}. To go on: {more}")
         return 0
-    if 0 <= ends < done:
-        raise UserError(f"{path} is {done} epochs old; --trainer.max_epochs {ends} is behind it", 2)
+    if 0 <= ends < done.epochs or (ends == done.epochs and done.batches):
+        raise UserError(f"{path} is from {done}; --trainer.max_epochs {ends} is behind it", 2)
     refuse_what_cannot_train(cli)
     if not run.config.is_file():
         run = runs.claim(cli.root)
@@ -112,23 +117,20 @@ def resume(arguments: list[str]) -> int:
             write_atomically(path.read_bytes(), copy)
     with run.lock():
         cut_back(run.folder, checkpoint["global_step"])
-        print(f"going on with {run.folder} after epoch {done}, from {path}")
-        return train(cli, run, path, done)
+        run.clear_away()
+        print(f"going on with {run.folder} after {done}, from {path}")
+        return train(cli, run, path, done.epochs)
 
 
-def epochs_done(checkpoint: dict[str, Any]) -> int:
-    """Count the epochs behind a checkpoint.
-
-    Raises:
-        UserError: it was saved in the middle of an epoch, where max_steps or max_time ended it.
-    """
-    loop = checkpoint["loops"]["fit_loop"]
-    if not loop["epoch_loop.batch_progress"]["is_last_batch"]:
-        raise UserError(
-            "this checkpoint was saved where --trainer.max_steps or --trainer.max_time ended its "
-            "run in the middle of an epoch; go on from the one before: resume …/last-1.ckpt"
-        )
-    return int(loop["epoch_progress"]["current"]["processed"])
+def _is_finished(run: Run, saved: dict[str, Any], cli: DigitCLI, epochs: int) -> bool:
+    """Tell whether the run was tested at its end, and is not asked to go on beyond it."""
+    summary = run.summary()
+    if "test/accuracy" not in summary:
+        return False
+    limits = ("max_epochs", "max_steps", "max_time")
+    wanted = cli.complete_config()["trainer"]
+    same = all(wanted[name] == saved["trainer"][name] for name in limits)
+    return 0 <= wanted["max_epochs"] <= epochs or (same and summary["state"] == "finished")
 
 
 def _refuse_conflicts(cli: DigitCLI, saved: dict[str, Any]) -> None:
@@ -145,12 +147,13 @@ def _differences(cli: DigitCLI, saved: dict[str, Any]) -> list[str]:
     """What keeps the options from going on with a run that was made with `saved`."""
     config = cli.complete_config()
     found = conflicts(saved, config)
-    lengths = [c["trainer"]["max_epochs"] for c in (saved, config)]
-    if lengths[0] != lengths[1] and cli.model.needs_run_length(cli.model.lr_scheduler_factory):
-        found.append(
-            f"--trainer.max_epochs is {lengths[1]} here, {lengths[0]} in the checkpoint, and the "
-            "learning-rate schedule spans the whole run"
-        )
+    if cli.model.needs_run_length(cli.model.lr_scheduler_factory):
+        found += [
+            f"--trainer.{name} is {config['trainer'][name]} here, {saved['trainer'][name]} in the "
+            "checkpoint, and the learning-rate schedule spans the whole run"
+            for name in ("max_epochs", "max_steps")
+            if config["trainer"][name] != saved["trainer"][name]
+        ]
     return found
 
 

@@ -13,7 +13,10 @@ from mnist_lightning.runs import LOGS_FOLDER
 FREE_ON_RESUME = {
     "log_lines",
     "auto_resume",
+    "autosave",
+    "keep_last",
     "trainer.max_epochs",
+    "trainer.max_steps",
     "trainer.max_time",
     "trainer.accelerator",
     "trainer.devices",

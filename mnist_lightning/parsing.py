@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import NonNegativeFloat, PositiveInt
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
@@ -112,6 +112,19 @@ class DigitCLI(LightningCLI):
             type=bool,
             default=False,
             help="Go on with the newest run of the same options, if there is one.",
+        )
+        parser.add_argument(
+            "--autosave",
+            type=NonNegativeFloat | None,
+            default=None,
+            metavar="MINUTES",
+            help="Save within an epoch too, every so many minutes.",
+        )
+        parser.add_argument(
+            "--keep_last",
+            type=PositiveInt,
+            default=3,
+            help="How many of the newest checkpoints to keep, beside the best.",
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:

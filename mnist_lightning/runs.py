@@ -87,6 +87,12 @@ class Run:
             yield
         lock.release()
 
+    def clear_away(self) -> None:
+        """Delete what a process that was killed had begun to write; call it under the lock."""
+        for folder in (self.folder, self.checkpoints):
+            for leftover in folder.glob(".*.tmp"):
+                leftover.unlink()
+
     def _without(self, file: str) -> UserError:
         cut_short = self.summary().get("state") in ("interrupted", "failed", "running")
         reason = ": its run ended before its first epoch did" if cut_short else ""

@@ -73,13 +73,11 @@ def fallback(console: Console, data: MNISTDataModule) -> None:
     )
 
 
-def interrupted(console: Console, run: Run | None, epochs: int) -> None:
+def interrupted(console: Console, run: Run | None, kept: str) -> None:
     """Say what an interrupted run has kept, and how to go on."""
-    if run is None or epochs == 0:
-        line(console, "interrupted before the end of the first epoch: nothing was kept")
-        return
-    line(console, f"interrupted; {run.folder} is kept up to the end of epoch {epochs}")
-    following(console, [f"{PROGRAM} resume {run.reference}"])
+    line(console, f"interrupted; {kept}")
+    if run is not None and run.recent().exists():
+        following(console, [f"{PROGRAM} resume {run.reference}"])
 
 
 def closing(console: Console, facts: dict[str, Any], run: Run | None, root: Path) -> None:
@@ -169,7 +167,7 @@ def seeds(console: Console, finished: Sequence[Run]) -> None:
             str(one["best_epoch"]),
             *("" if value is None else f"{100 * value:.2f} %" for value in values),
             f"{one['test/loss']:.4f}" if "test/loss" in one else "",
-            f"{one['epoch_seconds']:.1f}",
+            f"{one['epoch_seconds']:.1f}" if "epoch_seconds" in one else "",
         )
     if finished:
         console.print(grid, highlight=False)

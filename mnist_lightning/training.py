@@ -1,25 +1,26 @@
 """One run from its first step, or from a checkpoint, to its closing table."""
 
+import shutil
 from pathlib import Path
+from signal import SIGTERM
 
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 
-from mnist_lightning import show
+from mnist_lightning import checkpoint_file, show
 from mnist_lightning.callbacks.checkpoints import RunCheckpoints
 from mnist_lightning.callbacks.interrupt import Interrupt
 from mnist_lightning.callbacks.predictions import Predictions
 from mnist_lightning.callbacks.progress import ProgressLines
 from mnist_lightning.callbacks.random_state import RandomState
 from mnist_lightning.callbacks.summary import RunSummary
-from mnist_lightning.errors import UserError
+from mnist_lightning.checkpoint_file import progress
+from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.networks import ask_blank
 from mnist_lightning.parsing import DigitCLI
 from mnist_lightning.run_logger import RunLogger
 from mnist_lightning.runs import Run
 from mnist_lightning.tables import write_predictions
-
-INTERRUPTED = 130  # 128 and the number of the signal, as shells have it
 
 
 def train(cli: DigitCLI, run: Run | None, checkpoint: Path | None = None, epochs: int = 0) -> int:
@@ -37,48 +38,60 @@ def train(cli: DigitCLI, run: Run | None, checkpoint: Path | None = None, epochs
     facts = RunSummary(run, config["seed_everything"], epochs)
     bar = config["trainer"]["enable_progress_bar"] is not False
     lines = ProgressLines(console, bar, config["log_lines"])
-    callbacks: list[Callback] = [lines, RandomState(), predictions, facts, interrupt]
+    callbacks: list[Callback] = [lines, RandomState(), predictions, facts]
     logger, checkpoints = None, None
     if run is not None:
         run.write_config(config)
         if config["trainer"]["logger"] in (None, True):
             logger = RunLogger(run.folder, cli.datamodule.data.name)
         if config["trainer"]["enable_checkpointing"] is not False:
-            checkpoints = RunCheckpoints(run, config)
-            callbacks.append(checkpoints)
+            keep, autosave = config["keep_last"], config["autosave"]
+            checkpoints = RunCheckpoints(run, config, interrupt, keep, autosave)
+            callbacks += [interrupt, checkpoints]
     best = run.best if run is not None and checkpoints is not None else None
     folder = run.folder if run is not None else None
     trainer = cli.make_trainer(logger, callbacks, folder)
     layers = config["trainer"]["enable_model_summary"] is not False
     show.opening(console, cli.model, cli.datamodule, trainer, run, layers)
-    status = 0
+    state = "finished"
     try:
         try:
-            with interrupt.awaited():
-                trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
+            trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
         except SystemExit:  # how Lightning ends after Ctrl-C
-            # To interrupt a run without an end is the way to end it.
-            if trainer.max_epochs != -1 or best is None or not best.exists():
+            # To interrupt a run without an end is the way to end it; a termination cannot wait.
+            endless = trainer.max_epochs == -1 and trainer.max_steps == -1
+            if not endless or interrupt.signal == SIGTERM or best is None or not best.exists():
                 raise
-            status = INTERRUPTED
-            line = f"interrupted after epoch {facts.facts['epochs']}: testing the best checkpoint"
-            show.line(console, line)
+            state = "interrupted"
+            show.line(console, f"interrupted; {_kept(run)}; testing the best checkpoint")
             trainer = cli.make_trainer(logger, [predictions], folder)
         trainer.test(cli.model, cli.datamodule, ckpt_path=best, verbose=False)
     except SystemExit:
-        show.interrupted(console, run, facts.facts["epochs"])
-        return INTERRUPTED
+        show.interrupted(console, run, _kept(run))
+        return interrupt.status
+    except OSError as error:
+        if run is None:
+            raise
+        what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
+        resume = f"{PROGRAM} resume {run.reference}"
+        raise UserError(f"{what}; {_kept(run)}; once that is mended: {resume}") from None
     finally:
         if logger is not None:
             logger.close()
     figures = predictions.figures(trainer)
-    facts.finish(
-        "interrupted" if status else "finished", checkpoints.best if checkpoints else {}, figures
-    )
+    facts.finish(state, checkpoints.best if checkpoints else {}, figures)
     if run is not None and figures:
         write_predictions(predictions.table(), run.predictions)
     show.closing(console, facts.facts, run, cli.root)
-    return status
+    return 0 if state == "finished" else interrupt.status
+
+
+def _kept(run: Run | None) -> str:
+    """Say up to where a run can be gone on from."""
+    if run is None or not run.recent().exists():
+        return "nothing is kept: there was no checkpoint yet"
+    saved = progress(checkpoint_file.read(run.recent()))
+    return f"{run.folder} is kept up to the end of {saved}"
 
 
 def refuse_what_cannot_train(cli: DigitCLI) -> None:
@@ -106,4 +119,23 @@ def refuse_what_cannot_train(cli: DigitCLI) -> None:
         raise UserError(
             f"the network gives {shape} for one image of {data.name}, which has {classes} classes",
             status=2,
+        )
+    _refuse_a_full_disk(cli)
+
+
+def _refuse_a_full_disk(cli: DigitCLI) -> None:
+    if cli.config.trainer.fast_dev_run or cli.config.trainer.enable_checkpointing is False:
+        return
+    # Weights and two numbers for each of the optimizer's, in the best checkpoint, the last ones,
+    # and the one that is being written; some more for the logs.
+    weights = sum(p.numel() * p.element_size() for p in cli.model.network.parameters())
+    needed = 3 * weights * (cli.config.keep_last + 2) + 2**20
+    place = cli.root.resolve()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise UserError(
+            f"{cli.root} has {free / 2**20:.0f} MB left, this run may need {needed / 2**20:.0f}; "
+            "make room, or choose another place: --trainer.default_root_dir DIR"
         )

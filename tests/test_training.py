@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from mnist_lightning.callbacks.checkpoints import RunCheckpoints
-from mnist_lightning.callbacks.interrupt import Interrupt
 from mnist_lightning.callbacks.predictions import Predictions
 from mnist_lightning.callbacks.progress import ProgressLines
 from mnist_lightning.callbacks.weights import WeightsFile
+from mnist_lightning.checkpoint_file import progress
 from mnist_lightning.classifier import DigitClassifier
-from mnist_lightning.cli import epochs_done
+from mnist_lightning.networks.digit_net import DigitNet
 from mnist_lightning.runs import Run
 from tests.cli.checks import load
 from tests.conftest import DIGITS, Command
@@ -43,14 +43,14 @@ def interrupt_at(patch: pytest.MonkeyPatch, owner: type, method: str, call: int)
 
 
 @pytest.mark.parametrize(
-    ("owner", "method", "call", "epochs"),
+    ("owner", "method", "call", "batches"),
     [
-        (DigitClassifier, "training_step", 2 * BATCHES + 3, 2),
-        (DigitClassifier, "training_step", 2 * BATCHES, 2),
-        (DigitClassifier, "validation_step", 2, 2),
-        (RunCheckpoints, "_rotate", 2, 2),
-        (WeightsFile, "on_train_epoch_end", 2, 2),
-        (ProgressLines, "on_train_epoch_start", 3, 2),
+        (DigitClassifier, "training_step", 2 * BATCHES + 3, 3),
+        (DigitClassifier, "training_step", 2 * BATCHES, 0),
+        (DigitClassifier, "validation_step", 2, 0),
+        (RunCheckpoints, "_rotate", 2, 0),
+        (WeightsFile, "on_train_epoch_end", 2, 0),
+        (ProgressLines, "on_train_epoch_start", 3, 1),
     ],
     ids=["in a batch", "in the last batch", "validating", "saving", "weights", "between epochs"],
 )
@@ -61,25 +61,27 @@ def test_an_interrupted_digit_net_is_tested_and_goes_on_without_losing_an_epoch(
     owner: type,
     method: str,
     call: int,
-    epochs: int,
+    batches: int,
 ) -> None:
     digit_net = ["fit", "--config", str(DIGIT_NET), *DIGITS]
     with monkeypatch.context() as patch:
         interrupt_at(patch, owner, method, call)
         result = command(*digit_net)
     assert result.status == 130, result.err
-    assert len(re.findall(r"^epoch \d+ ", result.out, re.MULTILINE)) == epochs
-    assert epochs_done(load(run_0.recent())) == epochs
-    assert f"interrupted after epoch {epochs}: testing the best checkpoint" in result.out
+    assert len(re.findall(r"^epoch \d+ ", result.out, re.MULTILINE)) == 2
+    saved = progress(load(run_0.recent()))
+    assert saved == (2, batches)
+    kept = f"interrupted; lightning_logs/version_0 is kept up to the end of {saved}; testing"
+    assert kept in result.out
     assert "of 297" in result.out
     summary = run_0.summary()
-    assert (summary["state"], summary["epochs"]) == ("interrupted", epochs)
+    assert (summary["state"], summary["epochs"]) == ("interrupted", 2)
     assert summary["test/total"] == 297
     assert run_0.predictions.exists()
 
-    again = command(*digit_net, "--trainer.max_epochs", str(epochs + 1))
+    again = command(*digit_net, "--trainer.max_epochs", "3")
     assert again.status == 0, again.err
-    assert f"going on with lightning_logs/version_0 after epoch {epochs}" in again.out
+    assert f"going on with lightning_logs/version_0 after {saved}" in again.out
     assert run_0.summary()["state"] == "finished"
 
 
@@ -90,7 +92,10 @@ def test_a_run_with_an_end_is_kept_and_not_tested_when_interrupted(
         interrupt_at(patch, DigitClassifier, "training_step", 20)
         result = command("fit", *DIGITS, "--trainer.max_epochs", "3")
     assert result.status == 130
-    assert "interrupted; lightning_logs/version_0 is kept up to the end of epoch 1" in result.out
+    assert (
+        "interrupted; lightning_logs/version_0 is kept up to the end of batch 7 of epoch 2"
+        in result.out
+    )
     assert "python -m mnist_lightning resume 0" in result.out
     assert not run_0.predictions.exists()
     assert run_0.summary()["state"] == "interrupted"
@@ -104,6 +109,7 @@ def test_an_interrupt_after_the_last_epoch_leaves_the_test_to_resume(
         result = command("fit", *DIGITS, "--trainer.max_epochs", "2")
     assert result.status == 130
     assert "kept up to the end of epoch 2" in result.out
+    assert not run_0.predictions.exists()
     assert command("resume").status == 0
     assert run_0.summary()["test/total"] == 297
 
@@ -116,17 +122,26 @@ def test_the_second_interrupt_ends_at_once(
         interrupt_at(patch, Predictions, "on_test_batch_end", 1)
         result = command("fit", "--config", str(DIGIT_NET), *DIGITS)
     assert result.status == 130
-    assert "is kept up to the end of epoch 1" in result.out
+    assert "is kept up to the end of batch 3 of epoch 2" in result.out
     assert not run_0.predictions.exists()
 
 
-def test_interrupts_that_somebody_ignores_stay_ignored() -> None:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def test_interrupts_that_somebody_ignores_stay_ignored(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup and a shell's & do
     try:
-        with Interrupt().awaited():
-            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        interrupt_at(monkeypatch, DigitClassifier, "training_step", 5)
+        assert command("fit", *DIGITS, "--trainer.max_epochs", "1").status == 0
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_the_handlers_of_before_are_back_after_a_run(command: Command) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    command("fit", *DIGITS, "--trainer.max_epochs", "1")
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 def interrupted_after_its_first_epoch(folder: Path, wait: float) -> str:
@@ -159,9 +174,7 @@ def test_interrupting_at_any_moment_again_and_again_only_adds_epochs(
         rest = interrupted_after_its_first_epoch(tmp_path, wait)
         shown += 1 + len(re.findall(r"^epoch", rest, re.MULTILINE))
         assert "test accuracy" in rest
-        assert epochs_done(load(run_0.recent())) == run_0.summary()["epochs"] == shown
+        assert progress(load(run_0.recent())).epochs == run_0.summary()["epochs"] == shown
     assert [path.name for path in (tmp_path / "lightning_logs").iterdir()] == ["version_0"]
     weights = torch.load(run_0.folder / "model.pth", weights_only=True)
-    state = load(run_0.recent())["state_dict"]
-    assert isinstance(state, dict)
-    assert all(torch.equal(weights[name], state[f"network.{name}"]) for name in weights)
+    DigitNet().load_state_dict(weights)

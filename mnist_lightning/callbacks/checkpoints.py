@@ -1,13 +1,17 @@
 """The best checkpoint of a run and its last three, never half written."""
 
+import math
+import time
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
 from mnist_lightning import checkpoint_file
+from mnist_lightning.callbacks.interrupt import Interrupt
 from mnist_lightning.files import write_atomically
 from mnist_lightning.run_logger import RunLogger, as_float
 from mnist_lightning.runs import Run
@@ -35,7 +39,11 @@ class AtomicCheckpointIO(CheckpointIO):
 
 
 class RunCheckpoints(Checkpoint):
-    """Saves at each epoch's end, once everything of the epoch has been counted and logged.
+    """Saves where a run can go on from as if nothing had happened, and ends it when asked to.
+
+    At each epoch's end, once everything of it has been counted and logged; and within an epoch
+    between two steps, every `autosave` minutes, at the last step of a run that ends there, and
+    before an interrupt.
 
     `best.ckpt` has the highest `val/accuracy`, of equal ones the lowest `val/loss`, judged by the
     validation at an epoch's end; without any it is the last one. `last.ckpt` is the newest,
@@ -44,16 +52,49 @@ class RunCheckpoints(Checkpoint):
     Args:
         run: where they go.
         config: the run's complete configuration, kept in each checkpoint.
+        interrupt: who says whether to end.
         keep: how many of the newest to keep.
+        autosave: minutes after which to save within an epoch; None: only at its end.
     """
 
-    def __init__(self, run: Run, config: dict[str, Any], keep: int = 3) -> None:
+    def __init__(
+        self,
+        run: Run,
+        config: dict[str, Any],
+        interrupt: Interrupt,
+        keep: int = 3,
+        autosave: float | None = None,
+    ) -> None:
         self.run = run
         self.config = config
+        self.interrupt = interrupt
         self.keep = keep
+        self.autosave_seconds = math.inf if autosave is None else 60 * autosave
         self.best: dict[str, float] = {}
+        self._saved_at = 0.0
         self._validated: dict[str, float] = {}
         self._validated_step = -1
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop at once where the checkpoint is that of a run which was stopped early."""
+        reasons = {callback.stopping_reason for callback in trainer.early_stopping_callbacks}
+        trainer.should_stop = bool(reasons - {EarlyStoppingReason.NOT_STOPPED})
+        self._saved_at = time.monotonic()
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Save within the epoch if it is time to, and end the run if it is asked to."""
+        due = time.monotonic() - self._saved_at >= self.autosave_seconds
+        ends = trainer.should_stop or trainer.global_step == trainer.max_steps
+        if (due or ends or self.interrupt.signal) and between_steps(trainer, batch_idx):
+            self._save_last(trainer)
+            self.interrupt.end_if_asked()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note the figures, and of which weights they are."""
@@ -65,18 +106,28 @@ class RunCheckpoints(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the epoch, as the best one too if it is."""
         improved = self._take_score(trainer)
-        for logger in trainer.loggers:
-            if isinstance(logger, RunLogger):
-                logger.flush()
         # The best first: killed in between, the resumed run does this epoch again and finds the
         # same; the other way round it would believe in a best.ckpt that was never written.
         if improved:
+            self._flush(trainer)
             trainer.save_checkpoint(self.run.best)
+        # An epoch that a limit cut short is no place to go on from; its last step is, and saved.
+        if trainer.is_last_batch:
+            self._save_last(trainer)
+        self.interrupt.end_if_asked()
+
+    def _save_last(self, trainer: pl.Trainer) -> None:
+        self._flush(trainer)
         self._rotate()
-        if improved:
-            write_atomically(self.run.best.read_bytes(), self.run.recent())
-        else:
-            trainer.save_checkpoint(self.run.recent())
+        trainer.save_checkpoint(self.run.recent())
+        self._saved_at = time.monotonic()
+
+    @staticmethod
+    def _flush(trainer: pl.Trainer) -> None:
+        """What a checkpoint counts as done is in the logs."""
+        for logger in trainer.loggers:
+            if isinstance(logger, RunLogger):
+                logger.flush()
 
     def _take_score(self, trainer: pl.Trainer) -> bool:
         score = {"epoch": float(trainer.current_epoch + 1)}
@@ -108,6 +159,23 @@ class RunCheckpoints(Checkpoint):
     ) -> None:
         """Add the configuration: a checkpoint is enough to go on from."""
         checkpoint["config"] = self.config
+
+
+def between_steps(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Tell whether a run can be saved after this batch to go on exactly: nothing is half done.
+
+    Not after an epoch's last batch, for the epoch's end follows; not before a validation, which a
+    resumed run would leave out; and not while gradients are being accumulated.
+    """
+    done = batch_idx + 1
+    if trainer.is_last_batch or done % trainer.accumulate_grad_batches:
+        return False
+    interval = trainer.val_check_batch
+    if not interval or math.isinf(interval):
+        return True
+    if trainer.check_val_every_n_epoch is None:  # then the interval goes on over the epochs
+        done = trainer.fit_loop.total_batch_idx + 1
+    return bool(done % interval)
 
 
 def _merit(score: dict[str, float]) -> tuple[float, float]:

@@ -1,62 +1,44 @@
-"""Ctrl-C ends a run between two batches, never within a step, a validation or a save."""
+"""Ctrl-C and SIGTERM are noted, and end a run only where nothing is half done."""
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
 
 class Interrupt(Callback):
-    """Notes a Ctrl-C, and ends the training at the next point where nothing is half done.
+    """Notes the first SIGINT or SIGTERM; whoever keeps the run ends it when all is saved.
 
-    A Ctrl-C in an epoch's last batch, its validation or its saving waits until the epoch is saved.
-    The second one ends everything at once.
+    The second Ctrl-C is Python's own again, for a program that hangs.
     """
 
     def __init__(self) -> None:
-        self._asked = False
+        self.signal: signal.Signals | None = None
 
-    @contextmanager
-    def awaited(self) -> Iterator[None]:
-        """Note a Ctrl-C in this block rather than raise it wherever the program happens to be."""
-        before = signal.getsignal(signal.SIGINT)
-        # Where somebody ignores interrupts (nohup, a shell's background) they stay ignored.
-        if before is not signal.default_int_handler:
-            yield
-            return
-        signal.signal(signal.SIGINT, self._note)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
+    @property
+    def status(self) -> int:
+        """The exit status as shells have it: 130 for an interrupt, 143 for a termination."""
+        return 128 + (self.signal or signal.SIGINT)
 
-    def _note(self, *_: object) -> None:
-        self._asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen, in place of Lightning's own handlers; Lightning puts back all that were before.
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """End before an epoch: all that was done is saved."""
-        self._end_if_asked()
+        Where somebody ignores a signal (nohup, a shell's background) it stays ignored.
+        """
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._note)
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """End after a batch, unless it is the epoch's last: that epoch is about to be saved."""
-        if not trainer.is_last_batch:
-            self._end_if_asked()
+    def _note(self, number: int, _: object) -> None:
+        self.signal = self.signal or signal.Signals(number)
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """End before what follows the training."""
-        self._end_if_asked()
+    def end_if_asked(self) -> None:
+        """End the training here.
 
-    def _end_if_asked(self) -> None:
-        if self._asked:
+        Raises:
+            KeyboardInterrupt: a signal was noted.
+        """
+        if self.signal is not None:
             raise KeyboardInterrupt

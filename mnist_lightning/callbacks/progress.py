@@ -40,9 +40,13 @@ class ProgressLines(Callback):
                 transient=True,
             )
             self._progress.start()
+        self._begin_epoch(trainer)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin an epoch."""
+        self._begin_epoch(trainer)
+
+    def _begin_epoch(self, trainer: pl.Trainer) -> None:
         self._started_at = time.perf_counter()
         if self._progress is not None:
             for task in self._progress.task_ids:

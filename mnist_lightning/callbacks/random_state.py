@@ -12,11 +12,13 @@ from lightning.pytorch.callbacks import Callback
 class RandomState(Callback):
     """Keeps the states of Python's, NumPy's, torch's and the devices' generators.
 
-    They are restored when training starts, after everything else that may draw from them.
+    They are restored when training starts, after everything else that may draw from them, and
+    after each validation: whatever a network draws there, no training bit hangs on it.
     """
 
     def __init__(self) -> None:
         self._restored: dict[str, Any] | None = None
+        self._before_validation: dict[str, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
         """The states, as primitives and tensors."""
@@ -34,15 +36,26 @@ class RandomState(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restore what a checkpoint brought."""
-        if self._restored is None:
-            return
-        states, self._restored = self._restored, None
-        random.setstate(states["python"])
-        name, keys, *rest = states["numpy"]
-        np.random.set_state((name, keys.numpy(), *rest))
-        torch.set_rng_state(states["torch"])
-        if len(states["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(states["cuda"])
+        if self._restored is not None:
+            _restore(self._restored)
+            self._restored = None
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Remember the states of training."""
+        self._before_validation = self.state_dict()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take them up again."""
+        _restore(self._before_validation)
+
+
+def _restore(states: dict[str, Any]) -> None:
+    random.setstate(states["python"])
+    name, keys, *rest = states["numpy"]
+    np.random.set_state((name, keys.numpy(), *rest))
+    torch.set_rng_state(states["torch"])
+    if len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
 
 
 def _cuda_is_used() -> bool:

@@ -36,7 +36,8 @@ class RunSummary(Callback):
         self.seed = seed
         self.facts: dict[str, Any] = {"epochs": epochs}
         self._earlier: dict[str, Any] = run.summary() if run is not None else {}
-        self._started_at = self._epoch_started_at = time.perf_counter()
+        self._started_at = time.perf_counter()
+        self._epoch_started_at: float | None = None
         self._epoch_seconds: list[float] = []
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -66,9 +67,10 @@ class RunSummary(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note how far the run is, and the median of its epochs' durations, validation included."""
-        self._epoch_seconds.append(time.perf_counter() - self._epoch_started_at)
         self.facts["epochs"] = trainer.current_epoch + 1
-        self.facts["epoch_seconds"] = round(statistics.median(self._epoch_seconds), 3)
+        if self._epoch_started_at is not None:  # not resumed in the epoch's middle
+            self._epoch_seconds.append(time.perf_counter() - self._epoch_started_at)
+            self.facts["epoch_seconds"] = round(statistics.median(self._epoch_seconds), 3)
         self._write_while_fitting()
 
     def on_exception(

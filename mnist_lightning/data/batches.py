@@ -1,5 +1,6 @@
 """Batches cut from tensors in memory, in an order that is a function of (seed, epoch)."""
 
+import signal
 from collections.abc import Iterator
 
 import numpy as np
@@ -65,11 +66,12 @@ class BatchDataset(Dataset[Batch]):
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """The addresses of the batches of the epoch that was set last."""
+    """The addresses of the batches of the epoch that was set last, from `start` on."""
 
     def __init__(self, length: int) -> None:
         self.length = length
         self.epoch = 0
+        self.start = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch; Lightning calls this before each one."""
@@ -79,11 +81,20 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return self.length
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        return ((self.epoch, index) for index in range(self.length))
+        return ((self.epoch, index) for index in range(self.start, self.length))
+
+
+def _leave_signals_to_the_main_process(worker: int) -> None:
+    """A terminal sends Ctrl-C to workers too; without them the last step could not be saved."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class BatchLoader:
     """Iterates over the batches of an epoch; the same ones for any number of workers.
+
+    Its state is a place in an epoch. Loaded, the next iteration over that epoch goes on there;
+    Lightning keeps it in its checkpoints.
 
     Args:
         dataset: where the batches come from.
@@ -99,6 +110,8 @@ class BatchLoader:
     ) -> None:
         self.dataset = dataset
         self.sampler = EpochSampler(len(dataset))
+        self._given = 0  # batches of the epoch that were handed out
+        self._resumed: dict[str, int] | None = None
         self._workers: DataLoader[Batch] | None = None
         if num_workers > 0 or pin_memory:
             self._workers = DataLoader(
@@ -110,6 +123,7 @@ class BatchLoader:
                 persistent_workers=num_workers > 0,
                 # Each iter() draws a seed: not from the generator that dropout draws from.
                 generator=torch.Generator(),
+                worker_init_fn=_leave_signals_to_the_main_process,
             )
 
     def __len__(self) -> int:
@@ -118,8 +132,17 @@ class BatchLoader:
     def __iter__(self) -> Iterator[Batch]:
         # A generator function, so that nothing happens before the first batch is asked for:
         # Lightning calls iter() before it sets the epoch.
-        if self._workers is not None:
-            yield from self._workers
-        else:
-            for address in self.sampler:
-                yield self.dataset[address]
+        resumed, self._resumed = self._resumed, None
+        same_epoch = resumed is not None and resumed["epoch"] == self.sampler.epoch
+        self._given = self.sampler.start = resumed["given"] if resumed and same_epoch else 0
+        for batch in self._workers or map(self.dataset.__getitem__, self.sampler):
+            self._given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch, and how many of its batches were handed out."""
+        return {"epoch": self.sampler.epoch, "given": self._given}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on there, once that epoch is iterated over; any other begins at its beginning."""
+        self._resumed = state_dict

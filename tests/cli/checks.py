@@ -4,6 +4,7 @@ import csv
 import re
 from pathlib import Path
 
+import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -54,7 +55,7 @@ def logged(run: Run) -> list[tuple[int, str, str]]:
         for event in events.Scalars(tag)
         if not tag.startswith("test/")
     ]
-    assert sorted((step, tag, f"{value:.6g}") for step, tag, value in scalars) == sorted(
-        (step, tag, f"{float(value):.6g}") for step, tag, value in table
-    )
+    scalars.sort()
+    assert [scalar[:2] for scalar in scalars] == [row[:2] for row in table]
+    assert [scalar[2] for scalar in scalars] == pytest.approx([float(row[2]) for row in table])
     return table

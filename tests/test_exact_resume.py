@@ -1,0 +1,228 @@
+"""A run that was killed or interrupted, wherever, ends as if nothing had happened."""
+
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mnist_lightning.checkpoint_file import progress
+from mnist_lightning.runs import Run
+from tests.cli.checks import assert_equal, load, logged
+from tests.conftest import DIGITS
+from tests.processes import Place, run, start
+
+BATCHES = 13  # in an epoch of 1,300 digits
+EPOCHS = 3
+FIT = ["fit", *DIGITS, "--trainer.max_epochs", str(EPOCHS), "--trainer.log_every_n_steps", "2"]
+CLASSIFIER, CHECKPOINTS = "mnist_lightning.classifier", "mnist_lightning.callbacks.checkpoints"
+
+OPTIONS = {
+    "plain": [],
+    "workers": ["--data.num_workers", "2"],
+    "autosave": ["--autosave", "0"],
+    "autosave and workers": ["--autosave", "0", "--data.num_workers", "2"],
+    "accumulation, a schedule by step": [
+        *("--autosave", "0", "--trainer.accumulate_grad_batches", "4"),
+        *("--model.lr_scheduler", "OneCycle"),
+    ],
+    "validation within the epoch, a plateau": [
+        *("--autosave", "0", "--trainer.val_check_interval", "4"),
+        *("--model.lr_scheduler", "ReduceLROnPlateau", "--model.lr_scheduler.patience", "0"),
+    ],
+}
+# Where the second epoch is hit.
+PLACES = {
+    "in a batch": Place(CLASSIFIER, "DigitClassifier.training_step", BATCHES + 6),
+    "in the last batch": Place(CLASSIFIER, "DigitClassifier.training_step", 2 * BATCHES),
+    "before validation": Place(
+        CLASSIFIER, "DigitClassifier.on_train_batch_end", 2 * BATCHES, after=True
+    ),
+    "in validation": Place(CLASSIFIER, "DigitClassifier.validation_step", 2),
+    "after validation": Place(CLASSIFIER, "DigitClassifier.on_validation_epoch_end", 2, after=True),
+    "at the epoch's end": Place(CHECKPOINTS, "RunCheckpoints.on_train_epoch_end", 2, after=True),
+}
+
+
+class Whole:
+    """What an uninterrupted run ends with."""
+
+    def __init__(self, folder: Path) -> None:
+        self.run = Run(folder / "lightning_logs" / "version_0")
+        self.last, self.best = load(self.run.recent()), load(self.run.best)
+        self.logs = logged(self.run)
+        self.predictions = self.run.predictions.read_bytes()
+
+    def assert_same(self, folder: Path) -> None:
+        """Compare every tensor and number of both checkpoints, and every figure in the logs."""
+        other = Whole(folder)
+        assert_equal(other.last, self.last)
+        assert_equal(other.best, self.best)
+        assert other.logs == self.logs
+        assert other.predictions == self.predictions
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Whole]:
+    """The uninterrupted run of some options, made once."""
+    made: dict[str, Whole] = {}
+
+    def make(name: str) -> Whole:
+        if name not in made:
+            folder = tmp_path_factory.mktemp("whole")
+            assert run([*FIT, *OPTIONS[name]], folder) == 0, (folder / "printed").read_text()
+            made[name] = Whole(folder)
+        return made[name]
+
+    return make
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("options", ["autosave", "autosave and workers"])
+def test_a_run_hit_anywhere_and_resumed_ends_with_the_same_bits(
+    tmp_path: Path,
+    uninterrupted: Callable[[str], Whole],
+    options: str,
+    place: str,
+    how: signal.Signals,
+) -> None:
+    status = run([*FIT, *OPTIONS[options]], tmp_path, PLACES[place]._replace(sends=how))
+    assert status == 128 + how
+    assert run(["resume"], tmp_path) == 0, (tmp_path / "printed").read_text()
+    uninterrupted(options).assert_same(tmp_path)
+    assert not list(tmp_path.rglob(".*.tmp"))
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_an_interrupted_run_of_any_kind_goes_on_from_where_it_was(
+    tmp_path: Path, uninterrupted: Callable[[str], Whole], options: str
+) -> None:
+    place = PLACES["in a batch"]._replace(sends=signal.SIGTERM)
+    assert run([*FIT, *OPTIONS[options]], tmp_path, place) == 143
+    printed = (tmp_path / "printed").read_text()
+    assert "interrupted; lightning_logs/version_0 is kept up to the end of batch" in printed
+    assert "python -m mnist_lightning resume 0" in printed
+    saved = progress(load(Run(tmp_path / "lightning_logs/version_0").recent()))
+    assert saved.epochs == 1
+    assert 6 <= saved.batches <= 8  # the next one where nothing is half done
+    assert run(["resume"], tmp_path) == 0
+    assert (
+        f"going on with lightning_logs/version_0 after {saved}"
+        in (tmp_path / "printed").read_text()
+    )
+    uninterrupted(options).assert_same(tmp_path)
+
+
+def test_three_kills_in_one_epoch_leave_no_trace(
+    tmp_path: Path, uninterrupted: Callable[[str], Whole]
+) -> None:
+    command = [*FIT, *OPTIONS["autosave"]]
+    for call in (BATCHES + 3, 4, 5):
+        place = Place(CLASSIFIER, "DigitClassifier.training_step", call)
+        assert run(command, tmp_path, place) == 128 + signal.SIGKILL
+        command = ["resume"]
+    assert run(command, tmp_path) == 0
+    uninterrupted("autosave").assert_same(tmp_path)
+
+
+def test_kills_at_random_moments_leave_no_trace(
+    tmp_path: Path, uninterrupted: Callable[[str], Whole]
+) -> None:
+    moments = random.Random(0)
+    command = [*FIT, *OPTIONS["autosave"]]
+    checkpoints = Run(tmp_path / "lightning_logs/version_0").checkpoints
+    for _ in range(6):
+        process = start(command, tmp_path)
+        while process.is_alive() and not any(checkpoints.glob("last*.ckpt")):
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.6))
+        process.kill()
+        process.join()
+        command = ["resume"]
+    assert run(command, tmp_path) == 0, (tmp_path / "printed").read_text()
+    uninterrupted("autosave").assert_same(tmp_path)
+
+
+@pytest.mark.parametrize("method", ["_rotate", "_save_last"])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_kill_while_saving_costs_at_most_what_was_being_saved(
+    tmp_path: Path, uninterrupted: Callable[[str], Whole], method: str, after: bool
+) -> None:
+    place = Place(CHECKPOINTS, f"RunCheckpoints.{method}", BATCHES + 4, after)
+    assert run([*FIT, *OPTIONS["autosave"]], tmp_path, place) == 128 + signal.SIGKILL
+    assert run(["resume"], tmp_path) == 0
+    uninterrupted("autosave").assert_same(tmp_path)
+
+
+def test_a_half_written_file_is_cleared_away(
+    tmp_path: Path, uninterrupted: Callable[[str], Whole]
+) -> None:
+    place = Place("pathlib", "Path.replace", 20)  # the whole file is there, under another name
+    assert run([*FIT, *OPTIONS["autosave"]], tmp_path, place) == 128 + signal.SIGKILL
+    assert list(tmp_path.rglob(".*.tmp"))
+    assert run(["resume"], tmp_path) == 0
+    assert not list(tmp_path.rglob(".*.tmp"))
+    uninterrupted("autosave").assert_same(tmp_path)
+
+
+def test_early_stopping_keeps_its_patience_and_its_decision(tmp_path: Path) -> None:
+    stopping = [
+        *("--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.monitor", "val/loss"),
+        *("--trainer.callbacks.patience", "1", "--model.optimizer.lr", "0.03"),
+        *("--trainer.max_epochs", "30"),
+    ]
+    whole, cut, late = (tmp_path / name for name in ("whole", "cut", "late"))
+    for folder in (whole, cut, late):
+        folder.mkdir()
+    assert run([*FIT, *stopping], whole) == 0
+    ended = Run(whole / "lightning_logs/version_0").summary()["epochs"]
+    assert 2 < ended < 30
+    for folder, epoch in ((cut, ended - 1), (late, ended)):
+        place = Place(CHECKPOINTS, "RunCheckpoints.on_train_epoch_end", epoch, after=True)
+        assert run([*FIT, *stopping], folder, place) == 128 + signal.SIGKILL
+        assert run(["resume"], folder) == 0
+        Whole(whole).assert_same(folder)
+    assert run(["resume"], whole) == 0
+    assert f"is finished: {ended} of 30 epochs" in (whole / "printed").read_text()
+
+
+def test_a_run_that_a_limit_of_steps_ended_within_an_epoch_goes_on_exactly(
+    tmp_path: Path, uninterrupted: Callable[[str], Whole]
+) -> None:
+    command = FIT[: FIT.index("--trainer.max_epochs")]
+    assert run([*command, "--trainer.max_steps", "20"], tmp_path) == 0
+    longer = ["--trainer.max_steps", "-1", "--trainer.max_epochs", str(EPOCHS)]
+    assert run(["resume", *longer], tmp_path) == 0
+    assert "after batch 7 of epoch 2" in (tmp_path / "printed").read_text()
+    last = load(Run(tmp_path / "lightning_logs/version_0").recent())
+    whole = uninterrupted("plain").last
+    for part in ("state_dict", "optimizer_states", "loops"):
+        assert_equal(last[part], whole[part])
+
+
+def test_validating_more_often_changes_no_training_bit(tmp_path: Path) -> None:
+    states = []
+    for number, every in enumerate(("1.0", "3")):
+        assert run([*FIT, "--trainer.val_check_interval", every], tmp_path) == 0
+        states.append(load(Run(tmp_path / f"lightning_logs/version_{number}").recent()))
+    for part in ("state_dict", "optimizer_states", "RandomState"):
+        left, right = (
+            {**state, "RandomState": state["callbacks"]["RandomState"]}[part]  # type: ignore[index]
+            for state in states
+        )
+        assert_equal(left, right)
+
+
+def test_a_copy_of_the_run_s_folder_goes_on_as_well(
+    tmp_path: Path, uninterrupted: Callable[[str], Whole]
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    run([*FIT, *OPTIONS["autosave"]], first, PLACES["in a batch"])
+    shutil.copytree(first, second)
+    assert run(["resume"], second) == 0
+    uninterrupted("autosave").assert_same(second)
