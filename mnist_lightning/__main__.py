@@ -46,6 +46,12 @@ COMMANDS = {
         "[RUN]",
         "draw a run's samples, curves, predictions and mistakes",
     ),
+    "verify": Command(
+        "mnist_lightning.verify",
+        "main",
+        "[--config FILE] [options of fit]",
+        "prove the promises on this machine, with runs that are killed and resumed",
+    ),
     "data": Command(
         "mnist_lightning.data.inventory",
         "main",
