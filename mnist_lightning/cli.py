@@ -1,9 +1,9 @@
 """fit, resume, validate, test: what surrounds a Trainer's work on a run."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 
 from mnist_lightning import checkpoint_file, runs, show
@@ -11,12 +11,16 @@ from mnist_lightning.callbacks.predictions import Predictions
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import write_atomically
 from mnist_lightning.options import (
+    LENGTHS,
     as_argument,
+    config_of,
     conflicts,
     read_seeds,
     runs_root,
     take_option,
     take_run,
+    take_switch,
+    what_evaluates,
 )
 from mnist_lightning.parsing import DigitCLI, quieten
 from mnist_lightning.run_logger import cut_back
@@ -41,19 +45,22 @@ def _fit_each(seeds: list[int], arguments: list[str]) -> int:
     """Make a run with each seed; where one fails or is interrupted, show those before it."""
     if take_option("--seed_everything", arguments)[0] is not None:
         raise UserError("both --seeds and --seed_everything: give one", status=2)
-    status, finished = 0, []
-    for seed in seeds:
-        status, run = _fit_once([*arguments, "--seed_everything", str(seed)], ends=True)
-        if status != 0:
-            break
-        finished.append(run)
-    show.seeds(Console(), [run for run in finished if run is not None])
-    return status
+    finished: list[Run] = []
+    try:
+        for seed in seeds:
+            status, run = _fit_once([*arguments, "--seed_everything", str(seed)], ends=True)
+            if status != 0:
+                return status
+            if run is not None:
+                finished.append(run)
+    finally:
+        show.seeds(Console(), finished)
+    return 0
 
 
 def _fit_once(arguments: list[str], ends: bool = False) -> tuple[int, Run | None]:
     cli = DigitCLI("fit", arguments, _FIT_HELP)
-    if ends and cli.config.trainer.max_epochs == cli.config.trainer.max_steps == -1:
+    if ends and cli.has_no_end:
         raise UserError("--seeds needs runs that end: give --trainer.max_epochs", status=2)
     cli.load_data()
     refuse_what_cannot_train(cli)
@@ -62,19 +69,32 @@ def _fit_once(arguments: list[str], ends: bool = False) -> tuple[int, Run | None
     if cli.config.auto_resume:
         earlier = _newest_alike(cli)
         if earlier is not None:
-            return resume([str(earlier.folder), *arguments]), earlier
+            with earlier.lock():
+                path = earlier.newest_checkpoint()
+                return _go_on(cli, earlier, path, checkpoint_file.read(path)), earlier
     run = runs.claim(cli.root)
     with run.lock():
         return train(cli, run), run
 
 
 def _newest_alike(cli: DigitCLI) -> Run | None:
-    """The newest run of the same options that can be gone on with."""
+    """The newest run of the same options that can be gone on with; say which are passed over."""
+    wanted = cli.complete_config()["trainer"]
     for run in reversed(list(runs.runs(cli.root))):
-        if run.config.is_file() and any(run.checkpoints.glob("last*.ckpt")):
-            saved = yaml.safe_load(run.config.read_text())
-            if not _differences(cli, saved):
-                return run
+        if not run.config.is_file() or not any(run.checkpoints.glob("last*.ckpt")):
+            continue
+        try:
+            saved = run.read_config()
+            if _differences(cli, saved):
+                continue
+            done = checkpoint_file.progress(checkpoint_file.read(run.newest_checkpoint()))
+        except UserError as error:
+            print(f"passing over {run.folder}: {error}")
+            continue
+        # Another length or another test would be another figure, however equal the weights.
+        same_test = wanted["limit_test_batches"] == saved["trainer"]["limit_test_batches"]
+        if same_test and not 0 <= wanted["max_epochs"] < done.epochs + bool(done.batches):
+            return run
     print("no run of the same options to go on with: this is a new one")
     return None
 
@@ -86,61 +106,57 @@ def resume(arguments: list[str]) -> int:
     if _asks_for_help(rest):
         DigitCLI("resume", rest, _RESUME_HELP)
     run, path = runs.find("last" if reference is None else reference, _root_in(rest))
-    path = path or run.newest_checkpoint()
-    checkpoint = checkpoint_file.read(path)
-    if "config" not in checkpoint:
-        raise UserError(f"{path} was not made by `fit`: it does not say with which options")
-    base = as_argument(checkpoint["config"])
-    if run.config.is_file():
-        base = ["--config", str(run.config)]
-    cli = DigitCLI("resume", [*base, *rest], _RESUME_HELP)
-    cli.load_data()
-    _refuse_conflicts(cli, checkpoint["config"])
-    cli.datamodule.refuse_other_data(checkpoint["MNISTDataModule"])
-    done, ends = checkpoint_file.progress(checkpoint), cli.config.trainer.max_epochs
-    if _is_finished(run, checkpoint["config"], cli, done.epochs):
-        more = f"{PROGRAM} resume {run.reference} --trainer.max_epochs {2 * done.epochs}"
-        count = (
-            f"{done.epochs} of {max(ends, done.epochs)} epochs"
-            if ends >= 0
-            else f"{done} was the last"
-        )
-        print(f"{run.folder} is finished: {count}. To go on: {more}")
-        return 0
-    if 0 <= ends < done.epochs or (ends == done.epochs and done.batches):
-        raise UserError(f"{path} is from {done}; --trainer.max_epochs {ends} is behind it", 2)
-    refuse_what_cannot_train(cli)
-    if not run.config.is_file():
-        run = runs.claim(cli.root)
-        print(f"{path} lies in no run's folder: going on in a new one, {run.folder}")
-        for copy in (run.best, run.recent()):
-            write_atomically(path.read_bytes(), copy)
-    with run.lock():
-        cut_back(run.folder, checkpoint["global_step"])
-        run.clear_away()
-        print(f"going on with {run.folder} after {done}, from {path}")
-        return train(cli, run, path, done.epochs)
+    # Locked before it is read: another process may be about to save.
+    with run.lock() if run.config.is_file() else nullcontext():
+        path = path or run.newest_checkpoint()
+        checkpoint = checkpoint_file.read(path)
+        if "config" not in checkpoint:
+            raise UserError(f"{path} was not made by `fit`: it does not say with which options")
+        base = as_argument(config_of(checkpoint, path, run, rest))
+        if run.config.is_file():
+            base = ["--config", str(run.config)]
+        cli = DigitCLI("resume", [*base, *rest], _RESUME_HELP)
+        cli.load_data()
+        return _go_on(cli, run, path, checkpoint)
 
 
-def _is_finished(run: Run, saved: dict[str, Any], cli: DigitCLI, epochs: int) -> bool:
-    """Tell whether the run was tested at its end, and is not asked to go on beyond it."""
-    summary = run.summary()
-    if "test/accuracy" not in summary:
-        return False
-    limits = ("max_epochs", "max_steps", "max_time")
-    wanted = cli.complete_config()["trainer"]
-    same = all(wanted[name] == saved["trainer"][name] for name in limits)
-    return 0 <= wanted["max_epochs"] <= epochs or (same and summary["state"] == "finished")
-
-
-def _refuse_conflicts(cli: DigitCLI, saved: dict[str, Any]) -> None:
-    found = _differences(cli, saved)
+def _go_on(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]) -> int:
+    found = _differences(cli, checkpoint["config"])
     if found:
         raise UserError(
             f"this is not the run that the checkpoint belongs to: {'; '.join(found)}; "
             "leave these out, or start a new run with fit",
             status=2,
         )
+    cli.datamodule.refuse_other_data(checkpoint["MNISTDataModule"])
+    done, ends = checkpoint_file.progress(checkpoint), cli.config.trainer.max_epochs
+    if _is_finished(run, checkpoint["config"], cli, done.epochs):
+        count = f"{done.epochs} of {max(ends, done.epochs)} epochs"
+        more = f"{PROGRAM} resume {run.reference} --trainer.max_epochs {2 * done.epochs}"
+        print(f"{run.folder} is finished: {count}. To go on: {more}")
+        return 0
+    if 0 <= ends < done.epochs + bool(done.batches):
+        raise UserError(f"{path} is from {done}; --trainer.max_epochs {ends} is behind it", 2)
+    refuse_what_cannot_train(cli)
+    if run.config.is_file():
+        run.clear_away()
+        cut_back(run.folder, checkpoint["global_step"])
+        print(f"going on with {run.folder} after {done}, from {path}")
+        return train(cli, run, path, done.epochs)
+    own = runs.claim(cli.root)
+    print(f"{path} lies in no run's folder: going on in a new one, {own.folder}, after {done}")
+    with own.lock():
+        for copy in (own.best, own.recent()):
+            write_atomically(path.read_bytes(), copy)
+        return train(cli, own, path, done.epochs)
+
+
+def _is_finished(run: Run, saved: dict[str, Any], cli: DigitCLI, epochs: int) -> bool:
+    """Tell whether the run came to its end, and is not asked to go on beyond it."""
+    wanted = cli.complete_config()["trainer"]
+    same = all(wanted[name] == saved["trainer"][name] for name in LENGTHS)
+    reached = 0 <= wanted["max_epochs"] <= epochs
+    return run.summary().get("state") == "finished" and (reached or same)
 
 
 def _differences(cli: DigitCLI, saved: dict[str, Any]) -> list[str]:
@@ -169,8 +185,8 @@ def test(arguments: list[str]) -> int:
 
 def _evaluate(command: str, arguments: list[str]) -> int:
     quieten()
-    each_image = "--each_image" in arguments
-    reference, rest = take_run([word for word in arguments if word != "--each_image"])
+    each_image, arguments = take_switch("--each_image", arguments)
+    reference, rest = take_run(arguments)
     if _asks_for_help(rest):
         DigitCLI(command, rest, _EVALUATE_HELP.format(command=command))
     dataset, _ = take_option("--data.dataset", rest)
@@ -179,7 +195,8 @@ def _evaluate(command: str, arguments: list[str]) -> int:
     run, path = runs.find("best" if reference is None else reference, _root_in(rest), dataset)
     path = path or run.best_checkpoint()
     checkpoint = checkpoint_file.read(path)
-    cli = DigitCLI(command, [*as_argument(_config_of(checkpoint, path)), *rest])
+    config = what_evaluates(config_of(checkpoint, path, run, rest))
+    cli = DigitCLI(command, [*as_argument(config), *rest])
     cli.load_data()
     predictions = Predictions()
     trainer = cli.make_trainer(callbacks=[predictions])
@@ -202,19 +219,9 @@ def _evaluate(command: str, arguments: list[str]) -> int:
         kept = run.predictions if own else path.with_suffix(f".{cli.datamodule.data.name}.csv")
         write_predictions(predictions.table(), kept)
     if each_image:
-        show.each_image(console, predictions.table())
+        show.each_image(predictions.table())
     show.evaluation(console, command, path, cli.datamodule.data.name, trainer, predictions, kept)
     return 0
-
-
-def _config_of(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The configuration in a checkpoint, or its network alone where Lightning alone made it."""
-    if "config" in checkpoint:
-        config: dict[str, Any] = checkpoint["config"]
-        return config
-    if "network" not in checkpoint:
-        raise UserError(f"{path} holds no DigitClassifier")
-    return {"model": {"network": checkpoint["network"]}}
 
 
 def _asks_for_help(arguments: list[str]) -> bool:

@@ -28,15 +28,23 @@ def from_array(array: NDArray[Any]) -> Image.Image:
     """Turn an array into a picture.
 
     Args:
-        array: (H, W), (1, H, W), (H, W, 3) or (H, W, 4); 0 to 255, or floats from 0 to 1.
+        array: (H, W), or with a channel (H, W, 1) or (1, H, W), or in colour (H, W, 3) or
+            (H, W, 4); integers from 0 to 255, or floats from 0 to 1.
 
     Raises:
         ValueError: it is not of that form.
     """
-    pixels = array[0] if array.ndim == 3 and array.shape[0] == 1 else array
+    pixels = array
+    while pixels.ndim > 2 and pixels.shape[0] == 1:
+        pixels = pixels[0]
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
     coloured = pixels.ndim == 3 and pixels.shape[2] in (3, 4)
-    if pixels.size == 0 or not (pixels.ndim == 2 or coloured):
-        raise ValueError(f"one picture is (H, W) or (H, W, 3); this array is {array.shape}")
+    if pixels.dtype.kind not in "buif" or pixels.size == 0 or not (pixels.ndim == 2 or coloured):
+        raise ValueError(
+            "one picture is an array (H, W) or (H, W, 3) of numbers; this one is "
+            f"{array.shape} of {array.dtype}"
+        )
     most = 1 if pixels.dtype == bool or np.issubdtype(pixels.dtype, np.floating) else 255
     if not (pixels.min() >= 0 and pixels.max() <= most):
         raise ValueError(
@@ -54,22 +62,35 @@ def from_picture(picture: Image.Image) -> Ink:
     Raises:
         ValueError: there is no digit in it.
     """
-    upright = ImageOps.exif_transpose(picture)
-    if upright.has_transparency_data:
-        upright = Image.alpha_composite(
-            Image.new("RGBA", upright.size, "white"), upright.convert("RGBA")
-        )
-    grey = np.asarray(upright.convert("L"))
+    if 0 in picture.size:
+        raise ValueError(f"the picture is empty: {picture.width}x{picture.height}")
+    grey = _grey(ImageOps.exif_transpose(picture))
     edge = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
     paper = float(np.median(edge))
-    if grey.shape == (SIZE, SIZE) and paper == 0:
-        return grey
     ink = (grey - paper) * (-1 if paper > 127 else 1)
     if ink.max() < LEAST_CONTRAST:
         raise ValueError("no digit in the picture: nothing stands out from its paper")
+    if grey.shape == (SIZE, SIZE) and paper == 0:
+        return grey
     ink = np.clip(ink / ink.max(), 0, 1)
     ink[ink < GRAIN] = 0
     return to_digit(np.rint(255 * ink).astype(np.uint8))
+
+
+def _grey(picture: Image.Image) -> Ink:
+    """The brightness of each pixel, (H, W), whatever the picture's mode."""
+    if picture.has_transparency_data:
+        # On the paper from which most of it stands out.
+        colours = picture.convert("RGBA")
+        shade, alpha = np.asarray(colours.convert("L")), np.asarray(colours.getchannel("A"))
+        light = (shade * (alpha / 255)).sum() > 127 * (alpha / 255).sum()
+        paper = Image.new("RGBA", colours.size, "black" if light else "white")
+        picture = Image.alpha_composite(paper, colours)
+    elif picture.mode.startswith(("I", "F")):  # 16 bits and more, which Pillow would clip
+        values = np.asarray(picture, dtype=np.float64)
+        most = next((m for m in (1, 255, 65535) if values.max() <= m), values.max())
+        return np.rint(np.clip(values, 0, None) * (255 / most)).astype(np.uint8)
+    return np.asarray(picture.convert("L"))
 
 
 def crop_to_ink(ink: Ink) -> Ink:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mnist_lightning.errors import PROGRAM, UserError
-from mnist_lightning.runs import LOGS_FOLDER
+from mnist_lightning.runs import LOGS_FOLDER, Run
 
 # What may differ when a run goes on: how long, where, and what is shown of it.
 FREE_ON_RESUME = {
@@ -56,6 +56,24 @@ class CommandParser(argparse.ArgumentParser):
         raise UserError(message, status=2)
 
 
+MOST_SEEDS = 1000
+# Classes that a checkpoint may name by itself. A LambdaLR takes any function by its name.
+_OURS = re.compile(
+    r"mnist_lightning(\.\w+)+|torch\.optim\.(?!lr_scheduler\.(Lambda|Multiplicative))(\w+\.)*\w+"
+)
+# What sets the length of a run.
+LENGTHS = ("max_epochs", "max_steps", "max_time")
+# What an evaluation needs to know of the trainer that a run was made with.
+_EVALUATES = (
+    "accelerator",
+    "default_root_dir",
+    "devices",
+    "limit_test_batches",
+    "limit_val_batches",
+    "precision",
+)
+
+
 def runs_root(default_root_dir: str | None) -> Path:
     """The folder of the runs, as Lightning lays it out under its `default_root_dir`."""
     return Path(default_root_dir or "") / LOGS_FOLDER
@@ -86,6 +104,17 @@ def take_option(name: str, arguments: list[str]) -> tuple[str | None, list[str]]
     return value, rest
 
 
+def take_switch(name: str, arguments: list[str]) -> tuple[bool, list[str]]:
+    """Find `name`, `name true` or `name false`; return whether it is on, and the others."""
+    if name not in arguments:
+        value, rest = take_option(name, arguments)
+        return value == "true", rest
+    place = arguments.index(name)
+    after = arguments[place + 1 : place + 2]
+    said = after[0] if after in (["true"], ["false"]) else None
+    return said != "false", arguments[:place] + arguments[place + 1 + bool(said) :]
+
+
 def take_run(arguments: list[str]) -> tuple[str | None, list[str]]:
     """Find what stands for the run: `--ckpt_path FILE`, or a RUN as the first argument."""
     checkpoint, rest = take_option("--ckpt_path", arguments)
@@ -111,8 +140,58 @@ def read_seeds(text: str) -> list[int]:
         first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
         if first > last:
             raise UserError(f"--seeds: {text} will not do; it takes 1..5 or 1,2,7", status=2)
+        if last >= 2**32 or last - first >= MOST_SEEDS:
+            raise UserError(
+                f"--seeds: {text} will not do; {MOST_SEEDS} seeds at most, below 2**32", status=2
+            )
         seeds += range(first, last + 1)
     return list(dict.fromkeys(seeds))
+
+
+def config_of(
+    checkpoint: dict[str, Any], path: Path, run: Run, arguments: list[str]
+) -> dict[str, Any]:
+    """Take the configuration out of a checkpoint; its network alone where Lightning alone made it.
+
+    Parsing a configuration imports the classes that it names. Those that a file names are
+    imported only if they are this package's or torch's own, or if the user named them too: in the
+    run's `config.yaml`, or in the command.
+
+    Raises:
+        UserError: it has none, or names another class.
+    """
+    if "network" not in checkpoint:
+        raise UserError(f"{path} holds no DigitClassifier")
+    config = checkpoint.get("config", {"model": {"network": checkpoint["network"]}})
+    trusted = _classes(run.read_config()) if run.config.is_file() else set()
+    trusted |= {argument.rsplit("=", 1)[-1] for argument in arguments}
+    for name in sorted(_classes(config) - trusted):
+        if not _OURS.fullmatch(name):
+            raise UserError(
+                f"{path} names the class {name}, which is none of ours; nothing that a checkpoint "
+                "names is imported unless you name it too, in the command or the run's config.yaml"
+            )
+    return dict(config)
+
+
+def what_evaluates(config: dict[str, Any]) -> dict[str, Any]:
+    """Leave of a configuration what an evaluation needs: network, data, and how to compute."""
+    model, trainer = config["model"], config.get("trainer", {})
+    return {
+        "model": {name: model[name] for name in ("network", "channels_last") if name in model},
+        "trainer": {name: trainer[name] for name in _EVALUATES if name in trainer},
+        **({"data": config["data"]} if "data" in config else {}),
+    }
+
+
+def _classes(part: Any) -> set[str]:
+    """The classes that a configuration names."""
+    if isinstance(part, list):
+        return set().union(*map(_classes, part))
+    if not isinstance(part, dict):
+        return set()
+    named = {str(part["class_path"])} if "class_path" in part else set()
+    return named.union(*map(_classes, part.values()))
 
 
 def conflicts(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

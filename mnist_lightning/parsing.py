@@ -17,12 +17,21 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from mnist_lightning import parse_errors
 from mnist_lightning.callbacks.checkpoints import AtomicCheckpointIO
+from mnist_lightning.callbacks.weights import WeightsFile
 from mnist_lightning.classifier import DigitClassifier
 from mnist_lightning.data.datamodule import FallbackWarning, MNISTDataModule
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.options import runs_root
 from mnist_lightning.run_logger import RunLogger
 
+# The parser finds by its name alone what has been imported.
+NAMED = (WeightsFile,)
+# Options that a command takes before the parser does: they are in no configuration.
+BESIDE_THE_PARSER = {
+    "fit": ("seeds", "ckpt_path"),
+    "test": ("each_image", "ckpt_path"),
+    "validate": ("each_image", "ckpt_path"),
+}
 MAX_EPOCHS = 10  # unless max_epochs or max_steps say otherwise
 TRAINER_DEFAULTS = {
     "devices": 1,
@@ -137,7 +146,7 @@ class DigitCLI(LightningCLI):
         try:
             self.config = parser.parse_args(words)
         except ArgumentError as error:
-            options = parser.get_defaults().keys()
+            options = [*parser.get_defaults().keys(), *BESIDE_THE_PARSER.get(self.command, ())]
             raise UserError(
                 parse_errors.explain(str(error), options, self.command), status=2
             ) from None
@@ -211,6 +220,12 @@ class DigitCLI(LightningCLI):
         """
         self.datamodule.prepare_data()
         self.datamodule.setup()
+
+    @property
+    def has_no_end(self) -> bool:
+        """Whether only an interrupt ends the run."""
+        trainer = self.config.trainer
+        return bool(trainer.max_epochs == trainer.max_steps == -1 and trainer.max_time is None)
 
     @property
     def root(self) -> Path:

@@ -1,5 +1,6 @@
 """A trained network asked in plain torch, without lightning."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,12 +46,13 @@ class Recogniser:
         Args:
             image: a path, a PIL image, or an array or tensor as `images.from_array` takes it. It
                 is brought to MNIST's form, in which MNIST's own pictures are already. Floats
-                (1, 28, 28) with negative values are taken for what the data module gives:
-                normalised, and not to be changed.
+                (1, 28, 28) with the data module's value of paper, -0.42, are taken for what it
+                gives: normalised, and not to be changed.
 
         Raises:
             OSError: the file cannot be read.
             ValueError: there is no digit in the picture, or the array is no picture.
+            TypeError: it is none of these.
         """
         probabilities = self.probabilities(_as_input(image).unsqueeze(0))[0].numpy()
         return Prediction(int(probabilities.argmax()), probabilities)
@@ -97,14 +99,25 @@ def load(
 def _as_input(image: Picture) -> Tensor:
     """Bring a picture to what a network takes: (1, 28, 28), normalised."""
     if isinstance(image, Tensor):
-        image = image.detach().cpu().numpy()
+        tensor = image.detach().cpu()
+        image = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
     if isinstance(image, np.ndarray):
-        floats = np.issubdtype(image.dtype, np.floating)
-        if floats and image.shape == (1, images.SIZE, images.SIZE) and image.min() < 0:
+        if _is_normalised(image):
             return torch.from_numpy(image.astype(np.float32))
         image = images.from_array(image)
     if isinstance(image, str | Path):
-        with Image.open(image) as opened:
+        with Image.open(Path(image).expanduser()) as opened:
             opened.load()
             image = opened
+    if not isinstance(image, Image.Image):
+        raise TypeError(
+            f"a picture is a path, a PIL image, an array or a tensor, not a {type(image).__name__}"
+        )
     return normalise(torch.from_numpy(images.from_picture(image).copy()).unsqueeze(0))[0]
+
+
+def _is_normalised(array: NDArray[Any]) -> bool:
+    """Tell what the data module gives: its paper is at one value."""
+    if array.shape != (1, images.SIZE, images.SIZE) or not np.issubdtype(array.dtype, np.floating):
+        return False
+    return math.isclose(array.min(), -images.MEAN / images.STD, abs_tol=0.01)

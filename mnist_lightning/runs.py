@@ -7,7 +7,7 @@ A RUN, as the commands take it, is a run's folder, its version number, a checkpo
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,8 +71,21 @@ class Run:
         text = yaml.safe_dump(config, sort_keys=False)
         write_atomically(text.encode(), self.config)
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def read_config(self) -> dict[str, Any]:
+        """Read `config.yaml`.
+
+        Raises:
+            UserError: it is none.
+        """
+        try:
+            config = yaml.safe_load(self.config.read_text())
+        except (OSError, ValueError, yaml.YAMLError):
+            config = None
+        if not isinstance(config, dict):
+            raise UserError(f"{self.config} is no configuration, or damaged")
+        return config
+
+    def lock(self) -> AbstractContextManager[Any]:
         """Keep other processes from training in this folder; a killed process lets go of it.
 
         Raises:
@@ -80,12 +93,9 @@ class Run:
         """
         lock = FileLock(self.folder / ".lock", blocking=False)
         try:
-            lock.acquire()
+            return lock.acquire()  # gives the lock back at the end of a `with`
         except Timeout:
             raise UserError(f"another process is training in {self.folder}") from None
-        with lock:
-            yield
-        lock.release()
 
     def clear_away(self) -> None:
         """Delete what a process that was killed had begun to write; call it under the lock."""
@@ -95,7 +105,7 @@ class Run:
 
     def _without(self, file: str) -> UserError:
         cut_short = self.summary().get("state") in ("interrupted", "failed", "running")
-        reason = ": its run ended before its first epoch did" if cut_short else ""
+        reason = ": its run ended before it saved one" if cut_short else ""
         return UserError(f"no {file} in {self.checkpoints}{reason}; train one with: {PROGRAM} fit")
 
     def summary(self) -> dict[str, Any]:
@@ -123,7 +133,8 @@ class Run:
             try:
                 checkpoint_file.read(path)
             except DamagedCheckpointError as error:
-                print(f"{error}; going back to the one before")
+                more = "; going back to the one before" if path != found[-1] else ""
+                print(f"{error}{more}")
             else:
                 return path
         if not self.config.is_file() and any(self.checkpoints.glob("*.ckpt")):
@@ -194,8 +205,8 @@ def find(reference: str, root: Path, dataset: str | None = None) -> tuple[Run, P
         return _last(root), None
     if reference == "best":
         return _best(root, dataset), None
-    if reference.isdigit():
-        run = Run(root / f"version_{reference}")
+    if reference.isdigit() or (_VERSION.fullmatch(reference) and not path.exists()):
+        run = Run(root / f"version_{reference.removeprefix('version_')}")
         if not run.folder.is_dir():
             raise UserError(f"no run {reference} in {root}; {_what_there_is(root)}", status=2)
         return run, None
@@ -226,11 +237,11 @@ def _best(root: Path, dataset: str | None) -> Run:
     summaries = [(run, run.summary()) for run in runs(root)]
     scored = [pair for pair in summaries if pair[1].get("val/accuracy") is not None]
     if dataset is None and scored:
-        names = [summary["dataset"] for _, summary in scored]
+        names = [summary.get("dataset") for _, summary in scored]
         dataset = "mnist" if "mnist" in names else names[-1]
         if dataset != "mnist":
             print(f"no run on mnist in {root}: taking the best of those on {dataset}")
-    candidates = [pair for pair in scored if pair[1]["dataset"] == dataset]
+    candidates = [pair for pair in scored if pair[1].get("dataset") == dataset]
     if not candidates:
         what = f"no run on {dataset or 'mnist'} with a val/accuracy"
         raise UserError(f"{what} in {root}; {_what_there_is(root)}")

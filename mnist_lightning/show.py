@@ -104,7 +104,9 @@ def closing(console: Console, facts: dict[str, Any], run: Run | None, root: Path
     if run.predictions.exists():
         rows.append(("predictions", str(run.predictions)))
     table(console, run.folder.name, rows)
-    commands = [f"tensorboard --logdir {root}", f"{PROGRAM} test {run.reference}"]
+    commands = [f"tensorboard --logdir {root}"]
+    if run.best.exists():
+        commands.append(f"{PROGRAM} test {run.reference}")
     if run.recent().exists():
         resume = f"{PROGRAM} resume {run.reference}"
         longer = f" --trainer.max_epochs {2 * facts['epochs']}"
@@ -131,13 +133,13 @@ def evaluation(
     table(console, command, rows)
 
 
-def each_image(console: Console, table: PredictionsTable) -> None:
+def each_image(table: PredictionsTable) -> None:
     """Show true and predicted label of each image, a line an image."""
     width = len(str(len(table.true)))
     pairs = zip(table.true.tolist(), table.predicted.tolist(), strict=True)
     for index, (true, predicted) in enumerate(pairs):
         wrong = "" if true == predicted else "  wrong"
-        console.out(f"{index:{width}}  true {true}  predicted {predicted}{wrong}", highlight=False)
+        print(f"{index:{width}}  true {true}  predicted {predicted}{wrong}")
 
 
 def figures(

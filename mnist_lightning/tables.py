@@ -85,10 +85,16 @@ def read_history(path: Path) -> dict[str, list[float]]:
     """Read `train|val/loss|accuracy` of each epoch from a `metrics.csv`.
 
     What an epoch lacks is NaN.
+
+    Raises:
+        UserError: it is damaged.
     """
-    ends = [row for row in read_metrics(path) if row.get("epoch")]
     tags = [f"{stage}/{name}" for stage in ("train", "val") for name in ("loss", "accuracy")]
-    return {tag: [float(row.get(tag) or math.nan) for row in ends] for tag in tags}
+    try:
+        ends = [row for row in read_metrics(path) if row.get("epoch")]
+        return {tag: [float(row.get(tag) or math.nan) for row in ends] for tag in tags}
+    except ValueError:  # no number, or no text at all
+        raise UserError(f"{path} is damaged: it holds what is no number") from None
 
 
 def _table(columns: list[str], rows: list[Row]) -> bytes:
@@ -134,8 +140,9 @@ def read_predictions(path: Path) -> PredictionsTable:
     try:
         with path.open(newline="") as file:
             rows = np.array(list(csv.reader(file))[1:], dtype=np.float64)
+        if not np.isfinite(rows).all() or not np.array_equal(rows[:, 0], np.arange(len(rows))):
+            raise ValueError
         true, predicted = rows[:, 1].astype(np.int64), rows[:, 2].astype(np.int64)
-        assert np.array_equal(rows[:, 0], np.arange(len(rows)))
-    except (ValueError, IndexError, AssertionError):
+    except (ValueError, IndexError):
         raise UserError(f"{path} is no table of predictions, or damaged; make it anew") from None
     return PredictionsTable(true, predicted, rows[:, 3:])

@@ -35,19 +35,21 @@ def train(cli: DigitCLI, run: Run | None, checkpoint: Path | None = None, epochs
     console = Console()
     config = cli.complete_config()
     predictions, interrupt = Predictions(), Interrupt()
-    facts = RunSummary(run, config["seed_everything"], epochs)
     bar = config["trainer"]["enable_progress_bar"] is not False
     lines = ProgressLines(console, bar, config["log_lines"])
-    callbacks: list[Callback] = [lines, RandomState(), predictions, facts]
+    callbacks: list[Callback] = [lines, RandomState()]
     logger, checkpoints = None, None
     if run is not None:
         run.write_config(config)
+        run.predictions.unlink(missing_ok=True)  # of weights that will not be the best for long
         if config["trainer"]["logger"] in (None, True):
             logger = RunLogger(run.folder, cli.datamodule.data.name)
         if config["trainer"]["enable_checkpointing"] is not False:
             keep, autosave = config["keep_last"], config["autosave"]
             checkpoints = RunCheckpoints(run, config, interrupt, keep, autosave)
             callbacks += [interrupt, checkpoints]
+    facts = RunSummary(run, config["seed_everything"], epochs, checkpoints)
+    callbacks.append(facts)
     best = run.best if run is not None and checkpoints is not None else None
     folder = run.folder if run is not None else None
     trainer = cli.make_trainer(logger, callbacks, folder)
@@ -59,13 +61,16 @@ def train(cli: DigitCLI, run: Run | None, checkpoint: Path | None = None, epochs
             trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
         except SystemExit:  # how Lightning ends after Ctrl-C
             # To interrupt a run without an end is the way to end it; a termination cannot wait.
-            endless = trainer.max_epochs == -1 and trainer.max_steps == -1
-            if not endless or interrupt.signal == SIGTERM or best is None or not best.exists():
+            if not cli.has_no_end or interrupt.signal == SIGTERM or not (best and best.exists()):
                 raise
             state = "interrupted"
             show.line(console, f"interrupted; {_kept(run)}; testing the best checkpoint")
-            trainer = cli.make_trainer(logger, [predictions], folder)
-        trainer.test(cli.model, cli.datamodule, ckpt_path=best, verbose=False)
+        tester = cli.make_trainer(callbacks=[predictions, facts], folder=folder)
+        tester.test(cli.model, cli.datamodule, ckpt_path=best, verbose=False)
+        figures = predictions.figures(tester)
+        if logger is not None and figures:
+            shown = {name: figures[name] for name in ("test/loss", "test/accuracy")}
+            logger.log_metrics(shown, trainer.global_step)
     except SystemExit:
         show.interrupted(console, run, _kept(run))
         return interrupt.status
@@ -78,8 +83,7 @@ def train(cli: DigitCLI, run: Run | None, checkpoint: Path | None = None, epochs
     finally:
         if logger is not None:
             logger.close()
-    figures = predictions.figures(trainer)
-    facts.finish(state, checkpoints.best if checkpoints else {}, figures)
+    facts.finish(state, figures)
     if run is not None and figures:
         write_predictions(predictions.table(), run.predictions)
     show.closing(console, facts.facts, run, cli.root)

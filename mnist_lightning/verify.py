@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import random
+import runpy
 import signal
 import sys
 import tempfile
@@ -89,7 +90,10 @@ def _same_bits(cli: DigitCLI) -> list[bool]:
         how = f"two runs of seed {config['seed_everything']}: "
         promise = "the same seed gives the same bits"
         repeats = _verdict(promise, difference is None, how + (difference or "equal in every bit"))
-        moments = _kill_and_resume(fit, killed)
+        run = Run(once / LOGS_FOLDER / "version_0")
+        moments = _kill_and_resume(fit, killed, run.summary()["fit_seconds"] / (KILLS + 1))
+        if not moments:
+            raise UserError("the run is too short to be killed: give it more batches or epochs")
         difference = _difference(once, killed)
         how = f"killed {len(moments)} times ({', '.join(moments)}) and resumed: "
         how += difference or "equal to the uninterrupted run in every bit and logged figure"
@@ -99,8 +103,8 @@ def _same_bits(cli: DigitCLI) -> list[bool]:
     return [repeats, resumes]
 
 
-def _kill_and_resume(fit: list[str], folder: Path) -> list[str]:
-    """Kill a run at random moments and let it go on, to its end; say where it was each time."""
+def _kill_and_resume(fit: list[str], folder: Path, longest: float) -> list[str]:
+    """Kill a run at random moments, so many seconds apart at most; say where it was each time."""
     run = Run(folder / LOGS_FOLDER / "version_0")
     command, moments = fit, []
     for _ in range(KILLS):
@@ -108,7 +112,7 @@ def _kill_and_resume(fit: list[str], folder: Path) -> list[str]:
         process = start(command, folder)
         while process.is_alive() and _stamp(run) == before:
             time.sleep(0.005)
-        time.sleep(random.uniform(0, 0.5))
+        time.sleep(random.uniform(0, longest))
         process.kill()
         process.join()
         if process.exitcode != -signal.SIGKILL:
@@ -177,9 +181,11 @@ def work(arguments: list[str], folder: str) -> None:
     printed = os.open("printed", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(printed, stream.fileno())
-    from mnist_lightning.__main__ import main as command_line
-
-    status = command_line(arguments)
+    sys.argv = ["mnist_lightning", *arguments]
+    try:
+        runpy.run_module("mnist_lightning", run_name="__main__")
+    except SystemExit as ended:
+        status = int(ended.code or 0)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(status)

@@ -108,17 +108,56 @@ def test_the_recogniser_is_in_evaluation_mode_and_leaves_no_gradients() -> None:
     [
         (np.zeros((40, 40), dtype=np.uint8), "no digit in the picture"),
         (np.full((40, 40), 255, dtype=np.uint8), "no digit in the picture"),
-        (np.zeros(784), r"this array is \(784,\)"),
-        (np.zeros((2, 28, 28)), r"this array is \(2, 28, 28\)"),
-        (np.zeros((0, 28)), r"this array is \(0, 28\)"),
+        (np.zeros(784), r"this one is \(784,\)"),
+        (np.zeros((2, 28, 28)), r"this one is \(2, 28, 28\)"),
+        (np.zeros((0, 28)), r"this one is \(0, 28\)"),
         (np.full((28, 28), 7.0), "goes from 0 to 1; this array goes from 7 to 7"),
         (np.full((28, 28), np.nan), "goes from nan to nan"),
         (np.full((28, 28), 300), "goes from 0 to 255"),
+        (np.zeros((28, 28), dtype=np.uint8), "no digit in the picture"),
+        (np.eye(28, dtype=np.int64), "no digit in the picture"),
+        (np.eye(28, dtype=complex), "of complex128"),
+        (np.full((28, 28), "7"), "of <U1"),
+        (np.eye(28)[None] - 1e-6, "goes from 0 to 1; this array goes from -1e-06"),
     ],
 )
 def test_what_is_no_picture_is_refused(image: NDArray[Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Recogniser(network()).predict(image)
+
+
+@pytest.mark.parametrize("thing", [[1, 2], None, b"bytes", 7])
+def test_what_is_nothing_like_a_picture_is_named(thing: Any) -> None:
+    with pytest.raises(TypeError, match=f"not a {type(thing).__name__}"):
+        Recogniser(network()).predict(thing)
+
+
+def test_deep_pictures_are_not_clipped(digits: torch.Tensor, tmp_path: Path) -> None:
+    recogniser = Recogniser(network())
+    array = digits[7].numpy()
+    expected = recogniser.predict(array).probabilities
+    deep = (array.astype(np.uint16) * 257).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    for picture in (tmp_path / "deep.png", Image.fromarray(array.astype(np.float32) / 255)):
+        assert np.array_equal(recogniser.predict(picture).probabilities, expected)
+
+
+@pytest.mark.parametrize("shade", [0, 255])
+def test_ink_on_transparency_is_found_whatever_its_shade(digits: torch.Tensor, shade: int) -> None:
+    recogniser = Recogniser(network())
+    alpha = digits[7].numpy()
+    drawing = np.stack([np.full_like(alpha, shade)] * 3 + [alpha], axis=2)
+    expected = recogniser.predict(alpha).probabilities
+    found = recogniser.predict(Image.fromarray(drawing)).probabilities
+    assert np.allclose(found, expected, atol=0.05)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_tensor_may_have_any_precision(digits: torch.Tensor, dtype: torch.dtype) -> None:
+    recogniser = Recogniser(network())
+    expected = recogniser.predict(digits[7]).probabilities
+    found = recogniser.predict((digits[7] / 255).to(dtype)).probabilities
+    assert np.allclose(found, expected, atol=0.01)
 
 
 def test_a_file_that_is_no_picture_is_refused(tmp_path: Path) -> None:

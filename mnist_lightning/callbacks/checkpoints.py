@@ -1,7 +1,9 @@
 """The best checkpoint of a run and its last three, never half written."""
 
 import math
+import platform
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
-from mnist_lightning import checkpoint_file
+from mnist_lightning import __version__, checkpoint_file
 from mnist_lightning.callbacks.interrupt import Interrupt
 from mnist_lightning.files import write_atomically
 from mnist_lightning.run_logger import RunLogger, as_float
@@ -159,6 +161,17 @@ class RunCheckpoints(Checkpoint):
     ) -> None:
         """Add the configuration: a checkpoint is enough to go on from."""
         checkpoint["config"] = self.config
+        checkpoint["versions"] = versions()
+
+
+def versions() -> dict[str, str]:
+    """The versions of what a run's bits hang on."""
+    packages = ("torch", "torchvision", "lightning", "torchmetrics", "numpy")
+    return {
+        "mnist-lightning": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }
 
 
 def between_steps(trainer: pl.Trainer, batch_idx: int) -> bool:

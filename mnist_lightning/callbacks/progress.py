@@ -64,7 +64,9 @@ class ProgressLines(Callback):
     ) -> None:
         """Move the bar, some times a second; print the batch's line if it is due."""
         if self.log_lines and (batch_idx + 1) % self.log_lines == 0:
-            self._print_batch(trainer, float(outputs["loss"]), batch_idx + 1)
+            # Lightning hands over the loss divided by the batches of a step.
+            loss = float(outputs["loss"]) * trainer.accumulate_grad_batches
+            self._print_batch(trainer, loss, batch_idx + 1)
         if self._progress is None:
             return
         now = time.perf_counter()

@@ -1,11 +1,9 @@
 """A run's `summary.json`: what it is made of, how it stands, what came out."""
 
-import platform
 import statistics
 import subprocess
 import time
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +11,11 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from mnist_lightning import __version__
+from mnist_lightning.callbacks.checkpoints import RunCheckpoints, versions
 from mnist_lightning.classifier import DigitClassifier
 from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.networks import describe
 from mnist_lightning.runs import Run
-
-PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "numpy")
 
 
 class RunSummary(Callback):
@@ -29,11 +25,19 @@ class RunSummary(Callback):
         run: the run; None keeps the facts in memory only.
         seed: the run's seed.
         epochs: how many epochs were done before.
+        checkpoints: who knows the best epoch.
     """
 
-    def __init__(self, run: Run | None, seed: int, epochs: int = 0) -> None:
+    def __init__(
+        self,
+        run: Run | None,
+        seed: int,
+        epochs: int = 0,
+        checkpoints: RunCheckpoints | None = None,
+    ) -> None:
         self.run = run
         self.seed = seed
+        self.checkpoints = checkpoints
         self.facts: dict[str, Any] = {"epochs": epochs}
         self._earlier: dict[str, Any] = run.summary() if run is not None else {}
         self._started_at = time.perf_counter()
@@ -49,21 +53,19 @@ class RunSummary(Callback):
             **facts_of_data(trainer.datamodule),  # type: ignore[attr-defined] # set by Trainer.fit
             **facts_of_network(pl_module),
             "seed": self.seed,
+            **{name: self._earlier[name] for name in ("epoch_seconds",) if name in self._earlier},
             "device": device_name(trainer.strategy.root_device),
             "threads": torch.get_num_threads(),
-            "versions": {
-                "mnist-lightning": __version__,
-                "python": platform.python_version(),
-                **{name: version(name) for name in PACKAGES},
-            },
+            "versions": versions(),
             "commit": commit(),
             **self.facts,
         }
         self._write_while_fitting()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the time."""
+        """Take the time; the epoch before this one is saved by now."""
         self._epoch_started_at = time.perf_counter()
+        self._write()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note how far the run is, and the median of its epochs' durations, validation included."""
@@ -81,22 +83,14 @@ class RunSummary(Callback):
         self.facts["state"] = "interrupted" if interrupted else "failed"
         self._write_while_fitting()
 
-    def finish(self, state: str, best: dict[str, float], test: dict[str, float]) -> None:
+    def finish(self, state: str, test: dict[str, float]) -> None:
         """Write the final figures.
 
         Args:
             state: `finished`, or `interrupted` where that was the way to end.
-            best: the epoch and the validation figures of the checkpoint that was tested; empty
-                where there is none.
             test: the test's figures; empty where there was none.
         """
-        self.facts |= {
-            "state": state,
-            "best_epoch": int(best["epoch"]) if best else None,
-            "val/accuracy": best.get("val/accuracy"),
-            "val/loss": best.get("val/loss"),
-            **test,
-        }
+        self.facts |= {"state": state, **test}
         self._write()
 
     def _write_while_fitting(self) -> None:
@@ -105,6 +99,12 @@ class RunSummary(Callback):
         self._write()
 
     def _write(self) -> None:
+        best = self.checkpoints.best if self.checkpoints is not None else {}
+        self.facts |= {
+            "best_epoch": int(best["epoch"]) if best else None,
+            "val/accuracy": best.get("val/accuracy"),
+            "val/loss": best.get("val/loss"),
+        }
         if self.run is not None:
             self.run.write_summary(self.facts)
 

@@ -22,6 +22,8 @@ class WeightsFile(Callback):
     """
 
     def __init__(self, name: str = "model.pth") -> None:
+        if Path(name).name != name or Path(name).suffix not in (".pt", ".pth"):
+            raise ValueError(f"name is {name!r}; it has to end in .pth or .pt and name no folder")
         self.name = name
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -4,7 +4,6 @@ import io
 from pathlib import Path
 
 import numpy as np
-import yaml
 from matplotlib.figure import Figure
 
 from mnist_lightning import runs
@@ -37,6 +36,8 @@ def main(arguments: list[str]) -> int:
     folder = run.folder / "report"
     figures = draw(run, _data_of(run, options.data_dir))
     folder.mkdir(exist_ok=True)
+    for stale in folder.glob("*.png"):
+        stale.unlink()
     print(f"report of {run.folder}:")
     for name, figure in figures.items():
         path = folder / f"{name}.png"
@@ -55,7 +56,7 @@ def draw(run: Run, data: DigitData) -> dict[str, Figure]:
     else:
         print(f"no curves: {run.folder / METRICS_FILE} has no whole epoch")
     if not run.predictions.is_file():
-        print(f"no predictions: the run has not been tested; {PROGRAM} test {run.reference}")
+        print(f"no predictions: it has not been tested; {PROGRAM} test {run.reference}")
         return figures
     table = read_predictions(run.predictions)
     count = len(table.true)
@@ -87,10 +88,10 @@ def _data_of(run: Run, data_dir: str | None) -> DigitData:
         UserError: the run does not say which it was, it is not here, or it is another one.
     """
     summary = run.summary()
-    if "dataset" not in summary or not run.config.is_file():
+    if summary.get("dataset") not in SOURCES or not run.config.is_file():
         raise UserError(f"{run.folder} was not made by `fit`: it does not say what it is")
     if data_dir is None:
-        data_dir = yaml.safe_load(run.config.read_text())["data"]["data_dir"]
+        data_dir = run.read_config().get("data", {}).get("data_dir", "data")
     try:
         data = SOURCES[summary["dataset"]].load(Path(str(data_dir)).expanduser())
     except FileNotFoundError as missing:

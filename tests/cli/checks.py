@@ -9,6 +9,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_lightning.runs import Run
+from mnist_lightning.verify import first_difference
 
 
 def accuracy(printed: str) -> str:
@@ -17,20 +18,9 @@ def accuracy(printed: str) -> str:
     return found[1]
 
 
-def assert_equal(left: object, right: object, where: str = "checkpoint") -> None:
+def assert_equal(left: object, right: object) -> None:
     """Equal at tolerance 0, whatever the nesting."""
-    if isinstance(left, torch.Tensor):
-        assert isinstance(right, torch.Tensor) and torch.equal(left, right), where
-    elif isinstance(left, dict):
-        assert isinstance(right, dict) and left.keys() == right.keys(), where
-        for key in left:
-            assert_equal(left[key], right[key], f"{where}.{key}")
-    elif isinstance(left, list | tuple):
-        assert isinstance(right, list | tuple) and len(left) == len(right), where
-        for index, (one, other) in enumerate(zip(left, right, strict=True)):
-            assert_equal(one, other, f"{where}[{index}]")
-    else:
-        assert left == right, where
+    assert first_difference("it", left, right) is None
 
 
 def load(path: Path) -> dict[str, object]:
