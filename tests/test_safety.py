@@ -131,13 +131,12 @@ def test_a_class_that_a_file_names_is_not_even_imported(
     assert not (tmp_path / "executed").exists()
 
 
-def test_each_of_a_hundred_corruptions_is_found(
-    command: Command, run_0: Run, tmp_path: Path
+def test_each_of_a_hundred_corruptions_is_found_and_recovered_from(
+    command: Command, run_0: Run
 ) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "2")
     whole = run_0.recent().read_bytes()
     chance = random.Random(0)
-    path = tmp_path / "damaged.ckpt"
     for _ in range(100):
         damaged = bytearray(whole)
         kind = chance.choice(["flip", "cut", "zeros"])
@@ -150,9 +149,10 @@ def test_each_of_a_hundred_corruptions_is_found(
             damaged[place : place + 64] = bytes(64)
         if damaged == whole:
             continue
-        path.write_bytes(damaged)
+        run_0.recent().write_bytes(damaged)
         with pytest.raises(DamagedCheckpointError):
-            read(path)
+            read(run_0.recent())
+        assert run_0.newest_checkpoint() == run_0.recent(1)
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "flipped"])
