@@ -104,8 +104,8 @@ def kills_while_saving(fit: list[str], place: Path, count: int) -> None:
             except UserError:
                 unreadable += 1
     process = start(["resume"], folder)
-    while process.is_alive() and leftovers(folder) and time.sleep(0.05) is None:
-        pass
+    while process.is_alive() and leftovers(folder) > 1:
+        time.sleep(0.01)
     process.kill()
     process.join()
     time.sleep(0.1)

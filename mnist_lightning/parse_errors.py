@@ -60,6 +60,10 @@ def _reason(message: str, key: str) -> str:
     found = re.search(r"[Ii]mport path(?: string:)? ([\w.]+)|Expected a path but ([\w.]+)", message)
     if classes and found:
         return _wrong_class(found[1] or found[2], classes)
+    if found := re.search(
+        r"Not of type \w+: (\S+) does not conform to restriction v(\S+)", message
+    ):
+        return f"{found[1]} will not do; it has to be {found[2]}"
     value = re.search(r"(?:Got|Given) value: (.*)", message)
     if classes and value and (found := re.search(r"'class_path': '([\w.]+)'", value[1])):
         return _wrong_class(found[1], classes)

@@ -81,6 +81,7 @@ def train(cli: DigitCLI, run: Run | None, checkpoint: Path | None = None, epochs
         resume = f"{PROGRAM} resume {run.reference}"
         raise UserError(f"{what}; {_kept(run)}; once that is mended: {resume}") from None
     finally:
+        cli.datamodule.teardown("fit")  # Lightning does not, after an interrupt
         if logger is not None:
             logger.close()
     facts.finish(state, figures)

@@ -3,6 +3,7 @@
 Nothing in them is replaced but for the one call at which they end.
 """
 
+import os
 import signal
 from importlib import import_module
 from multiprocessing.context import ForkServerProcess
@@ -49,6 +50,7 @@ def _work(arguments: list[str], folder: str, place: Place | None) -> None:
     import torch
 
     torch.set_num_threads(1)
+    os.setsid()  # a group of its own, as a job of a terminal is
     if place is not None:
         _lay_mine(place)
     work(arguments, folder)

@@ -1,5 +1,6 @@
 """A run that was killed or interrupted, wherever, ends as if nothing had happened."""
 
+import os
 import random
 import shutil
 import signal
@@ -168,6 +169,21 @@ def test_a_half_written_file_is_cleared_away(
     assert run(["resume"], tmp_path) == 0
     assert not list(tmp_path.rglob(".*.tmp"))
     uninterrupted("autosave").assert_same(tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_workers_do_not_die_of_a_signal_to_the_whole_group(
+    tmp_path: Path, uninterrupted: Callable[[str], Whole], number: signal.Signals
+) -> None:
+    process = start([*FIT, *OPTIONS["autosave and workers"]], tmp_path)
+    while process.is_alive() and not list(tmp_path.rglob("last-1.ckpt")):
+        time.sleep(0.01)
+    assert process.pid is not None
+    os.killpg(process.pid, number)
+    process.join(20)
+    assert process.exitcode == 128 + number, (tmp_path / "printed").read_text()
+    assert run(["resume"], tmp_path) == 0
+    uninterrupted("autosave and workers").assert_same(tmp_path)
 
 
 def test_early_stopping_keeps_its_patience_and_its_decision(tmp_path: Path) -> None:

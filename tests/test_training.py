@@ -20,6 +20,7 @@ from mnist_lightning.checkpoint_file import progress
 from mnist_lightning.classifier import DigitClassifier
 from mnist_lightning.networks.digit_net import DigitNet
 from mnist_lightning.runs import Run
+from mnist_lightning.tables import read_metrics
 from tests.cli.checks import load
 from tests.conftest import DIGITS, Command
 
@@ -78,6 +79,10 @@ def test_an_interrupted_digit_net_is_tested_and_goes_on_without_losing_an_epoch(
     assert (summary["state"], summary["epochs"]) == ("interrupted", 2)
     assert summary["test/total"] == 297
     assert run_0.predictions.exists()
+    rows = read_metrics(run_0.folder / "metrics.csv")
+    assert [row["step"] for row in rows if row["test/loss"]] == [str(2 * BATCHES + batches)]
+    steps = [int(row["step"]) for row in rows]
+    assert steps == sorted(set(steps))
 
     again = command(*digit_net, "--trainer.max_epochs", "3")
     assert again.status == 0, again.err

@@ -18,12 +18,10 @@ class WeightsFile(Callback):
     it goes where that puts its logs.
 
     Args:
-        name: the file's name.
+        name: the file's name, which may begin with folders.
     """
 
     def __init__(self, name: str = "model.pth") -> None:
-        if Path(name).name != name or Path(name).suffix not in (".pt", ".pth"):
-            raise ValueError(f"name is {name!r}; it has to end in .pth or .pt and name no folder")
         self.name = name
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -32,8 +30,8 @@ class WeightsFile(Callback):
         if fast_dev_run or not trainer.is_global_zero:
             return
         assert isinstance(pl_module, DigitClassifier)
-        folder = Path(trainer.log_dir or trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
+        path = Path(trainer.log_dir or trainer.default_root_dir, self.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         torch.save(pl_module.network.state_dict(), buffer)
-        write_atomically(buffer.getvalue(), folder / self.name)
+        write_atomically(buffer.getvalue(), path)

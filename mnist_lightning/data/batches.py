@@ -84,10 +84,17 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return ((self.epoch, index) for index in range(self.start, self.length))
 
 
+SECONDS_TO_SAVE = 10
+
+
 def _leave_signals_to_the_main_process(worker: int) -> None:
-    """A terminal sends Ctrl-C to workers too; without them the last step could not be saved."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    """Outlive what a terminal (Ctrl-C) or a cluster (SIGTERM) sends to workers too.
+
+    Without them the main process could not come to the step that it saves at. It ends them itself,
+    by a SIGTERM where it has no time for better: so they outlive that one only for a while.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(SECONDS_TO_SAVE))
 
 
 class BatchLoader:
@@ -138,6 +145,10 @@ class BatchLoader:
         for batch in self._workers or map(self.dataset.__getitem__, self.sampler):
             self._given += 1
             yield batch
+
+    def close(self) -> None:
+        """End the workers now; at the end of the program it would take them seconds."""
+        self._workers = None
 
     def state_dict(self) -> dict[str, int]:
         """The epoch, and how many of its batches were handed out."""

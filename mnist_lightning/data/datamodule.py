@@ -79,6 +79,7 @@ class MNISTDataModule(LightningDataModule):
         self.fallback_reason: str | None = None
         self._absence: str | None = None
         self._data: DigitData | None = None
+        self._train_loader: BatchLoader | None = None
 
     def prepare_data(self) -> None:
         """Download what is missing; on one process only.
@@ -159,7 +160,14 @@ class MNISTDataModule(LightningDataModule):
         seed = torch.initial_seed() if self.seed is None else self.seed
         batches = BatchDataset(pixels, labels, self.batch_size, seed)
         pin = self.pin_memory and torch.cuda.is_available() and pixels.device.type == "cpu"
-        return BatchLoader(batches, self.num_workers, pin)
+        self._train_loader = BatchLoader(batches, self.num_workers, pin)
+        return self._train_loader
+
+    def teardown(self, stage: str) -> None:
+        """End the workers."""
+        if self._train_loader is not None:
+            self._train_loader.close()
+            self._train_loader = None
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
         """Batches of the images held out, in order; none where `val_size` is 0."""

@@ -18,7 +18,7 @@ def test_test_prints_the_accuracy_of_the_closing_table(command: Command) -> None
 
 def test_test_shows_each_image_when_asked(command: Command, run_0: Run) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "1")
-    result = command("test", "0", "--each_image")
+    result = command("test", "version_0", "--each_image", "true")
     assert result.status == 0, result.err
     table = read_predictions(run_0.predictions)
     lines = re.findall(r"^ *(\d+)  true (\d)  predicted (\d)(  wrong)?$", result.out, re.MULTILINE)

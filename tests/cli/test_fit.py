@@ -153,6 +153,18 @@ def test_the_summary_tells_the_figures_of_the_best_checkpoint(
     assert run_0.summary()["epochs"] == 4
 
 
+def test_the_loss_of_a_line_is_that_of_the_batch_also_when_gradients_are_accumulated(
+    command: Command,
+) -> None:
+    options = ["--trainer.max_epochs", "1", "--log_lines", "1", "--model.optimizer.lr", "0"]
+    losses = []
+    for accumulated in ("1", "4"):
+        result = command("fit", *DIGITS, *options, "--trainer.accumulate_grad_batches", accumulated)
+        losses.append(re.findall(r"loss (\d\.\d{6})$", result.out, re.MULTILINE))
+    assert len(losses[0]) == 13
+    assert [float(x) for x in losses[0]] == pytest.approx([float(x) for x in losses[1]], abs=2e-6)
+
+
 def test_max_steps_alone_sets_the_length(command: Command, run_0: Run) -> None:
     assert command("fit", *DIGITS, "--trainer.max_steps", "150").status == 0
     assert load(run_0.recent())["global_step"] == 150

@@ -12,6 +12,7 @@ from mnist_lightning.callbacks.predictions import Predictions
 from mnist_lightning.runs import Run
 from tests.cli.checks import accuracy, assert_equal, load, logged
 from tests.conftest import DIGITS, Command
+from tests.processes import Place, run
 
 
 @pytest.mark.parametrize(
@@ -132,6 +133,31 @@ def test_an_extended_run_is_what_its_config_says(command: Command, run_0: Run) -
     behind = command("resume", "--trainer.max_epochs", "2")
     assert behind.status == 0
     assert "is finished: 3 of 3 epochs" in behind.out
+
+
+def test_what_a_run_was_tested_as_is_dropped_when_it_goes_on(
+    command: Command, run_0: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command("fit", *DIGITS, "--trainer.max_epochs", "2")
+    before = run_0.summary()["val/accuracy"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Predictions, "on_test_batch_end", lambda *_: 1 / 0)
+        assert command("resume", "--trainer.max_epochs", "5").status == 1
+    assert not run_0.predictions.exists()
+    summary = run_0.summary()
+    assert "test/accuracy" not in summary
+    assert summary["best_epoch"] > 2
+    assert summary["val/accuracy"] > before
+    assert "it has not been tested; python -m mnist_lightning test 0" in command("report", "0").out
+
+
+def test_the_best_of_a_run_that_was_killed_is_known(tmp_path: Path) -> None:
+    place = Place("mnist_lightning.classifier", "DigitClassifier.training_step", 30)
+    run(["fit", *DIGITS], tmp_path, place)
+    killed = Run(tmp_path / "lightning_logs" / "version_0")
+    assert killed.summary()["state"] == "running"
+    assert killed.summary()["val/accuracy"] is not None
+    assert run(["test", "best"], tmp_path) == 0
 
 
 def test_only_one_process_trains_in_a_folder(command: Command, run_0: Run) -> None:

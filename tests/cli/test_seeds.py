@@ -1,6 +1,7 @@
 """--seeds and --auto_resume: several runs of one experiment, or one run again and again."""
 
 import re
+import shutil
 import statistics
 from pathlib import Path
 from typing import Any
@@ -93,4 +94,47 @@ def test_a_failure_ends_the_study_and_shows_the_seeds_before_it(
     monkeypatch.setattr("mnist_lightning.cli.train", interrupted_at_the_second)
     result = command("fit", *DIGITS, "--trainer.max_epochs", "1", "--seeds", "1..3")
     assert result.status == 130
+    assert "% with one seed" in result.out
+
+
+def test_seeds_of_another_length_are_not_counted_in(command: Command, tmp_path: Path) -> None:
+    study = ["fit", *DIGITS, "--auto_resume", "true"]
+    command(*study, "--trainer.max_epochs", "2", "--seeds", "1")
+    result = command(*study, "--trainer.max_epochs", "1", "--seeds", "1")
+    assert "no run of the same options" in result.out
+    command(*study, "--trainer.max_epochs", "1", "--trainer.limit_test_batches", "0")
+    assert len(list((tmp_path / "lightning_logs").iterdir())) == 3
+
+
+def test_an_old_run_that_is_damaged_is_passed_over(command: Command, run_0: Run) -> None:
+    habit = ["fit", *DIGITS, "--auto_resume", "true", "--trainer.max_epochs", "1"]
+    command(*habit)
+    config = run_0.config.read_text()
+    for damage in ("foo: [", "", "a text"):
+        run_0.config.write_text(damage)
+        result = command(*habit)
+        assert result.status == 0, result.err
+        assert "passing over lightning_logs/version_0: " in result.out
+        shutil.rmtree(run_0.folder.with_name("version_1"))
+    run_0.config.write_text(config)
+    for path in run_0.checkpoints.glob("last*"):
+        path.write_bytes(b"")
+    result = command(*habit)
+    assert result.status == 0, result.err
+    assert "passing over lightning_logs/version_0: no whole checkpoint" in result.out
+
+
+def test_an_error_at_the_second_seed_leaves_the_first_one_shown(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = iter(["first", "second"])
+
+    def fails_at_the_second(*arguments: Any) -> int:
+        if next(calls) == "second":
+            raise OSError(28, "No space left on device")
+        return train(*arguments)
+
+    monkeypatch.setattr("mnist_lightning.cli.train", fails_at_the_second)
+    result = command("fit", *DIGITS, "--trainer.max_epochs", "1", "--seeds", "1..3")
+    assert result.status == 1
     assert "% with one seed" in result.out
