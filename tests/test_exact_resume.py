@@ -81,9 +81,12 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], W
     return make
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+@pytest.mark.parametrize(
+    ("options", "how"),
+    [("autosave", signal.SIGKILL), ("autosave and workers", signal.SIGINT)],
+    ids=["killed", "interrupted, with workers"],
+)
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("options", ["autosave and workers"])
 def test_a_run_hit_anywhere_and_resumed_ends_with_the_same_bits(
     tmp_path: Path,
     uninterrupted: Callable[[str], Whole],

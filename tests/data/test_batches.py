@@ -77,3 +77,29 @@ def test_no_number_is_drawn_from_the_global_generator(num_workers: int) -> None:
     before = torch.get_rng_state()
     list(loader(num_workers))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("given", [1, 6, 11])
+def test_an_epoch_gone_on_with_has_the_rest_of_its_samples_and_the_next_one_all(
+    num_workers: int, given: int
+) -> None:
+    first = loader(num_workers)
+    first.sampler.set_epoch(4)
+    batches = iter(first)
+    seen = torch.cat([next(batches)[1] for _ in range(given)]).tolist()
+    state = first.state_dict()
+    first.close()
+
+    resumed = loader(num_workers)
+    resumed.load_state_dict(state)
+    seen += order(resumed, 4) if given < 11 else []
+    assert seen == order(loader(), 4)
+    assert order(resumed, 5) == order(loader(), 5)
+    resumed.close()
+
+
+def test_a_place_in_another_epoch_is_the_beginning_of_this_one() -> None:
+    resumed = loader()
+    resumed.load_state_dict({"epoch": 4, "given": 6})
+    assert order(resumed, 5) == order(loader(), 5)
