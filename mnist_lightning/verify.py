@@ -33,7 +33,8 @@ SHORT = {
 
 # Processes forked from one that has imported everything: the imports are paid once.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["mnist_lightning.verify", "mnist_lightning.cli"])
+PRELOADED = ["mnist_lightning.verify", "mnist_lightning.cli"]
+CONTEXT.set_forkserver_preload(PRELOADED)
 
 
 def main(arguments: list[str]) -> int:

@@ -10,7 +10,9 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mnist_lightning.verify import CONTEXT, work
+from mnist_lightning.verify import CONTEXT, PRELOADED, work
+
+CONTEXT.set_forkserver_preload([*PRELOADED, "sklearn.datasets"])  # the embedded digits
 
 
 class Place(NamedTuple):
@@ -40,7 +42,11 @@ def start(arguments: list[str], folder: Path, place: Place | None = None) -> For
 
 def run(arguments: list[str], folder: Path, place: Place | None = None) -> int:
     """Run a command to its end; return its exit status, as shells have it."""
-    process = start(arguments, folder, place)
+    return ended(start(arguments, folder, place))
+
+
+def ended(process: ForkServerProcess) -> int:
+    """Wait for a process; return its exit status, as shells have it."""
     process.join(120)
     assert process.exitcode is not None, "it does not end"
     return process.exitcode if process.exitcode >= 0 else 128 - process.exitcode
