@@ -19,8 +19,7 @@ from pathlib import Path
 from mnist_lightning import checkpoint_file, runs
 from mnist_lightning.errors import UserError
 from mnist_lightning.runs import LOGS_FOLDER, Run
-from mnist_lightning.tables import METRICS_FILE
-from mnist_lightning.verify import first_difference, start
+from mnist_lightning.verify import first_difference_of_runs, start
 
 LENGTH = ["--trainer.max_epochs", "3", "--trainer.log_every_n_steps", "5", "--autosave", "0.001"]
 
@@ -47,19 +46,16 @@ def finish(fit: list[str], folder: Path) -> Run:
 
 
 def same(one: Run, other: Run) -> bool:
-    """Compare all that two runs leave behind."""
-    for name in ("last.ckpt", "best.ckpt"):
-        pair = (checkpoint_file.read(run.checkpoints / name) for run in (one, other))
-        if where := first_difference(name, *pair):
-            print(f"differ in {where}")
-            return False
-    tables = [(run.folder / METRICS_FILE).read_bytes() for run in (one, other)]
-    return tables[0] == tables[1]
+    """Compare all that two runs leave behind; say where they differ."""
+    where = first_difference_of_runs(one, other)
+    if where is not None:
+        print(where)
+    return where is None
 
 
-def leftovers(folder: Path) -> int:
-    """Count half-written files."""
-    return len(list(folder.rglob(".*.tmp")))
+def leftovers(folder: Path) -> set[Path]:
+    """The half-written files; their names tell the process that wrote them."""
+    return set(folder.rglob(".*.tmp"))
 
 
 def kills(fit: list[str], place: Path, count: int, whole: Run, seconds: float) -> None:
@@ -81,21 +77,25 @@ def kills(fit: list[str], place: Path, count: int, whole: Run, seconds: float) -
 
 
 def kills_while_saving(fit: list[str], place: Path, count: int) -> None:
-    """Kill one run again and again while it saves; each time every checkpoint has to be whole."""
+    """Kill one run again and again while it saves.
+
+    Each time every checkpoint has to be whole, and what the process before had half written to be
+    gone by the time that this one saves.
+    """
     folder = place / "saving"
-    unreadable = left = 0
-    done = 0
+    done = unreadable = left = met = 0
     while done < count:
+        before = leftovers(folder)
         process = start(go_on(fit, folder), folder)
-        seen = False
-        while process.is_alive() and not seen:
-            run = newest(folder)
-            seen = run is not None and any(run.checkpoints.glob(".*.tmp"))
+        while process.is_alive() and not leftovers(folder) - before:
+            pass
         assert process.is_alive(), "the run came to its end"
         process.kill()
         process.join()
+        met += len(before)
+        left += len(before & leftovers(folder))
         run = newest(folder)
-        if run is None or not leftovers(folder):
+        if run is None or not leftovers(folder) - before:
             continue  # it was quicker than the kill
         done += 1
         for path in run.checkpoints.glob("*.ckpt"):
@@ -103,16 +103,9 @@ def kills_while_saving(fit: list[str], place: Path, count: int) -> None:
                 checkpoint_file.read(path)
             except UserError:
                 unreadable += 1
-    process = start(["resume"], folder)
-    while process.is_alive() and leftovers(folder) > 1:
-        time.sleep(0.01)
-    process.kill()
-    process.join()
-    time.sleep(0.1)
-    left = leftovers(folder)
     print(
         f"kills during a save: {count}, unreadable checkpoints {unreadable}, "
-        f"temporary files of before {left if left > 1 else 0}"
+        f"half-written files met by the next start {met}, left by it {left}"
     )
 
 

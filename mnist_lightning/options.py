@@ -57,10 +57,13 @@ class CommandParser(argparse.ArgumentParser):
 
 
 MOST_SEEDS = 1000
-# Classes that a checkpoint may name by itself. A LambdaLR takes any function by its name.
+# What the parser might import: a class, or a function where one is taken, by its dotted name.
+_IMPORTABLE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+# What a checkpoint may name by itself.
 _OURS = re.compile(
-    r"mnist_lightning(\.\w+)+|torch\.optim\.(?!lr_scheduler\.(Lambda|Multiplicative))(\w+\.)*\w+"
+    r"mnist_lightning\.(networks|schedules|callbacks)(\.\w+)+|torch\.optim\.(lr_scheduler\.)?\w+"
 )
+_FOLDERS = ("data_dir", "default_root_dir")  # a folder's name may have dots as well
 # What sets the length of a run.
 LENGTHS = ("max_epochs", "max_steps", "max_time")
 # What an evaluation needs to know of the trainer that a run was made with.
@@ -107,8 +110,9 @@ def take_option(name: str, arguments: list[str]) -> tuple[str | None, list[str]]
 def take_switch(name: str, arguments: list[str]) -> tuple[bool, list[str]]:
     """Find `name`, `name true` or `name false`; return whether it is on, and the others."""
     if name not in arguments:
-        value, rest = take_option(name, arguments)
-        return value == "true", rest
+        return f"{name}=true" in arguments, [
+            word for word in arguments if word not in (f"{name}=true", f"{name}=false")
+        ]
     place = arguments.index(name)
     after = arguments[place + 1 : place + 2]
     said = after[0] if after in (["true"], ["false"]) else None
@@ -153,23 +157,23 @@ def config_of(
 ) -> dict[str, Any]:
     """Take the configuration out of a checkpoint; its network alone where Lightning alone made it.
 
-    Parsing a configuration imports the classes that it names. Those that a file names are
-    imported only if they are this package's or torch's own, or if the user named them too: in the
+    Parsing a configuration imports what it names. What a file names is imported only if it is
+    this package's or one of torch's optimizers and schedules, or if the user named it too: in the
     run's `config.yaml`, or in the command.
 
     Raises:
-        UserError: it has none, or names another class.
+        UserError: it has none, or names something else.
     """
     if "network" not in checkpoint:
         raise UserError(f"{path} holds no DigitClassifier")
     config = checkpoint.get("config", {"model": {"network": checkpoint["network"]}})
-    trusted = _classes(run.read_config()) if run.config.is_file() else set()
+    trusted = _importable(run.read_config()) if run.config.is_file() else set()
     trusted |= {argument.rsplit("=", 1)[-1] for argument in arguments}
-    for name in sorted(_classes(config) - trusted):
+    for name in sorted(_importable(config) - trusted):
         if not _OURS.fullmatch(name):
             raise UserError(
-                f"{path} names the class {name}, which is none of ours; nothing that a checkpoint "
-                "names is imported unless you name it too, in the command or the run's config.yaml"
+                f"{path} names {name}, which is none of ours; nothing that a checkpoint names is "
+                "imported unless you name it too, in the command or the run's config.yaml"
             )
     return dict(config)
 
@@ -184,14 +188,13 @@ def what_evaluates(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _classes(part: Any) -> set[str]:
-    """The classes that a configuration names."""
-    if isinstance(part, list):
-        return set().union(*map(_classes, part))
-    if not isinstance(part, dict):
-        return set()
-    named = {str(part["class_path"])} if "class_path" in part else set()
-    return named.union(*map(_classes, part.values()))
+def _importable(part: Any) -> set[str]:
+    """Whatever in a configuration may be the name of something to import, wherever it stands."""
+    if isinstance(part, str):
+        return {part} if _IMPORTABLE.fullmatch(part) else set()
+    if isinstance(part, dict):
+        part = [value for name, value in part.items() if name not in _FOLDERS]
+    return set().union(*map(_importable, part)) if isinstance(part, list | tuple) else set()
 
 
 def conflicts(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

@@ -3,7 +3,9 @@
 import shutil
 from pathlib import Path
 from signal import SIGTERM
+from typing import NamedTuple
 
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 
@@ -23,6 +25,16 @@ from mnist_lightning.runs import Run
 from mnist_lightning.tables import write_predictions
 
 
+class Crew(NamedTuple):
+    """Who works on a run, besides the model and the data."""
+
+    trainer: Trainer
+    facts: RunSummary
+    interrupt: Interrupt
+    logger: RunLogger | None
+    best: Path | None  # where the best checkpoint is kept, if any is
+
+
 def train(cli: DigitCLI, run: Run | None, checkpoint: Path | None = None, epochs: int = 0) -> int:
     """Fit, test the best checkpoint, keep and show the figures; return the exit status.
 
@@ -33,8 +45,42 @@ def train(cli: DigitCLI, run: Run | None, checkpoint: Path | None = None, epochs
         epochs: how many epochs are behind it.
     """
     console = Console()
+    crew = _assemble(cli, run, console, epochs)
+    layers = cli.config.trainer.enable_model_summary is not False
+    show.opening(console, cli.model, cli.datamodule, crew.trainer, run, layers)
+    state = "finished"
+    try:
+        try:
+            crew.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
+        except SystemExit:  # how Lightning ends after Ctrl-C
+            # To interrupt a run without an end is the way to end it; a termination cannot wait.
+            testable = crew.best is not None and crew.best.exists()
+            if not cli.has_no_end or crew.interrupt.signal == SIGTERM or not testable:
+                raise
+            state = "interrupted"
+            show.line(console, f"interrupted; {_kept(run)}; testing the best checkpoint")
+        figures = _test(cli, run, crew)
+    except SystemExit:
+        show.interrupted(console, run, _kept(run))
+        return crew.interrupt.status
+    except OSError as error:
+        if run is None:
+            raise
+        what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
+        resume = f"{PROGRAM} resume {run.reference}"
+        raise UserError(f"{what}; {_kept(run)}; once that is mended: {resume}") from None
+    finally:
+        cli.datamodule.teardown("fit")  # Lightning does not, after an interrupt
+        if crew.logger is not None:
+            crew.logger.close()
+    crew.facts.finish(state, figures)
+    show.closing(console, crew.facts.facts, run, cli.root)
+    return 0 if state == "finished" else crew.interrupt.status
+
+
+def _assemble(cli: DigitCLI, run: Run | None, console: Console, epochs: int) -> Crew:
     config = cli.complete_config()
-    predictions, interrupt = Predictions(), Interrupt()
+    interrupt = Interrupt()
     bar = config["trainer"]["enable_progress_bar"] is not False
     lines = ProgressLines(console, bar, config["log_lines"])
     callbacks: list[Callback] = [lines, RandomState()]
@@ -49,46 +95,25 @@ def train(cli: DigitCLI, run: Run | None, checkpoint: Path | None = None, epochs
             checkpoints = RunCheckpoints(run, config, interrupt, keep, autosave)
             callbacks += [interrupt, checkpoints]
     facts = RunSummary(run, config["seed_everything"], epochs, checkpoints)
-    callbacks.append(facts)
+    trainer = cli.make_trainer(logger, [*callbacks, facts], run.folder if run else None)
     best = run.best if run is not None and checkpoints is not None else None
-    folder = run.folder if run is not None else None
-    trainer = cli.make_trainer(logger, callbacks, folder)
-    layers = config["trainer"]["enable_model_summary"] is not False
-    show.opening(console, cli.model, cli.datamodule, trainer, run, layers)
-    state = "finished"
-    try:
-        try:
-            trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
-        except SystemExit:  # how Lightning ends after Ctrl-C
-            # To interrupt a run without an end is the way to end it; a termination cannot wait.
-            if not cli.has_no_end or interrupt.signal == SIGTERM or not (best and best.exists()):
-                raise
-            state = "interrupted"
-            show.line(console, f"interrupted; {_kept(run)}; testing the best checkpoint")
-        tester = cli.make_trainer(callbacks=[predictions, facts], folder=folder)
-        tester.test(cli.model, cli.datamodule, ckpt_path=best, verbose=False)
-        figures = predictions.figures(tester)
-        if logger is not None and figures:
-            shown = {name: figures[name] for name in ("test/loss", "test/accuracy")}
-            logger.log_metrics(shown, trainer.global_step)
-    except SystemExit:
-        show.interrupted(console, run, _kept(run))
-        return interrupt.status
-    except OSError as error:
-        if run is None:
-            raise
-        what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
-        resume = f"{PROGRAM} resume {run.reference}"
-        raise UserError(f"{what}; {_kept(run)}; once that is mended: {resume}") from None
-    finally:
-        cli.datamodule.teardown("fit")  # Lightning does not, after an interrupt
-        if logger is not None:
-            logger.close()
-    facts.finish(state, figures)
-    if run is not None and figures:
+    return Crew(trainer, facts, interrupt, logger, best)
+
+
+def _test(cli: DigitCLI, run: Run | None, crew: Crew) -> dict[str, float]:
+    """Test the best checkpoint, or where none is kept the last weights; log and keep it all."""
+    predictions = Predictions()
+    tester = cli.make_trainer(
+        callbacks=[predictions, crew.facts], folder=run.folder if run else None
+    )
+    tester.test(cli.model, cli.datamodule, ckpt_path=crew.best, verbose=False)
+    figures = predictions.figures(tester)
+    if figures and crew.logger is not None:
+        shown = {name: figures[name] for name in ("test/loss", "test/accuracy")}
+        crew.logger.log_metrics(shown, crew.trainer.global_step)
+    if figures and run is not None:
         write_predictions(predictions.table(), run.predictions)
-    show.closing(console, facts.facts, run, cli.root)
-    return 0 if state == "finished" else interrupt.status
+    return figures
 
 
 def _kept(run: Run | None) -> str:

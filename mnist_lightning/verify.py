@@ -44,8 +44,12 @@ def main(arguments: list[str]) -> int:
         if take_option(option, arguments)[0] is None:
             arguments = [*arguments, option, value]
     cli = DigitCLI("verify", arguments, _HELP)
-    cli.load_data()
     began = time.perf_counter()
+    try:
+        cli.load_data()
+    except UserError as error:
+        _verdict("the data is whole", False, str(error))
+        return 1
     verdicts = [_whole_data(cli), _disjoint_splits(cli), *_same_bits(cli)]
     broken = verdicts.count(False)
     verdict = f"{broken} of {len(verdicts)} are broken" if broken else "every promise holds here"
@@ -87,15 +91,15 @@ def _same_bits(cli: DigitCLI) -> list[bool]:
         once, again, killed = (Path(place) / name for name in ("once", "again", "killed"))
         for folder in (once, again):
             _finish(fit, folder)
-        difference = _difference(once, again)
+        difference = first_difference_of_runs(_run(once), _run(again))
         how = f"two runs of seed {config['seed_everything']}: "
         promise = "the same seed gives the same bits"
         repeats = _verdict(promise, difference is None, how + (difference or "equal in every bit"))
-        run = Run(once / LOGS_FOLDER / "version_0")
-        moments = _kill_and_resume(fit, killed, run.summary()["fit_seconds"] / (KILLS + 1))
+        longest = _run(once).summary()["fit_seconds"] / (KILLS + 1)
+        moments = _kill_and_resume(fit, killed, longest)
         if not moments:
             raise UserError("the run is too short to be killed: give it more batches or epochs")
-        difference = _difference(once, killed)
+        difference = first_difference_of_runs(_run(once), _run(killed))
         how = f"killed {len(moments)} times ({', '.join(moments)}) and resumed: "
         how += difference or "equal to the uninterrupted run in every bit and logged figure"
         resumes = _verdict("a killed run ends as if nothing had happened", difference is None, how)
@@ -106,7 +110,7 @@ def _same_bits(cli: DigitCLI) -> list[bool]:
 
 def _kill_and_resume(fit: list[str], folder: Path, longest: float) -> list[str]:
     """Kill a run at random moments, so many seconds apart at most; say where it was each time."""
-    run = Run(folder / LOGS_FOLDER / "version_0")
+    run = _run(folder)
     command, moments = fit, []
     for _ in range(KILLS):
         before = _stamp(run)
@@ -136,9 +140,12 @@ def _finish(command: list[str], folder: Path) -> None:
         raise UserError(f"a run of this configuration fails: {last}")
 
 
-def _difference(one: Path, other: Path) -> str | None:
+def _run(folder: Path) -> Run:
+    return Run(folder / LOGS_FOLDER / "version_0")
+
+
+def first_difference_of_runs(left: Run, right: Run) -> str | None:
     """Say where two runs differ in what they go on from, are tested with, or have logged."""
-    left, right = (Run(folder / LOGS_FOLDER / "version_0") for folder in (one, other))
     for name in ("last.ckpt", "best.ckpt"):
         pair = (checkpoint_file.read(run.checkpoints / name) for run in (left, right))
         if where := first_difference(name, *pair):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mnist_lightning.data.mnist import FILES
 from tests.conftest import DIGITS, Command
 
 LONGER = ["--trainer.max_epochs", "8"]
@@ -47,3 +48,14 @@ def test_a_configuration_that_fails_is_told_in_its_own_words(command: Command) -
     assert (
         "a run of this configuration fails: mnist-lightning: error: there is nothing" in result.err
     )
+
+
+def test_damaged_data_is_a_broken_promise(command: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name in FILES:
+        (folder / name).write_bytes(b"torn")
+    result = command("verify", "--data.dataset", "mnist")
+    assert result.status == 1
+    assert "BROKEN  the data is whole: " in result.out
+    assert "train-images-idx3-ubyte" in result.out

@@ -80,7 +80,8 @@ class RunCheckpoints(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop at once where the checkpoint is that of a run which was stopped early."""
         reasons = {callback.stopping_reason for callback in trainer.early_stopping_callbacks}
-        trainer.should_stop = bool(reasons - {EarlyStoppingReason.NOT_STOPPED})
+        if reasons - {EarlyStoppingReason.NOT_STOPPED}:
+            trainer.should_stop = True
         self._saved_at = time.monotonic()
 
     def on_train_batch_end(

@@ -38,8 +38,10 @@ class RunSummary(Callback):
         self.run = run
         self.seed = seed
         self.checkpoints = checkpoints
-        self.facts: dict[str, Any] = {"epochs": epochs}
         self._earlier: dict[str, Any] = run.summary() if run is not None else {}
+        self.facts: dict[str, Any] = {"epochs": epochs}
+        if "epoch_seconds" in self._earlier:
+            self.facts["epoch_seconds"] = self._earlier["epoch_seconds"]
         self._started_at = time.perf_counter()
         self._epoch_started_at: float | None = None
         self._epoch_seconds: list[float] = []
@@ -53,7 +55,6 @@ class RunSummary(Callback):
             **facts_of_data(trainer.datamodule),  # type: ignore[attr-defined] # set by Trainer.fit
             **facts_of_network(pl_module),
             "seed": self.seed,
-            **{name: self._earlier[name] for name in ("epoch_seconds",) if name in self._earlier},
             "device": device_name(trainer.strategy.root_device),
             "threads": torch.get_num_threads(),
             "versions": versions(),
@@ -65,7 +66,11 @@ class RunSummary(Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the time; the epoch before this one is saved by now."""
         self._epoch_started_at = time.perf_counter()
-        self._write()
+        self._write_while_fitting()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the last epoch."""
+        self._write_while_fitting()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note how far the run is, and the median of its epochs' durations, validation included."""
@@ -73,7 +78,6 @@ class RunSummary(Callback):
         if self._epoch_started_at is not None:  # not resumed in the epoch's middle
             self._epoch_seconds.append(time.perf_counter() - self._epoch_started_at)
             self.facts["epoch_seconds"] = round(statistics.median(self._epoch_seconds), 3)
-        self._write_while_fitting()
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
