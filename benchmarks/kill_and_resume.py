@@ -83,19 +83,25 @@ def kills_while_saving(fit: list[str], place: Path, count: int) -> None:
     gone by the time that this one saves.
     """
     folder = place / "saving"
+    process = start(fit, folder)
+    while newest(folder) is None:
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    run = newest(folder)
+    assert run is not None
     done = unreadable = left = met = 0
     while done < count:
         before = leftovers(folder)
-        process = start(go_on(fit, folder), folder)
-        while process.is_alive() and not leftovers(folder) - before:
+        process = start(["resume"], folder)
+        while process.is_alive() and not leftovers(run.checkpoints) - before:
             pass
         assert process.is_alive(), "the run came to its end"
         process.kill()
         process.join()
         met += len(before)
         left += len(before & leftovers(folder))
-        run = newest(folder)
-        if run is None or not leftovers(folder) - before:
+        if not leftovers(run.checkpoints) - before:
             continue  # it was quicker than the kill
         done += 1
         for path in run.checkpoints.glob("*.ckpt"):
