@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -45,11 +45,17 @@ class LossAndAccuracy(Metric):
         self.add_state("correct", zero, dist_reduce_fx="sum", persistent=True)
         self.add_state("total", zero.clone(), dist_reduce_fx="sum", persistent=True)
 
+    def _apply(
+        self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ""
+    ) -> nn.Module:
+        """Move with the network, but keep the sums exact whatever its precision."""
+        return super()._apply(lambda tensor: fn(tensor).to(tensor.dtype), exclude_state)
+
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add a batch: its mean loss (), its logits (B, C) and its labels (B,)."""
-        self.loss += loss * len(labels)
-        self.correct += (logits.argmax(dim=1) == labels).sum()
-        self.total += len(labels)
+        self.loss.add_(loss, alpha=len(labels))
+        self.correct.add_((logits.argmax(dim=1) == labels).sum())
+        self.total.add_(len(labels))
 
     def compute(self) -> dict[str, Tensor]:
         """Return `loss` and `accuracy` (in [0, 1])."""
@@ -99,7 +105,7 @@ class DigitClassifier(LightningModule):
         network: maps images (B, 1, 28, 28) to logits (B, C). None: `ClassicCNN()`, or what the
             checkpoint describes when one is loaded.
         optimizer: makes the optimizer from the parameters; by default Adam, updating all of
-            them at once.
+            them in one pass.
         lr_scheduler: makes the schedule from the optimizer. One with a `total_steps` argument
             that is left open (`OneCycle`, `Cosine`) is given the length of the run and takes a
             step after each batch. `ReduceLROnPlateau` watches `val/loss`, or `val/accuracy` with
@@ -117,7 +123,7 @@ class DigitClassifier(LightningModule):
         self,
         network: nn.Module | None = None,
         optimizer: OptimizerCallable = lambda parameters: torch.optim.Adam(
-            parameters, lr=1e-3, foreach=True
+            parameters, lr=1e-3, fused=True
         ),
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
@@ -195,6 +201,10 @@ class DigitClassifier(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make the optimizer and its schedule."""
         optimizer = self.optimizer_factory(self.network.parameters())
+        if self.trainer.gradient_clip_val:
+            # Clipped in mixed precision, gradients are unscaled before; a fused optimizer would
+            # do it by itself, too late.
+            optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined] # torch's sign
         factory = self.lr_scheduler_factory
         if factory is None:
             return optimizer

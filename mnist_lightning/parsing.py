@@ -20,6 +20,7 @@ from mnist_lightning.callbacks.checkpoints import AtomicCheckpointIO
 from mnist_lightning.callbacks.weights import WeightsFile
 from mnist_lightning.classifier import DigitClassifier
 from mnist_lightning.data.datamodule import FallbackWarning, MNISTDataModule
+from mnist_lightning.epoch_loop import LeanEpochLoop
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.options import runs_root
 from mnist_lightning.run_logger import RunLogger
@@ -70,6 +71,7 @@ class RunTrainer(Trainer):
             val_check_interval=val_check_interval,
             **others,
         )
+        self.fit_loop.epoch_loop = LeanEpochLoop(self, self.min_steps, self.max_steps)
 
 
 class DigitCLI(LightningCLI):

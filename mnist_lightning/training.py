@@ -17,6 +17,7 @@ from mnist_lightning.callbacks.progress import ProgressLines
 from mnist_lightning.callbacks.random_state import RandomState
 from mnist_lightning.callbacks.summary import RunSummary
 from mnist_lightning.checkpoint_file import progress
+from mnist_lightning.epoch_loop import stop_looking_for_gpus
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.networks import ask_blank
 from mnist_lightning.parsing import DigitCLI
@@ -44,6 +45,7 @@ def train(cli: DigitCLI, run: Run | None, checkpoint: Path | None = None, epochs
         checkpoint: where to go on from, and
         epochs: how many epochs are behind it.
     """
+    stop_looking_for_gpus()
     console = Console()
     crew = _assemble(cli, run, console, epochs)
     layers = cli.config.trainer.enable_model_summary is not False

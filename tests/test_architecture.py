@@ -14,7 +14,7 @@ FLOORS = [
     ["__main__"],
     ["cli", "predict", "verify", "data.inventory", "evaluation.report"],
     ["training"],
-    ["parsing", "parse_errors", "options", "show"],
+    ["parsing", "epoch_loop", "parse_errors", "options", "show"],
     ["callbacks", "run_logger", "runs"],
     ["classifier", "data", "evaluation"],
     ["schedules", "networks", "images", "checkpoint_file", "tables"],

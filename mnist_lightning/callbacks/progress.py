@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-REFRESH_SECONDS = 0.1
+REFRESH_SECONDS = 0.2
 
 
 class ProgressLines(Callback):
@@ -38,6 +38,7 @@ class ProgressLines(Callback):
                 TimeRemainingColumn(),
                 console=self.console,
                 transient=True,
+                auto_refresh=False,  # its thread would get in the way of training
             )
             self._progress.start()
         self._begin_epoch(trainer)
@@ -72,7 +73,8 @@ class ProgressLines(Callback):
         now = time.perf_counter()
         if now - self._shown_at > REFRESH_SECONDS:
             self._shown_at = now
-            self._progress.update(self._progress.task_ids[0], completed=batch_idx + 1)
+            task = self._progress.task_ids[0]
+            self._progress.update(task, completed=batch_idx + 1, refresh=True)
 
     def _print_batch(self, trainer: pl.Trainer, loss: float, batches: int) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined] # set by Trainer.fit

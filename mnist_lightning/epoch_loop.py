@@ -1,0 +1,117 @@
+"""Lightning without the work that it does at each step for nobody.
+
+Measured by `benchmarks/epoch.py`; see `docs/decisions/no-framework-tax.md`.
+"""
+
+import os
+from typing import Any
+
+import torch
+from lightning.__version__ import version as lightning_version
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+from lightning.pytorch.plugins.precision import MixedPrecision
+from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from lightning.pytorch.trainer import call
+from torch import Tensor
+
+from mnist_lightning.classifier import DigitClassifier
+
+# Whose loop this is; a later version's is left as it is.
+KNOWN_VERSION = "2.6."
+# What the short way leaves out of a step.
+_LEFT_OUT = (
+    "on_train_batch_start",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+)
+
+
+class LeanEpochLoop(_TrainingEpochLoop):
+    """Lightning's loop over an epoch's batches, with a short way for a plain step.
+
+    Lightning calls some twenty hooks a step, each prepared, named and timed, of each callback,
+    whether they do anything or not. Where none of them does, the short way leaves them out; it
+    computes the same bits.
+    """
+
+    def on_run_start(self, data_fetcher: Any) -> None:
+        """Find out whether the steps of this epoch are plain ones."""
+        super().on_run_start(data_fetcher)
+        self._plain = self._has_plain_steps()
+
+    def _has_plain_steps(self) -> bool:
+        trainer, strategy = self.trainer, self.trainer.strategy
+        precision = strategy.precision_plugin
+        return (
+            lightning_version.startswith(KNOWN_VERSION)
+            and type(trainer.lightning_module) is DigitClassifier
+            and type(strategy) is SingleDeviceStrategy
+            and type(trainer.profiler) is PassThroughProfiler
+            and not (isinstance(precision, MixedPrecision) and precision.scaler is not None)
+            and not trainer.gradient_clip_val
+            and trainer.accumulate_grad_batches == 1
+            and not any(
+                getattr(getattr(callback, hook), "__func__", None) is not getattr(Callback, hook)
+                for callback in trainer.callbacks
+                for hook in _LEFT_OUT
+            )
+        )
+
+    def advance(self, data_fetcher: Any) -> None:
+        """Train on one batch."""
+        if self.restarting or not self._plain:
+            super().advance(data_fetcher)
+            return
+        trainer, done = self.trainer, self.batch_progress
+        model, strategy = trainer.lightning_module, trainer.strategy
+        precision, optimizer = strategy.precision_plugin, strategy.optimizers[0]
+        counts = self.automatic_optimization.optim_progress.optimizer
+
+        self.val_loop.restarting = False
+        batch, _, _ = next(data_fetcher)
+        batch_idx = self.batch_idx + 1
+        done.is_last_batch = data_fetcher.done
+        batch = strategy.batch_to_device(precision.convert_input(batch))
+        done.increment_ready()
+        trainer._logger_connector.on_batch_start(batch)
+        done.increment_started()
+
+        outputs: dict[str, Tensor] = {}
+
+        def closure() -> Tensor:
+            with precision.train_step_context():
+                loss: Tensor = model.training_step(batch, batch_idx)
+            counts.zero_grad.increment_ready()
+            counts.zero_grad.increment_started()
+            optimizer.zero_grad()
+            counts.zero_grad.increment_completed()
+            torch.autograd.backward(loss)
+            outputs["loss"] = loss.detach()
+            return loss
+
+        counts.step.increment_ready()
+        optimizer.step(closure)
+        counts.step.increment_completed()
+        done.increment_processed()
+        self.update_lr_schedulers("step", update_plateau_schedulers=False)
+        if self._num_ready_batches_reached():
+            self.update_lr_schedulers("epoch", update_plateau_schedulers=False)
+        call._call_callback_hooks(trainer, "on_train_batch_end", outputs, batch, batch_idx)
+        call._call_lightning_module_hook(trainer, "on_train_batch_end", outputs, batch, batch_idx)
+        trainer._logger_connector.on_batch_end()
+        done.increment_completed()
+        trainer._logger_connector.update_train_step_metrics()
+
+
+def stop_looking_for_gpus() -> None:
+    """Spare each optimizer step a search for NVIDIA's library where there is none.
+
+    Lightning sets this variable so that torch asks the library, not the driver, for GPUs, and
+    processes can be forked afterwards. Without a GPU torch searches anew each time, for 0.3 ms.
+    """
+    if not torch.cuda.is_available():
+        os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
