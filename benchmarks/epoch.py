@@ -127,7 +127,7 @@ def bare(arguments: list[str], turns: Turns, usual_workers: int | None = None) -
         network.train()
         for pixels, truth in batches(epoch):
             with mixed:
-                loss = model.loss(network(pixels), truth)
+                loss = model.train_loss(network(pixels), truth)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -111,6 +111,8 @@ class DigitClassifier(LightningModule):
             step after each batch. `ReduceLROnPlateau` watches `val/loss`, or `val/accuracy` with
             mode `max`; `train/…` where nothing is validated.
         lr_scheduler_interval: when any other schedule takes a step.
+        label_smoothing: this share of each label is spread over all classes in training
+            (Szegedy et al., 2016); validation and test measure the plain cross-entropy.
         channels_last: keep convolutions' weights in channels-last memory, which most processors
             work faster with.
     """
@@ -127,6 +129,7 @@ class DigitClassifier(LightningModule):
         ),
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
+        label_smoothing: float = 0.0,
         channels_last: bool = True,
     ) -> None:
         super().__init__()
@@ -136,6 +139,7 @@ class DigitClassifier(LightningModule):
         self.optimizer_factory = optimizer
         self.lr_scheduler_factory = lr_scheduler
         self.lr_scheduler_interval = lr_scheduler_interval
+        self.train_loss = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
         self.loss = nn.CrossEntropyLoss()
         self.train_metrics = LossAndAccuracy()
         self.val_metrics = LossAndAccuracy()
@@ -149,7 +153,7 @@ class DigitClassifier(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean loss of a batch."""
-        return self._step(batch, self.train_metrics)[0]
+        return self._step(batch, self.train_loss, self.train_metrics)[0]
 
     def configure_callbacks(self) -> list[Callback]:
         """Bring along what logs the loss of single steps."""
@@ -167,7 +171,7 @@ class DigitClassifier(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Count a batch of the images held out; return their logits (B, C)."""
-        return self._step(batch, self.val_metrics)[1]
+        return self._step(batch, self.loss, self.val_metrics)[1]
 
     def on_validation_epoch_end(self) -> None:
         """Log the means over the images held out."""
@@ -176,16 +180,18 @@ class DigitClassifier(LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Count a batch of test images; return their logits (B, C)."""
-        return self._step(batch, self.test_metrics)[1]
+        return self._step(batch, self.loss, self.test_metrics)[1]
 
     def on_test_epoch_end(self) -> None:
         """Log the means over the test images."""
         self._log_epoch("test", self.test_metrics)
 
-    def _step(self, batch: Batch, metrics: LossAndAccuracy) -> tuple[Tensor, Tensor]:
+    def _step(
+        self, batch: Batch, criterion: nn.Module, metrics: LossAndAccuracy
+    ) -> tuple[Tensor, Tensor]:
         images, labels = batch
         logits = self(images)
-        loss = self.loss(logits, labels)
+        loss = criterion(logits, labels)
         metrics.update(loss.detach(), logits.detach(), labels)
         return loss, logits
 

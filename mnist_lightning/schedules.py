@@ -14,12 +14,14 @@ class OneCycle(OneCycleLR):
     """Up to the peak, then down to almost nothing, over the whole run (Smith and Topin, 2018).
 
     Args:
-        optimizer: its momentum moves the opposite way.
+        optimizer: what is scheduled.
         total_steps: steps of the run; None: filled in.
         max_lr: the peak; None: the optimizer's own learning rate.
         pct_start: share of the run that the way up takes.
         div_factor: the first learning rate is the peak divided by this.
         final_div_factor: the last one is the first divided by this.
+        cycle_momentum: whether the momentum, or Adam's first beta, moves the opposite way, from
+            0.95 down to 0.85 and back; else it stays the optimizer's own.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class OneCycle(OneCycleLR):
         pct_start: float = 0.3,
         div_factor: float = 25.0,
         final_div_factor: float = 1e4,
+        cycle_momentum: bool = True,
     ) -> None:
         peak = optimizer.param_groups[0]["lr"] if max_lr is None else max_lr
         super().__init__(
@@ -39,6 +42,7 @@ class OneCycle(OneCycleLR):
             pct_start=pct_start,
             div_factor=div_factor,
             final_div_factor=final_div_factor,
+            cycle_momentum=cycle_momentum,
         )
 
 
