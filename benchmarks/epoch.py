@@ -2,144 +2,128 @@
 
     python benchmarks/epoch.py [--data_dir DATA] [--config FILE] [--epochs 10] [--json FILE]
 
-The contestants train the same network with the same optimizer, schedule and loss on the same
-batches, and validate the same images:
+All train the same network with the same optimizer, schedule and loss on batches of the same size,
+and validate the same images:
 
-- `fit`: the command, with its bar, logs and checkpoints;
-- `bare`: nothing but the loop, over tensors in memory;
+- `fit`: the command, with its bar, logs and checkpoints, from the start of an epoch to that of the
+  next;
+- `bare`: nothing but the loop, over tensors in memory; the same batches as `fit`;
 - `torchvision`: the bare loop over `torchvision.datasets.MNIST` with its usual transforms and a
-  DataLoader, with no worker and with two; left out where the data is not MNIST.
-
-Each is a process of its own. They take turns, an epoch each, so that a machine that is sometimes
-slow is slow for all of them.
+  DataLoader, without workers and with two.
 """
 
 import argparse
-import contextlib
-import json
-import os
-import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-USUAL = ("torchvision", "torchvision, 2 workers")
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+from torchvision.datasets import MNIST
+from torchvision.transforms import Compose, Normalize, ToTensor
+from turns import Turns, compete, table, write
+
+from mnist_lightning import cli
+from mnist_lightning.data.batches import epoch_order, normalise
+from mnist_lightning.epoch_loop import stop_looking_for_gpus
+from mnist_lightning.images import MEAN, STD
+from mnist_lightning.parsing import DigitCLI, quieten
+
+Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
+WORKERS = {"torchvision": 0, "torchvision, 2 workers": 2}
 
 
-class Turns:
-    """A contestant's side: waits for its turn, and tells how long it took."""
+class TakeTurns(Callback):
+    """An epoch of `fit` is a turn."""
 
-    def __init__(self) -> None:
-        self.out = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
-        self._started: float | None = None
+    turns: Turns
+    started = 0.0
 
-    def next(self) -> None:
-        """Call this where an epoch begins and the one before has ended."""
-        seconds = 0.0 if self._started is None else time.perf_counter() - self._started
-        print(seconds, file=self.out)
-        sys.stdin.readline()
-        self._started = time.perf_counter()
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End the epoch before, and begin the next."""
+        seconds = time.perf_counter() - TakeTurns.started
+        self.turns.hand_over(seconds)
+        TakeTurns.started = time.perf_counter()
 
-
-def fit(arguments: list[str], turns: Turns) -> None:
-    """Run the command; its bar is drawn, into a file."""
-    from lightning.pytorch import LightningModule, Trainer
-    from lightning.pytorch.callbacks import Callback
-
-    from mnist_lightning import cli, parsing
-
-    class TakeTurns(Callback):
-        def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-            turns.next()
-
-        def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-            turns.next()
-
-    make_trainer: Callable[..., Trainer] = parsing.DigitCLI.make_trainer
-
-    def with_turns(self: Any, logger: Any = None, callbacks: Any = (), folder: Any = None) -> Any:
-        return make_trainer(self, logger, [TakeTurns(), *callbacks], folder)
-
-    parsing.DigitCLI.make_trainer = with_turns  # type: ignore[method-assign]
-    os.environ["FORCE_COLOR"] = "1"
-    with Path("printed").open("w") as printed, contextlib.redirect_stdout(printed):
-        assert cli.fit(arguments) == 0
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End the last epoch."""
+        self.turns.hand_over(time.perf_counter() - TakeTurns.started)
 
 
-def bare(arguments: list[str], turns: Turns, usual_workers: int | None = None) -> None:
-    """Train and validate with nothing around it; over torchvision's data set if asked to."""
-    import torch
-
-    from mnist_lightning.data.batches import epoch_order as order_of
-    from mnist_lightning.data.batches import normalise
-    from mnist_lightning.epoch_loop import stop_looking_for_gpus
-    from mnist_lightning.parsing import DigitCLI, quieten
-
+def bare(arguments: list[str], turns: Turns, workers: int | None) -> None:
+    """Train and validate with nothing around it; over torchvision's data set with `workers`."""
     quieten()
     stop_looking_for_gpus()
-    cli = DigitCLI("fit", arguments)
-    cli.load_data()
-    data, model = cli.datamodule, cli.model
-    images, labels = data.data.train_images, data.data.train_labels
-    train, held_out = (images[part] for part in (data.train_indices, data.val_indices))
-    train_labels, val_labels = (labels[part] for part in (data.train_indices, data.val_indices))
-    size, epochs = data.batch_size, cli.config.trainer.max_epochs
-    network = model.network
+    parsed = DigitCLI("fit", arguments)
+    parsed.load_data()
+    train, validation = tensors(parsed) if workers is None else usual(parsed, workers)
+    model, settings = parsed.model, parsed.config.trainer
+    network, criterion = model.network, model.train_loss
     optimizer = model.optimizer_factory(network.parameters())
     schedule: Any = None
-    if model.lr_scheduler_factory is not None:
-        steps = -(-len(train) // size) * epochs
-        schedule = model.lr_scheduler_factory(optimizer, total_steps=steps)  # type: ignore[call-arg]
-    mixed = torch.autocast("cpu", torch.bfloat16, cli.config.trainer.precision == "bf16-mixed")
-    seed = cli.config.seed_everything
-
-    def batches(epoch: int) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
-        order = order_of(len(train), seed, epoch)
-        for start in range(0, len(train), size):
-            chosen = order[start : start + size]
-            yield normalise(train[chosen]), train_labels[chosen]
-
-    def validation() -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
-        for start in range(0, len(held_out), data.eval_batch_size):
-            part = slice(start, start + data.eval_batch_size)
-            yield normalise(held_out[part]), val_labels[part]
-
-    if usual_workers is not None:
-        from torch.utils.data import DataLoader, Subset
-        from torchvision.datasets import MNIST
-        from torchvision.transforms import Compose, Normalize, ToTensor
-
-        from mnist_lightning.images import MEAN, STD
-
-        whole = MNIST(str(data.data_dir), transform=Compose([ToTensor(), Normalize(MEAN, STD)]))
-        parts = [Subset(whole, part.tolist()) for part in (data.train_indices, data.val_indices)]
-        shuffled = DataLoader(parts[0], size, shuffle=True, num_workers=usual_workers)
-        in_order = DataLoader(parts[1], data.eval_batch_size, num_workers=usual_workers)
-        batches = lambda epoch: shuffled  # noqa: E731 # one of two ways to the same
-        validation = lambda: in_order  # noqa: E731 # the same
-
-    for epoch in range(epochs):
-        turns.next()
+    if model.needs_run_length(model.lr_scheduler_factory):
+        length = settings.limit_train_batches or parsed.datamodule.train_batches
+        steps = int(length) * settings.max_epochs
+        schedule = model.lr_scheduler_factory(optimizer, total_steps=steps)  # type: ignore[misc, call-arg] # it has one
+    mixed = torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16-mixed")
+    seconds = 0.0
+    for epoch in range(settings.max_epochs):
+        turns.hand_over(seconds)
+        started = time.perf_counter()
         network.train()
-        for pixels, truth in batches(epoch):
+        for index, (images, labels) in enumerate(train(epoch)):
+            if index == settings.limit_train_batches:
+                break
             with mixed:
-                loss = model.train_loss(network(pixels), truth)
+                loss = criterion(network(images), labels)
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             if schedule is not None:
                 schedule.step()
         network.eval()
         right = torch.zeros((), dtype=torch.int64)
         with torch.inference_mode(), mixed:
-            for pixels, truth in validation():
-                right += (network(pixels).argmax(1) == truth).sum()
+            for images, labels in validation(epoch):
+                right += (network(images).argmax(1) == labels).sum()
         right.item()
-    turns.next()
+        seconds = time.perf_counter() - started
+    turns.hand_over(seconds)
+
+
+def tensors(parsed: DigitCLI) -> tuple[Batches, Batches]:
+    """Batches of training and validation, cut from tensors in memory."""
+    data, seed = parsed.datamodule, parsed.config.seed_everything
+    images, labels = data.data.train_images, data.data.train_labels
+    train, held_out = images[data.train_indices], images[data.val_indices]
+    train_labels, val_labels = labels[data.train_indices], labels[data.val_indices]
+
+    def training(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for chosen in torch.split(epoch_order(len(train), seed, epoch), data.batch_size):
+            yield normalise(train[chosen]), train_labels[chosen]
+
+    def validation(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        size = data.eval_batch_size
+        images = map(normalise, torch.split(held_out, size))
+        yield from zip(images, torch.split(val_labels, size), strict=True)
+
+    return training, validation
+
+
+def usual(parsed: DigitCLI, workers: int) -> tuple[Batches, Batches]:
+    """Batches of training and validation, by torchvision and a DataLoader."""
+    data = parsed.datamodule
+    whole = MNIST(str(data.data_dir), transform=Compose([ToTensor(), Normalize(MEAN, STD)]))
+    train, held_out = (
+        Subset(whole, part.tolist()) for part in (data.train_indices, data.val_indices)
+    )
+    shuffled = DataLoader(train, data.batch_size, shuffle=True, num_workers=workers)
+    in_order = DataLoader(held_out, data.eval_batch_size, num_workers=workers)
+    return lambda epoch: iter(shuffled), lambda epoch: iter(in_order)
 
 
 def main() -> None:
@@ -150,61 +134,27 @@ def main() -> None:
     parser.add_argument("--data_dir", default="data", help="a folder with MNIST")
     parser.add_argument("--config", help="a configuration; by default fit's own")
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--only", nargs="*", default=["bare", "fit", *WORKERS])
     parser.add_argument("--json", type=Path, help="write the figures there, too")
-    parser.add_argument("--without", nargs="*", default=[], help="contestants to leave out")
     parser.add_argument("--contestant", help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    arguments = ["--data.dataset", "mnist", "--data.data_dir", str(Path(asked.data_dir).resolve())]
-    arguments += ["--config", str(Path(asked.config).resolve())] if asked.config else []
+    data_dir = str(Path(asked.data_dir).resolve())
+    config = ["--config", str(Path(asked.config).resolve())] if asked.config else []
+    if asked.contestant is None:
+        again = ["--data_dir", data_dir, *config, "--epochs", str(asked.epochs)]
+        seconds = compete(asked.only, asked.epochs, again)
+        print(f"{asked.config or 'default configuration'}: {asked.epochs} epochs each, in turns")
+        table(seconds, against="bare")
+        write({"config": asked.config, "seconds": seconds}, asked.json)
+        return
+    turns = Turns()
+    arguments = [*config, "--data.dataset", "mnist", "--data.data_dir", data_dir]
     arguments += ["--trainer.max_epochs", str(asked.epochs)]
     if asked.contestant == "fit":
-        fit(arguments, Turns())
-    elif asked.contestant == "bare":
-        bare(arguments, Turns())
-    elif asked.contestant in USUAL:
-        bare(arguments, Turns(), 2 * USUAL.index(asked.contestant))
+        TakeTurns.turns = turns
+        assert cli.fit([*arguments, "--trainer.callbacks+", "TakeTurns"]) == 0
     else:
-        compete(asked)
-
-
-def compete(asked: argparse.Namespace) -> None:
-    """Start the contestants, give them their turns, and compare."""
-    names = [name for name in ("bare", "fit", *USUAL) if name not in asked.without]
-    command = [sys.executable, str(Path(__file__).resolve()), "--epochs", str(asked.epochs)]
-    command += ["--data_dir", str(Path(asked.data_dir).resolve())]
-    command += ["--config", str(Path(asked.config).resolve())] if asked.config else []
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    with tempfile.TemporaryDirectory() as folder:
-        contestants = {}
-        for name in names:
-            contestants[name] = process = subprocess.Popen(
-                [*command, "--contestant", name],
-                cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            )  # fmt: skip
-            assert process.stdout is not None
-            process.stdout.readline()  # it is ready for its first epoch
-        for _ in range(asked.epochs):
-            for name, process in contestants.items():
-                assert process.stdin is not None
-                assert process.stdout is not None
-                print("go", file=process.stdin, flush=True)
-                seconds[name].append(float(process.stdout.readline()))
-        for process in contestants.values():
-            process.communicate("go\n")
-    show(seconds, asked)
-
-
-def show(seconds: dict[str, list[float]], asked: argparse.Namespace) -> None:
-    """Print the medians and their ratios to the bare loop's."""
-    medians = {name: statistics.median(taken) for name, taken in seconds.items()}
-    print(f"{asked.config or 'the default configuration'}, {asked.epochs} epochs each, in turns")
-    print(f"{'':24}{'median':>10}{'fastest':>10}{'against bare':>15}")
-    for name, median in medians.items():
-        ratio = median / medians["bare"]
-        print(f"{name:24}{median:>8.3f} s{min(seconds[name]):>8.3f} s{ratio:>15.3f}")
-    if asked.json:
-        figures = {"epochs": asked.epochs, "config": asked.config, "seconds": seconds}
-        asked.json.write_text(json.dumps({**figures, "medians": medians}, indent=2) + "\n")
+        bare(arguments, turns, WORKERS.get(asked.contestant))
 
 
 if __name__ == "__main__":

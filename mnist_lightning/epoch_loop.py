@@ -13,7 +13,6 @@ from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
-from lightning.pytorch.trainer import call
 from torch import Tensor
 
 from mnist_lightning.classifier import DigitClassifier
@@ -42,6 +41,11 @@ class LeanEpochLoop(_TrainingEpochLoop):
         """Find out whether the steps of this epoch are plain ones."""
         super().on_run_start(data_fetcher)
         self._plain = self._has_plain_steps()
+        self._at_batch_end = [
+            callback
+            for callback in self.trainer.callbacks
+            if _does_something(callback, "on_train_batch_end")
+        ]
 
     def _has_plain_steps(self) -> bool:
         trainer, strategy = self.trainer, self.trainer.strategy
@@ -55,7 +59,7 @@ class LeanEpochLoop(_TrainingEpochLoop):
             and not trainer.gradient_clip_val
             and trainer.accumulate_grad_batches == 1
             and not any(
-                getattr(getattr(callback, hook), "__func__", None) is not getattr(Callback, hook)
+                _does_something(callback, hook)
                 for callback in trainer.callbacks
                 for hook in _LEFT_OUT
             )
@@ -75,7 +79,9 @@ class LeanEpochLoop(_TrainingEpochLoop):
         batch, _, _ = next(data_fetcher)
         batch_idx = self.batch_idx + 1
         done.is_last_batch = data_fetcher.done
-        batch = strategy.batch_to_device(precision.convert_input(batch))
+        batch = precision.convert_input(batch)
+        if batch[0].device != strategy.root_device:
+            batch = strategy.batch_to_device(batch)
         done.increment_ready()
         trainer._logger_connector.on_batch_start(batch)
         done.increment_started()
@@ -100,11 +106,19 @@ class LeanEpochLoop(_TrainingEpochLoop):
         self.update_lr_schedulers("step", update_plateau_schedulers=False)
         if self._num_ready_batches_reached():
             self.update_lr_schedulers("epoch", update_plateau_schedulers=False)
-        call._call_callback_hooks(trainer, "on_train_batch_end", outputs, batch, batch_idx)
-        call._call_lightning_module_hook(trainer, "on_train_batch_end", outputs, batch, batch_idx)
+        model._current_fx_name = "on_train_batch_end"  # for what callbacks log by `self.log`
+        for callback in self._at_batch_end:
+            callback.on_train_batch_end(trainer, model, outputs, batch, batch_idx)
+        model.on_train_batch_end(outputs, batch, batch_idx)
+        model._current_fx_name = None
         trainer._logger_connector.on_batch_end()
         done.increment_completed()
-        trainer._logger_connector.update_train_step_metrics()
+        if self._results:
+            trainer._logger_connector.update_train_step_metrics()
+
+
+def _does_something(callback: Callback, hook: str) -> bool:
+    return getattr(getattr(callback, hook), "__func__", None) is not getattr(Callback, hook)
 
 
 def stop_looking_for_gpus() -> None:

@@ -3,6 +3,7 @@
 import math
 import platform
 import time
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -116,13 +117,16 @@ class RunCheckpoints(Checkpoint):
             trainer.save_checkpoint(self.run.best)
         # An epoch that a limit cut short is no place to go on from; its last step is, and saved.
         if trainer.is_last_batch:
-            self._save_last(trainer)
+            self._save_last(trainer, copied=self.run.best if improved else None)
         self.interrupt.end_if_asked()
 
-    def _save_last(self, trainer: pl.Trainer) -> None:
+    def _save_last(self, trainer: pl.Trainer, copied: Path | None = None) -> None:
         self._flush(trainer)
         self._rotate()
-        trainer.save_checkpoint(self.run.recent())
+        if copied is None:
+            trainer.save_checkpoint(self.run.recent())
+        else:  # the same was just saved there
+            write_atomically(copied.read_bytes(), self.run.recent())
         self._saved_at = time.monotonic()
 
     @staticmethod
@@ -165,6 +169,7 @@ class RunCheckpoints(Checkpoint):
         checkpoint["versions"] = versions()
 
 
+@cache
 def versions() -> dict[str, str]:
     """The versions of what a run's bits hang on."""
     packages = ("torch", "torchvision", "lightning", "torchmetrics", "numpy")

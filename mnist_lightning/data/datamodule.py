@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 
-from mnist_lightning.data.batches import Batch, BatchDataset, BatchLoader
+from mnist_lightning.data.batches import BatchDataset, BatchLoader
 from mnist_lightning.data.mnist import FetchError
 from mnist_lightning.data.sources import SOURCES, DigitData, split
 from mnist_lightning.errors import PROGRAM, UserError
@@ -163,15 +163,6 @@ class MNISTDataModule(LightningDataModule):
         pin = self.pin_memory and torch.cuda.is_available() and pixels.device.type == "cpu"
         self._train_loader = BatchLoader(batches, self.num_workers, pin)
         return self._train_loader
-
-    def transfer_batch_to_device(
-        self, batch: Batch, device: torch.device, dataloader_idx: int
-    ) -> Batch:
-        """Leave alone what lies there already."""
-        if batch[0].device == device:
-            return batch
-        moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
-        return moved
 
     def teardown(self, stage: str) -> None:
         """End the workers."""
