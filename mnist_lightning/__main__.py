@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from mnist_lightning import __version__
 from mnist_lightning.errors import PROGRAM, UserError
@@ -142,7 +142,7 @@ def explain(error: BaseException) -> tuple[str, int]:
     return f"{type(error).__name__}: {error} (this looks like a bug; --debug shows where)", 1
 
 
-def run() -> None:
+def run() -> NoReturn:
     """Run one command as a process of its own, and end that without taking Python apart.
 
     After a training that takes Python 1.5 s, in which nothing happens that the end of the process
@@ -160,6 +160,7 @@ def run() -> None:
         status = main()
     except SystemExit as ending:  # of a parser that showed its help
         status = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ FREE_ON_RESUME = {
     "auto_resume",
     "autosave",
     "keep_last",
+    "model.compile",
     "trainer.max_epochs",
     "trainer.max_steps",
     "trainer.max_time",
@@ -61,7 +62,7 @@ MOST_SEEDS = 1000
 _IMPORTABLE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 # What a checkpoint may name by itself.
 _OURS = re.compile(
-    r"mnist_lightning\.(networks|schedules|callbacks)(\.\w+)+|torch\.optim\.(lr_scheduler\.)?\w+"
+    r"mnist_lightning\.(networks|schedules|callbacks|data\.augment)(\.\w+)+|torch\.optim\.(lr_scheduler\.)?\w+"
 )
 _FOLDERS = ("data_dir", "default_root_dir")  # a folder's name may have dots as well
 # What sets the length of a run.

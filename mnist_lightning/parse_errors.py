@@ -4,9 +4,12 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from lightning.pytorch import callbacks
 from torch.optim import Optimizer, lr_scheduler
 
 from mnist_lightning import schedules
+from mnist_lightning.callbacks.weights import WeightsFile
+from mnist_lightning.data.augment import Augmentation
 from mnist_lightning.errors import PROGRAM
 from mnist_lightning.networks import ARCHITECTURES
 
@@ -32,6 +35,14 @@ def explain(message: str, options: Iterable[str], command: str) -> str:
     if found := re.search(r'Parser key "([\w.]+)"', message):
         return f"--{found[1]}: {_reason(message, found[1])}"
     return _one_line(message)
+
+
+def of_a_class(error: Exception) -> str:
+    """Say in a line why a class did not accept its arguments."""
+    text = _one_line(str(error))
+    # Where several types would do, the parser lists what each of them said.
+    found = re.search(r"Union subtypes Subtypes: .*? Errors: - (.*?) - Expected", text)
+    return found[1] if found else text
 
 
 def _unknown_option(word: str, names: list[str], command: str) -> str:
@@ -111,6 +122,10 @@ def _classes(key: str) -> list[str]:
     if key.startswith("model.lr_scheduler"):
         public = [cls for cls in _subclasses(lr_scheduler.LRScheduler) if _is_public(cls)]
         return sorted(cls.__name__ for cls in [*public, schedules.Cosine, schedules.OneCycle])
+    if key.startswith("data.augment"):
+        return sorted(cls.__name__ for cls in _subclasses(Augmentation))
+    if key.startswith("trainer.callbacks"):
+        return sorted({WeightsFile.__name__, *callbacks.__all__} - {"Callback"})
     return []
 
 

@@ -165,7 +165,7 @@ class DigitCLI(LightningCLI):
         try:
             self.config_init = self.parser.instantiate(self.config)
         except (ValueError, TypeError, AttributeError, RuntimeError) as error:
-            raise UserError(" ".join(str(error).split()), status=2) from None
+            raise UserError(parse_errors.of_a_class(error), status=2) from None
         self.datamodule, self.model = self.config_init.data, self.config_init.model
         try:
             self.model.optimizer_factory(self.model.network.parameters())

@@ -1,5 +1,6 @@
 """One run from its first step, or from a checkpoint, to its closing table."""
 
+import os
 import shutil
 from pathlib import Path
 from signal import SIGTERM
@@ -152,7 +153,18 @@ def refuse_what_cannot_train(cli: DigitCLI) -> None:
             f"the network gives {shape} for one image of {data.name}, which has {classes} classes",
             status=2,
         )
+    if cli.config.model.compile and trainer.strategy.root_device.type == "cpu":
+        _refuse_to_compile_without_a_compiler()
     _refuse_a_full_disk(cli)
+
+
+def _refuse_to_compile_without_a_compiler() -> None:
+    asked = os.environ.get("CXX")
+    if not any(map(shutil.which, [asked] if asked else ["g++", "clang++"])):
+        raise UserError(
+            f"--model.compile needs a C++ compiler, and there is no {asked or 'g++ or clang++'}; "
+            "install one, or leave --model.compile out"
+        )
 
 
 def _refuse_a_full_disk(cli: DigitCLI) -> None:

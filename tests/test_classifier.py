@@ -153,3 +153,34 @@ def test_a_plateau_watches_the_validation(tmp_path: Path) -> None:
 def test_a_schedule_without_an_end_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"set --trainer\.max_epochs"):
         fitted(tmp_path, DigitClassifier(lr_scheduler=OneCycle), epochs=-1)
+
+
+def test_label_smoothing_is_for_training_only(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    batch = torch.randn(8, 1, 28, 28), torch.arange(8)
+    classifier = DigitClassifier(label_smoothing=0.2).eval()
+    logits = classifier(batch[0])
+    log_probabilities = logits.log_softmax(dim=1)
+    plain = -log_probabilities[range(8), range(8)].mean()
+    smoothed = 0.8 * plain - 0.2 * log_probabilities.mean()
+    assert torch.allclose(classifier.training_step(batch, 0), smoothed)
+    assert torch.allclose(classifier.loss(logits, batch[1]), plain)
+    classifier.validation_step(batch, 0)
+    assert torch.allclose(classifier.val_metrics.compute()["loss"], plain)
+
+
+def test_means_are_exact_whatever_the_network_s_precision() -> None:
+    metrics = DigitClassifier().to(torch.bfloat16).train_metrics
+    logits = torch.zeros(3, 10, dtype=torch.bfloat16)
+    for _ in range(1000):  # 3,000 is beyond what bfloat16 can count to
+        metrics.update(torch.ones((), dtype=torch.bfloat16), logits, torch.zeros(3).long())
+    assert metrics.compute() == {"loss": 1.0, "accuracy": 1.0}
+
+
+def test_one_cycle_leaves_the_momentum_alone_if_asked_to() -> None:
+    optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(1))], lr=0.1, betas=(0.7, 0.9))
+    schedule = OneCycle(optimizer, total_steps=10, cycle_momentum=False)
+    for _ in range(9):
+        optimizer.step()
+        schedule.step()
+        assert optimizer.param_groups[0]["betas"] == (0.7, 0.9)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -51,3 +52,28 @@ def test_every_command_has_a_help_with_an_example(
     assert f"example: python -m mnist_lightning {name}" in " ".join(
         capsys.readouterr().out.replace("examples:", "example:").split()
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [(["--version"], 0), (["fitt"], 2), (["data", "--help"], 0), (["data", "nothing"], 2)],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)
+def test_a_process_ends_with_its_status_and_all_that_was_printed(
+    arguments: list[str], status: int, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "mnist_lightning", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert (done.stderr if status else done.stdout).endswith("\n")
+
+
+def test_what_is_registered_for_a_process_s_end_is_done() -> None:
+    script = (
+        "import atexit, sys; from mnist_lightning.__main__ import run; sys.argv[1:] = ['fitt']\n"
+        "try: run()\n"
+        "finally: atexit.register(print, 'done')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout == b"done\n"

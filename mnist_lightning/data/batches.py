@@ -1,13 +1,14 @@
 """Batches cut from tensors in memory, in an order that is a function of (seed, epoch)."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from mnist_lightning.data.augment import Augmentation
 from mnist_lightning.images import MEAN, STD
 
 Batch = tuple[Tensor, Tensor]
@@ -21,9 +22,14 @@ def normalise(pixels: Tensor) -> Tensor:
 
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
     """The order (count,) in which an epoch sees its samples, on the CPU."""
-    # SeedSequence spreads neighbouring (seed, epoch) over all seeds; the result fits 64 bits.
-    mixed = int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0])
-    return torch.randperm(count, generator=torch.Generator().manual_seed(mixed))
+    return torch.randperm(count, generator=_generator(seed, epoch))
+
+
+def _generator(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator whose numbers are a function of `key`."""
+    # SeedSequence spreads neighbouring keys over all seeds; the result fits 64 bits.
+    mixed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
+    return torch.Generator(device).manual_seed(mixed)
 
 
 class BatchDataset(Dataset[Batch]):
@@ -36,13 +42,22 @@ class BatchDataset(Dataset[Batch]):
         labels: (N,) int64, on the same device.
         batch_size: samples in a batch; the last one of an epoch may be smaller.
         seed: shuffles each epoch anew; None keeps the samples in their order.
+        augment: what is done to the images of each batch of a shuffled epoch, one after another.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, batch_size: int, seed: int | None) -> None:
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        batch_size: int,
+        seed: int | None,
+        augment: Sequence[Augmentation] = (),
+    ) -> None:
         self.images = images
         self.labels = labels
         self.batch_size = batch_size
         self.seed = seed
+        self.augment = augment
         self._order: tuple[int, Tensor] | None = None
 
     def __len__(self) -> int:
@@ -64,8 +79,16 @@ class BatchDataset(Dataset[Batch]):
         end = len(self) if end is None else end
         for start in range(first, end, stretch):
             pixels, labels = self._samples(epoch, start * size, min(start + stretch, end) * size)
-            for place in range(0, len(labels), size):
-                yield normalise(pixels[place : place + size]), labels[place : place + size]
+            for index, place in enumerate(range(0, len(labels), size), start):
+                images = normalise(pixels[place : place + size])
+                yield self._augmented(images, epoch, index), labels[place : place + size]
+
+    def _augmented(self, images: Tensor, epoch: int, index: int) -> Tensor:
+        if self.augment and self.seed is not None:
+            generator = _generator(self.seed, epoch, index, device=images.device)
+            for augmentation in self.augment:
+                images = augmentation(images, generator)
+        return images
 
     def _samples(self, epoch: int, start: int, end: int) -> Batch:
         if self.seed is None:

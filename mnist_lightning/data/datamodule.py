@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 
+from mnist_lightning.data.augment import Augmentation
 from mnist_lightning.data.batches import BatchDataset, BatchLoader
 from mnist_lightning.data.mnist import FetchError
 from mnist_lightning.data.sources import SOURCES, DigitData, split
@@ -42,6 +43,7 @@ class MNISTDataModule(LightningDataModule):
             which is what `seed_everything` set.
         num_workers: processes that make training batches; changes no batch.
         pin_memory: hand training batches over in page-locked memory; changes no batch.
+        augment: changes the training images at random, anew each epoch; several one after another.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class MNISTDataModule(LightningDataModule):
         seed: int | None = None,
         num_workers: int = 0,
         pin_memory: bool = False,
+        augment: Augmentation | list[Augmentation] | None = None,
     ) -> None:
         super().__init__()
         if dataset != "auto" and dataset not in SOURCES:
@@ -77,6 +80,7 @@ class MNISTDataModule(LightningDataModule):
         self.seed = seed
         self.num_workers = num_workers
         self.pin_memory = pin_memory
+        self.augment = [augment] if isinstance(augment, Augmentation) else augment or []
         self.fallback_reason: str | None = None
         self._absence: str | None = None
         self._data: DigitData | None = None
@@ -159,7 +163,7 @@ class MNISTDataModule(LightningDataModule):
             device = self._device(pixels.numel())
             pixels, labels = pixels.to(device), labels.to(device)
         seed = torch.initial_seed() if self.seed is None else self.seed
-        batches = BatchDataset(pixels, labels, self.batch_size, seed)
+        batches = BatchDataset(pixels, labels, self.batch_size, seed, self.augment)
         pin = self.pin_memory and torch.cuda.is_available() and pixels.device.type == "cpu"
         self._train_loader = BatchLoader(batches, self.num_workers, pin)
         return self._train_loader

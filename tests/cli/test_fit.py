@@ -3,13 +3,15 @@
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
-from mnist_lightning import networks
+from mnist_lightning import checkpoint_file, networks
 from mnist_lightning.runs import Run
+from mnist_lightning.verify import first_difference
 from tests.cli.checks import accuracy, assert_equal, load
 from tests.conftest import DIGITS, Command
 
@@ -200,3 +202,43 @@ def test_summary_is_plain_json(command: Command, run_0: Run) -> None:
     assert {"torch", "lightning", "python"} <= summary["versions"].keys()
     assert summary["seed"] == 42
     assert len(summary["checksum"]) == 64
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="to compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore:.*")  # torch's compiler warns of itself
+def test_a_compiled_run_s_checkpoint_is_like_any_other(command: Command, run_0: Run) -> None:
+    network = ["--model.network", "MultilayerPerceptron"]
+    result = command(
+        "fit", *DIGITS, *network, "--model.compile", "true", "--trainer.max_steps", "2"
+    )
+    assert result.status == 0, result.err
+    names = checkpoint_file.read(run_0.recent())["state_dict"]
+    assert not any("_orig_mod" in name for name in names)
+    assert command("test", "0").status == 0
+    longer = ["--trainer.max_steps", "3", "--model.compile", "false"]
+    assert command("resume", "0", *longer).status == 0
+    assert checkpoint_file.read(run_0.recent())["global_step"] == 3
+
+
+def test_to_compile_without_a_compiler_is_refused(
+    command: Command, run_0: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    result = command("fit", *DIGITS, "--model.compile", "true")
+    assert result.status == 1
+    assert "there is no no-such-compiler; install one" in result.err
+    assert not run_0.folder.exists()
+
+
+def test_augmented_training_is_repeatable_and_resumable(command: Command, run_0: Run) -> None:
+    augment = ["--data.augment", "Deformation", "--data.augment.warp", "1"]
+    assert command("fit", *DIGITS, *augment, "--trainer.max_epochs", "3").status == 0
+    assert command("fit", *DIGITS, *augment, "--trainer.max_epochs", "1").status == 0
+    assert command("resume", "1", "--trainer.max_epochs", "3").status == 0
+    weights = [
+        checkpoint_file.read(run.recent())["state_dict"]
+        for run in (run_0, Run(run_0.folder.with_name("version_1")))
+    ]
+    assert first_difference("weights", *weights) is None
+    plain = command("resume", "0", "--trainer.max_epochs", "4", "--data.augment", "null")
+    assert "--data.augment" in plain.err

@@ -12,6 +12,7 @@ PARAMETERS = {
     "DeepCNN": 593_200,
     "DigitNet": 225_034,
     "MultilayerPerceptron": 52_650,
+    "SpeedCNN": 77_034,
 }
 
 

@@ -1,0 +1,105 @@
+"""Random changes to whole batches, on the device that they lie on.
+
+What becomes of a batch is a function of the batch and of the generator's seed: the data module
+seeds one for each batch by (seed, epoch, batch), so that neither workers nor a resumed run change
+what is seen.
+"""
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from mnist_lightning.images import MEAN, SIZE, STD
+
+PAPER = -MEAN / STD  # what normalised paper is
+
+
+class Augmentation(ABC):
+    """Changes a batch at random, as a reader of digits should not mind."""
+
+    @abstractmethod
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        """Return changed copies of (B, 1, 28, 28) normalised images.
+
+        Args:
+            images: stay as they are.
+            generator: on the images' device; the only source of chance.
+        """
+
+
+class Deformation(Augmentation):
+    """Rotates, scales, shears, shifts and warps each image, all in one resampling.
+
+    The warp is that of Simard, Steinkraus and Platt ("Best practices for convolutional neural
+    networks applied to visual document analysis", 2003): every point is moved by noise that a
+    Gaussian has smoothed.
+
+    Args:
+        degrees: rotates by up to this angle, either way.
+        scale: scales by a factor between 1 - scale and 1 + scale.
+        shear: slants by up to this angle, either way.
+        shift: moves by up to so many pixels, each way.
+        warp: standard deviation of the warp's displacements in pixels; 0: no warp. Simard et al.
+            have about 1.4.
+        smoothness: the Gaussian's standard deviation in pixels.
+    """
+
+    def __init__(
+        self,
+        degrees: float = 10.0,
+        scale: float = 0.1,
+        shear: float = 5.0,
+        shift: float = 2.0,
+        warp: float = 0.0,
+        smoothness: float = 4.0,
+    ) -> None:
+        ranges = {"degrees": degrees, "shear": shear, "shift": shift, "warp": warp, "scale": scale}
+        for name, value in ranges.items():
+            if value < 0:
+                raise ValueError(f"{name} is {value}; it has to be at least 0")
+        if scale >= 1 or shear >= 90:
+            raise ValueError(f"scale {scale} has to be below 1, and shear {shear} below 90 degrees")
+        if smoothness <= 0:
+            raise ValueError(f"smoothness is {smoothness}; it has to be more than 0")
+        self.degrees = degrees
+        self.scale = scale
+        self.shear = shear
+        self.shift = shift
+        self.warp = warp
+        self.smoothness = smoothness
+
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        """Return deformed copies of (B, 1, 28, 28) normalised images."""
+        maps = self._maps(len(images), generator)
+        points = functional.affine_grid(maps, list(images.shape), align_corners=False)
+        if self.warp:
+            points = points + self._displacements(len(images), generator)
+        # What lies outside of an image is paper, and paper is not 0 once it is normalised.
+        ink = images - PAPER
+        return functional.grid_sample(ink, points, align_corners=False).add_(PAPER)
+
+    def _maps(self, count: int, generator: Generator) -> Tensor:
+        """Draw (B, 2, 3) maps from the points of the result to those of the image."""
+        device = generator.device
+        spread = torch.rand(5, count, generator=generator, device=device).mul_(2).sub_(1)
+        angle, slant = spread[0] * math.radians(self.degrees), spread[1] * math.radians(self.shear)
+        size = 1 / (1 + self.scale * spread[2])
+        shift = spread[3:] * (2 * self.shift / SIZE)  # the image is 2 wide to grid_sample
+        cosine, sine, tangent = angle.cos() * size, angle.sin() * size, slant.tan()
+        rows = [cosine, cosine * tangent - sine, shift[0], sine, sine * tangent + cosine, shift[1]]
+        return torch.stack(rows, dim=1).view(count, 2, 3)
+
+    def _displacements(self, count: int, generator: Generator) -> Tensor:
+        """Draw (B, 28, 28, 2) displacements of points."""
+        device = generator.device
+        noise = torch.randn(count, 2, SIZE, SIZE, generator=generator, device=device)
+        places = torch.arange(SIZE, device=device)
+        distances = (places[:, None] - places) / self.smoothness
+        gaussian = torch.exp(-0.5 * distances**2)
+        # Rows of length 1 leave each point's noise with a standard deviation of 1.
+        gaussian = functional.normalize(gaussian, dim=1)
+        smooth = gaussian @ noise @ gaussian.T
+        return smooth.movedim(1, 3) * (2 * self.warp / SIZE)

@@ -1,0 +1,128 @@
+"""Deformed digits are what was asked for, and the same for the same seed."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from mnist_lightning.data.augment import PAPER, Deformation
+from mnist_lightning.data.batches import BatchDataset, BatchLoader
+
+STILL = {"degrees": 0.0, "scale": 0.0, "shear": 0.0, "shift": 0.0}
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def digits(count: int = 64) -> Tensor:
+    """Smooth blots off the centre, on paper."""
+    rows, columns = torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij")
+    blot = torch.exp(-((rows - 9) ** 2 / 8 + (columns - 16) ** 2 / 8))
+    return (PAPER + 3 * blot).expand(count, 1, 28, 28).clone()
+
+
+def centres(images: Tensor) -> Tensor:
+    """Centres of mass (B, 2), down and right, in pixels."""
+    ink = (images - PAPER)[:, 0]
+    mass, places = ink.sum((1, 2)), torch.arange(28.0)
+    return torch.stack([ink.sum(2) @ places / mass, ink.sum(1) @ places / mass], dim=1)
+
+
+def test_nothing_asked_changes_nothing() -> None:
+    images = digits()
+    assert torch.allclose(Deformation(**STILL)(images, generator()), images, atol=1e-5)
+
+
+def test_an_image_is_shifted_by_up_to_so_many_pixels() -> None:
+    images = digits(2000)
+    moved = Deformation(**{**STILL, "shift": 3.0})(images, generator())
+    shifts = centres(moved) - centres(images)
+    assert 2.9 < shifts.abs().max() < 3.01
+    assert shifts.mean(dim=0).abs().max() < 0.15
+
+
+def test_an_image_is_rotated_about_its_middle_by_up_to_the_angle() -> None:
+    images = digits(2000)
+    turned = centres(Deformation(**{**STILL, "degrees": 30.0})(images, generator())) - 13.5
+    before = centres(images) - 13.5
+    assert torch.allclose(turned.norm(dim=1), before.norm(dim=1), atol=0.05)
+    angles = torch.atan2(turned[:, 0], turned[:, 1]) - torch.atan2(before[:, 0], before[:, 1])
+    assert math.radians(29.5) < angles.abs().max() < math.radians(30.2)
+
+
+def test_an_image_is_scaled_by_up_to_the_factor() -> None:
+    images = digits(2000)
+    scaled = Deformation(**{**STILL, "scale": 0.2})(images, generator())
+    areas = (scaled - PAPER).sum((1, 2, 3)) / (images - PAPER).sum((1, 2, 3))
+    assert 1.4 < areas.max() < 1.45
+    assert 0.63 < areas.min() < 0.66
+
+
+def test_a_shear_moves_what_is_high_against_what_is_low() -> None:
+    images = digits(2000)
+    slanted = centres(Deformation(**{**STILL, "shear": 20.0})(images, generator()))
+    moved = slanted - centres(images)
+    assert moved[:, 0].abs().max() < 0.05
+    height = abs(float(centres(images)[0, 0]) - 13.5)
+    furthest = float(moved[:, 1].abs().max())
+    assert furthest == pytest.approx(height * math.tan(math.radians(20)), rel=0.03)
+
+
+def test_a_warp_moves_points_by_its_standard_deviation() -> None:
+    moved = Deformation(**STILL, warp=1.5)._displacements(500, generator()) * 14
+    assert float(moved.std()) == pytest.approx(1.5, rel=0.03)
+    assert (moved[:, 1:] - moved[:, :-1]).std() < 0.5  # neighbours move together
+
+
+def test_paper_stays_paper() -> None:
+    images = torch.full((8, 1, 28, 28), PAPER)
+    warped = Deformation(shift=9.0, warp=2.0)(images, generator())
+    assert torch.allclose(warped, images, atol=1e-6)
+
+
+def test_a_batch_is_changed_by_its_seed_epoch_and_place_alone() -> None:
+    pixels = torch.randint(0, 256, (50, 28, 28), dtype=torch.uint8, generator=generator())
+    labels = torch.arange(50)
+
+    def batches(seed: int, epoch: int, workers: int = 0, resumed: int = 0) -> list[Tensor]:
+        augment = [Deformation(warp=1.0)]
+        loader = BatchLoader(BatchDataset(pixels, labels, 10, seed, augment), workers)
+        loader.sampler.set_epoch(epoch)
+        loader.load_state_dict({"epoch": epoch, "given": resumed})
+        torch.rand(3)  # nobody's global draw matters
+        found = [images for images, _ in loader]
+        loader.close()
+        return found
+
+    def same(some: list[Tensor], others: list[Tensor]) -> list[bool]:
+        return [torch.equal(*pair) for pair in zip(some, others, strict=True)]
+
+    one = batches(1, 4)
+    assert len(one) == 5
+    assert same(one, batches(1, 4)) == [True] * 5
+    assert same(one, batches(1, 4, workers=2)) == [True] * 5
+    assert same(one[3:], batches(1, 4, resumed=3)) == [True] * 2
+    assert same(one, batches(1, 5)) == [False] * 5
+    assert same(one, batches(2, 4)) == [False] * 5
+
+
+def test_images_are_augmented_in_training_only() -> None:
+    pixels = torch.randint(0, 256, (10, 28, 28), dtype=torch.uint8, generator=generator())
+    augment = [Deformation()]
+    in_order = BatchDataset(pixels, torch.arange(10), 10, None, augment)[0, 0][0]
+    assert torch.equal(in_order, BatchDataset(pixels, torch.arange(10), 10, None)[0, 0][0])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"degrees": -1.0}, "degrees is -1.0"),
+        ({"scale": 1.0}, "scale 1.0 has to be below 1"),
+        ({"smoothness": 0.0}, "smoothness is 0.0"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(wrong: dict[str, float], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Deformation(**wrong)
