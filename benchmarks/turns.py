@@ -67,12 +67,17 @@ def _result(process: subprocess.Popen[str]) -> Any:
 
 
 def table(seconds: dict[str, list[float]], against: str) -> None:
-    """Print each contestant's median, and its ratio to that of one of them."""
+    """Print each contestant's median, and the median of its turns' ratios to those of one.
+
+    Turns that follow one another find the machine alike.
+    """
     width = max(map(len, seconds)) + 2
     print(f"{'':{width}}{'median':>10}{'fastest':>10}{'ratio':>9}")
     for name, taken in seconds.items():
         median = statistics.median(taken)
-        ratio = median / statistics.median(seconds[against])
+        ratio = statistics.median(
+            mine / theirs for mine, theirs in zip(taken, seconds[against], strict=True)
+        )
         print(f"{name:{width}}{median:>8.3f} s{min(taken):>8.3f} s{ratio:>9.3f}")
 
 
