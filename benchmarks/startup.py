@@ -51,8 +51,9 @@ def main() -> None:
         for _ in range(asked.rounds):
             for name, arguments in COMMANDS.items():
                 started = time.perf_counter()
-                subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True)
+                done = subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True)
                 seconds[name].append(time.perf_counter() - started)
+                assert done.returncode == (2 if "fitt" in arguments else 0), done.stderr.decode()
     table(seconds, against="import torch")
     write({"seconds": seconds}, asked.json)
 

@@ -10,12 +10,18 @@ import torch
 from lightning.__version__ import version as lightning_version
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
-from lightning.pytorch.plugins.precision import MixedPrecision
+from lightning.pytorch.plugins.precision import (
+    DoublePrecision,
+    HalfPrecision,
+    MixedPrecision,
+    Precision,
+)
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
 
 from mnist_lightning.classifier import DigitClassifier
+from mnist_lightning.data.datamodule import MNISTDataModule
 
 # Whose loop this is; a later version's is left as it is.
 KNOWN_VERSION = "2.6."
@@ -52,12 +58,16 @@ class LeanEpochLoop(_TrainingEpochLoop):
         precision = strategy.precision_plugin
         return (
             lightning_version.startswith(KNOWN_VERSION)
+            # A class of one's own may have hooks of its own.
             and type(trainer.lightning_module) is DigitClassifier
+            and type(trainer.datamodule) is MNISTDataModule
             and type(strategy) is SingleDeviceStrategy
+            and type(precision) in (Precision, HalfPrecision, DoublePrecision, MixedPrecision)
+            and getattr(precision, "scaler", None) is None
             and type(trainer.profiler) is PassThroughProfiler
-            and not (isinstance(precision, MixedPrecision) and precision.scaler is not None)
             and not trainer.gradient_clip_val
             and trainer.accumulate_grad_batches == 1
+            and not self.automatic_optimization._skip_backward  # as weight averaging may ask
             and not any(
                 _does_something(callback, hook)
                 for callback in trainer.callbacks

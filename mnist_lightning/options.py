@@ -62,7 +62,8 @@ MOST_SEEDS = 1000
 _IMPORTABLE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 # What a checkpoint may name by itself.
 _OURS = re.compile(
-    r"mnist_lightning\.(networks|schedules|callbacks|data\.augment)(\.\w+)+|torch\.optim\.(lr_scheduler\.)?\w+"
+    r"mnist_lightning\.(networks|schedules|callbacks|data\.augment)(\.\w+)+"
+    r"|torch\.optim\.(lr_scheduler\.)?\w+"
 )
 _FOLDERS = ("data_dir", "default_root_dir")  # a folder's name may have dots as well
 # What sets the length of a run.

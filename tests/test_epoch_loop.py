@@ -8,6 +8,8 @@ from lightning.pytorch.callbacks import Callback, LambdaCallback
 
 from mnist_lightning import checkpoint_file
 from mnist_lightning.classifier import DigitClassifier
+from mnist_lightning.data.batches import Batch
+from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.epoch_loop import LeanEpochLoop
 from mnist_lightning.parsing import DigitCLI, quieten
 from mnist_lightning.runs import Run
@@ -107,3 +109,19 @@ def test_a_classifier_of_ones_own_has_all_hooks(tmp_path: Path) -> None:
     model = Own()
     cli.make_trainer(folder=tmp_path).fit(model, cli.datamodule)
     assert model.seen
+
+
+def test_data_of_ones_own_has_all_hooks(tmp_path: Path) -> None:
+    class Own(MNISTDataModule):
+        seen = 0
+
+        def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+            self.seen += 1
+            return batch
+
+    quieten()
+    length = ["--trainer.max_steps", "3", "--trainer.limit_val_batches", "0"]
+    cli = DigitCLI("fit", [*DIGITS, *length, "--trainer.logger", "false"])
+    data = Own("digits")
+    cli.make_trainer(folder=tmp_path).fit(cli.model, data)
+    assert data.seen == 3
