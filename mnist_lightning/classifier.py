@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Literal
 
@@ -14,52 +14,16 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torchmetrics import Metric
 
 from mnist_lightning import networks
 from mnist_lightning.data.batches import Batch
 from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.errors import UserError
+from mnist_lightning.loss_and_accuracy import LossAndAccuracy
 from mnist_lightning.networks.classic_cnn import ClassicCNN
 
 OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]
 LRSchedulerCallable = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
-
-
-class LossAndAccuracy(Metric):
-    """Mean loss and accuracy over all the samples of an epoch, whatever the batch sizes.
-
-    The sums stay tensors on the device until `compute`; they are part of a checkpoint, so that
-    an epoch that was interrupted and resumed has its whole mean.
-    """
-
-    full_state_update = False
-    loss: Tensor
-    correct: Tensor
-    total: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        zero = torch.zeros((), dtype=torch.int64)
-        self.add_state("loss", torch.zeros(()), dist_reduce_fx="sum", persistent=True)
-        self.add_state("correct", zero, dist_reduce_fx="sum", persistent=True)
-        self.add_state("total", zero.clone(), dist_reduce_fx="sum", persistent=True)
-
-    def _apply(
-        self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ""
-    ) -> nn.Module:
-        """Move with the network, but keep the sums exact whatever its precision."""
-        return super()._apply(lambda tensor: fn(tensor).to(tensor.dtype), exclude_state)
-
-    def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add a batch: its mean loss (), its logits (B, C) and its labels (B,)."""
-        self.loss.add_(loss, alpha=len(labels))
-        self.correct.add_((logits.argmax(dim=1) == labels).sum())
-        self.total.add_(len(labels))
-
-    def compute(self) -> dict[str, Tensor]:
-        """Return `loss` and `accuracy` (in [0, 1])."""
-        return {"loss": self.loss / self.total, "accuracy": self.correct / self.total}
 
 
 def log(trainer: Trainer, metrics: dict[str, Any]) -> None:

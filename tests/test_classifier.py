@@ -14,8 +14,8 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 from mnist_lightning import DigitClassifier, MNISTDataModule
-from mnist_lightning.classifier import LossAndAccuracy
 from mnist_lightning.errors import UserError
+from mnist_lightning.loss_and_accuracy import LossAndAccuracy
 from mnist_lightning.networks.classic_cnn import ClassicCNN
 from mnist_lightning.schedules import Cosine, OneCycle
 
