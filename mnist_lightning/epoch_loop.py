@@ -3,6 +3,7 @@
 Measured by `benchmarks/epoch.py`; see `docs/decisions/no-framework-tax.md`.
 """
 
+import inspect
 import os
 from typing import Any
 
@@ -18,7 +19,7 @@ from lightning.pytorch.plugins.precision import (
 )
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
-from torch import Tensor
+from torch.optim import Optimizer
 
 from mnist_lightning.classifier import DigitClassifier
 from mnist_lightning.data.datamodule import MNISTDataModule
@@ -52,6 +53,12 @@ class LeanEpochLoop(_TrainingEpochLoop):
             for callback in self.trainer.callbacks
             if _does_something(callback, "on_train_batch_end")
         ]
+        trainer = self.trainer
+        self._validates_at_its_end = (
+            trainer.check_val_every_n_epoch is not None
+            and getattr(trainer, "_val_check_time_interval", None) is None
+            and trainer.val_check_batch == trainer.num_training_batches
+        )
 
     def _has_plain_steps(self) -> bool:
         trainer, strategy = self.trainer, self.trainer.strategy
@@ -65,6 +72,7 @@ class LeanEpochLoop(_TrainingEpochLoop):
             and type(precision) in (Precision, HalfPrecision, DoublePrecision, MixedPrecision)
             and getattr(precision, "scaler", None) is None
             and type(trainer.profiler) is PassThroughProfiler
+            and _steps_without_closure(strategy.optimizers[0])
             and not trainer.gradient_clip_val
             and trainer.accumulate_grad_batches == 1
             and not self.automatic_optimization._skip_backward  # as weight averaging may ask
@@ -96,35 +104,53 @@ class LeanEpochLoop(_TrainingEpochLoop):
         trainer._logger_connector.on_batch_start(batch)
         done.increment_started()
 
-        outputs: dict[str, Tensor] = {}
-
-        def closure() -> Tensor:
-            with precision.train_step_context():
-                loss: Tensor = model.training_step(batch, batch_idx)
-            counts.zero_grad.increment_ready()
-            counts.zero_grad.increment_started()
-            optimizer.zero_grad()
-            counts.zero_grad.increment_completed()
-            torch.autograd.backward(loss)
-            outputs["loss"] = loss.detach()
-            return loss
-
+        with precision.train_step_context():
+            loss = model.training_step(batch, batch_idx)
+        counts.zero_grad.increment_ready()
+        counts.zero_grad.increment_started()
+        optimizer.zero_grad()
+        counts.zero_grad.increment_completed()
+        torch.autograd.backward(loss)
         counts.step.increment_ready()
-        optimizer.step(closure)
+        optimizer.step()
         counts.step.increment_completed()
         done.increment_processed()
-        self.update_lr_schedulers("step", update_plateau_schedulers=False)
-        if self._num_ready_batches_reached():
-            self.update_lr_schedulers("epoch", update_plateau_schedulers=False)
+        if trainer.lr_scheduler_configs:
+            self.update_lr_schedulers("step", update_plateau_schedulers=False)
+            if self._num_ready_batches_reached():
+                self.update_lr_schedulers("epoch", update_plateau_schedulers=False)
+        outputs = {"loss": loss.detach()}
         model._current_fx_name = "on_train_batch_end"  # for what callbacks log by `self.log`
         for callback in self._at_batch_end:
             callback.on_train_batch_end(trainer, model, outputs, batch, batch_idx)
         model.on_train_batch_end(outputs, batch, batch_idx)
         model._current_fx_name = None
-        trainer._logger_connector.on_batch_end()
+        logged = any(True for _ in self._results.valid_items())
+        if logged:
+            trainer._logger_connector.on_batch_end()
         done.increment_completed()
-        if self._results:
+        if logged:
             trainer._logger_connector.update_train_step_metrics()
+
+    def on_advance_end(self, data_fetcher: Any) -> None:
+        """Validate where it is time to."""
+        trainer = self.trainer
+        if (
+            self._plain
+            and self._validates_at_its_end
+            and not self.batch_progress.is_last_batch
+            and not self._skip_next_val
+            and not trainer.should_stop
+            and not trainer.received_sigterm
+        ):
+            self._batches_that_stepped += 1
+        else:
+            super().on_advance_end(data_fetcher)
+
+
+def _steps_without_closure(optimizer: Optimizer) -> bool:
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    return closure is not None and closure.default is None
 
 
 def _does_something(callback: Callback, hook: str) -> bool:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, LambdaCallback
 
 from mnist_lightning import checkpoint_file
@@ -13,6 +14,7 @@ from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.epoch_loop import LeanEpochLoop
 from mnist_lightning.parsing import DigitCLI, quieten
 from mnist_lightning.runs import Run
+from mnist_lightning.tables import METRICS_FILE, read_metrics
 from mnist_lightning.verify import first_difference
 from tests.conftest import DIGITS, Command
 
@@ -25,6 +27,16 @@ class CountSteps(Callback):
     def on_before_optimizer_step(self, *_: Any) -> None:
         """Count."""
         CountSteps.steps += 1
+
+
+class LogsSteps(Callback):
+    """Logs by Lightning's own means."""
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        """Log the loss of the step, and its mean over the epoch."""
+        pl_module.log("mine", outputs["loss"], on_step=True, on_epoch=True, batch_size=1)
 
 
 @pytest.mark.parametrize(
@@ -58,11 +70,23 @@ def test_a_hook_within_the_step_is_called_and_changes_no_bit(
     assert first_difference("last.ckpt", *states) is None
 
 
+def test_what_a_callback_logs_at_a_step_is_written(command: Command) -> None:
+    length = ["--trainer.max_epochs", "2", "--trainer.limit_train_batches", "4"]
+    logged = ["--trainer.log_every_n_steps", "2", "--trainer.callbacks+", "LogsSteps"]
+    for watched in ([], ["--trainer.callbacks+", "CountSteps"]):
+        assert command("fit", *DIGITS, *length, *logged, *watched).status == 0
+    short, long = (read_metrics(Path(f"lightning_logs/version_{n}") / METRICS_FILE) for n in (0, 1))
+    assert short == long
+    assert sum(bool(row.get("mine_step")) for row in short) == 4
+    assert sum(bool(row.get("mine_epoch")) for row in short) == 2
+
+
 @pytest.mark.parametrize(
     ("options", "plain"),
     [
         ([], True),
         (["--trainer.precision", "bf16-mixed"], True),
+        (["--model.optimizer", "LBFGS", "--model.channels_last", "false"], False),
         (["--trainer.gradient_clip_val", "1"], False),
         (["--trainer.accumulate_grad_batches", "2"], False),
         (["--trainer.profiler", "simple"], False),
