@@ -1,10 +1,14 @@
 """What is counted of an epoch."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+COUNTED = 64  # batches at once: a tenth of the time
 
 
 class LossAndAccuracy(Metric):
@@ -18,6 +22,8 @@ class LossAndAccuracy(Metric):
     loss: Tensor
     correct: Tensor
     total: Tensor
+    logits: list[Tensor]
+    labels: list[Tensor]
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,6 +31,9 @@ class LossAndAccuracy(Metric):
         self.add_state("loss", torch.zeros(()), dist_reduce_fx="sum", persistent=True)
         self.add_state("correct", zero, dist_reduce_fx="sum", persistent=True)
         self.add_state("total", zero.clone(), dist_reduce_fx="sum", persistent=True)
+        # Of the batches that are not counted yet.
+        self.add_state("logits", [], dist_reduce_fx="cat")
+        self.add_state("labels", [], dist_reduce_fx="cat")
 
     def _apply(
         self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ""
@@ -35,9 +44,24 @@ class LossAndAccuracy(Metric):
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add a batch: its mean loss (), its logits (B, C) and its labels (B,)."""
         self.loss.add_(loss, alpha=len(labels))
-        self.correct.add_((logits.argmax(dim=1) == labels).sum())
-        self.total.add_(len(labels))
+        self.logits.append(logits)
+        self.labels.append(labels)
+        if len(self.labels) == COUNTED:
+            self._count()
+
+    def _count(self) -> None:
+        if len(self.labels) > 0:
+            logits, labels = dim_zero_cat(self.logits), dim_zero_cat(self.labels)
+            self.correct.add_((logits.argmax(dim=1) == labels).sum())
+            self.total.add_(len(labels))
+            self.logits, self.labels = [], []
 
     def compute(self) -> dict[str, Tensor]:
         """Return `loss` and `accuracy` (in [0, 1])."""
+        self._count()
         return {"loss": self.loss / self.total, "accuracy": self.correct / self.total}
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override] # torch's
+        """Return the sums, all batches counted."""
+        self._count()
+        return super().state_dict(*args, **kwargs)

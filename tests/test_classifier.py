@@ -86,6 +86,19 @@ def test_means_weigh_every_sample_alike() -> None:
     torch.testing.assert_close(means["accuracy"], torch.tensor(2 / 3))
 
 
+def test_a_metric_saved_and_loaded_at_any_batch_ends_with_the_same_means() -> None:
+    whole, first, second = LossAndAccuracy(), LossAndAccuracy(), LossAndAccuracy()
+    torch.manual_seed(0)
+    for index in range(200):
+        loss, logits, labels = torch.rand(()), torch.randn(7, 10), torch.randint(10, (7,))
+        whole.update(loss, logits, labels)
+        if index == 70:
+            second.load_state_dict(first.state_dict())
+        (first if index < 70 else second).update(loss, logits, labels)
+    assert whole.compute() == second.compute()
+    assert int(whole.total) == 1400
+
+
 class Rates(Callback):
     """Notes the learning rate of each step."""
 
