@@ -37,7 +37,7 @@ def log(trainer: Trainer, metrics: dict[str, Any]) -> None:
 
 
 class StepLosses(Callback):
-    """Logs `train/step_loss` every `log_every_n_steps` steps.
+    """Logs `train/step_loss` and `learning_rate` every `log_every_n_steps` steps.
 
     A callback, for theirs is the turn before the checkpoint's: what it counts as done is logged.
     """
@@ -57,13 +57,16 @@ class StepLosses(Callback):
         interval = trainer.log_every_n_steps  # type: ignore[attr-defined] # set by a connector
         if interval and step % interval == 0 and step > self._logged_step:
             self._logged_step = step
-            log(trainer, {"train/step_loss": outputs["loss"] * trainer.accumulate_grad_batches})
+            loss = outputs["loss"] * trainer.accumulate_grad_batches
+            rate = trainer.optimizers[0].param_groups[0]["lr"]
+            log(trainer, {"train/step_loss": loss, "learning_rate": rate})
 
 
 class DigitClassifier(LightningModule):
     """Trains a network of digits on the cross-entropy.
 
-    Logs `train|val|test/loss|accuracy`, means over whole epochs, and `train/step_loss`.
+    Logs `train|val|test/loss|accuracy`, means over whole epochs, `train/step_loss` and
+    `learning_rate`.
 
     Args:
         network: maps images (B, 1, 28, 28) to logits (B, C). None: `ClassicCNN()`, or what the

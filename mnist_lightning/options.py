@@ -14,6 +14,7 @@ FREE_ON_RESUME = {
     "log_lines",
     "auto_resume",
     "autosave",
+    "dashboards",
     "keep_last",
     "model.compile",
     "trainer.max_epochs",

@@ -17,6 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from mnist_lightning import parse_errors
 from mnist_lightning.callbacks.checkpoints import AtomicCheckpointIO
+from mnist_lightning.callbacks.dashboards import Level
 from mnist_lightning.callbacks.weights import WeightsFile
 from mnist_lightning.classifier import DigitClassifier
 from mnist_lightning.data.datamodule import FallbackWarning, MNISTDataModule
@@ -130,6 +131,12 @@ class DigitCLI(LightningCLI):
             default=None,
             metavar="MINUTES",
             help="Save within an epoch too, every so many minutes.",
+        )
+        parser.add_argument(
+            "--dashboards",
+            type=Level,
+            default="basic",
+            help="How much TensorBoard shows besides curves; `full` takes more time.",
         )
         parser.add_argument(
             "--keep_last",

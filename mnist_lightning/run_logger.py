@@ -102,7 +102,7 @@ def cut_back(folder: Path, step: int) -> None:
     cut_metrics(folder / METRICS_FILE, step)
     for path in folder.glob("events.out.tfevents.*"):
         content = path.read_bytes()
-        kept = b"".join(record for record in _records(content) if _step(record) <= step)
+        kept = b"".join(record for record in _records(content) if _stays(record, step))
         if kept != content:
             write_atomically(kept, path)
 
@@ -123,5 +123,8 @@ def _records(content: bytes) -> Iterator[bytes]:
         position = end
 
 
-def _step(record: bytes) -> int:
-    return int(Event.FromString(record[_HEADER:-_FOOTER]).step)
+def _stays(record: bytes, step: int) -> bool:
+    event = Event.FromString(record[_HEADER:-_FOOTER])
+    # Hyper-parameters come with the final figures, which the run will have anew.
+    ended = any(value.tag.startswith("_hparams_/") for value in event.summary.value)
+    return event.step <= step and not ended

@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 from signal import SIGTERM
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
@@ -12,6 +12,7 @@ from rich.console import Console
 
 from mnist_lightning import checkpoint_file, show
 from mnist_lightning.callbacks.checkpoints import RunCheckpoints
+from mnist_lightning.callbacks.dashboards import Dashboards
 from mnist_lightning.callbacks.interrupt import Interrupt
 from mnist_lightning.callbacks.predictions import Predictions
 from mnist_lightning.callbacks.progress import ProgressLines
@@ -20,11 +21,12 @@ from mnist_lightning.callbacks.summary import RunSummary
 from mnist_lightning.checkpoint_file import progress
 from mnist_lightning.epoch_loop import stop_looking_for_gpus
 from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.evaluation.metrics import temperature
 from mnist_lightning.networks import ask_blank
 from mnist_lightning.parsing import DigitCLI
-from mnist_lightning.run_logger import RunLogger
+from mnist_lightning.run_logger import RunLogger, as_float
 from mnist_lightning.runs import Run
-from mnist_lightning.tables import write_predictions
+from mnist_lightning.tables import PredictionsTable, write_predictions
 
 
 class Crew(NamedTuple):
@@ -34,6 +36,7 @@ class Crew(NamedTuple):
     facts: RunSummary
     interrupt: Interrupt
     logger: RunLogger | None
+    boards: Dashboards | None
     best: Path | None  # where the best checkpoint is kept, if any is
 
 
@@ -63,6 +66,9 @@ def train(cli: DigitCLI, run: Run | None, checkpoint: Path | None = None, epochs
             state = "interrupted"
             show.line(console, f"interrupted; {_kept(run)}; testing the best checkpoint")
         figures = _test(cli, run, crew)
+        crew.facts.finish(state, figures)
+        if crew.boards is not None:
+            crew.boards.show_settings(cli.complete_config(), _final(crew.facts.facts))
     except SystemExit:
         show.interrupted(console, run, _kept(run))
         return crew.interrupt.status
@@ -76,7 +82,6 @@ def train(cli: DigitCLI, run: Run | None, checkpoint: Path | None = None, epochs
         cli.datamodule.teardown("fit")  # Lightning does not, after an interrupt
         if crew.logger is not None:
             crew.logger.close()
-    crew.facts.finish(state, figures)
     show.closing(console, crew.facts.facts, run, cli.root)
     return 0 if state == "finished" else crew.interrupt.status
 
@@ -87,12 +92,15 @@ def _assemble(cli: DigitCLI, run: Run | None, console: Console, epochs: int) -> 
     bar = config["trainer"]["enable_progress_bar"] is not False
     lines = ProgressLines(console, bar, config["log_lines"])
     callbacks: list[Callback] = [lines, RandomState()]
-    logger, checkpoints = None, None
+    logger, boards, checkpoints = None, None, None
     if run is not None:
         run.write_config(config)
         run.predictions.unlink(missing_ok=True)  # of weights that will not be the best for long
         if config["trainer"]["logger"] in (None, True):
             logger = RunLogger(run.folder, cli.datamodule.data.name)
+        if logger is not None and config["dashboards"] != "none":
+            boards = Dashboards(logger, config["dashboards"])
+            callbacks.append(boards)
         if config["trainer"]["enable_checkpointing"] is not False:
             keep, autosave = config["keep_last"], config["autosave"]
             checkpoints = RunCheckpoints(run, config, interrupt, keep, autosave)
@@ -100,7 +108,7 @@ def _assemble(cli: DigitCLI, run: Run | None, console: Console, epochs: int) -> 
     facts = RunSummary(run, config["seed_everything"], epochs, checkpoints)
     trainer = cli.make_trainer(logger, [*callbacks, facts], run.folder if run else None)
     best = run.best if run is not None and checkpoints is not None else None
-    return Crew(trainer, facts, interrupt, logger, best)
+    return Crew(trainer, facts, interrupt, logger, boards, best)
 
 
 def _test(cli: DigitCLI, run: Run | None, crew: Crew) -> dict[str, float]:
@@ -110,13 +118,42 @@ def _test(cli: DigitCLI, run: Run | None, crew: Crew) -> dict[str, float]:
         callbacks=[predictions, crew.facts], folder=run.folder if run else None
     )
     tester.test(cli.model, cli.datamodule, ckpt_path=crew.best, verbose=False)
-    figures = predictions.figures(tester)
-    if figures and crew.logger is not None:
+    figures: dict[str, Any] = predictions.figures(tester)
+    if figures:
+        _keep(figures, predictions.table(), cli, run, crew)
+    # Asked of the weights that were tested, and of images that are not the test's.
+    tester.validate(cli.model, cli.datamodule, verbose=False)
+    return figures | _temperature(predictions)
+
+
+def _keep(
+    figures: dict[str, Any], table: PredictionsTable, cli: DigitCLI, run: Run | None, crew: Crew
+) -> None:
+    """Bring the test to the logs, the dashboards and the run's folder."""
+    step = crew.trainer.global_step
+    if crew.logger is not None:
         shown = {name: figures[name] for name in ("test/loss", "test/accuracy")}
-        crew.logger.log_metrics(shown, crew.trainer.global_step)
-    if figures and run is not None:
-        write_predictions(predictions.table(), run.predictions)
-    return figures
+        crew.logger.log_metrics(shown, step)
+    if crew.boards is not None:
+        crew.boards.show_test(cli.model, cli.datamodule, table, step)
+    if run is not None:
+        write_predictions(table, run.predictions)
+
+
+def _temperature(validated: Predictions) -> dict[str, float]:
+    """By what to divide the logits, for confidence that can be trusted; {} if nothing tells."""
+    if validated.total == 0:
+        return {}
+    table = validated.table()
+    return {"temperature": as_float(temperature(table.probabilities, table.true))}
+
+
+def _final(facts: dict[str, Any]) -> dict[str, float]:
+    """The figures that a run is compared by."""
+    names = ("test/accuracy", "test/loss", "best/val_accuracy", "best/val_loss", "fit_seconds")
+    known = {"best/val_accuracy": facts["val/accuracy"], "best/val_loss": facts["val/loss"]}
+    values = {name: (facts | known).get(name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _kept(run: Run | None) -> str:

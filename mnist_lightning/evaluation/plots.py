@@ -1,16 +1,37 @@
 """Pictures of data, predictions and curves: pure functions from arrays to matplotlib figures."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from mnist_lightning.evaluation.metrics import Calibration, Interval
+
 RIGHT, WRONG = "black", "red"
 Pictures = NDArray[np.uint8]
 Labels = NDArray[np.integer[Any]]
+
+
+class Robustness(NamedTuple):
+    """Accuracy under one kind of disturbance.
+
+    Attributes:
+        name: what was done to the images.
+        unit: of the strengths.
+        strengths: how strongly.
+        accuracies: one for each strength.
+        intervals: where each lies.
+    """
+
+    name: str
+    unit: str
+    strengths: Sequence[float]
+    accuracies: Sequence[float]
+    intervals: Sequence[Interval]
 
 
 def samples(images: Pictures, labels: Labels, rows: int = 2, columns: int = 3) -> Figure:
@@ -27,7 +48,12 @@ def samples(images: Pictures, labels: Labels, rows: int = 2, columns: int = 3) -
 
 
 def predictions(
-    images: Pictures, labels: Labels, predicted: Labels, rows: int = 2, columns: int = 3
+    images: Pictures,
+    labels: Labels,
+    predicted: Labels,
+    rows: int = 2,
+    columns: int = 3,
+    confidence: NDArray[np.floating[Any]] | None = None,
 ) -> Figure:
     """Show the first pictures with their true and predicted labels, mistakes in red.
 
@@ -37,8 +63,11 @@ def predictions(
         predicted: (N,).
         rows: of the grid.
         columns: of the grid.
+        confidence: (N,) the probability of the predicted label; None leaves it out.
     """
     titles = [f"true: {t}  predicted: {p}" for t, p in zip(labels, predicted, strict=True)]
+    if confidence is not None:
+        titles = [f"{title}\n{sure:.1%}" for title, sure in zip(titles, confidence, strict=True)]
     colours = [RIGHT if t == p else WRONG for t, p in zip(labels, predicted, strict=True)]
     return _grid(images, titles, colours, rows, columns)
 
@@ -54,6 +83,129 @@ def _grid(
         axis.imshow(image, cmap="gray_r", vmin=0, vmax=255)
         axis.set_title(title, color=colour, fontsize=10)
     return figure
+
+
+def confusion(counts: NDArray[np.int64]) -> Figure:
+    """Show a confusion matrix (C, C): true labels down, given labels across, counts in cells."""
+    classes = len(counts)
+    figure = Figure(figsize=(6.4, 6), layout="constrained")
+    axis = figure.add_subplot()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    # The fourth root lets a single mistake be seen beside a thousand right answers.
+    axis.imshow(shares**0.25, cmap="Blues", vmin=0, vmax=1)
+    for true, given in zip(*np.nonzero(counts), strict=True):
+        colour = "white" if shares[true, given] > 0.2 else "black"
+        axis.text(given, true, counts[true, given], ha="center", va="center", color=colour)
+    axis.set_xticks(range(classes))
+    axis.set_yticks(range(classes))
+    axis.set_xlabel("read as")
+    axis.set_ylabel("true label")
+    return figure
+
+
+def reliability(calibrations: Mapping[str, Calibration]) -> Figure:
+    """Show accuracy over confidence, and how many images have it, a column a calibration.
+
+    Args:
+        calibrations: by the title of their column.
+    """
+    figure = Figure(figsize=(4.5 * len(calibrations), 5), layout="constrained")
+    axes = figure.subplots(2, len(calibrations), squeeze=False, height_ratios=(3, 1), sharex=True)
+    for column, (title, of) in enumerate(calibrations.items()):
+        upper, lower = axes[:, column]
+        width = np.diff(of.edges)
+        upper.bar(of.edges[:-1], np.nan_to_num(of.accuracy), width, align="edge", alpha=0.6)
+        upper.plot([0, 1], [0, 1], color="black", linewidth=1, linestyle="dashed")
+        upper.plot(of.confidence, of.accuracy, "o", color="black", markersize=3)
+        upper.set_title(f"{title}: calibration error {100 * of.error:.2f} %")
+        upper.set_ylabel("accuracy")
+        lower.bar(of.edges[:-1], of.support, width, align="edge", alpha=0.6)
+        lower.set_yscale("log")
+        lower.set_ylabel("images")
+        lower.set_xlabel("confidence")
+    return figure
+
+
+def robustness(kinds: Sequence[Robustness], standard: float) -> Figure:
+    """Show accuracy over the strength of each disturbance, a chart each.
+
+    Args:
+        kinds: what was measured of each.
+        standard: the accuracy on the undisturbed images.
+    """
+    columns = 3
+    rows = -(-len(kinds) // columns)
+    figure = Figure(figsize=(9, 2.4 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True).flatten()
+    for axis in axes[len(kinds) :]:
+        axis.axis("off")
+    for axis, of in zip(axes, kinds, strict=False):
+        low, high = zip(*of.intervals, strict=True)
+        axis.axhline(standard, color="black", linewidth=0.8, linestyle="dashed")
+        axis.fill_between(of.strengths, low, high, alpha=0.25)
+        axis.plot(of.strengths, of.accuracies, marker="o", markersize=3)
+        axis.set_title(of.name, fontsize=10)
+        axis.set_xlabel(of.unit, fontsize=8)
+        axis.set_ylim(0, 1.02)
+        axis.grid(alpha=0.3)
+    for axis in axes[::columns]:
+        axis.set_ylabel("accuracy")
+    return figure
+
+
+def attributions(
+    images: Pictures, titles: Sequence[str], rows: Mapping[str, NDArray[np.floating[Any]]]
+) -> Figure:
+    """Show pictures, and below each what in it mattered.
+
+    Args:
+        images: (N, 28, 28), 0 for paper.
+        titles: N of them.
+        rows: by name, maps (N, 28, 28), the higher the more it mattered.
+    """
+    columns = len(images)
+    figure = Figure(figsize=(1.3 * columns + 0.6, 1.45 * (1 + len(rows))), layout="constrained")
+    axes = figure.subplots(1 + len(rows), columns, squeeze=False)
+    for axis in axes.flatten():
+        axis.set_xticks([])
+        axis.set_yticks([])
+    for axis, image, title in zip(axes[0], images, titles, strict=True):
+        axis.imshow(image, cmap="gray_r", vmin=0, vmax=255)
+        axis.set_title(title, fontsize=8)
+    for row, (name, maps) in zip(axes[1:], rows.items(), strict=True):
+        row[0].set_ylabel(name, fontsize=8)
+        for axis, values, image in zip(row, maps, images, strict=True):
+            axis.imshow(values, cmap="magma", vmin=0, vmax=max(values.max(), 1e-12))
+            axis.contour(image, levels=[127], colors="white", linewidths=0.5)
+    return figure
+
+
+def overlaid(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Show loss and accuracy on validation of several runs, each in one chart.
+
+    Args:
+        histories: by the run's name, by `val/loss` and `val/accuracy` a value for each epoch.
+    """
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for place, quantity in enumerate(("loss", "accuracy"), 1):
+        axis = figure.add_subplot(1, 2, place)
+        for name, history in histories.items():
+            values = history.get(f"val/{quantity}", [])
+            axis.plot(range(1, len(values) + 1), values, marker="o", markersize=3, label=name)
+        axis.set_title(f"validation {quantity}")
+        axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+    axis.legend()
+    return figure
+
+
+def pixels(figure: Figure, dpi: int = 100) -> NDArray[np.uint8]:
+    """Draw a figure as an array (H, W, 3)."""
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call] # matplotlib's
+    return np.asarray(canvas.buffer_rgba())[:, :, :3]  # type: ignore[no-untyped-call] # matplotlib's
 
 
 def curves(history: Mapping[str, Sequence[float]]) -> Figure:

@@ -1,27 +1,31 @@
-"""The command `report`: pictures of what a run did, in its own folder."""
+"""The command `report`: what a run did, on one page and as pictures, in its own folder."""
 
+import base64
 import io
+import json
 from pathlib import Path
 
-import numpy as np
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from mnist_lightning import runs
+from mnist_lightning import __version__, predict, runs
 from mnist_lightning.data.sources import SOURCES, DigitData
-from mnist_lightning.errors import PROGRAM, UserError
-from mnist_lightning.evaluation import plots
+from mnist_lightning.errors import UserError
+from mnist_lightning.evaluation.findings import Findings, examine
 from mnist_lightning.files import write_atomically
 from mnist_lightning.options import CommandParser, runs_root
+from mnist_lightning.predict import Recogniser
 from mnist_lightning.runs import Run
-from mnist_lightning.tables import METRICS_FILE, read_history, read_predictions
 
 DPI = 150
-MISTAKES = 24  # in rows of 6
+PAGE, FIGURES = "report.html", "report.json"
 
 
 def main(arguments: list[str]) -> int:
-    """Draw a run's samples, curves, predictions and mistakes into its folder `report`."""
-    parser = CommandParser("report", "Draw what a run did, as PNGs in its folder.", "best")
+    """Write a run's report into its folder `report`."""
+    description = "Put what a run did on one page, with its pictures, in its folder."
+    parser = CommandParser("report", description, "best")
     parser.add_argument(
         "run", nargs="?", default="best", metavar="RUN", help="which run (default: best)"
     )
@@ -33,52 +37,82 @@ def main(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
     run, _ = runs.find(options.run, runs_root(options.root))
+    data = _data_of(run, options.data_dir)
+    recogniser, why_not = _network_of(run)
+    findings = examine(run, data, recogniser)
+    findings.missing += why_not
     folder = run.folder / "report"
-    figures = draw(run, _data_of(run, options.data_dir))
-    folder.mkdir(exist_ok=True)
-    for stale in folder.glob("*.png"):
-        stale.unlink()
+    write(findings, run, folder)
+    for what in findings.missing:
+        print(what)
+    test = findings.facts.get("test")
+    if test is not None:
+        low, high = test["interval"]
+        wrong = test["total"] - test["correct"]
+        print(
+            f"{wrong:,} of {test['total']:,} test images were read wrongly: accuracy "
+            f"{test['accuracy']:.2%}, 95 % interval {low:.2%} to {high:.2%}"
+        )
     print(f"report of {run.folder}:")
-    for name, figure in figures.items():
-        path = folder / f"{name}.png"
-        save(figure, path)
-        print(f"  {path}")
+    print(f"  {folder / PAGE}")
+    print(f"  {folder / FIGURES}")
+    print(f"  {len(findings.figures)} pictures: {', '.join(findings.figures)}")
     return 0
 
 
-def draw(run: Run, data: DigitData) -> dict[str, Figure]:
-    """Draw all that there is of a run, by the name of the picture; say what is missing."""
-    pixels, labels = data.test_images.numpy(), data.test_labels.numpy()
-    figures = {"samples": plots.samples(pixels, labels)}
-    history = read_history(run.folder / METRICS_FILE)
-    if history["train/loss"]:
-        figures["curves"] = plots.curves(history)
-    else:
-        print(f"no curves: {run.folder / METRICS_FILE} has no whole epoch")
-    if not run.predictions.is_file():
-        print(f"no predictions: it has not been tested; {PROGRAM} test {run.reference}")
-        return figures
-    table = read_predictions(run.predictions)
-    count = len(table.true)
-    if not np.array_equal(table.true, labels[:count]):
-        raise UserError(f"{run.predictions} is not of the test images of {data.name}")
-    figures["predictions"] = plots.predictions(pixels[:count], table.true, table.predicted)
-    wrong = np.flatnonzero(table.true != table.predicted)
-    shown = wrong[:MISTAKES]
-    if len(shown):
-        rows = -(-len(shown) // 6)
-        figures["mistakes"] = plots.predictions(
-            pixels[shown], table.true[shown], table.predicted[shown], rows, columns=6
-        )
-    print(f"{len(wrong):,} of {count:,} test images were read wrongly; {len(shown)} are shown")
-    return figures
+def write(findings: Findings, run: Run, folder: Path) -> None:
+    """Write the page, the figures and the pictures; what an earlier report left is removed."""
+    pictures = {name: png(figure) for name, figure in findings.figures.items()}
+    folder.mkdir(exist_ok=True)
+    for stale in folder.glob("*.png"):
+        if stale.stem not in pictures:
+            stale.unlink()
+    for name, content in pictures.items():
+        write_atomically(content, folder / f"{name}.png")
+    text = json.dumps(findings.facts, indent=2, allow_nan=False) + "\n"
+    write_atomically(text.encode(), folder / FIGURES)
+    write_atomically(page(findings, run, pictures).encode(), folder / PAGE)
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG."""
+def page(findings: Findings, run: Run, pictures: dict[str, bytes]) -> str:
+    """Fill the page; everything it shows is in it."""
+    environment = Environment(
+        loader=PackageLoader("mnist_lightning", "evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = _percent
+    embedded = {name: base64.b64encode(png).decode() for name, png in pictures.items()}
+    return environment.get_template("report.html").render(
+        facts=findings.facts,
+        missing=findings.missing,
+        pictures=embedded,
+        name=run.folder.name,
+        folder=str(run.folder),
+        config=yaml.safe_dump(findings.facts["config"], sort_keys=False),
+        version=__version__,
+    )
+
+
+def _percent(share: float | None, digits: int = 2) -> str:
+    return "-" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def png(figure: Figure) -> bytes:
+    """Draw a figure as a PNG."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
-    write_atomically(buffer.getvalue(), path)
+    return buffer.getvalue()
+
+
+def _network_of(run: Run) -> tuple[Recogniser | None, list[str]]:
+    """Load the run's best network; where that cannot be, say what the report lacks."""
+    try:
+        return predict.load(run.folder), []
+    except UserError as error:
+        return None, [f"no robustness and no attributions: {error}"]
 
 
 def _data_of(run: Run, data_dir: str | None) -> DigitData:

@@ -114,12 +114,53 @@ def layers(network: nn.Module) -> list[Layer]:
 
 def ask_blank(network: nn.Module) -> Tensor:
     """Return the logits (1, C) of one blank picture; neither network nor generators change."""
+    return ask(network, torch.zeros(1, 1, 28, 28))
+
+
+def ask(network: nn.Module, images: Tensor) -> Tensor:
+    """Return the logits (B, C) of images (B, 1, 28, 28); neither network nor generators change."""
     modes = {module: module.training for module in network.modules()}
     device = next((parameter.device for parameter in network.parameters()), None)
     try:
         with torch.no_grad():
-            logits: Tensor = network.eval()(torch.zeros(1, 1, 28, 28, device=device))
+            logits: Tensor = network.eval()(images.to(device))
     finally:
         for module, training in modes.items():
             module.training = training
     return logits
+
+
+def first_filters(network: nn.Module) -> Tensor | None:
+    """What the first layer looks for in a picture, as pictures (N, H, W).
+
+    None where the first layer with weights is neither a convolution over one channel nor a linear
+    layer over all of its 784 pixels.
+    """
+    for layer in network.modules():
+        weight = getattr(layer, "weight", None)
+        if isinstance(layer, nn.Conv2d) and layer.in_channels == 1:
+            return layer.weight.detach()[:, 0]
+        if isinstance(layer, nn.Linear) and layer.in_features == 28 * 28:
+            return layer.weight.detach().view(-1, 28, 28)
+        if isinstance(weight, Tensor):
+            return None
+    return None
+
+
+def penultimate(network: nn.Module, images: Tensor) -> Tensor | None:
+    """What the last linear layer is given for images (B, 1, 28, 28): features (B, D).
+
+    None where the network has no linear layer, or gives it something else. The network is asked
+    in evaluation, and stays as it is.
+    """
+    last = [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1:]
+    given: list[Tensor] = []
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, args: given.append(args[0])) for layer in last
+    ]
+    try:
+        ask(network, images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return given[-1] if given and given[-1].shape[:-1] == (len(images),) else None

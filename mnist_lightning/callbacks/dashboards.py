@@ -1,0 +1,238 @@
+"""What TensorBoard shows of a run besides its curves."""
+
+import contextlib
+import copy
+import io
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from mnist_lightning import networks
+from mnist_lightning.callbacks.predictions import Predictions
+from mnist_lightning.classifier import DigitClassifier
+from mnist_lightning.data.augment import PAPER
+from mnist_lightning.data.batches import normalise
+from mnist_lightning.data.datamodule import MNISTDataModule
+from mnist_lightning.evaluation import metrics, plots, tiles
+from mnist_lightning.images import MEAN, STD
+from mnist_lightning.run_logger import RunLogger
+from mnist_lightning.tables import PredictionsTable
+
+Level = Literal["none", "basic", "full"]
+SHOWN = 40  # pictures in a grid, in rows of 10
+EMBEDDED = 1000  # images in the projector
+# Charts with more than one curve.
+LAYOUT = {
+    "train and validation": {
+        "loss": ["Multiline", ["train/loss", "val/loss"]],
+        "accuracy": ["Multiline", ["train/accuracy", "val/accuracy"]],
+    }
+}
+
+
+class Dashboards(Callback):
+    """Fills TensorBoard's dashboards, without touching a bit of what is learned.
+
+    Once, at the start: a chart with training and validation in it, samples, the first batch as it
+    is augmented, and the network's graph. At each epoch's end: images a second, the mistakes of
+    validation, precision and recall of each digit, the filters of the first layer; with `full`
+    also the confusion matrix, and histograms of weights and gradients. With the test: confusion
+    matrix, what the last layer sees (for the projector), and the hyper-parameters with the final
+    figures.
+
+    Args:
+        logger: the run's.
+        level: `basic`, or `full` for what takes more time.
+    """
+
+    def __init__(self, logger: RunLogger, level: Level = "basic") -> None:
+        self.board: SummaryWriter = logger.experiment
+        self.folder = Path(logger.folder)
+        self.full = level == "full"
+        self._predictions = Predictions()
+        self._started_at = 0.0
+        self._trained = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show what the run begins with; a resumed one has shown it."""
+        if trainer.global_step > 0:
+            return
+        model, data = _known(trainer, pl_module)
+        self.board.add_custom_scalars(LAYOUT)
+        pixels, labels = data.data.train_images, data.data.train_labels
+        chosen = data.train_indices[:SHOWN]
+        captions = [f"true {label}" for label in labels[chosen]]
+        self._picture("samples/train", tiles.grid(pixels[chosen].numpy(), 10, captions), 0)
+        if data.augment and trainer.train_dataloader is not None:
+            batch = trainer.train_dataloader.dataset[0, 0][0][:SHOWN]
+            self._picture("samples/augmented", tiles.grid(_as_pictures(batch), 10), 0)
+        self._graph(model)
+
+    def _graph(self, model: DigitClassifier) -> None:
+        """Show the network's graph; not of one that cannot be traced."""
+        network = copy.deepcopy(model.network).eval().float().cpu()
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")  # of the tracer: it is deprecated, and sees constants
+            with contextlib.suppress(RuntimeError):
+                self.board.add_graph(network, torch.full((1, 1, 28, 28), PAPER))
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the time."""
+        self._started_at, self._trained = time.perf_counter(), trainer.global_step
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """After an epoch's last batch, show how fast it was; gradients are still there."""
+        if not trainer.is_last_batch:
+            return
+        model, data = _known(trainer, pl_module)
+        seconds, steps = time.perf_counter() - self._started_at, trainer.global_step - self._trained
+        # By steps, for an epoch may have been resumed in its middle.
+        images = min(
+            steps * trainer.accumulate_grad_batches * data.batch_size, len(data.train_indices)
+        )
+        self.board.add_scalar("images_per_second", images / seconds, trainer.global_step)
+        if self.full:
+            for name, parameter in model.network.named_parameters():
+                self.board.add_histogram(f"weights/{name}", parameter, trainer.global_step)
+                if parameter.grad is not None:
+                    gradient = parameter.grad
+                    self.board.add_histogram(f"gradients/{name}", gradient, trainer.global_step)
+        filters = networks.first_filters(model.network)
+        if filters is not None:
+            pictures = tiles.as_pixels(filters.float().cpu().numpy()[:SHOWN])
+            zoom = max(1, 56 // pictures.shape[-1])
+            sheet = tiles.grid(pictures, min(10, len(pictures)), zoom=zoom)
+            self._picture("filters/first layer", sheet, trainer.global_step)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin anew."""
+        self._predictions.on_validation_start(trainer, pl_module)
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep what was said."""
+        self._predictions.on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show what the network made of the images held out."""
+        _, data = _known(trainer, pl_module)
+        table, step = self._predictions.table(), trainer.global_step
+        self._mistakes(table, data.data.train_images[data.val_indices], "val", step)
+        for digit in range(table.probabilities.shape[1]):
+            self.board.add_pr_curve(
+                f"precision and recall/{digit}",
+                table.true == digit,
+                table.probabilities[:, digit],
+                step,
+            )
+        if self.full:
+            self._confusion(table, "val", step)
+
+    def _mistakes(self, table: PredictionsTable, pixels: Tensor, stage: str, step: int) -> None:
+        """Show what was read wrongly, the surest first."""
+        worst = metrics.surest_mistakes(table.true, table.probabilities)[:SHOWN]
+        if len(worst) == 0:
+            return
+        surest = table.probabilities.max(axis=1)
+        captions = [f"{table.true[i]} as {table.predicted[i]} {surest[i]:4.0%}" for i in worst]
+        sheet = tiles.grid(pixels[worst].numpy(), 10, captions, zoom=3)
+        self._picture(f"mistakes/{stage}", sheet, step)
+
+    def _confusion(self, table: PredictionsTable, stage: str, step: int) -> None:
+        counts = metrics.confusion(table.true, table.predicted, table.probabilities.shape[1])
+        figure = plots.confusion(counts)
+        self._picture(f"confusion/{stage}", plots.pixels(figure), step, "HWC")
+
+    def show_test(
+        self, model: DigitClassifier, data: MNISTDataModule, table: PredictionsTable, step: int
+    ) -> None:
+        """Show what came out of the test: mistakes, confusion, and the projector's points."""
+        pixels = data.data.test_images
+        self._mistakes(table, pixels, "test", step)
+        self._confusion(table, "test", step)
+        chosen = pixels[:EMBEDDED]
+        features = networks.penultimate(model.network, normalise(chosen))
+        if features is not None:
+            self.board.add_embedding(
+                features.float().cpu(),
+                [f"{t}, read as {p}" for t, p in zip(table.true, table.predicted, strict=True)][
+                    :EMBEDDED
+                ],
+                1 - chosen.unsqueeze(1) / 255,
+                global_step=step,
+                tag="test",
+            )
+
+    def show_settings(self, config: Mapping[str, Any], figures: Mapping[str, float]) -> None:
+        """Show the hyper-parameters with the final figures they led to."""
+        writer = self.board._get_file_writer()  # type: ignore[no-untyped-call] # torch's
+        for part in hparams(settings(config), dict(figures)):  # type: ignore[no-untyped-call]
+            writer.add_summary(part)
+
+    def _picture(self, tag: str, pixels: tiles.Pixels, step: int, layout: str = "HW") -> None:
+        self.board.add_image(tag, pixels, step, dataformats=layout)
+
+
+def settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
+    """Flatten what TensorBoard is to compare of a configuration: what the result may hang on."""
+    flat: dict[str, bool | float | str] = {}
+    for name, value in config.items():
+        path = f"{prefix}{name}"
+        if path in _NOT_COMPARED or (prefix == "trainer." and name not in _COMPARED):
+            continue
+        if isinstance(value, Mapping):
+            flat |= settings(value, f"{path}.")
+        elif isinstance(value, bool | int | float | str):
+            flat[path.replace(".init_args", "").replace(".class_path", "")] = value
+        elif value is not None:
+            flat[path] = str(value)
+    return flat
+
+
+_NOT_COMPARED = {
+    "log_lines", "auto_resume", "autosave", "keep_last", "dashboards",
+    "data.data_dir", "data.num_workers", "data.pin_memory", "data.eval_batch_size",
+}  # fmt: skip
+_COMPARED = {
+    "max_epochs", "max_steps", "limit_train_batches", "precision", "accumulate_grad_batches",
+    "gradient_clip_val",
+}  # fmt: skip
+
+
+def _known(
+    trainer: pl.Trainer, pl_module: pl.LightningModule
+) -> tuple[DigitClassifier, MNISTDataModule]:
+    data = trainer.datamodule  # type: ignore[attr-defined] # set by Trainer.fit
+    assert isinstance(pl_module, DigitClassifier)
+    assert isinstance(data, MNISTDataModule)
+    return pl_module, data
+
+
+def _as_pictures(images: Tensor) -> tiles.Pixels:
+    """Undo the normalisation of images (B, 1, 28, 28)."""
+    pixels = images[:, 0].float().cpu().mul(STD).add(MEAN).clamp(0, 1).mul(255)
+    return np.asarray(pixels.round().byte().numpy())

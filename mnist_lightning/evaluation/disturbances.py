@@ -1,0 +1,130 @@
+"""What happens to pictures of digits outside of MNIST, in grades."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+Ink = NDArray[np.floating[Any]]  # (N, 28, 28), 0 for paper, 255 for the darkest ink
+
+
+class Disturbance(NamedTuple):
+    """One kind of disturbance.
+
+    Attributes:
+        name: what is done.
+        unit: of the strengths.
+        strengths: the grades that are looked at, weakest first.
+        apply: makes disturbed copies of pictures; what is random comes from the generator.
+    """
+
+    name: str
+    unit: str
+    strengths: Sequence[float]
+    apply: Callable[[Ink, float, Generator], Ink]
+
+
+def _noise(ink: Ink, strength: float, generator: Generator) -> Ink:
+    return ink + 255 * strength * generator.standard_normal(ink.shape)
+
+
+def _blur(ink: Ink, strength: float, generator: Generator) -> Ink:
+    from scipy.ndimage import gaussian_filter
+
+    blurred: Ink = gaussian_filter(ink, (0, strength, strength))
+    return blurred
+
+
+def _rotation(ink: Ink, strength: float, generator: Generator) -> Ink:
+    angles = np.radians(strength) * _signs(len(ink))
+    cosine, sine = np.cos(angles), np.sin(angles)
+    return _mapped(ink, np.array([[cosine, -sine], [sine, cosine]]), np.zeros((2, len(ink))))
+
+
+def _shift(ink: Ink, strength: float, generator: Generator) -> Ink:
+    angles = generator.uniform(0, 2 * np.pi, len(ink))
+    shifts = strength * np.array([np.sin(angles), np.cos(angles)])
+    return _mapped(ink, np.eye(2)[:, :, None].repeat(len(ink), axis=2), shifts)
+
+
+def _scale(ink: Ink, strength: float, generator: Generator) -> Ink:
+    factors = (1 + strength) ** _signs(len(ink))
+    return _mapped(ink, np.eye(2)[:, :, None] / factors, np.zeros((2, len(ink))))
+
+
+def _contrast(ink: Ink, strength: float, generator: Generator) -> Ink:
+    return ink * (1 - strength)
+
+
+def _occlusion(ink: Ink, strength: float, generator: Generator) -> Ink:
+    size = round(strength)
+    # Somewhere over the box of 20 x 20 that MNIST's digits fill.
+    tops, lefts = generator.integers(4, 24 - size + 1, (2, len(ink)))
+    covered = ink.copy()
+    for picture, top, left in zip(covered, tops, lefts, strict=True):
+        picture[top : top + size, left : left + size] = 0
+    return covered
+
+
+def _thinning(ink: Ink, strength: float, generator: Generator) -> Ink:
+    from scipy.ndimage import grey_erosion
+
+    return _stepped(ink, strength, grey_erosion)
+
+
+def _thickening(ink: Ink, strength: float, generator: Generator) -> Ink:
+    from scipy.ndimage import grey_dilation
+
+    return _stepped(ink, strength, grey_dilation)
+
+
+_CROSS = np.array([[[0, 1, 0], [1, 1, 1], [0, 1, 0]]])
+
+
+def _stepped(ink: Ink, strength: float, step: Callable[..., Ink]) -> Ink:
+    """Move the strokes' borders by whole pixels, and what remains by a mixture of two pictures."""
+    whole, rest = divmod(strength, 1)
+    for _ in range(int(whole)):
+        ink = step(ink, footprint=_CROSS)
+    return (1 - rest) * ink + rest * step(ink, footprint=_CROSS)
+
+
+def _signs(count: int) -> NDArray[np.int64]:
+    """Half of the pictures one way, half of them the other."""
+    return 1 - 2 * (np.arange(count) % 2)
+
+
+def _mapped(ink: Ink, matrices: Ink, shifts: Ink) -> Ink:
+    """Resample pictures by maps (2, 2, N) and shifts (2, N) from their results to them."""
+    from scipy.ndimage import map_coordinates
+
+    count, height, width = ink.shape
+    centre = np.array([height - 1, width - 1]) / 2
+    points = np.indices((height, width)).reshape(2, -1) - centre[:, None]
+    sources = np.einsum("abn,bp->anp", matrices, points) + centre[:, None, None]
+    sources += shifts[:, :, None]
+    pictures = np.broadcast_to(np.arange(count)[:, None], sources.shape[1:])
+    mapped: Ink = map_coordinates(ink, [pictures, *sources], order=1)
+    return mapped.reshape(ink.shape)
+
+
+KINDS = (
+    Disturbance("noise", "standard deviation, ink is 1", (0.1, 0.2, 0.3, 0.4, 0.5), _noise),
+    Disturbance("blur", "standard deviation, pixels", (0.5, 1, 1.5, 2, 2.5), _blur),
+    Disturbance("rotation", "degrees, either way", (10, 20, 30, 40, 50), _rotation),
+    Disturbance("shift", "pixels, any way", (1, 2, 3, 4, 5), _shift),
+    Disturbance("scale", "larger or smaller by", (0.1, 0.2, 0.3, 0.4, 0.5), _scale),
+    Disturbance("contrast", "share of the ink lost", (0.2, 0.4, 0.6, 0.8, 0.9), _contrast),
+    Disturbance("occlusion", "side of the square, pixels", (4, 6, 8, 10, 12), _occlusion),
+    Disturbance("thinner strokes", "pixels a side", (0.25, 0.5, 0.75, 1, 1.25), _thinning),
+    Disturbance("thicker strokes", "pixels a side", (0.5, 1, 1.5, 2, 2.5), _thickening),
+)
+
+
+def disturbed(kind: Disturbance, images: NDArray[np.uint8], strength: float) -> NDArray[np.uint8]:
+    """Return copies of pictures (N, 28, 28) with a disturbance; the same ones each time."""
+    generator = np.random.default_rng(0)
+    changed = kind.apply(images.astype(np.float32), strength, generator)
+    return np.clip(np.rint(changed), 0, 255).astype(np.uint8)
