@@ -45,7 +45,13 @@ COMMANDS = {
         "mnist_lightning.evaluation.report",
         "main",
         "[RUN]",
-        "draw a run's samples, curves, predictions and mistakes",
+        "put what a run did on one page, with pictures",
+    ),
+    "runs": Command(
+        "mnist_lightning.listing",
+        "main",
+        "[RUN…] [--sort ORDER] [--json | --csv] [--png FILE]",
+        "list the runs, or compare some of them",
     ),
     "verify": Command(
         "mnist_lightning.verify",

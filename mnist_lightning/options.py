@@ -216,6 +216,16 @@ def conflicts(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     ]
 
 
+def experiment(config: dict[str, Any]) -> dict[str, Any]:
+    """What a run's result hangs on beside its seed: settings by their dotted names."""
+    lengths = {f"trainer.{name}" for name in LENGTHS}
+    return {
+        name: value
+        for name, value in _flat(config).items()
+        if name != "seed_everything" and (name in lengths or not _is_free(name))
+    }
+
+
 def _is_free(name: str) -> bool:
     return any(name == free or name.startswith(f"{free}.") for free in FREE_ON_RESUME)
 

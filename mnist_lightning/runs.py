@@ -15,8 +15,6 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from mnist_lightning import checkpoint_file
-from mnist_lightning.checkpoint_file import DamagedCheckpointError
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import write_atomically
 
@@ -112,7 +110,7 @@ class Run:
         """Read `summary.json`; empty where there is none that can be read."""
         try:
             summary = json.loads((self.folder / "summary.json").read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return summary if isinstance(summary, dict) else {}
 
@@ -127,12 +125,14 @@ class Run:
         Raises:
             UserError: there is none.
         """
+        from mnist_lightning import checkpoint_file  # brings torch, which to list runs needs not
+
         found = sorted(self.checkpoints.glob("last*.ckpt"), key=lambda path: path.name[4:])
         found.sort(key=lambda path: path != self.recent())
         for path in found:
             try:
                 checkpoint_file.read(path)
-            except DamagedCheckpointError as error:
+            except checkpoint_file.DamagedCheckpointError as error:
                 more = "; going back to the one before" if path != found[-1] else ""
                 print(f"{error}{more}")
             else:

@@ -23,6 +23,7 @@ from mnist_lightning.epoch_loop import stop_looking_for_gpus
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.evaluation.metrics import temperature
 from mnist_lightning.networks import ask_blank
+from mnist_lightning.options import experiment
 from mnist_lightning.parsing import DigitCLI
 from mnist_lightning.run_logger import RunLogger, as_float
 from mnist_lightning.runs import Run
@@ -68,7 +69,9 @@ def train(cli: DigitCLI, run: Run | None, checkpoint: Path | None = None, epochs
         figures = _test(cli, run, crew)
         crew.facts.finish(state, figures)
         if crew.boards is not None:
-            crew.boards.show_settings(cli.complete_config(), _final(crew.facts.facts))
+            config = cli.complete_config()
+            settings = experiment(config) | {"seed": config["seed_everything"]}
+            crew.boards.show_settings(settings, _final(crew.facts.facts))
     except SystemExit:
         show.interrupted(console, run, _kept(run))
         return crew.interrupt.status

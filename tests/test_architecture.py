@@ -12,7 +12,17 @@ PACKAGE = Path(mnist_lightning.__file__).parent
 # From the roof to the ground. Within a floor a module may import those named after it.
 FLOORS = [
     ["__main__"],
-    ["cli", "verify", "data.inventory", "evaluation.report", "evaluation.findings", "predict"],
+    [
+        "cli",
+        "verify",
+        "data.inventory",
+        "listing",
+        "comparison",
+        "standings",
+        "evaluation.report",
+        "evaluation.findings",
+        "predict",
+    ],
     ["training"],
     ["parsing", "epoch_loop", "parse_errors", "options", "show"],
     ["callbacks", "run_logger", "runs"],

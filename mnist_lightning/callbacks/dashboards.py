@@ -187,40 +187,19 @@ class Dashboards(Callback):
                 tag="test",
             )
 
-    def show_settings(self, config: Mapping[str, Any], figures: Mapping[str, float]) -> None:
+    def show_settings(self, settings: Mapping[str, Any], figures: Mapping[str, float]) -> None:
         """Show the hyper-parameters with the final figures they led to."""
+        known = {name: value for name, value in settings.items() if value is not None}
+        plain = {
+            name: value if isinstance(value, bool | int | float | str) else str(value)
+            for name, value in known.items()
+        }
         writer = self.board._get_file_writer()  # type: ignore[no-untyped-call] # torch's
-        for part in hparams(settings(config), dict(figures)):  # type: ignore[no-untyped-call]
+        for part in hparams(plain, dict(figures)):  # type: ignore[no-untyped-call] # torch's
             writer.add_summary(part)
 
     def _picture(self, tag: str, pixels: tiles.Pixels, step: int, layout: str = "HW") -> None:
         self.board.add_image(tag, pixels, step, dataformats=layout)
-
-
-def settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
-    """Flatten what TensorBoard is to compare of a configuration: what the result may hang on."""
-    flat: dict[str, bool | float | str] = {}
-    for name, value in config.items():
-        path = f"{prefix}{name}"
-        if path in _NOT_COMPARED or (prefix == "trainer." and name not in _COMPARED):
-            continue
-        if isinstance(value, Mapping):
-            flat |= settings(value, f"{path}.")
-        elif isinstance(value, bool | int | float | str):
-            flat[path.replace(".init_args", "").replace(".class_path", "")] = value
-        elif value is not None:
-            flat[path] = str(value)
-    return flat
-
-
-_NOT_COMPARED = {
-    "log_lines", "auto_resume", "autosave", "keep_last", "dashboards",
-    "data.data_dir", "data.num_workers", "data.pin_memory", "data.eval_batch_size",
-}  # fmt: skip
-_COMPARED = {
-    "max_epochs", "max_steps", "limit_train_batches", "precision", "accumulate_grad_batches",
-    "gradient_clip_val",
-}  # fmt: skip
 
 
 def _known(

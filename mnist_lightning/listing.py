@@ -1,0 +1,86 @@
+"""The command `runs`: a table of the runs, or some of them beside each other.
+
+Neither torch nor lightning is imported: five hundred runs are listed in a second.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from mnist_lightning import runs
+from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.options import CommandParser, runs_root
+from mnist_lightning.runs import Run
+from mnist_lightning.standings import BEST, NEWEST, Standing, ordered, standing, table
+
+
+def main(arguments: list[str]) -> int:
+    """List the runs, or compare those that are named."""
+    description = "List the runs; compare those that are named."
+    parser = CommandParser("runs", description, "3 4 --png curves.png")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="compare these")
+    parser.add_argument(
+        "--sort",
+        default=NEWEST,
+        choices=(NEWEST, BEST, *Standing._fields),
+        metavar="ORDER",
+        help=f"{NEWEST} or {BEST} first, or by a column: {', '.join(Standing._fields)}",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--csv", action="store_true", help="print the table as CSV")
+    parser.add_argument(
+        "--png", type=Path, metavar="FILE", help="where to draw the curves of those named"
+    )
+    parser.add_argument(
+        "--trainer.default_root_dir", dest="root", metavar="DIR", help="where the runs are"
+    )
+    options = parser.parse_args(arguments)
+    root = runs_root(options.root)
+    if options.json and options.csv:
+        raise UserError("both --json and --csv: give one", status=2)
+    if options.png and len(options.runs) < 2:
+        raise UserError("--png draws the curves of runs side by side: name two or more", status=2)
+    if options.runs:
+        chosen = [runs.find(reference, root)[0] for reference in options.runs]
+        _refuse_the_same(chosen)
+        if len(chosen) > 1 and not options.csv:
+            from mnist_lightning import comparison  # brings matplotlib and SciPy
+
+            png = options.png or (None if options.json else root / "comparison.png")
+            return comparison.show(chosen, options.json, png)
+    else:
+        chosen = list(runs.runs(root))
+    rows = ordered([standing(run) for run in chosen], options.sort)
+    if options.json:
+        print(json.dumps([each._asdict() for each in rows], indent=2))
+    elif options.csv:
+        print(as_csv(rows), end="")
+    elif not rows:
+        print(f"no runs in {root}; make one with: {PROGRAM} fit")
+    else:
+        show(rows, root)
+    return 0
+
+
+def _refuse_the_same(chosen: Sequence[Run]) -> None:
+    folders = [run.folder.resolve() for run in chosen]
+    twice = next((folder.name for folder in folders if folders.count(folder) > 1), None)
+    if twice is not None:
+        raise UserError(f"{twice} is named twice", status=2)
+
+
+def as_csv(rows: Sequence[Standing]) -> str:
+    """Write rows as CSV, under the names of the columns."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(Standing._fields)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def show(rows: Sequence[Standing], root: Path) -> None:
+    """Print rows as a table."""
+    print(f"{len(rows)} run{'s' * (len(rows) != 1)} in {root}")
+    print(table(rows))

@@ -1,0 +1,217 @@
+"""runs, as typed: the table, and the comparison."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mnist_lightning.files import write_atomically
+from mnist_lightning.runs import Run
+from tests.conftest import DIGITS, Command
+
+ROOT = Path("lightning_logs")
+
+
+def pretend(version: int, **facts: object) -> Run:
+    """A run's folder with a summary."""
+    run = Run(ROOT / f"version_{version}")
+    run.checkpoints.mkdir(parents=True)
+    run.write_summary(
+        {
+            "state": "finished",
+            "dataset": "mnist",
+            "network": {"class_path": "mnist_lightning.networks.mlp.MLP", "init_args": {}},
+            "parameters": 52650,
+            "seed": version,
+            "epochs": 3,
+            "val/accuracy": 0.9 + version / 100,
+            "test/accuracy": 0.95,
+            "fit_seconds": 61.2,
+            **facts,
+        }
+    )
+    return run
+
+
+@pytest.fixture
+def three(command: Command) -> Command:
+    """A command line in a folder with two runs that differ in their seed, and one in its rate."""
+    short = [*DIGITS, "--trainer.max_epochs", "2", "--dashboards", "none"]
+    for options in (["--seeds", "1..2"], ["--model.optimizer.lr", "0.003"]):
+        assert command("fit", *short, *options).status == 0
+    return command
+
+
+def test_the_newest_run_is_first_with_what_is_known_of_it(command: Command) -> None:
+    pretend(0)
+    pretend(10, **{"test/accuracy": None, "state": "failed", "fit_seconds": 3700.0})
+    lines = command("runs").out.splitlines()
+    assert lines[0] == "2 runs in lightning_logs"
+    assert lines[2].split() == [
+        "10",
+        "mnist",
+        "MLP",
+        "52,650",
+        "10",
+        "3",
+        "100.00",
+        "%",
+        "1:01",
+        "h",
+        "failed",
+    ]
+    assert lines[3].split()[-5:] == ["95.00", "%", "1:01", "min", "finished"]
+
+
+def test_runs_are_sorted_as_asked(command: Command) -> None:
+    for version, accuracy in ((0, 0.97), (1, 0.99), (2, None), (3, 0.98)):
+        pretend(version, **{"val/accuracy": accuracy, "fit_seconds": 10.0 * version})
+
+    def order(*options: str) -> list[str]:
+        return [row["run"][-1] for row in json.loads(command("runs", "--json", *options).out)]
+
+    assert order() == ["3", "2", "1", "0"]
+    assert order("--sort", "best") == ["1", "3", "0", "2"]
+    assert order("--sort", "seconds") == ["0", "1", "2", "3"]
+    assert "invalid choice: 'beauty'" in command("runs", "--sort", "beauty").err
+
+
+def test_csv_and_json_say_the_same(command: Command) -> None:
+    pretend(0)
+    pretend(1, started=None)
+    as_json = json.loads(command("runs", "--json").out)
+    as_csv = list(csv.DictReader(io.StringIO(command("runs", "--csv").out)))
+    assert [{k: "" if v is None else str(v) for k, v in row.items()} for row in as_json] == as_csv
+    assert as_json[1]["val_accuracy"] == 0.9
+
+
+def test_no_folder_whatever_is_in_it_breaks_the_table(command: Command) -> None:
+    pretend(0)
+    (ROOT / "version_1").mkdir()
+    (ROOT / "version_2").mkdir()
+    (ROOT / "version_2" / "summary.json").write_text('{"state": "runn')
+    (ROOT / "version_3").write_text("a file")
+    (ROOT / "version_4" / "summary.json").mkdir(parents=True)
+    (ROOT / "notes").mkdir()
+    nonsense = {"network": [1], "val/accuracy": float("nan"), "epochs": "three", "dataset": 5}
+    pretend(5, **nonsense, **{"fit_seconds": {}, "state": 7, "parameters": True, "started": 4.5})
+    (ROOT / "version_6").mkdir()
+    (ROOT / "version_6" / "summary.json").write_bytes(b"\xff\xfe\x00")
+    (ROOT / "version_8").mkdir()
+    (ROOT / "version_8" / "summary.json").write_text("[" * 100_000)
+    for options in ([], ["--sort", "best"], ["--sort", "dataset"], ["--csv"]):
+        result = command("runs", *options)
+        assert result.status == 0, result.err
+    rows = {row["run"]: row for row in json.loads(command("runs", "--json").out)}
+    assert set(rows) == {f"version_{version}" for version in (0, 1, 2, 4, 5, 6, 8)}
+    for version in (1, 2, 4, 5, 6, 8):
+        known = {name: value for name, value in rows[f"version_{version}"].items() if value}
+        known.pop("seed", None)
+        assert known == {
+            "run": f"version_{version}",
+            "state": "unknown",
+            **({"test_accuracy": 0.95} if version == 5 else {}),
+        }
+
+
+def test_a_run_whose_process_is_gone_is_interrupted(command: Command) -> None:
+    gone, alive = pretend(0, state="running"), pretend(1, state="running")
+    script = f"""
+from mnist_lightning.runs import Run
+from pathlib import Path
+with Run(Path({str(alive.folder)!r})).lock():
+    print("locked", flush=True)
+    input()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "locked\n"
+    try:
+        states = [row["state"] for row in json.loads(command("runs", "--json").out)]
+    finally:
+        process.communicate("\n")
+    assert states == ["running", "interrupted"]
+    assert gone.summary()["state"] == "running"
+
+
+def test_five_hundred_runs_are_listed_in_a_second(command: Command) -> None:
+    for version in range(500):
+        pretend(version)
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "mnist_lightning", "runs"], capture_output=True, text=True
+        )
+        seconds.append(time.perf_counter() - started)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("finished") == 500
+    assert min(seconds) < 1
+
+
+def test_no_runs_are_no_mistake(command: Command) -> None:
+    result = command("runs")
+    assert result.status == 0
+    assert result.out == "no runs in lightning_logs; make one with: python -m mnist_lightning fit\n"
+    assert json.loads(command("runs", "--json").out) == []
+
+
+def test_mistakes_are_told(command: Command) -> None:
+    pretend(0)
+    assert "version_0 is named twice" in command("runs", "0", str(ROOT / "version_0")).err
+    assert "no run 7 in lightning_logs" in command("runs", "0", "7").err
+    assert "both --json and --csv" in command("runs", "--json", "--csv").err
+    assert "name two or more" in command("runs", "0", "--png", "curves.png").err
+    pretend(1)
+    assert "there is no folder nowhere" in command("runs", "0", "1", "--png", "nowhere/c.png").err
+
+
+def test_a_comparison_says_what_differs_and_what_came_out(three: Command) -> None:
+    result = three("runs", "0", "1", "2")
+    assert result.status == 0, result.err
+    assert "  seed_everything\n    0: 1\n    1: 2\n    2: 42\n" in result.out
+    assert "  model.optimizer.lr\n    0, 1: 0.001\n    2: 0.003\n" in result.out
+    assert "0, 1 differ in their seed only: val " in result.out
+    facts = json.loads(three("runs", "0", "1", "2", "--json").out)
+    tests = [run["test_accuracy"] for run in facts["runs"]]
+    (pool,) = facts["pools"]
+    assert pool["runs"] == ["version_0", "version_1"]
+    assert pool["mean"]["test"] == pytest.approx(np.mean(tests[:2]))
+    assert pool["std"]["test"] == pytest.approx(np.std(tests[:2], ddof=1))
+    assert set(facts["settings"]) == {"seed_everything", "model.optimizer.lr"}
+    for duel in facts["mcnemar"]:
+        first, second = (tests[int(duel[name][-1])] for name in ("first", "second"))
+        assert duel["only_first"] - duel["only_second"] == round(297 * (first - second))
+    picture = np.asarray(Image.open(ROOT / "comparison.png").convert("L"))
+    assert picture.std() > 5
+
+
+def test_a_class_that_differs_is_shown_whole(command: Command) -> None:
+    for options in ([], ["--model.network", "MultilayerPerceptron"]):
+        run = [*DIGITS, "--trainer.max_steps", "2", "--dashboards", "none", *options]
+        assert command("fit", *run).status == 0
+    out = command("runs", "0", "1").out
+    assert (
+        "  model.network\n    0: ClassicCNN(num_classes=10, dropout=0.5)\n    1: Multilayer" in out
+    )
+
+
+def test_what_cannot_be_held_against_each_other_is_said(three: Command) -> None:
+    Run(ROOT / "version_1").predictions.unlink()
+    other = Run(ROOT / "version_2").predictions
+    lines = other.read_text().splitlines(keepends=True)
+    write_atomically("".join(lines[:100]).encode(), other)
+    out = three("runs", "0", "1", "2").out
+    assert "version_1 was not tested: nothing to hold against the others" in out
+    assert "version_0 and version_2 were tested on other images" in out
+    (ROOT / "version_0" / "config.yaml").unlink()
+    assert three("runs", "0", "2").status == 0
