@@ -7,6 +7,7 @@ and validate the same images:
 
 - `fit`: the command, with its bar, logs and checkpoints, from the start of an epoch to that of the
   next;
+- `fit, no dashboards`: the same with `--dashboards none`;
 - `bare`: nothing but the loop, over tensors in memory; the same batches as `fit`;
 - `torchvision`: the bare loop over `torchvision.datasets.MNIST` with its usual transforms and a
   DataLoader, without workers and with two.
@@ -34,6 +35,7 @@ from mnist_lightning.images import MEAN, STD
 from mnist_lightning.parsing import DigitCLI, quieten
 
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
+PLAIN = "fit, no dashboards"
 WORKERS = {"torchvision": 0, "torchvision, 2 workers": 2}
 
 
@@ -150,8 +152,10 @@ def main() -> None:
     turns = Turns()
     arguments = [*config, "--data.dataset", "mnist", "--data.data_dir", data_dir]
     arguments += ["--trainer.max_epochs", str(asked.epochs)]
-    if asked.contestant == "fit":
+    if asked.contestant.startswith("fit"):
         TakeTurns.turns = turns
+        level = "none" if asked.contestant == PLAIN else "basic"
+        arguments += ["--dashboards", level]
         assert cli.fit([*arguments, "--trainer.callbacks+", "TakeTurns"]) == 0
     else:
         bare(arguments, turns, WORKERS.get(asked.contestant))

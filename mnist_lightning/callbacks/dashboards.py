@@ -29,7 +29,7 @@ from mnist_lightning.run_logger import RunLogger
 from mnist_lightning.tables import PredictionsTable
 
 Level = Literal["none", "basic", "full"]
-SHOWN = 40  # pictures in a grid, in rows of 10
+SHOWN = 20  # pictures in a grid, in rows of 10
 EMBEDDED = 1000  # images in the projector
 # Charts with more than one curve.
 LAYOUT = {
@@ -44,11 +44,11 @@ class Dashboards(Callback):
     """Fills TensorBoard's dashboards, without touching a bit of what is learned.
 
     Once, at the start: a chart with training and validation in it, samples, the first batch as it
-    is augmented, and the network's graph. At each epoch's end: images a second, the mistakes of
-    validation, precision and recall of each digit, the filters of the first layer; with `full`
-    also the confusion matrix, and histograms of weights and gradients. With the test: confusion
-    matrix, what the last layer sees (for the projector), and the hyper-parameters with the final
-    figures.
+    is augmented, and the network's graph. At each epoch's end: images a second, the surest
+    mistakes of validation, the filters of the first layer. With the test: its mistakes, confusion
+    matrix, precision and recall of each digit, what the last layer is given (for the projector),
+    and the hyper-parameters with the final figures. `full` adds to each epoch's end the confusion
+    matrix, precision and recall, and histograms of weights and gradients.
 
     Args:
         logger: the run's.
@@ -142,15 +142,9 @@ class Dashboards(Callback):
         _, data = _known(trainer, pl_module)
         table, step = self._predictions.table(), trainer.global_step
         self._mistakes(table, data.data.train_images[data.val_indices], "val", step)
-        for digit in range(table.probabilities.shape[1]):
-            self.board.add_pr_curve(
-                f"precision and recall/{digit}",
-                table.true == digit,
-                table.probabilities[:, digit],
-                step,
-            )
         if self.full:
             self._confusion(table, "val", step)
+            self._precision_and_recall(table, "val", step)
 
     def _mistakes(self, table: PredictionsTable, pixels: Tensor, stage: str, step: int) -> None:
         """Show what was read wrongly, the surest first."""
@@ -167,6 +161,11 @@ class Dashboards(Callback):
         figure = plots.confusion(counts)
         self._picture(f"confusion/{stage}", plots.pixels(figure), step, "HWC")
 
+    def _precision_and_recall(self, table: PredictionsTable, stage: str, step: int) -> None:
+        for digit, probabilities in enumerate(table.probabilities.T):
+            tag = f"precision and recall, {stage}/{digit}"
+            self.board.add_pr_curve(tag, table.true == digit, probabilities, step)
+
     def show_test(
         self, model: DigitClassifier, data: MNISTDataModule, table: PredictionsTable, step: int
     ) -> None:
@@ -174,6 +173,7 @@ class Dashboards(Callback):
         pixels = data.data.test_images
         self._mistakes(table, pixels, "test", step)
         self._confusion(table, "test", step)
+        self._precision_and_recall(table, "test", step)
         chosen = pixels[:EMBEDDED]
         features = networks.penultimate(model.network, normalise(chosen))
         if features is not None:
