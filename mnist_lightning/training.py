@@ -71,7 +71,8 @@ def train(cli: DigitCLI, run: Run | None, checkpoint: Path | None = None, epochs
         if crew.boards is not None:
             config = cli.complete_config()
             settings = experiment(config) | {"seed": config["seed_everything"]}
-            crew.boards.show_settings(settings, _final(crew.facts.facts))
+            step = crew.trainer.global_step
+            crew.boards.show_settings(settings, _final(crew.facts.facts), step)
     except SystemExit:
         show.interrupted(console, run, _kept(run))
         return crew.interrupt.status
@@ -124,9 +125,7 @@ def _test(cli: DigitCLI, run: Run | None, crew: Crew) -> dict[str, float]:
     figures: dict[str, Any] = predictions.figures(tester)
     if figures:
         _keep(figures, predictions.table(), cli, run, crew)
-    # Asked of the weights that were tested, and of images that are not the test's.
-    tester.validate(cli.model, cli.datamodule, verbose=False)
-    return figures | _temperature(predictions)
+    return figures | _temperature(cli)
 
 
 def _keep(
@@ -143,8 +142,14 @@ def _keep(
         write_predictions(table, run.predictions)
 
 
-def _temperature(validated: Predictions) -> dict[str, float]:
-    """By what to divide the logits, for confidence that can be trusted; {} if nothing tells."""
+def _temperature(cli: DigitCLI) -> dict[str, float]:
+    """By what to divide the logits of the weights just tested, for confidence that can be trusted.
+
+    The images held out tell; nothing where there are none.
+    """
+    validated = Predictions()
+    trainer = cli.make_trainer(callbacks=[validated])
+    trainer.validate(cli.model, cli.datamodule, verbose=False)
     if validated.total == 0:
         return {}
     table = validated.table()

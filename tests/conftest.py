@@ -1,12 +1,14 @@
 """What the tests share: a command line to type on, real MNIST where it is, small trained runs."""
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from playwright.sync_api import Browser, sync_playwright
 
 from mnist_lightning.__main__ import main
 from mnist_lightning.runs import Run
@@ -63,3 +65,18 @@ def mnist_dir() -> Path:
     if folder is None:
         pytest.skip("MNIST_LIGHTNING_TEST_DATA names no folder with the real MNIST")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A real browser, without a window."""
+    found = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+    if found is None:
+        pytest.skip("there is no Chromium on this machine")
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=quiet)
+        yield chromium
+        chromium.close()

@@ -187,8 +187,13 @@ class Dashboards(Callback):
                 tag="test",
             )
 
-    def show_settings(self, settings: Mapping[str, Any], figures: Mapping[str, float]) -> None:
+    def show_settings(
+        self, settings: Mapping[str, Any], figures: Mapping[str, float], step: int
+    ) -> None:
         """Show the hyper-parameters with the final figures they led to."""
+        for name, value in figures.items():
+            if not name.startswith("test/"):  # those are logged
+                self.board.add_scalar(name, value, step)
         known = {name: value for name, value in settings.items() if value is not None}
         plain = {
             name: value if isinstance(value, bool | int | float | str) else str(value)

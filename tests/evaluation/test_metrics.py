@@ -2,9 +2,30 @@
 
 import math
 
+import numpy as np
 import pytest
+import torch
+from torchmetrics.functional.classification import (
+    multiclass_calibration_error,
+    multiclass_confusion_matrix,
+    multiclass_f1_score,
+    multiclass_precision,
+    multiclass_recall,
+)
 
-from mnist_lightning.evaluation.metrics import spread
+from mnist_lightning.evaluation.metrics import (
+    calibration,
+    closest_calls,
+    confusion,
+    log_loss,
+    mcnemar,
+    per_class,
+    spread,
+    surest_mistakes,
+    temperature,
+    tempered,
+    wilson,
+)
 
 
 def test_spread_is_mean_deviation_and_student_s_interval() -> None:
@@ -29,3 +50,108 @@ def test_of_one_value_no_spread_is_known() -> None:
 def test_no_values_have_no_mean() -> None:
     with pytest.raises(ValueError, match="no values"):
         spread([])
+
+
+def test_wilson_s_interval_is_that_of_the_formula() -> None:
+    # 8 of 10: 0.490 to 0.943 in many a textbook; the formula by hand for MNIST's size.
+    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    z, n, p = 1.959964, 10_000, 0.9873
+    centre, half = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    by_hand = ((centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n))
+    assert wilson(9873, 10_000) == pytest.approx(by_hand, abs=1e-7)
+    assert wilson(10, 10).high == 1
+
+
+def test_confusion_has_true_labels_down() -> None:
+    counts = confusion(np.array([0, 0, 1, 2]), np.array([0, 2, 1, 2]), classes=3)
+    assert counts.tolist() == [[1, 0, 1], [0, 1, 0], [0, 0, 1]]
+
+
+def test_confusion_precision_recall_and_f1_are_torchmetrics_own() -> None:
+    generator = np.random.default_rng(0)
+    true = generator.integers(0, 10, 500)
+    predicted = np.where(generator.random(500) < 0.7, true, generator.integers(0, 10, 500))
+    counts = confusion(true, predicted)
+    both = torch.tensor(predicted), torch.tensor(true)
+    assert counts.tolist() == multiclass_confusion_matrix(*both, num_classes=10).tolist()
+    classes = per_class(counts)
+    for mine, theirs in (
+        (classes.precision, multiclass_precision),
+        (classes.recall, multiclass_recall),
+        (classes.f1, multiclass_f1_score),
+    ):
+        assert mine == pytest.approx(theirs(*both, num_classes=10, average="none").numpy())
+    assert classes.support.tolist() == np.bincount(true).tolist()
+
+
+def test_what_is_not_defined_is_nan() -> None:
+    classes = per_class(confusion(np.array([0, 0]), np.array([0, 1]), classes=3))
+    assert classes.precision.tolist()[:2] == [1, 0]
+    assert classes.recall.tolist()[0] == 0.5
+    assert math.isnan(classes.precision[2])
+    assert math.isnan(classes.recall[1])
+    assert math.isnan(classes.f1[2])
+
+
+def test_the_surest_mistakes_come_first() -> None:
+    probabilities = np.array([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8], [0.3, 0.7]])
+    assert surest_mistakes(np.array([1, 1, 1, 0]), probabilities).tolist() == [1, 3, 0]
+    assert closest_calls(np.array([0, 0, 1, 0]), probabilities).tolist() == [0, 2, 1]
+    assert surest_mistakes(np.array([0, 0, 1, 1]), probabilities).tolist() == []
+
+
+def test_the_calibration_error_is_that_of_the_textbook() -> None:
+    # Five bins. (0.4, 0.6]: confidence 0.55, half of 2 right. (0.8, 1]: confidences 0.9, 1 and 1,
+    # two of 3 right. Mean distances 0.05 and 29/30 - 2/3 = 0.3.
+    confidence = np.array([0.5, 0.6, 0.9, 1.0, 1.0])
+    of = calibration(confidence, np.array([True, False, True, True, False]), bins=5)
+    assert of.support.tolist() == [0, 0, 2, 0, 3]
+    assert of.confidence[[2, 4]] == pytest.approx([0.55, 29 / 30])
+    assert of.accuracy[[2, 4]] == pytest.approx([0.5, 2 / 3])
+    assert math.isnan(of.accuracy[0])
+    assert of.error == pytest.approx((2 * 0.05 + 3 * 0.3) / 5)
+
+
+def test_below_a_confidence_of_1_it_is_torchmetrics_own() -> None:
+    generator = np.random.default_rng(0)
+    probabilities = generator.dirichlet(np.full(10, 0.3), 2000)
+    true = generator.integers(0, 10, 2000)
+    right = probabilities.argmax(axis=1) == true
+    theirs = multiclass_calibration_error(
+        torch.tensor(probabilities), torch.tensor(true), num_classes=10, n_bins=15
+    )
+    assert calibration(probabilities.max(axis=1), right).error == pytest.approx(float(theirs))
+
+
+def test_confidence_as_good_as_accuracy_has_no_error() -> None:
+    confidence = np.full(1000, 0.75)
+    assert calibration(confidence, np.arange(1000) % 4 != 0).error == pytest.approx(0)
+
+
+def test_the_temperature_that_was_put_in_is_found() -> None:
+    generator = np.random.default_rng(0)
+    logits = 3 * generator.standard_normal((20_000, 10))
+    honest = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    true = np.array([generator.choice(10, p=p) for p in honest])
+    boastful = tempered(honest, 1 / 2.5)
+    assert temperature(boastful, true) == pytest.approx(2.5, rel=0.03)
+    assert np.allclose(tempered(boastful, 2.5), honest)
+    assert log_loss(honest, true) < log_loss(boastful, true)
+    assert (boastful.argmax(axis=1) == honest.argmax(axis=1)).all()
+
+
+def test_probabilities_of_zero_and_one_have_a_temperature_too() -> None:
+    probabilities = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    assert np.array_equal(tempered(probabilities, 3.0), probabilities)
+    assert math.isfinite(log_loss(probabilities, np.array([0, 1, 1])))
+    assert 0.05 <= temperature(probabilities, np.array([0, 1, 0])) <= 20
+
+
+def test_mcnemar_s_test_is_exact() -> None:
+    # Ten against two: 2 * (1 + 12 + 66) / 2 ** 12.
+    first = np.array([True] * 10 + [False] * 2 + [True] * 50 + [False] * 3)
+    second = np.array([False] * 10 + [True] * 2 + [True] * 50 + [False] * 3)
+    of = mcnemar(first, second)
+    assert (of.only_first, of.only_second) == (10, 2)
+    assert of.p == pytest.approx(158 / 4096)
+    assert mcnemar(first, first).p == 1

@@ -1,13 +1,17 @@
 """report, as typed."""
 
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import Browser
 
+from mnist_lightning.evaluation import metrics
 from mnist_lightning.runs import Run
+from mnist_lightning.tables import read_predictions
 from tests.conftest import DIGITS, Command
 
 
@@ -18,19 +22,109 @@ def fitted(command: Command) -> Command:
     return command
 
 
+PICTURES = {
+    "samples",
+    "curves",
+    "predictions",
+    "confusion",
+    "mistakes",
+    "closest_calls",
+    "reliability",
+    "robustness",
+    "attributions",
+}
+
+
 def test_report_draws_what_the_run_did(fitted: Command, run_0: Run) -> None:
     result = fitted("report")
     assert result.status == 0, result.err
     folder = run_0.folder / "report"
-    names = {"samples.png", "curves.png", "predictions.png", "mistakes.png"}
-    assert {path.name for path in folder.iterdir()} == names
+    names = {f"{name}.png" for name in PICTURES}
+    assert {path.name for path in folder.iterdir()} == names | {"report.html", "report.json"}
     wrong = 297 - run_0.summary()["test/correct"]
-    assert f"{wrong} of 297 test images were read wrongly; {min(wrong, 24)} are shown" in result.out
+    assert f"{wrong} of 297 test images were read wrongly" in result.out
+    assert str(Path("lightning_logs/version_0/report/report.html")) in result.out
     for name in names:
-        assert str(Path("lightning_logs/version_0/report") / name) in result.out
-        picture = np.asarray(Image.open(folder / name).convert("L"))
+        with Image.open(folder / name) as opened:
+            picture = np.asarray(opened.convert("L"))
         assert min(picture.shape) > 500
         assert picture.std() > 5, "nothing is drawn"
+
+
+def test_every_number_is_in_the_json(fitted: Command, run_0: Run) -> None:
+    assert fitted("report").status == 0
+    facts = json.loads((run_0.folder / "report" / "report.json").read_text())
+    summary, table = run_0.summary(), read_predictions(run_0.predictions)
+    right = table.true == table.predicted
+    assert facts["summary"] == summary
+    assert facts["config"] == run_0.read_config()
+    assert facts["test"]["correct"] == summary["test/correct"]
+    assert facts["test"]["accuracy"] == pytest.approx(summary["test/accuracy"])
+    assert facts["test"]["log_loss"] == pytest.approx(summary["test/loss"], rel=1e-4)
+    assert facts["test"]["interval"] == list(metrics.wilson(int(right.sum()), 297))
+    assert np.sum(facts["confusion"]) == 297
+    assert [row["recall"] for row in facts["digits"]] == pytest.approx(
+        [right[table.true == digit].mean() for digit in range(10)]
+    )
+    before, after = (facts["calibration"][name] for name in ("as_it_is", "temperature_scaled"))
+    known = metrics.calibration(table.probabilities.max(axis=1), right)
+    assert before["error"] == pytest.approx(known.error)
+    assert after["log_loss"] < before["log_loss"]
+    assert facts["calibration"]["temperature"] == summary["temperature"]
+    surest = [mistake["confidence"] for mistake in facts["surest_mistakes"]]
+    assert surest == sorted(surest, reverse=True)
+    assert facts["robustness"]["undisturbed"] == pytest.approx(summary["test/accuracy"])
+    assert len(facts["robustness"]["kinds"]) == 9
+    for kind in facts["robustness"]["kinds"]:
+        for accuracy, (low, high) in zip(kind["accuracies"], kind["intervals"], strict=True):
+            assert low <= accuracy <= high
+    assert len(facts["history"]["val/accuracy"]) == 2
+
+
+def test_the_page_is_whole_by_itself_and_without_an_error(
+    fitted: Command, run_0: Run, browser: Browser
+) -> None:
+    assert fitted("report").status == 0
+    context = browser.new_context(offline=True)
+    page, complaints = context.new_page(), []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("requestfailed", lambda request: complaints.append(request.url))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    where = (run_0.folder / "report" / "report.html").as_uri()
+    page.goto(where)
+    assert complaints == []
+    assert [url for url in asked if not url.startswith("data:")] == [where]
+    widths = page.eval_on_selector_all("img", "all => all.map(image => image.naturalWidth)")
+    assert len(widths) == len(PICTURES)
+    assert min(widths) > 500
+    text = page.inner_text("body")
+    summary = run_0.summary()
+    assert f"{100 * summary['test/accuracy']:.2f} %" in text
+    assert "Hardest digit: " in text
+    assert "class_path: mnist_lightning.networks.classic_cnn.ClassicCNN" in text
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": 360, "height": 700})  # a telephone's
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= 360, f"{wide} pixels wide"
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert background == "rgb(22, 24, 28)"
+    context.close()
+
+
+def test_a_network_that_cannot_be_loaded_leaves_its_answers_out(
+    fitted: Command, run_0: Run
+) -> None:
+    run_0.best.unlink()
+    result = fitted("report", "0")
+    assert result.status == 0
+    assert "no robustness and no attributions: no best.ckpt" in result.out
+    names = {path.stem for path in (run_0.folder / "report").glob("*.png")}
+    assert names == PICTURES - {"robustness", "attributions"}
+    page = (run_0.folder / "report" / "report.html").read_text()
+    assert "no robustness and no attributions" in page
 
 
 def test_a_report_made_again_is_the_same(fitted: Command, run_0: Run) -> None:
@@ -49,7 +143,8 @@ def test_what_is_missing_is_said_and_the_rest_is_drawn(fitted: Command, run_0: R
     assert result.status == 0
     assert "no curves:" in result.out
     assert "has not been tested; python -m mnist_lightning test 0" in result.out
-    assert [path.name for path in (run_0.folder / "report").iterdir()] == ["samples.png"]
+    names = {path.name for path in (run_0.folder / "report").iterdir()}
+    assert names == {"samples.png", "report.html", "report.json"}
 
 
 def test_damaged_predictions_are_refused(fitted: Command, run_0: Run) -> None:
