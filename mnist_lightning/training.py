@@ -158,9 +158,13 @@ def _temperature(cli: DigitCLI) -> dict[str, float]:
 
 def _final(facts: dict[str, Any]) -> dict[str, float]:
     """The figures that a run is compared by."""
-    names = ("test/accuracy", "test/loss", "best/val_accuracy", "best/val_loss", "fit_seconds")
-    known = {"best/val_accuracy": facts["val/accuracy"], "best/val_loss": facts["val/loss"]}
-    values = {name: (facts | known).get(name) for name in names}
+    values = {
+        "test/accuracy": facts.get("test/accuracy"),
+        "test/loss": facts.get("test/loss"),
+        "final/val_accuracy": facts["val/accuracy"],
+        "final/val_loss": facts["val/loss"],
+        "final/fit_seconds": facts["fit_seconds"],
+    }
     return {name: value for name, value in values.items() if value is not None}
 
 

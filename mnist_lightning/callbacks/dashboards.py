@@ -177,14 +177,14 @@ class Dashboards(Callback):
         chosen = pixels[:EMBEDDED]
         features = networks.penultimate(model.network, normalise(chosen))
         if features is not None:
+            labels = zip(table.true[:EMBEDDED], table.predicted[:EMBEDDED], strict=True)
             self.board.add_embedding(
                 features.float().cpu(),
-                [f"{t}, read as {p}" for t, p in zip(table.true, table.predicted, strict=True)][
-                    :EMBEDDED
-                ],
+                list(labels),
                 1 - chosen.unsqueeze(1) / 255,
                 global_step=step,
                 tag="test",
+                metadata_header=["true", "read as"],
             )
 
     def show_settings(
@@ -194,17 +194,24 @@ class Dashboards(Callback):
         for name, value in figures.items():
             if not name.startswith("test/"):  # those are logged
                 self.board.add_scalar(name, value, step)
-        known = {name: value for name, value in settings.items() if value is not None}
-        plain = {
-            name: value if isinstance(value, bool | int | float | str) else str(value)
-            for name, value in known.items()
-        }
         writer = self.board._get_file_writer()  # type: ignore[no-untyped-call] # torch's
-        for part in hparams(plain, dict(figures)):  # type: ignore[no-untyped-call] # torch's
+        for part in hparams(_shown(settings), dict(figures)):  # type: ignore[no-untyped-call] # torch's
             writer.add_summary(part)
 
     def _picture(self, tag: str, pixels: tiles.Pixels, step: int, layout: str = "HW") -> None:
         self.board.add_image(tag, pixels, step, dataformats=layout)
+
+
+def _shown(settings: Mapping[str, Any]) -> dict[str, bool | float | str]:
+    """Settings as TensorBoard takes them: those that are on, classes by their bare names."""
+    shown: dict[str, bool | float | str] = {}
+    for name, value in settings.items():
+        if name.endswith(".class_path"):
+            shown[name.removesuffix(".class_path")] = value.rsplit(".", 1)[-1]
+        elif value not in (None, False):
+            plain = isinstance(value, bool | int | float | str)
+            shown[name.replace(".init_args", "")] = value if plain else str(value)
+    return shown
 
 
 def _known(

@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
         wrong = test["total"] - test["correct"]
         print(
             f"{wrong:,} of {test['total']:,} test images were read wrongly: accuracy "
-            f"{test['accuracy']:.2%}, 95 % interval {low:.2%} to {high:.2%}"
+            f"{_percent(test['accuracy'])}, 95 % interval {_percent(low)} to {_percent(high)}"
         )
     print(f"report of {run.folder}:")
     print(f"  {folder / PAGE}")
