@@ -79,12 +79,15 @@ class Dashboards(Callback):
         self._graph(model)
 
     def _graph(self, model: DigitClassifier) -> None:
-        """Show the network's graph; not of one that cannot be traced."""
+        """Show the network's graph; say so of one that cannot be traced."""
         network = copy.deepcopy(model.network).eval().float().cpu()
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")  # of the tracer: it is deprecated, and sees constants
-            with contextlib.suppress(RuntimeError):
-                self.board.add_graph(network, torch.full((1, 1, 28, 28), PAPER))
+        blank = torch.full((1, 1, 28, 28), PAPER)
+        try:
+            with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+                warnings.simplefilter("ignore")  # of the tracer: it is deprecated, sees constants
+                self.board.add_graph(network, blank)
+        except Exception as error:  # whatever a network does that a tracer cannot follow
+            print(f"TensorBoard gets no graph of the network: {type(error).__name__}")
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the time."""
@@ -174,13 +177,13 @@ class Dashboards(Callback):
         self._mistakes(table, pixels, "test", step)
         self._confusion(table, "test", step)
         self._precision_and_recall(table, "test", step)
-        chosen = pixels[:EMBEDDED]
+        chosen = pixels[: min(EMBEDDED, len(table.true))]
         features = networks.penultimate(model.network, normalise(chosen))
         if features is not None:
-            labels = zip(table.true[:EMBEDDED], table.predicted[:EMBEDDED], strict=True)
+            labels = zip(table.true, table.predicted, strict=True)
             self.board.add_embedding(
                 features.float().cpu(),
-                list(labels),
+                list(labels)[:EMBEDDED],
                 1 - chosen.unsqueeze(1) / 255,
                 global_step=step,
                 tag="test",

@@ -120,10 +120,11 @@ def ask_blank(network: nn.Module) -> Tensor:
 def ask(network: nn.Module, images: Tensor) -> Tensor:
     """Return the logits (B, C) of images (B, 1, 28, 28); neither network nor generators change."""
     modes = {module: module.training for module in network.modules()}
-    device = next((parameter.device for parameter in network.parameters()), None)
+    parameter = next(network.parameters(), None)
     try:
         with torch.no_grad():
-            logits: Tensor = network.eval()(images.to(device))
+            # To its device, and to its precision.
+            logits: Tensor = network.eval()(images if parameter is None else images.to(parameter))
     finally:
         for module, training in modes.items():
             module.training = training
