@@ -106,7 +106,7 @@ def closing(console: Console, facts: dict[str, Any], run: Run | None, root: Path
     table(console, run.folder.name, rows)
     commands = [f"tensorboard --logdir {root}"]
     if run.best.exists():
-        commands.append(f"{PROGRAM} test {run.reference}")
+        commands += [f"{PROGRAM} report {run.reference}", f"{PROGRAM} test {run.reference}"]
     if run.recent().exists():
         resume = f"{PROGRAM} resume {run.reference}"
         longer = f" --trainer.max_epochs {2 * facts['epochs']}"
