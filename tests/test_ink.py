@@ -1,0 +1,114 @@
+"""The digit's ink is found, and nothing else."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from scipy import ndimage
+
+from mnist_lightning import images
+from mnist_lightning.ink import _labelled, trace
+
+Grey = NDArray[np.uint8]
+
+
+def drawn(size: int = 200, paper: int = 255, ink: int = 0, width: int = 10) -> Image.Image:
+    """A seven with a bar, as a person draws it."""
+    picture = Image.new("L", (size, size), paper)
+    pen, unit = ImageDraw.Draw(picture), size / 10
+    for line in ([(3, 2.5), (7, 2.5), (4.5, 7.5)], [(4.5, 5), (6.8, 5)]):
+        pen.line([(x * unit, y * unit) for x, y in line], fill=ink, width=width, joint="curve")
+    return picture
+
+
+SEVEN = images.from_picture(drawn())
+
+
+def like_the_seven(picture: Image.Image) -> bool:
+    """Equal but for a tenth of the ink, and a pixel's shift (by rounding the centre of mass)."""
+    found = images.from_picture(picture).astype(int)
+    shifts = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
+    differences = [np.abs(np.roll(found, shift, (0, 1)) - SEVEN).mean() for shift in shifts]
+    return float(min(differences)) < 0.1 * float(SEVEN.mean())
+
+
+def array(picture: Image.Image) -> NDArray[np.float64]:
+    return np.asarray(picture).astype(float)
+
+
+def picture(values: NDArray[np.floating]) -> Image.Image:
+    return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
+
+
+def test_pieces_are_those_that_scipy_finds() -> None:
+    generator = np.random.default_rng(0)
+    for density in (0.1, 0.3, 0.5):
+        mask = generator.random((40, 61)) < density
+        labels, count = _labelled(mask)
+        wanted, wanted_count = ndimage.label(mask, np.ones((3, 3)))
+        assert count == wanted_count
+        # The same pieces, whatever their numbers.
+        pairs = set(zip(labels.ravel().tolist(), wanted.ravel().tolist(), strict=True))
+        assert len(pairs) == count + 1
+
+
+def test_ink_may_be_darker_or_lighter_than_its_paper() -> None:
+    assert trace(drawn()).dark
+    assert not trace(drawn(paper=20, ink=240)).dark
+    assert like_the_seven(drawn(paper=20, ink=240))
+    assert like_the_seven(drawn(paper=150, ink=90))
+
+
+def test_a_slope_of_light_and_a_shadow_s_edge_are_no_ink() -> None:
+    slope = np.linspace(0.4, 1, 200)[:, None]
+    assert like_the_seven(picture(array(drawn(ink=60)) * slope))
+    shadow = np.where(np.indices((200, 200)).sum(axis=0) < 190, 0.55, 1)
+    soft = ndimage.gaussian_filter(shadow, 6)
+    assert like_the_seven(picture(array(drawn(ink=40)) * soft))
+
+
+def test_grain_and_specks_are_no_ink() -> None:
+    generator = np.random.default_rng(0)
+    assert like_the_seven(picture(array(drawn()) - 20 * generator.standard_normal((200, 200))))
+    specked = array(drawn())
+    for y, x in generator.integers(5, 190, (30, 2)):
+        specked[y : y + 2, x : x + 2] = 0
+    assert like_the_seven(picture(specked))
+
+
+def test_faint_lines_of_the_paper_are_no_ink() -> None:
+    ruled = array(drawn(paper=230, ink=40))
+    ruled[::25] = np.minimum(ruled[::25], 180)
+    ruled[:, ::25] = np.minimum(ruled[:, ::25], 180)
+    assert like_the_seven(picture(ruled))
+
+
+def test_what_the_border_cuts_off_is_no_part_of_the_digit() -> None:
+    framed = array(drawn())
+    framed[:4] = framed[-6:] = 0
+    framed[:, :3] = 0
+    assert like_the_seven(picture(framed))
+
+
+def test_a_detached_stroke_stays() -> None:
+    whole, broken = array(drawn()), array(drawn())
+    broken[:, 100:108] = 255  # through the upper bar and the short one
+    ink = trace(picture(broken)).ink > 127
+    assert ink[:, 108:].sum() == pytest.approx((whole < 127)[:, 108:].sum(), rel=0.1)
+
+
+def test_a_digit_that_touches_the_border_stays() -> None:
+    tight = drawn().crop((57, 45, 146, 157))
+    assert like_the_seven(tight)
+
+
+def test_a_thin_pen_is_as_black_as_a_thick_one() -> None:
+    thin = images.from_picture(drawn(size=600, width=6))
+    assert (thin > 250).sum() > 0.3 * (thin > 40).sum()
+
+
+def test_blank_paper_has_no_digit() -> None:
+    generator = np.random.default_rng(0)
+    for level in (0, 20, 128, 255):
+        with pytest.raises(ValueError, match="no digit"):
+            trace(picture(np.full((90, 120), level) + generator.standard_normal((90, 120))))
