@@ -2,10 +2,10 @@
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from mnist_lightning.files import write_atomically
 from mnist_lightning.options import experiment
 from mnist_lightning.runs import Run
 from mnist_lightning.standings import Standing, standing, table
-from mnist_lightning.tables import METRICS_FILE, read_history, read_predictions
+from mnist_lightning.tables import METRICS_FILE, PredictionsTable, read_history, read_predictions
 
 SIGNIFICANT = 0.05
 
@@ -39,13 +39,17 @@ class Pool(NamedTuple):
 
 def show(chosen: Sequence[Run], as_json: bool, png: Path | None) -> int:
     """Print a comparison, and draw the curves if there is a place for them."""
-    rows = [standing(run) for run in chosen]
-    settings = [_settings(run) for run in chosen]
-    differing = _differing(settings)
-    duels, silent = _duels(chosen)
+    if png is not None and not png.parent.is_dir():
+        raise UserError(f"there is no folder {png.parent} to put {png.name} in", status=2)
+    named = _named(chosen)
+    rows = [standing(run)._replace(run=name) for name, run in named.items()]
+    silent: list[str] = []
+    settings = _readable(named, _settings, silent)
+    differing = _differing([settings.get(name, {}) for name in named])
+    duels = _duels(_readable(named, _predictions, silent), silent)
     pools = _pools(rows, settings)
     if png is not None:
-        _draw(chosen, png)
+        _draw(_readable(named, _history, silent), png)
     if as_json:
         facts = {
             "runs": [each._asdict() for each in rows],
@@ -58,6 +62,7 @@ def show(chosen: Sequence[Run], as_json: bool, png: Path | None) -> int:
                 for duel in duels
             ],
             "pools": [pool._asdict() for pool in pools],
+            "missing": silent,
         }
         print(json.dumps(facts, indent=2))
         return 0
@@ -107,9 +112,44 @@ def _spread(pool: Pool) -> str:
     return f"{runs} differ in their seed only: {figures} (mean ± standard deviation)"
 
 
-def _settings(run: Run) -> dict[str, Any]:
-    """A run's configuration; empty where it has none."""
-    return run.read_config() if run.config.is_file() else {}
+def _named(chosen: Sequence[Run]) -> dict[str, Run]:
+    """Runs by the names of their folders; by their whole paths where two are called alike."""
+    names = [run.folder.name for run in chosen]
+    unique = len(set(names)) == len(names)
+    return dict(zip(names if unique else [str(run.folder) for run in chosen], chosen, strict=True))
+
+
+T = TypeVar("T")
+
+
+def _readable(
+    named: Mapping[str, Run], read: Callable[[Run], T | None], silent: list[str]
+) -> dict[str, T]:
+    """What can be read of each run; add to `silent` what cannot."""
+    found = {}
+    for name, run in named.items():
+        try:
+            content = read(run)
+        except UserError as error:
+            silent.append(str(error))
+            continue
+        if content is not None:
+            found[name] = content
+    return found
+
+
+def _settings(run: Run) -> dict[str, Any] | None:
+    return run.read_config() if run.config.is_file() else None
+
+
+def _predictions(run: Run) -> PredictionsTable:
+    if not run.predictions.is_file():
+        raise UserError(f"{run.folder} was not tested: nothing to hold against the others")
+    return read_predictions(run.predictions)
+
+
+def _history(run: Run) -> dict[str, list[float]]:
+    return read_history(run.folder / METRICS_FILE)
 
 
 def _differing(settings: Sequence[Any], prefix: str = "") -> dict[str, list[Any]]:
@@ -131,14 +171,8 @@ def _of_several_classes(values: Sequence[Mapping[str, Any]]) -> bool:
     return len({str(one.get("class_path")) for one in values}) > 1
 
 
-def _duels(chosen: Sequence[Run]) -> tuple[list[Duel], list[str]]:
-    """Hold each two runs' predictions against each other; say which cannot be."""
-    tables, silent = {}, []
-    for run in chosen:
-        if run.predictions.is_file():
-            tables[run.folder.name] = read_predictions(run.predictions)
-        else:
-            silent.append(f"{run.folder.name} was not tested: nothing to hold against the others")
+def _duels(tables: Mapping[str, PredictionsTable], silent: list[str]) -> list[Duel]:
+    """Hold each two runs' predictions against each other; add to `silent` which cannot be."""
     duels = []
     for (first, one), (second, other) in combinations(tables.items(), 2):
         if np.array_equal(one.true, other.true):
@@ -151,7 +185,7 @@ def _duels(chosen: Sequence[Run]) -> tuple[list[Duel], list[str]]:
             )
         else:
             silent.append(f"{first} and {second} were tested on other images")
-    return duels, silent
+    return duels
 
 
 def _verdict(duel: Duel) -> str:
@@ -165,16 +199,16 @@ def _verdict(duel: Duel) -> str:
     )
 
 
-def _pools(rows: Sequence[Standing], settings: Sequence[dict[str, Any]]) -> list[Pool]:
+def _pools(rows: Sequence[Standing], settings: Mapping[str, dict[str, Any]]) -> list[Pool]:
     """Find the runs of one experiment with several seeds."""
     groups: dict[str, list[Standing]] = {}
-    for each, config in zip(rows, settings, strict=True):
-        if config:
-            same = json.dumps(experiment(config), sort_keys=True, default=str)
+    for each in rows:
+        if each.run in settings:
+            same = json.dumps(experiment(settings[each.run]), sort_keys=True, default=str)
             groups.setdefault(same, []).append(each)
     pools = []
     for group in groups.values():
-        if len(group) > 1:
+        if len({each.seed for each in group}) == len(group) > 1:
             columns = {
                 "val": [each.val_accuracy for each in group],
                 "test": [each.test_accuracy for each in group],
@@ -194,10 +228,7 @@ def _pools(rows: Sequence[Standing], settings: Sequence[dict[str, Any]]) -> list
     return pools
 
 
-def _draw(chosen: Sequence[Run], path: Path) -> None:
-    histories = {run.folder.name: read_history(run.folder / METRICS_FILE) for run in chosen}
+def _draw(histories: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
     buffer = io.BytesIO()
     plots.overlaid(histories).savefig(buffer, format="png", dpi=150)
-    if not path.parent.is_dir():
-        raise UserError(f"there is no folder {path.parent} to put {path.name} in", status=2)
     write_atomically(buffer.getvalue(), path)

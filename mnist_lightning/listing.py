@@ -23,7 +23,6 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("runs", nargs="*", metavar="RUN", help="compare these")
     parser.add_argument(
         "--sort",
-        default=NEWEST,
         choices=(NEWEST, BEST, *Standing._fields),
         metavar="ORDER",
         help=f"{NEWEST} or {BEST} first, or by a column: {', '.join(Standing._fields)}",
@@ -48,11 +47,13 @@ def main(arguments: list[str]) -> int:
         if len(chosen) > 1 and not options.csv:
             from mnist_lightning import comparison  # brings matplotlib and SciPy
 
-            png = options.png or (None if options.json else root / "comparison.png")
+            unasked = root / "comparison.png" if root.is_dir() and not options.json else None
+            png = options.png or unasked
             return comparison.show(chosen, options.json, png)
     else:
         chosen = list(runs.runs(root))
-    rows = ordered([standing(run) for run in chosen], options.sort)
+    as_it_is = "run" if options.runs else NEWEST
+    rows = ordered([standing(run) for run in chosen], options.sort or as_it_is)
     if options.json:
         print(json.dumps([each._asdict() for each in rows], indent=2))
     elif options.csv:

@@ -33,7 +33,8 @@ class RunLogger(Logger):
         super().__init__()
         self.folder = folder
         self.experiment = SummaryWriter(str(folder))
-        self.experiment.add_text("dataset", dataset, 0)
+        if not (folder / METRICS_FILE).exists():  # a run that goes on has said it
+            self.experiment.add_text("dataset", dataset, 0)
         self._metrics_file = MetricsFile(folder / METRICS_FILE, dataset)
         self._last_step = {
             tag: int(row["step"])

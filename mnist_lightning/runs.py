@@ -235,7 +235,7 @@ def _last(root: Path) -> Run:
 
 def _best(root: Path, dataset: str | None) -> Run:
     summaries = [(run, run.summary()) for run in runs(root)]
-    scored = [pair for pair in summaries if pair[1].get("val/accuracy") is not None]
+    scored = [pair for pair in summaries if isinstance(pair[1].get("val/accuracy"), float)]
     if dataset is None and scored:
         names = [summary.get("dataset") for _, summary in scored]
         dataset = "mnist" if "mnist" in names else names[-1]

@@ -62,6 +62,8 @@ def _state(run: Run, summary: dict[str, Any]) -> str:
 
 def ordered(rows: Sequence[Standing], order: str) -> list[Standing]:
     """Sort rows, oldest first as they come; where a value is missing they come last."""
+    if order == "run":
+        return list(rows)
     if order == NEWEST:
         return list(reversed(rows))
     column = "val_accuracy" if order == BEST else order
@@ -116,7 +118,9 @@ def _duration(seconds: float | None) -> str:
 
 
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return None
+    return "".join(letter if letter.isprintable() else "?" for letter in value)
 
 
 def _number(value: Any) -> float | None:

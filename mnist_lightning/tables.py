@@ -91,8 +91,16 @@ def read_history(path: Path) -> dict[str, list[float]]:
     """
     tags = [f"{stage}/{name}" for stage in ("train", "val") for name in ("loss", "accuracy")]
     try:
-        ends = [row for row in read_metrics(path) if row.get("epoch")]
-        return {tag: [float(row.get(tag) or math.nan) for row in ends] for tag in tags}
+        history: dict[str, list[float]] = {tag: [] for tag in tags}
+        latest = dict.fromkeys(tags, math.nan)
+        for row in read_metrics(path):
+            # A validation within the epoch counts for it, if none came at its end.
+            latest |= {tag: float(row[tag]) for tag in tags if row.get(tag)}
+            if row.get("epoch"):
+                for tag in tags:
+                    history[tag].append(latest[tag])
+                latest = dict.fromkeys(tags, math.nan)
+        return history
     except ValueError:  # no number, or no text at all
         raise UserError(f"{path} is damaged: it holds what is no number") from None
 
@@ -132,7 +140,7 @@ def write_predictions(table: PredictionsTable, path: Path) -> None:
 
 
 def read_predictions(path: Path) -> PredictionsTable:
-    """Read a `predictions.csv`.
+    """Read a `predictions.csv`; the probabilities of a network that diverged are NaN.
 
     Raises:
         UserError: it is damaged.
@@ -140,9 +148,11 @@ def read_predictions(path: Path) -> PredictionsTable:
     try:
         with path.open(newline="") as file:
             rows = np.array(list(csv.reader(file))[1:], dtype=np.float64)
-        if not np.isfinite(rows).all() or not np.array_equal(rows[:, 0], np.arange(len(rows))):
+        labels = rows[:, 1:3]
+        known = (labels == np.floor(labels)) & (labels >= 0) & (labels < rows.shape[1] - 3)
+        if not known.all() or not np.array_equal(rows[:, 0], np.arange(len(rows))):
             raise ValueError
-        true, predicted = rows[:, 1].astype(np.int64), rows[:, 2].astype(np.int64)
+        true, predicted = labels.astype(np.int64).T
     except (ValueError, IndexError):
         raise UserError(f"{path} is no table of predictions, or damaged; make it anew") from None
     return PredictionsTable(true, predicted, rows[:, 3:])

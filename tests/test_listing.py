@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -215,3 +216,60 @@ def test_what_cannot_be_held_against_each_other_is_said(three: Command) -> None:
     assert "version_0 and version_2 were tested on other images" in out
     (ROOT / "version_0" / "config.yaml").unlink()
     assert three("runs", "0", "2").status == 0
+
+
+def test_runs_whose_folders_are_called_alike_are_told_apart(three: Command, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "version_1", tmp_path / "elsewhere" / "version_0")
+    alike = str(tmp_path / "elsewhere" / "version_0")
+    facts = json.loads(three("runs", "0", "2", alike, "--json").out)
+    assert [run["run"] for run in facts["runs"]] == [
+        str(ROOT / "version_0"),
+        str(ROOT / "version_2"),
+        alike,
+    ]
+    assert len(facts["mcnemar"]) == 3
+    assert facts["pools"][0]["runs"] == [str(ROOT / "version_0"), alike]
+
+
+def test_runs_are_compared_from_anywhere(
+    three: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "away").mkdir()
+    monkeypatch.chdir(tmp_path / "away")
+    folders = [str(tmp_path / ROOT / f"version_{version}") for version in (0, 1)]
+    result = three("runs", *folders)
+    assert result.status == 0, result.err
+    assert "McNemar's p" in result.out
+    assert list((tmp_path / "away").iterdir()) == []
+
+
+def test_a_damaged_file_of_one_run_spoils_no_comparison(three: Command) -> None:
+    broken = Run(ROOT / "version_1")
+    broken.config.write_text("foo: [1,")
+    broken.predictions.write_text("index,true\n")
+    (broken.folder / "metrics.csv").write_text("step,epoch,val/loss\n1,1,abc\n")
+    result = three("runs", "0", "1", "2")
+    assert result.status == 0, result.err
+    for damaged in (
+        "config.yaml is no configuration",
+        "predictions.csv is no table",
+        "metrics.csv is damaged",
+    ):
+        assert damaged in result.out
+    assert "0 against 2" in result.out
+
+
+def test_copies_of_a_run_are_no_seeds(three: Command, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "version_0", ROOT / "version_7")
+    assert "differ in their seed" not in three("runs", "0", "7").out
+
+
+def test_the_best_is_found_among_nonsense(command: Command) -> None:
+    pretend(0)
+    pretend(1, **{"val/accuracy": "0.99"})
+    assert "version_0 was not made by `fit`" in command("report", "best").err
+
+
+def test_what_a_foreign_file_says_is_printed_harmlessly(command: Command) -> None:
+    pretend(0, dataset="a\nb\x1b[31m")
+    assert "a?b?[31m" in command("runs").out

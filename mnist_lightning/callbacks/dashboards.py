@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import io
+import shutil
 import time
 import warnings
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ from mnist_lightning.tables import PredictionsTable
 Level = Literal["none", "basic", "full"]
 SHOWN = 20  # pictures in a grid, in rows of 10
 EMBEDDED = 1000  # images in the projector
+POINTS = "00000"  # the folder that SummaryWriter puts them in
 # Charts with more than one curve.
 LAYOUT = {
     "train and validation": {
@@ -65,6 +67,7 @@ class Dashboards(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show what the run begins with; a resumed one has shown it."""
+        self._started_at, self._trained = time.perf_counter(), trainer.global_step
         if trainer.global_step > 0:
             return
         model, data = _known(trainer, pl_module)
@@ -113,10 +116,8 @@ class Dashboards(Callback):
         self.board.add_scalar("images_per_second", images / seconds, trainer.global_step)
         if self.full:
             for name, parameter in model.network.named_parameters():
-                self.board.add_histogram(f"weights/{name}", parameter, trainer.global_step)
-                if parameter.grad is not None:
-                    gradient = parameter.grad
-                    self.board.add_histogram(f"gradients/{name}", gradient, trainer.global_step)
+                self._histogram(f"weights/{name}", parameter, trainer.global_step)
+                self._histogram(f"gradients/{name}", parameter.grad, trainer.global_step)
         filters = networks.first_filters(model.network)
         if filters is not None:
             pictures = tiles.as_pixels(filters.float().cpu().numpy()[:SHOWN])
@@ -144,6 +145,8 @@ class Dashboards(Callback):
         """Show what the network made of the images held out."""
         _, data = _known(trainer, pl_module)
         table, step = self._predictions.table(), trainer.global_step
+        if not np.isfinite(table.probabilities).all():
+            return  # it diverged, and says nothing
         self._mistakes(table, data.data.train_images[data.val_indices], "val", step)
         if self.full:
             self._confusion(table, "val", step)
@@ -173,11 +176,15 @@ class Dashboards(Callback):
         self, model: DigitClassifier, data: MNISTDataModule, table: PredictionsTable, step: int
     ) -> None:
         """Show what came out of the test: mistakes, confusion, and the projector's points."""
+        if not np.isfinite(table.probabilities).all():
+            return
         pixels = data.data.test_images
         self._mistakes(table, pixels, "test", step)
         self._confusion(table, "test", step)
         self._precision_and_recall(table, "test", step)
         chosen = pixels[: min(EMBEDDED, len(table.true))]
+        # One place for the points, also of a run that went on and is tested again.
+        shutil.rmtree(self.folder / POINTS, ignore_errors=True)
         features = networks.penultimate(model.network, normalise(chosen))
         if features is not None:
             labels = zip(table.true, table.predicted, strict=True)
@@ -185,7 +192,6 @@ class Dashboards(Callback):
                 features.float().cpu(),
                 list(labels)[:EMBEDDED],
                 1 - chosen.unsqueeze(1) / 255,
-                global_step=step,
                 tag="test",
                 metadata_header=["true", "read as"],
             )
@@ -200,6 +206,11 @@ class Dashboards(Callback):
         writer = self.board._get_file_writer()  # type: ignore[no-untyped-call] # torch's
         for part in hparams(_shown(settings), dict(figures)):  # type: ignore[no-untyped-call] # torch's
             writer.add_summary(part)
+
+    def _histogram(self, tag: str, values: Tensor | None, step: int) -> None:
+        """Show how values spread; those of a run that diverged do not."""
+        if values is not None and torch.isfinite(values).all():
+            self.board.add_histogram(tag, values, step)
 
     def _picture(self, tag: str, pixels: tiles.Pixels, step: int, layout: str = "HW") -> None:
         self.board.add_image(tag, pixels, step, dataformats=layout)

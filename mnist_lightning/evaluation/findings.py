@@ -54,18 +54,23 @@ def examine(run: Run, data: DigitData, recogniser: Recogniser | None) -> Finding
     """
     findings = Findings()
     pixels, labels = data.test_images.numpy(), data.test_labels.numpy()
-    findings.facts["summary"] = run.summary()
+    findings.facts["summary"] = {
+        name: None if value != value else value for name, value in run.summary().items()
+    }
     findings.facts["config"] = run.read_config()
     findings.figures["samples"] = plots.samples(pixels, labels)
     _history(run, findings)
     if not run.predictions.is_file():
-        remedy = f"{PROGRAM} test {run.reference}"
+        remedy = f"{PROGRAM} {'test' if run.best.is_file() else 'resume'} {run.reference}"
         findings.missing.append(f"no predictions: it has not been tested; {remedy}")
         return findings
     table = read_predictions(run.predictions)
     count = len(table.true)
     if not np.array_equal(table.true, labels[:count]):
         raise UserError(f"{run.predictions} is not of the test images of {data.name}")
+    if not np.isfinite(table.probabilities).all():
+        findings.missing.append("no figures of the test: it diverged, and answers with no numbers")
+        return findings
     _test(table, pixels[:count], findings)
     _calibration(table, findings)
     if recogniser is not None:
@@ -142,7 +147,7 @@ def _calibration(table: PredictionsTable, findings: Findings) -> None:
     if isinstance(temperature, float):
         stages["temperature-scaled"] = metrics.tempered(table.probabilities, temperature)
     else:
-        findings.missing.append("no temperature: the run held no images out to fit one on")
+        findings.missing.append("no temperature: there was no validation to fit one on")
     found = {
         name: metrics.calibration(probabilities.max(axis=1), right)
         for name, probabilities in stages.items()

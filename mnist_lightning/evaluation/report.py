@@ -3,17 +3,20 @@
 import base64
 import io
 import json
+from importlib import import_module
 from pathlib import Path
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
+from torch import nn
 
 from mnist_lightning import __version__, predict, runs
 from mnist_lightning.data.sources import SOURCES, DigitData
 from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation.findings import Findings, examine
 from mnist_lightning.files import write_atomically
+from mnist_lightning.networks import UnknownNetworkError
 from mnist_lightning.options import CommandParser, runs_root
 from mnist_lightning.predict import Recogniser
 from mnist_lightning.runs import Run
@@ -35,10 +38,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--trainer.default_root_dir", dest="root", metavar="DIR", help="where the runs are"
     )
+    parser.add_argument(
+        "--model.network", dest="network", metavar="CLASS", help="your own network's class"
+    )
     options = parser.parse_args(arguments)
-    run, _ = runs.find(options.run, runs_root(options.root))
+    run, checkpoint = runs.find(options.run, runs_root(options.root))
+    if checkpoint is not None and checkpoint.resolve() != run.best.resolve():
+        raise UserError(
+            f"a report is of a run and its best checkpoint, not of {checkpoint}; name the run", 2
+        )
     data = _data_of(run, options.data_dir)
-    recogniser, why_not = _network_of(run)
+    recogniser, why_not = _network_of(run, options.network)
     findings = examine(run, data, recogniser)
     findings.missing += why_not
     folder = run.folder / "report"
@@ -107,12 +117,49 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _network_of(run: Run) -> tuple[Recogniser | None, list[str]]:
-    """Load the run's best network; where that cannot be, say what the report lacks."""
+def _network_of(run: Run, name: str | None) -> tuple[Recogniser | None, list[str]]:
+    """Load the run's best network; where that cannot be, say what the report lacks.
+
+    Raises:
+        UserError: there is no class of that name.
+    """
+    classes = [] if name is None else [_class(name)]
     try:
-        return predict.load(run.folder), []
+        return predict.load(run.folder, classes=classes), []
+    except UnknownNetworkError as error:
+        remedy = "name its class too: --model.network CLASS"
+        return None, [f"no robustness and no attributions: {error}; {remedy}"]
     except UserError as error:
         return None, [f"no robustness and no attributions: {error}"]
+
+
+def _class(name: str) -> type[nn.Module]:
+    module, _, bare = name.rpartition(".")
+    try:
+        found = getattr(import_module(module), bare)
+    except (ImportError, AttributeError, ValueError):
+        found = None
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise UserError(f"--model.network: {name} is no network's class that can be imported", 2)
+    return found
+
+
+# What a page is made of.
+_NEEDED = {
+    "dataset": str,
+    "checksum": str,
+    "state": str,
+    "started": str,
+    "device": str,
+    "network": dict,
+    "versions": dict,
+    "parameters": int,
+    "train_size": int,
+    "threads": int,
+    "seed": int,
+    "epochs": int,
+    "fit_seconds": int | float,
+}
 
 
 def _data_of(run: Run, data_dir: str | None) -> DigitData:
@@ -122,10 +169,17 @@ def _data_of(run: Run, data_dir: str | None) -> DigitData:
         UserError: the run does not say which it was, it is not here, or it is another one.
     """
     summary = run.summary()
-    if summary.get("dataset") not in SOURCES or not run.config.is_file():
+    if not run.config.is_file() or not summary:
         raise UserError(f"{run.folder} was not made by `fit`: it does not say what it is")
+    damaged = [name for name, kind in _NEEDED.items() if not isinstance(summary.get(name), kind)]
+    if "network" not in damaged and not isinstance(summary["network"].get("class_path"), str):
+        damaged.append("network")
+    if damaged or summary["dataset"] not in SOURCES:
+        wrong = ", ".join(damaged or ["dataset"])
+        raise UserError(f"the summary.json of {run.folder} is damaged: {wrong} missing or nonsense")
     if data_dir is None:
-        data_dir = run.read_config().get("data", {}).get("data_dir", "data")
+        section = run.read_config().get("data")
+        data_dir = section.get("data_dir", "data") if isinstance(section, dict) else "data"
     try:
         data = SOURCES[summary["dataset"]].load(Path(str(data_dir)).expanduser())
     except FileNotFoundError as missing:

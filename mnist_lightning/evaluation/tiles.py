@@ -47,6 +47,7 @@ def grid(images: Pixels, columns: int, captions: Sequence[str] = (), zoom: int =
 
 def as_pixels(values: NDArray[np.floating[Any]]) -> Pixels:
     """Stretch values (N, H, W) to 0 for the least and 255 for the greatest of all."""
+    values = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
     low, high = values.min(), values.max()
     scaled = (values - low) * (255 / (high - low)) if high > low else np.zeros_like(values)
     return scaled.astype(np.uint8)

@@ -17,6 +17,10 @@ from torch import Tensor, nn
 from mnist_lightning.errors import UserError
 
 
+class UnknownNetworkError(UserError):
+    """A checkpoint holds a network whose class is not known here."""
+
+
 def _find_architectures() -> dict[str, type[nn.Module]]:
     found = {}
     for file in pkgutil.iter_modules(__path__):
@@ -65,7 +69,7 @@ def build(description: dict[str, Any], also: Iterable[type[nn.Module]] = ()) -> 
     by_path = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in known}
     path, init_args = description["class_path"], description["init_args"]
     if path not in by_path:
-        raise UserError(
+        raise UnknownNetworkError(
             f"the checkpoint holds a network of class {path}, which is none of "
             f"{', '.join(cls.__name__ for cls in known)}; pass its class or the network itself"
         )

@@ -127,6 +127,8 @@ def test_a_resumed_run_has_each_picture_once_and_its_last_figures(
     board = events(run_0)
     assert [event.step for event in board.Images("mistakes/val")] == [13, 26, 39, 52]
     assert len(board.Images("samples/train")) == 1
+    assert len(board.Tensors("dataset/text_summary")) == 1
+    assert len(list(run_0.folder.rglob("tensors.tsv"))) == 1
     start = hparams(board)["_hparams_/session_start_info"].session_start_info.hparams
     assert start["trainer.max_epochs"].number_value == 4
     assert board.Scalars("test/accuracy")[-1].step == 52
@@ -184,3 +186,12 @@ def test_the_temperature_is_that_of_the_images_held_out(command: Command, run_0:
     asked = load(run_0.folder).probabilities(normalise(data.train_images[held_out]))
     wanted = temperature(asked.numpy(), data.train_labels[held_out].numpy())
     assert run_0.summary()["temperature"] == pytest.approx(wanted, rel=1e-4)
+
+
+def test_a_run_resumed_within_an_epoch_knows_its_pace(command: Command, run_0: Run) -> None:
+    cut = [*DIGITS, "--trainer.max_steps", "20", "--trainer.max_epochs", "4"]
+    assert command("fit", *cut).status == 0
+    assert command("resume", "0", "--trainer.max_steps", "-1").status == 0
+    paces = [event.value for event in events(run_0).Scalars("images_per_second")]
+    assert len(paces) == 4
+    assert min(paces) > max(paces) / 30

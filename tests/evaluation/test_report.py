@@ -11,7 +11,7 @@ from playwright.sync_api import Browser
 
 from mnist_lightning.evaluation import metrics
 from mnist_lightning.runs import Run
-from mnist_lightning.tables import read_predictions
+from mnist_lightning.tables import METRICS_FILE, read_history, read_predictions
 from tests.conftest import DIGITS, Command
 
 
@@ -149,7 +149,8 @@ def test_what_is_missing_is_said_and_the_rest_is_drawn(fitted: Command, run_0: R
 
 def test_damaged_predictions_are_refused(fitted: Command, run_0: Run) -> None:
     content = run_0.predictions.read_text()
-    for damaged in (content[:1000], content.replace("\n0,", "\n1,", 1), "", "nonsense\n1\n"):
+    label = content.replace("\n0,", "\n0,17,", 1)
+    for damaged in (content[:1000], content.replace("\n0,", "\n1,", 1), "", "nonsense\n1\n", label):
         run_0.predictions.write_text(damaged)
         result = fitted("report", "0")
         assert result.status == 1
@@ -169,3 +170,65 @@ def test_a_run_of_other_data_or_of_none_is_refused(fitted: Command, run_0: Run) 
     assert "was not made by `fit`" in fitted("report", "0").err
     shutil.rmtree(run_0.folder)
     assert "no run on mnist" in fitted("report").err
+
+
+def test_a_run_that_diverged_is_reported_without_figures(command: Command, run_0: Run) -> None:
+    wild = ["--model.optimizer", "SGD", "--model.optimizer.lr", "1e8", "--dashboards", "full"]
+    assert command("fit", *DIGITS, "--trainer.max_epochs", "2", *wild).status == 0
+    result = command("report", "0")
+    assert result.status == 0, result.err
+    assert "no figures of the test: it diverged" in result.out
+    facts = json.loads((run_0.folder / "report" / "report.json").read_text())
+    assert facts["history"]["train/loss"] == [None, None]
+
+
+def test_ones_own_network_is_asked_where_its_class_is_named(
+    command: Command, run_0: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nearby.py").write_text(
+        "from mnist_lightning.networks.classic_cnn import ClassicCNN\n"
+        "class Nearby(ClassicCNN): pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own = ["--model.network", "nearby.Nearby"]
+    assert command("fit", *DIGITS, "--trainer.max_epochs", "1", *own).status == 0
+    assert "name its class too: --model.network CLASS" in command("report", "0").out
+    assert command("report", "0", *own).status == 0
+    assert (run_0.folder / "report" / "robustness.png").exists()
+    result = command("report", "0", "--model.network", "nearby.Nobody")
+    assert result.status == 2
+    assert "nearby.Nobody is no network's class that can be imported" in result.err
+
+
+@pytest.mark.parametrize("name", ["checksum", "network", "versions", "seed", "fit_seconds"])
+@pytest.mark.parametrize("value", [None, "nonsense", [5]])
+def test_a_summary_that_lacks_something_is_said_to_be_damaged(
+    command: Command, run_0: Run, name: str, value: object
+) -> None:
+    run_0.checkpoints.mkdir(parents=True)
+    run_0.write_config({"data": 5})
+    whole = {
+        "dataset": "digits", "checksum": "0" * 64, "state": "finished", "started": "today",
+        "device": "cpu", "network": {"class_path": "a.B"}, "versions": {}, "parameters": 1,
+        "train_size": 1, "threads": 1, "seed": 1, "epochs": 1, "fit_seconds": 1.0,
+    }  # fmt: skip
+    run_0.write_summary(whole)
+    assert "is not the one that the run was trained on" in command("report", "0").err
+    if (name, value) != ("checksum", "nonsense"):
+        run_0.write_summary(whole | {name: value})
+        assert f"is damaged: {name} missing or nonsense" in command("report", "0").err
+
+
+def test_another_checkpoint_than_the_best_is_refused(fitted: Command, run_0: Run) -> None:
+    assert fitted("report", str(run_0.best)).status == 0
+    result = fitted("report", str(run_0.recent()))
+    assert result.status == 2
+    assert "a report is of a run and its best checkpoint" in result.err
+
+
+def test_validation_within_an_epoch_is_in_its_curves(command: Command, run_0: Run) -> None:
+    often = ["--trainer.max_epochs", "2", "--trainer.val_check_interval", "0.5"]
+    assert command("fit", *DIGITS, *often).status == 0
+    history = read_history(run_0.folder / METRICS_FILE)
+    assert len(history["val/loss"]) == 2
+    assert np.isfinite(history["val/loss"]).all()
