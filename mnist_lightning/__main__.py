@@ -41,6 +41,12 @@ COMMANDS = {
     "test": Command(
         "mnist_lightning.cli", "test", "[RUN]", "evaluate a checkpoint on the test set"
     ),
+    "predict": Command(
+        "mnist_lightning.readings",
+        "main",
+        "IMAGE… [--run RUN] [--json | --csv] [--save_inputs DIR]",
+        "read the digits in picture files",
+    ),
     "report": Command(
         "mnist_lightning.evaluation.report",
         "main",

@@ -6,13 +6,15 @@ digits": each digit scaled to fit a 20x20 box keeping its aspect, then placed in
 so that its centre of mass is at the field's centre.
 """
 
-from typing import Any
+import warnings
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from mnist_lightning.ink import LEAST_CONTRAST, grey_of, trace
+from mnist_lightning.ink import LEAST_CONTRAST, WORKING, grey_of, trace
 
 SIZE = 28
 BOX = 20
@@ -22,6 +24,8 @@ MEAN, STD = 0.1307, 0.3081
 # Of MNIST's inked pixels (above 40 of 255) 43 % are white (250 and more), on the mean over 20,000
 # training images.
 WHITE, INKED = 0.43, 40
+
+MOST_PIXELS = 120_000_000  # what telephones make, and what fits in memory several times
 
 Ink = NDArray[np.uint8]
 
@@ -54,6 +58,40 @@ def from_array(array: NDArray[Any]) -> Image.Image:
             f"{pixels.min():.4g} to {pixels.max():.4g}"
         )
     return Image.fromarray(np.rint(pixels * (255 / most)).astype(np.uint8))
+
+
+def read(source: Path | BinaryIO) -> Image.Image:
+    """Read a picture from a file, with all that may be wrong with one.
+
+    Args:
+        source: a path, or an open file. Of an animation the first picture is taken.
+
+    Raises:
+        ValueError: it is no picture, a damaged one, or too large.
+        OSError: the file cannot be opened.
+    """
+    with source.open("rb") if isinstance(source, Path) else source as file:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of sizes, that are looked at here, and oddities
+                picture = Image.open(file)
+                if picture.width * picture.height > MOST_PIXELS:
+                    raise ValueError(
+                        f"too large: {picture.width} x {picture.height}; the most is "
+                        f"{MOST_PIXELS // 10**6} megapixels"
+                    )
+                # A JPEG is reduced while it is read.
+                picture.draft(None, (2 * WORKING, 2 * WORKING))
+                picture.load()
+        except ValueError:
+            raise
+        except UnidentifiedImageError:
+            raise ValueError("no picture that can be read") from None
+        except Image.DecompressionBombError:
+            raise ValueError(f"too large: the most is {MOST_PIXELS // 10**6} megapixels") from None
+        except Exception as error:  # a decoder meets whatever a file may hold
+            raise ValueError(f"a damaged picture: {error}") from None
+    return picture
 
 
 def from_picture(picture: Image.Image) -> Ink:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter, ImageOps
+from PIL import ExifTags, Image, ImageFilter, ImageOps
 
 Grey = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -66,7 +66,7 @@ def trace(picture: Image.Image) -> Trace:
     """
     if 0 in picture.size:
         raise ValueError(f"the picture is empty: {picture.width}x{picture.height}")
-    grey = _reduced(grey_of(ImageOps.exif_transpose(picture)))
+    grey = _reduced(grey_of(_upright(picture)))
     dark = _is_dark(grey)
     taken = _strength(grey, dark)
     full = _level(taken)
@@ -78,6 +78,21 @@ def trace(picture: Image.Image) -> Trace:
     near = Image.fromarray(digit.astype(np.uint8)).filter(ImageFilter.MaxFilter(3))
     ink[np.asarray(near) == 0] = 0
     return Trace(np.rint(255 * ink).astype(np.uint8), dark)
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Turn a picture as its camera was held; reduce a huge one, so that it fits in memory."""
+    factor = max(picture.size) // (2 * WORKING)
+    if factor > 1 and not picture.mode.startswith(("I", "F")):
+        mode = "RGBA" if picture.has_transparency_data else "L"
+        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+        picture = picture.convert(mode).reduce(factor)
+        if orientation is not None:
+            picture.getexif()[ExifTags.Base.Orientation] = orientation
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # notes of the camera that cannot be read: the pixels can
+        return picture
 
 
 def grey_of(picture: Image.Image) -> Grey:

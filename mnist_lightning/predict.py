@@ -50,8 +50,8 @@ class Recogniser:
                 gives: normalised, and not to be changed.
 
         Raises:
-            OSError: the file cannot be read.
-            ValueError: there is no digit in the picture, or the array is no picture.
+            OSError: the file cannot be opened.
+            ValueError: it is no picture, or a damaged one, or there is no digit in it.
             TypeError: it is none of these.
         """
         probabilities = self.probabilities(_as_input(image).unsqueeze(0))[0].numpy()
@@ -106,9 +106,11 @@ def _as_input(image: Picture) -> Tensor:
             return torch.from_numpy(image.astype(np.float32))
         image = images.from_array(image)
     if isinstance(image, str | Path):
-        with Image.open(Path(image).expanduser()) as opened:
-            opened.load()
-            image = opened
+        path = Path(image).expanduser()
+        try:
+            image = images.read(path)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
     if not isinstance(image, Image.Image):
         raise TypeError(
             f"a picture is a path, a PIL image, an array or a tensor, not a {type(image).__name__}"

@@ -21,6 +21,7 @@ FLOORS = [
         "standings",
         "evaluation.report",
         "evaluation.findings",
+        "readings",
         "predict",
     ],
     ["training"],
