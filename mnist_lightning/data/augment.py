@@ -103,3 +103,61 @@ class Deformation(Augmentation):
         gaussian = functional.normalize(gaussian, dim=1)
         smooth = gaussian @ noise @ gaussian.T
         return smooth.movedim(1, 3) * (2 * self.warp / SIZE)
+
+
+class StrokeWidth(Augmentation):
+    """Makes each image's strokes thicker or thinner, as another pen would.
+
+    A stroke's border moves by whole pixels through the greatest (or least) value of each pixel and
+    its four neighbours, and by what remains through a mixture of two images.
+
+    Args:
+        thinner: takes away up to so many pixels, on each side of a stroke.
+        thicker: adds up to so many.
+    """
+
+    def __init__(self, thinner: float = 0.5, thicker: float = 1.0) -> None:
+        for name, value in (("thinner", thinner), ("thicker", thicker)):
+            if value < 0:
+                raise ValueError(f"{name} is {value}; it has to be at least 0")
+        self.thinner = thinner
+        self.thicker = thicker
+
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        """Return copies of (B, 1, 28, 28) normalised images with other strokes."""
+        count = (len(images), 1, 1, 1)
+        drawn = torch.rand(count, generator=generator, device=generator.device)
+        change = drawn * (self.thicker + self.thinner) - self.thinner
+        changed = images
+        for step in range(math.ceil(self.thicker)):
+            changed = torch.lerp(changed, _grown(changed), (change - step).clamp(0, 1))
+        for step in range(math.ceil(self.thinner)):
+            changed = torch.lerp(changed, -_grown(-changed), (-change - step).clamp(0, 1))
+        return changed
+
+
+def _grown(images: Tensor) -> Tensor:
+    """The greatest value of each pixel and its four neighbours."""
+    down = functional.max_pool2d(images, (3, 1), stride=1, padding=(1, 0))
+    across = functional.max_pool2d(images, (1, 3), stride=1, padding=(0, 1))
+    return torch.maximum(down, across)
+
+
+class Noise(Augmentation):
+    """Adds Gaussian noise, of another strength to each image.
+
+    Args:
+        std: the strongest noise's standard deviation; ink is 1 and paper 0.
+    """
+
+    def __init__(self, std: float = 0.1) -> None:
+        if std < 0:
+            raise ValueError(f"std is {std}; it has to be at least 0")
+        self.std = std
+
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        """Return noisy copies of (B, 1, 28, 28) normalised images."""
+        device, count = generator.device, (len(images), 1, 1, 1)
+        strength = torch.rand(count, generator=generator, device=device) * (self.std / STD)
+        noise = torch.randn(images.shape, generator=generator, device=device)
+        return images + strength * noise

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mnist_lightning.data.augment import PAPER, Deformation
+from mnist_lightning.data.augment import PAPER, Deformation, Noise, StrokeWidth
 from mnist_lightning.data.batches import BatchDataset, BatchLoader
+from mnist_lightning.images import STD
 
 STILL = {"degrees": 0.0, "scale": 0.0, "shear": 0.0, "shift": 0.0}
 
@@ -126,3 +127,53 @@ def test_images_are_augmented_in_training_only() -> None:
 def test_what_makes_no_sense_is_refused(wrong: dict[str, float], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Deformation(**wrong)
+
+
+def bars(count: int = 2000) -> Tensor:
+    """A bar of full ink on paper, 4 wide."""
+    images = torch.full((count, 1, 28, 28), PAPER)
+    images[:, :, 6:22, 12:16] = PAPER + 1
+    return images
+
+
+def test_strokes_become_thicker_and_thinner_by_up_to_so_many_pixels_a_side() -> None:
+    changed = StrokeWidth(thinner=1.5, thicker=2.0)(bars(), generator())
+    widths = (changed[:, 0, 14] - PAPER).sum(dim=1)
+    assert 7.95 < widths.max() <= 8.001
+    assert 0.999 <= widths.min() < 1.1
+    share = float((widths > 4).float().mean())
+    assert share == pytest.approx(2 / 3.5, abs=0.04)
+    assert (changed[:, 0, 0] == PAPER).all()
+
+
+def test_strokes_may_be_made_thicker_only_or_left_alone() -> None:
+    widths = (StrokeWidth(0, 0.5)(bars(), generator())[:, 0, 14] - PAPER).sum(dim=1)
+    assert 4 <= widths.min() < 4.01
+    assert 4.99 < widths.max() <= 5.001
+    assert torch.equal(StrokeWidth(0, 0)(bars(3), generator()), bars(3))
+
+
+def test_noise_has_up_to_its_standard_deviation_of_ink() -> None:
+    images = torch.full((500, 1, 28, 28), PAPER)
+    noisy = Noise(std=0.2)(images, generator())
+    deviations = noisy.std(dim=(1, 2, 3)) * STD
+    assert deviations.min() < 0.01
+    assert 0.19 < deviations.max() < 0.22
+
+
+@pytest.mark.parametrize("augmentation", [StrokeWidth(), Noise()])
+def test_a_generator_s_seed_decides_and_the_images_stay(
+    augmentation: StrokeWidth | Noise,
+) -> None:
+    images = digits()
+    first = augmentation(images, generator(1))
+    assert torch.equal(first, augmentation(images, generator(1)))
+    assert not torch.equal(first, augmentation(images, generator(2)))
+    assert torch.equal(images, digits())
+
+
+def test_no_stroke_and_no_noise_is_less_than_none() -> None:
+    with pytest.raises(ValueError, match="thinner is -1; it has to be at least 0"):
+        StrokeWidth(thinner=-1)
+    with pytest.raises(ValueError, match="std is -1; it has to be at least 0"):
+        Noise(std=-1)
