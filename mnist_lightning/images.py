@@ -75,22 +75,19 @@ def read(source: Path | BinaryIO) -> Image.Image:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of sizes, that are looked at here, and oddities
                 picture = Image.open(file)
-                if picture.width * picture.height > MOST_PIXELS:
-                    raise ValueError(
-                        f"too large: {picture.width} x {picture.height}; the most is "
-                        f"{MOST_PIXELS // 10**6} megapixels"
-                    )
-                # A JPEG is reduced while it is read.
-                picture.draft(None, (2 * WORKING, 2 * WORKING))
-                picture.load()
-        except ValueError:
-            raise
+                small_enough = picture.width * picture.height <= MOST_PIXELS
+                if small_enough:
+                    # A JPEG is reduced while it is read.
+                    picture.draft(None, (2 * WORKING, 2 * WORKING))
+                    picture.load()
         except UnidentifiedImageError:
             raise ValueError("no picture that can be read") from None
         except Image.DecompressionBombError:
-            raise ValueError(f"too large: the most is {MOST_PIXELS // 10**6} megapixels") from None
+            small_enough = False
         except Exception as error:  # a decoder meets whatever a file may hold
             raise ValueError(f"a damaged picture: {error}") from None
+    if not small_enough:
+        raise ValueError(f"too large: the most is {MOST_PIXELS // 10**6} megapixels")
     return picture
 
 
