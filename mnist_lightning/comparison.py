@@ -1,6 +1,5 @@
 """Some runs beside each other: what differs, what came out, and whether it is more than chance."""
 
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
@@ -49,7 +48,8 @@ def show(chosen: Sequence[Run], as_json: bool, png: Path | None) -> int:
     duels = _duels(_readable(named, _predictions, silent), silent)
     pools = _pools(rows, settings)
     if png is not None:
-        _draw(_readable(named, _history, silent), png)
+        figure = plots.overlaid(_readable(named, _history, silent))
+        write_atomically(plots.png(figure), png)
     if as_json:
         facts = {
             "runs": [each._asdict() for each in rows],
@@ -226,9 +226,3 @@ def _pools(rows: Sequence[Standing], settings: Mapping[str, dict[str, Any]]) -> 
                 )
             )
     return pools
-
-
-def _draw(histories: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
-    buffer = io.BytesIO()
-    plots.overlaid(histories).savefig(buffer, format="png", dpi=150)
-    write_atomically(buffer.getvalue(), path)

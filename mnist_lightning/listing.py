@@ -27,8 +27,9 @@ def main(arguments: list[str]) -> int:
         metavar="ORDER",
         help=f"{NEWEST} or {BEST} first, or by a column: {', '.join(Standing._fields)}",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--csv", action="store_true", help="print the table as CSV")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--csv", action="store_true", help="print the table as CSV")
     parser.add_argument(
         "--png", type=Path, metavar="FILE", help="where to draw the curves of those named"
     )
@@ -37,8 +38,6 @@ def main(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
     root = runs_root(options.root)
-    if options.json and options.csv:
-        raise UserError("both --json and --csv: give one", status=2)
     if options.png and len(options.runs) < 2:
         raise UserError("--png draws the curves of runs side by side: name two or more", status=2)
     if options.runs:

@@ -45,8 +45,9 @@ def main(arguments: list[str]) -> int:
     parser = CommandParser("predict", description, "seven.png photos/")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file, a folder, or -")
     parser.add_argument("--run", default="best", help="whose network to ask (default: best)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--csv", action="store_true", help="print CSV")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--csv", action="store_true", help="print CSV")
     parser.add_argument(
         "--save_inputs", type=Path, metavar="DIR", help="keep what the network saw, 28 x 28, there"
     )
@@ -54,8 +55,6 @@ def main(arguments: list[str]) -> int:
         "--trainer.default_root_dir", dest="root", metavar="DIR", help="where the runs are"
     )
     options = parser.parse_args(arguments)
-    if options.json and options.csv:
-        raise UserError("both --json and --csv: give one", status=2)
     root = runs_root(options.root)
     run, path = runs.find(options.run, root)
     recogniser = predict.load(path or run.folder, root)

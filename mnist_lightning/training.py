@@ -6,6 +6,7 @@ from pathlib import Path
 from signal import SIGTERM
 from typing import Any, NamedTuple
 
+import numpy as np
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
@@ -103,8 +104,9 @@ def _assemble(cli: DigitCLI, run: Run | None, console: Console, epochs: int) -> 
         if config["trainer"]["logger"] in (None, True):
             logger = RunLogger(run.folder, cli.datamodule.data.name)
         if logger is not None and config["dashboards"] != "none":
-            boards = Dashboards(logger, config["dashboards"])
-            callbacks.append(boards)
+            predictions = Predictions()
+            boards = Dashboards(logger, predictions, config["dashboards"])
+            callbacks += [predictions, boards]
         if config["trainer"]["enable_checkpointing"] is not False:
             keep, autosave = config["keep_last"], config["autosave"]
             checkpoints = RunCheckpoints(run, config, interrupt, keep, autosave)
@@ -145,7 +147,7 @@ def _keep(
 def _temperature(cli: DigitCLI) -> dict[str, float]:
     """By what to divide the logits of the weights just tested, for confidence that can be trusted.
 
-    The images held out tell; nothing where there are none.
+    The images held out tell; nothing where there are none, or the network diverged.
     """
     validated = Predictions()
     trainer = cli.make_trainer(callbacks=[validated])
@@ -153,6 +155,8 @@ def _temperature(cli: DigitCLI) -> dict[str, float]:
     if validated.total == 0:
         return {}
     table = validated.table()
+    if not np.isfinite(table.probabilities).all():
+        return {}
     return {"temperature": as_float(temperature(table.probabilities, table.true))}
 
 

@@ -170,7 +170,7 @@ def test_mistakes_are_told(command: Command) -> None:
     pretend(0)
     assert "version_0 is named twice" in command("runs", "0", str(ROOT / "version_0")).err
     assert "no run 7 in lightning_logs" in command("runs", "0", "7").err
-    assert "both --json and --csv" in command("runs", "--json", "--csv").err
+    assert "--csv: not allowed with argument --json" in command("runs", "--json", "--csv").err
     assert "name two or more" in command("runs", "0", "--png", "curves.png").err
     pretend(1)
     assert "there is no folder nowhere" in command("runs", "0", "1", "--png", "nowhere/c.png").err

@@ -132,5 +132,8 @@ def test_mistakes_are_told(fitted: Command) -> None:
     Path("empty").mkdir()
     assert "no picture in empty" in fitted("predict", "empty").err
     assert "no run 9 in lightning_logs" in fitted("predict", "pictures", "--run", "9").err
-    assert "both --json and --csv" in fitted("predict", "pictures", "--json", "--csv").err
+    assert (
+        "--csv: not allowed with argument --json"
+        in fitted("predict", "pictures", "--json", "--csv").err
+    )
     assert "arguments are required: IMAGE" in fitted("predict").err

@@ -54,14 +54,15 @@ class Dashboards(Callback):
 
     Args:
         logger: the run's.
+        predictions: who collects what validation says; before this one among the callbacks.
         level: `basic`, or `full` for what takes more time.
     """
 
-    def __init__(self, logger: RunLogger, level: Level = "basic") -> None:
+    def __init__(self, logger: RunLogger, predictions: Predictions, level: Level = "basic") -> None:
         self.board: SummaryWriter = logger.experiment
         self.folder = Path(logger.folder)
         self.full = level == "full"
-        self._predictions = Predictions()
+        self.predictions = predictions
         self._started_at = 0.0
         self._trained = 0
 
@@ -125,26 +126,10 @@ class Dashboards(Callback):
             sheet = tiles.grid(pictures, min(10, len(pictures)), zoom=zoom)
             self._picture("filters/first layer", sheet, trainer.global_step)
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin anew."""
-        self._predictions.on_validation_start(trainer, pl_module)
-
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep what was said."""
-        self._predictions.on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show what the network made of the images held out."""
         _, data = _known(trainer, pl_module)
-        table, step = self._predictions.table(), trainer.global_step
+        table, step = self.predictions.table(), trainer.global_step
         if not np.isfinite(table.probabilities).all():
             return  # it diverged, and says nothing
         self._mistakes(table, data.data.train_images[data.val_indices], "val", step)
@@ -182,7 +167,7 @@ class Dashboards(Callback):
         self._mistakes(table, pixels, "test", step)
         self._confusion(table, "test", step)
         self._precision_and_recall(table, "test", step)
-        chosen = pixels[: min(EMBEDDED, len(table.true))]
+        chosen = pixels[: len(table.true)][:EMBEDDED]
         # One place for the points, also of a run that went on and is tested again.
         shutil.rmtree(self.folder / POINTS, ignore_errors=True)
         features = networks.penultimate(model.network, normalise(chosen))

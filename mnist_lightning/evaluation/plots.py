@@ -1,5 +1,6 @@
 """Pictures of data, predictions and curves: pure functions from arrays to matplotlib figures."""
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -198,6 +199,13 @@ def overlaid(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
         axis.grid(alpha=0.3)
     axis.legend()
     return figure
+
+
+def png(figure: Figure) -> bytes:
+    """Draw a figure as a PNG, fit for print."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    return buffer.getvalue()
 
 
 def pixels(figure: Figure, dpi: int = 100) -> NDArray[np.uint8]:

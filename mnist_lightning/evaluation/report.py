@@ -1,19 +1,18 @@
 """The command `report`: what a run did, on one page and as pictures, in its own folder."""
 
 import base64
-import io
 import json
 from importlib import import_module
 from pathlib import Path
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib.figure import Figure
 from torch import nn
 
 from mnist_lightning import __version__, predict, runs
 from mnist_lightning.data.sources import SOURCES, DigitData
 from mnist_lightning.errors import UserError
+from mnist_lightning.evaluation import plots
 from mnist_lightning.evaluation.findings import Findings, examine
 from mnist_lightning.files import write_atomically
 from mnist_lightning.networks import UnknownNetworkError
@@ -21,7 +20,6 @@ from mnist_lightning.options import CommandParser, runs_root
 from mnist_lightning.predict import Recogniser
 from mnist_lightning.runs import Run
 
-DPI = 150
 PAGE, FIGURES = "report.html", "report.json"
 
 
@@ -72,7 +70,7 @@ def main(arguments: list[str]) -> int:
 
 def write(findings: Findings, run: Run, folder: Path) -> None:
     """Write the page, the figures and the pictures; what an earlier report left is removed."""
-    pictures = {name: png(figure) for name, figure in findings.figures.items()}
+    pictures = {name: plots.png(figure) for name, figure in findings.figures.items()}
     folder.mkdir(exist_ok=True)
     for stale in folder.glob("*.png"):
         if stale.stem not in pictures:
@@ -94,7 +92,7 @@ def page(findings: Findings, run: Run, pictures: dict[str, bytes]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = _percent
-    embedded = {name: base64.b64encode(png).decode() for name, png in pictures.items()}
+    embedded = {name: base64.b64encode(content).decode() for name, content in pictures.items()}
     return environment.get_template("report.html").render(
         facts=findings.facts,
         missing=findings.missing,
@@ -108,13 +106,6 @@ def page(findings: Findings, run: Run, pictures: dict[str, bytes]) -> str:
 
 def _percent(share: float | None, digits: int = 2) -> str:
     return "-" if share is None else f"{100 * share:.{digits}f} %"
-
-
-def png(figure: Figure) -> bytes:
-    """Draw a figure as a PNG."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
-    return buffer.getvalue()
 
 
 def _network_of(run: Run, name: str | None) -> tuple[Recogniser | None, list[str]]:

@@ -178,6 +178,7 @@ def test_a_run_that_diverged_is_reported_without_figures(command: Command, run_0
     result = command("report", "0")
     assert result.status == 0, result.err
     assert "no figures of the test: it diverged" in result.out
+    assert "temperature" not in run_0.summary()
     facts = json.loads((run_0.folder / "report" / "report.json").read_text())
     assert facts["history"]["train/loss"] == [None, None]
 
