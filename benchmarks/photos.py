@@ -1,0 +1,96 @@
+"""How many of people's pictures a run's network reads, and of MNIST's own on larger canvases.
+
+    python benchmarks/photos.py --data_dir DATA RUN…
+
+`DATA/photos` holds pictures and their `labels.csv` (file, label), `DATA` MNIST.
+"""
+
+import argparse
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from mnist_lightning import images, load
+from mnist_lightning.data.batches import normalise
+from mnist_lightning.data.sources import SOURCES
+from mnist_lightning.predict import Recogniser
+
+Ink = NDArray[np.uint8]
+PASTED = 600
+
+
+def plainly(path: Path) -> Ink:
+    """Resize a picture to 28 x 28, as many a project does; dark ink is taken for granted."""
+    return 255 - np.asarray(images.read(path).convert("L").resize((28, 28)))
+
+
+def normally(path: Path) -> Ink:
+    """Bring a picture to MNIST's form."""
+    return images.from_picture(images.read(path))
+
+
+def pasted(digit: Ink, index: int, generator: np.random.Generator) -> Image.Image:
+    """Enlarge a digit and put it somewhere on a larger canvas, read back from a file's bytes."""
+    side = round(28 * generator.uniform(2, 20))
+    large = Image.fromarray(digit).resize((side, side), Image.Resampling((0, 1, 2, 3)[index % 4]))
+    width, height = (int(side * generator.uniform(1, 2.5)) + 10 for _ in range(2))
+    canvas = Image.new("L", (width, height))
+    place = (int(generator.integers(width - side + 1)), int(generator.integers(height - side + 1)))
+    canvas.paste(large, place)
+    if index % 2:
+        canvas = Image.fromarray(255 - np.asarray(canvas))
+    content = io.BytesIO()
+    canvas.save(content, "JPEG" if index % 3 == 0 else "PNG")
+    return images.read(io.BytesIO(content.getvalue()))
+
+
+def labels(recogniser: Recogniser, pictures: list[Ink]) -> NDArray[np.int64]:
+    """Read each picture (28, 28)."""
+    return (
+        recogniser.probabilities(normalise(torch.from_numpy(np.stack(pictures)))).numpy().argmax(1)
+    )
+
+
+def main() -> None:
+    """Print a line a run and way."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="+", metavar="RUN")
+    parser.add_argument("--data_dir", type=Path, required=True)
+    asked = parser.parse_args()
+    folder = asked.data_dir / "photos"
+    with (folder / "labels.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    wanted = np.array([int(row["label"]) for row in rows])
+    sources = np.array([row["file"].split("/")[0] for row in rows])
+    ways = {
+        way.__name__: [way(folder / row["file"]) for row in rows] for way in (plainly, normally)
+    }
+    generator = np.random.default_rng(5)
+    test = SOURCES["mnist"].load(asked.data_dir).test_images.numpy()
+    originals = [test[index] for index in generator.permutation(len(test))[:PASTED]]
+    copies = [
+        images.from_picture(pasted(digit, index, generator))
+        for index, digit in enumerate(originals)
+    ]
+    for run in asked.runs:
+        recogniser = load(run)
+        for way, pictures in ways.items():
+            right = labels(recogniser, pictures) == wanted
+            parts = [
+                f"{s} {right[sources == s].sum()}/{(sources == s).sum()}"
+                for s in np.unique(sources)
+            ]
+            print(f"{run} {way}: {right.sum()} of {len(right)}: {', '.join(parts)}")
+        same = labels(recogniser, copies) == labels(recogniser, originals)
+        print(
+            f"{run} pasted: {same.mean():.2%} of {PASTED} have the label that they have as they are"
+        )
+
+
+if __name__ == "__main__":
+    main()
