@@ -51,9 +51,9 @@ def pasted(digit: Ink, index: int, generator: np.random.Generator) -> Image.Imag
 
 def labels(recogniser: Recogniser, pictures: list[Ink]) -> NDArray[np.int64]:
     """Read each picture (28, 28)."""
-    return (
-        recogniser.probabilities(normalise(torch.from_numpy(np.stack(pictures)))).numpy().argmax(1)
-    )
+    probabilities = recogniser.probabilities(normalise(torch.from_numpy(np.stack(pictures))))
+    found: NDArray[np.int64] = probabilities.argmax(dim=1).numpy()
+    return found
 
 
 def main() -> None:
@@ -67,29 +67,22 @@ def main() -> None:
         rows = list(csv.DictReader(file))
     wanted = np.array([int(row["label"]) for row in rows])
     sources = np.array([row["file"].split("/")[0] for row in rows])
-    ways = {
-        way.__name__: [way(folder / row["file"]) for row in rows] for way in (plainly, normally)
-    }
+    files = [folder / row["file"] for row in rows]
+    ways = {way.__name__: [way(file) for file in files] for way in (plainly, normally)}
     generator = np.random.default_rng(5)
     test = SOURCES["mnist"].load(asked.data_dir).test_images.numpy()
     originals = [test[index] for index in generator.permutation(len(test))[:PASTED]]
-    copies = [
-        images.from_picture(pasted(digit, index, generator))
-        for index, digit in enumerate(originals)
-    ]
+    canvases = [pasted(digit, index, generator) for index, digit in enumerate(originals)]
+    copies = [images.from_picture(canvas) for canvas in canvases]
     for run in asked.runs:
         recogniser = load(run)
         for way, pictures in ways.items():
             right = labels(recogniser, pictures) == wanted
-            parts = [
-                f"{s} {right[sources == s].sum()}/{(sources == s).sum()}"
-                for s in np.unique(sources)
-            ]
+            by_source = {source: right[sources == source] for source in np.unique(sources)}
+            parts = [f"{source} {of.sum()}/{len(of)}" for source, of in by_source.items()]
             print(f"{run} {way}: {right.sum()} of {len(right)}: {', '.join(parts)}")
         same = labels(recogniser, copies) == labels(recogniser, originals)
-        print(
-            f"{run} pasted: {same.mean():.2%} of {PASTED} have the label that they have as they are"
-        )
+        print(f"{run} pasted: {same.mean():.2%} of {PASTED} keep the label they have as they are")
 
 
 if __name__ == "__main__":
