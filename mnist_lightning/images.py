@@ -7,14 +7,15 @@ so that its centre of mass is at the field's centre.
 """
 
 import warnings
+from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from mnist_lightning.ink import LEAST_CONTRAST, WORKING, grey_of, trace
+from mnist_lightning.ink import LEAST_CONTRAST, grey_of, trace
 
 SIZE = 28
 BOX = 20
@@ -77,8 +78,6 @@ def read(source: Path | BinaryIO) -> Image.Image:
                 picture = Image.open(file)
                 small_enough = picture.width * picture.height <= MOST_PIXELS
                 if small_enough:
-                    # A JPEG is reduced while it is read.
-                    picture.draft(None, (2 * WORKING, 2 * WORKING))
                     picture.load()
         except UnidentifiedImageError:
             raise ValueError("no picture that can be read") from None
@@ -91,10 +90,30 @@ def read(source: Path | BinaryIO) -> Image.Image:
     return picture
 
 
-def from_picture(picture: Image.Image) -> Ink:
-    """Turn a picture of one digit, darker or lighter than its paper, into MNIST's (28, 28) ink.
+class Digit(NamedTuple):
+    """A digit that was found in a picture.
+
+    Attributes:
+        ink: (28, 28), as MNIST's makers would have made it.
+        dark: whether its ink was darker than its paper.
+        box: left, top, right and bottom (ends excluded) in pixels of the upright picture.
+        wide: whether it is so wide that it may be several digits that touch.
+    """
+
+    ink: Ink
+    dark: bool
+    box: tuple[int, int, int, int]
+    wide: bool
+
+
+def find_digits(picture: Image.Image, multiple: bool | None = None) -> list[Digit]:
+    """Find the digits in a picture, darker or lighter than their paper, in reading order.
 
     A picture of MNIST's size on a black field is one already, and is not changed.
+
+    Args:
+        picture: of any size and mode.
+        multiple: whether there are several digits. None: if that is obvious.
 
     Raises:
         ValueError: there is no digit in it.
@@ -104,8 +123,27 @@ def from_picture(picture: Image.Image) -> Ink:
         if np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])) == 0:
             if grey.max() < 255 * LEAST_CONTRAST:
                 raise ValueError("no digit in the picture: it is blank")
-            return grey.astype(np.uint8)
-    return centre_by_mass(stretch(fit_to_box(crop_to_ink(trace(picture).ink))))
+            return [Digit(grey.astype(np.uint8), False, (0, 0, SIZE, SIZE), False)]
+    return [
+        Digit(centre_by_mass(stretch(fit_to_box(crop_to_ink(found.ink)))), *found[1:])
+        for found in trace(picture, multiple)
+    ]
+
+
+def png(ink: Ink) -> bytes:
+    """The content of a PNG file of (H, W) ink."""
+    content = BytesIO()
+    Image.fromarray(ink).save(content, format="png")
+    return content.getvalue()
+
+
+def from_picture(picture: Image.Image) -> Ink:
+    """Turn a picture of one digit into MNIST's (28, 28) ink.
+
+    Raises:
+        ValueError: there is no digit in it.
+    """
+    return find_digits(picture, multiple=False)[0].ink
 
 
 def crop_to_ink(ink: Ink) -> Ink:

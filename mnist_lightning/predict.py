@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from mnist_lightning import checkpoint_file, images, networks, runs
 from mnist_lightning.data.batches import normalise
 from mnist_lightning.errors import UserError
+from mnist_lightning.evaluation.metrics import tempered
+
+UNSURE = 0.8  # a calibrated confidence below this is said
 
 Picture = str | Path | Image.Image | NDArray[Any] | Tensor
 
@@ -30,15 +33,51 @@ class Prediction(NamedTuple):
     probabilities: NDArray[np.float32]
 
 
+class Reading(NamedTuple):
+    """What was read at one place of a picture.
+
+    Attributes:
+        digit: what was found there, as the network saw it.
+        probabilities: (C,), calibrated: of readings at 0.9 nine in ten are right, on images like
+            those of the network's validation.
+    """
+
+    digit: images.Digit
+    probabilities: NDArray[np.float64]
+
+    @property
+    def ranks(self) -> list[int]:
+        """The labels, the likeliest first."""
+        ranks: list[int] = np.argsort(-self.probabilities, kind="stable").tolist()
+        return ranks
+
+    @property
+    def label(self) -> int:
+        """The likeliest label."""
+        return self.ranks[0]
+
+    @property
+    def confidence(self) -> float:
+        """The label's probability."""
+        return float(self.probabilities[self.label])
+
+    @property
+    def unsure(self) -> bool:
+        """Whether the confidence is so low that it has to be said."""
+        return self.confidence < UNSURE
+
+
 class Recogniser:
     """Reads digits with a trained network.
 
     Args:
         network: maps images (B, 1, 28, 28), normalised as in training, to logits (B, C).
+        temperature: what its logits are divided by, for calibrated confidence.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, temperature: float = 1.0) -> None:
         self.network = network.eval()
+        self.temperature = temperature
 
     def predict(self, image: Picture) -> Prediction:
         """Read one digit, darker or lighter than its paper.
@@ -56,6 +95,21 @@ class Recogniser:
         """
         probabilities = self.probabilities(_as_input(image).unsqueeze(0))[0].numpy()
         return Prediction(int(probabilities.argmax()), probabilities)
+
+    def read(self, picture: Image.Image, multiple: bool | None = None) -> list[Reading]:
+        """Read the digits in a picture, in reading order, with calibrated confidence.
+
+        Args:
+            picture: see `images.read`.
+            multiple: whether there are several. None: if that is obvious.
+
+        Raises:
+            ValueError: there is no digit in it.
+        """
+        digits = images.find_digits(picture, multiple)
+        inputs = normalise(torch.from_numpy(np.stack([digit.ink for digit in digits])))
+        asked = tempered(self.probabilities(inputs).numpy(), self.temperature)
+        return [Reading(digit, row) for digit, row in zip(digits, asked, strict=True)]
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Map (B, 1, 28, 28) normalised images to the probabilities (B, C), on the CPU."""
@@ -93,7 +147,8 @@ def load(
         if name.startswith(prefix)
     }
     network.load_state_dict(weights)
-    return Recogniser(network)
+    temperature = found.summary().get("temperature")
+    return Recogniser(network, temperature if isinstance(temperature, float) else 1.0)
 
 
 def _as_input(image: Picture) -> Tensor:

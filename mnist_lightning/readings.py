@@ -5,46 +5,56 @@ import glob
 import io
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
-from PIL import Image
-
-from mnist_lightning import images, predict, runs
-from mnist_lightning.data.batches import normalise
+from mnist_lightning import images, predict
 from mnist_lightning.errors import UserError
-from mnist_lightning.evaluation.metrics import tempered
 from mnist_lightning.files import write_atomically
+from mnist_lightning.images import png
 from mnist_lightning.options import CommandParser, runs_root
-from mnist_lightning.predict import Recogniser
+from mnist_lightning.predict import UNSURE, Reading, Recogniser
 
 STDIN = "-"
 SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp"}
-UNSURE = 0.8  # a calibrated confidence below this is said
 
 
 class Answer(NamedTuple):
-    """What was read in a file; where nothing could be, `error` says why and the rest is None."""
+    """A digit that was read in a file, or in `error` why none could be; the rest is None then.
+
+    The box is in pixels of the upright picture; `wide` tells that it may hold several digits.
+    """
 
     file: str
     label: int | None = None
     confidence: float | None = None
     runner_up: int | None = None
     runner_up_confidence: float | None = None
+    ink: str | None = None  # dark or light
+    left: int | None = None
+    top: int | None = None
+    right: int | None = None
+    bottom: int | None = None
+    wide: bool | None = None
     error: str | None = None
 
 
 def main(arguments: list[str]) -> int:
-    """Read one digit in each file; exit with 1 if any could not be read."""
-    description = (
-        "Read the digit in each picture: files, folders, patterns, or - for standard input."
-    )
+    """Read the digits in each file; exit with 1 if any could not be read."""
+    description = "Read the digits in pictures: files, folders, patterns, or - for standard input."
     parser = CommandParser("predict", description, "seven.png photos/")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file, a folder, or -")
     parser.add_argument("--run", default="best", help="whose network to ask (default: best)")
+    parser.add_argument(
+        "--multiple",
+        nargs="?",
+        const="true",
+        choices=("auto", "true", "false"),
+        default="auto",
+        help="read every digit of a picture (default: where it obviously has several)",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--csv", action="store_true", help="print CSV")
@@ -56,22 +66,15 @@ def main(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
     root = runs_root(options.root)
-    run, path = runs.find(options.run, root)
-    recogniser = predict.load(path or run.folder, root)
-    temperature = run.summary().get("temperature")
+    multiple = {"auto": None, "true": True, "false": False}[options.multiple]
+    recogniser = predict.load(options.run, root)
     answers = [
-        _answer(file, recogniser, temperature if isinstance(temperature, float) else 1.0, kept)
-        for file, kept in _files(options.images, options.save_inputs)
+        answer
+        for place, file in enumerate(file for one in options.images for file in _expanded(one))
+        for answer in _answers(place, file, recogniser, multiple, options.save_inputs)
     ]
     _print(answers, options.json, options.csv)
     return int(any(answer.error is not None for answer in answers))
-
-
-def _files(asked: Sequence[str], folder: Path | None) -> Iterator[tuple[str, Path | None]]:
-    """Every file that is meant, and where its 28 x 28 picture is kept, if anywhere."""
-    for index, file in enumerate(each for one in asked for each in _expanded(one)):
-        name = "stdin" if file == STDIN else Path(file).stem
-        yield file, None if folder is None else folder / f"{index:03}_{name}.png"
 
 
 def _expanded(asked: str) -> list[str]:
@@ -89,23 +92,31 @@ def _expanded(asked: str) -> list[str]:
     return [str(path)]
 
 
-def _answer(file: str, recogniser: Recogniser, temperature: float, kept: Path | None) -> Answer:
+def _answers(
+    place: int, file: str, recogniser: Recogniser, multiple: bool | None, folder: Path | None
+) -> list[Answer]:
     try:
         source: Any = io.BytesIO(sys.stdin.buffer.read()) if file == STDIN else Path(file)
-        ink = images.from_picture(images.read(source))
+        readings = recogniser.read(images.read(source), multiple)
     except OSError as error:
-        return Answer(file, error=(error.strerror or str(error)).lower())
+        return [Answer(file, error=(error.strerror or str(error)).lower())]
     except ValueError as error:
-        return Answer(file, error=str(error))
-    if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        buffer = io.BytesIO()
-        Image.fromarray(ink).save(buffer, format="png")
-        write_atomically(buffer.getvalue(), kept)
-    asked = recogniser.probabilities(normalise(torch.from_numpy(ink.copy()).unsqueeze(0)))
-    (probabilities,) = tempered(asked.numpy(), temperature)
-    second, first = np.argsort(probabilities)[-2:].tolist()
-    return Answer(file, first, float(probabilities[first]), second, float(probabilities[second]))
+        return [Answer(file, error=str(error))]
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"{place:03}_{'stdin' if file == STDIN else Path(file).stem}"
+        for number, reading in enumerate(readings, 1):
+            suffix = f"_{number}" if len(readings) > 1 else ""
+            write_atomically(png(reading.digit.ink), folder / f"{name}{suffix}.png")
+    return [_answer(file, reading) for reading in readings]
+
+
+def _answer(file: str, reading: Reading) -> Answer:
+    first, second = reading.ranks[:2]
+    ink = "dark" if reading.digit.dark else "light"
+    chances = reading.probabilities.tolist()
+    box, wide = reading.digit.box, reading.digit.wide
+    return Answer(file, first, chances[first], second, chances[second], ink, *box, wide)
 
 
 def _print(answers: Sequence[Answer], as_json: bool, as_csv: bool) -> None:
@@ -120,13 +131,26 @@ def _print(answers: Sequence[Answer], as_json: bool, as_csv: bool) -> None:
         print(text.getvalue(), end="")
         return
     width = max(len(answer.file) for answer in answers)
-    for answer in answers:
-        print(f"{answer.file:<{width}}  {_said(answer)}")
+    for file, group in groupby(answers, key=lambda answer: answer.file):
+        rows = list(group)
+        if len(rows) > 1:
+            print(f"{file:<{width}}  {len(rows)} digits: {' '.join(str(r.label) for r in rows)}")
+        for row in rows:
+            print(f"{'' if len(rows) > 1 else file:<{width}}  {_said(row, len(rows) > 1)}")
 
 
-def _said(answer: Answer) -> str:
+def _said(answer: Answer, placed: bool) -> str:
     if answer.confidence is None or answer.runner_up_confidence is None:
         return f"- {answer.error}"
-    said = f"{answer.label}  {100 * answer.confidence:5.1f} %"
-    next_best = f"  then {answer.runner_up}  {100 * answer.runner_up_confidence:4.1f} %"
-    return said + next_best + ("  unsure" if answer.confidence < UNSURE else "")
+    parts = [
+        f"{answer.label}  {100 * answer.confidence:5.1f} %",
+        f"then {answer.runner_up}  {100 * answer.runner_up_confidence:4.1f} %",
+        f"{answer.ink} ink",
+    ]
+    if placed:
+        parts.append(f"at {answer.left},{answer.top} to {answer.right},{answer.bottom}")
+    if answer.wide:
+        parts.append("wide: perhaps several digits that touch")
+    if answer.confidence < UNSURE:
+        parts.append("unsure")
+    return "  ".join(parts)

@@ -28,7 +28,16 @@ FLOORS = [
     ["parsing", "epoch_loop", "parse_errors", "options", "show"],
     ["callbacks", "run_logger", "runs"],
     ["classifier", "data", "evaluation"],
-    ["loss_and_accuracy", "schedules", "networks", "images", "ink", "checkpoint_file", "tables"],
+    [
+        "loss_and_accuracy",
+        "schedules",
+        "networks",
+        "images",
+        "ink",
+        "pieces",
+        "checkpoint_file",
+        "tables",
+    ],
     ["files", "errors", "__init__"],
 ]
 RANKS = {name: (floor, place) for floor, row in enumerate(FLOORS) for place, name in enumerate(row)}

@@ -138,9 +138,10 @@ class StrokeWidth(Augmentation):
 
 def _grown(images: Tensor) -> Tensor:
     """The greatest value of each pixel and its four neighbours."""
-    down = functional.max_pool2d(images, (3, 1), stride=1, padding=(1, 0))
-    across = functional.max_pool2d(images, (1, 3), stride=1, padding=(0, 1))
-    return torch.maximum(down, across)
+    wide = functional.pad(images, (1, 1, 1, 1), value=-math.inf)  # pooling takes ten times as long
+    across = torch.maximum(wide[..., 1:-1, :-2], wide[..., 1:-1, 2:])
+    down = torch.maximum(wide[..., :-2, 1:-1], wide[..., 2:, 1:-1])
+    return torch.maximum(images, torch.maximum(across, down))
 
 
 class Noise(Augmentation):

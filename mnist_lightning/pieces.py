@@ -1,0 +1,288 @@
+"""Connected pieces of ink, and the digits that they are parts of.
+
+Needs NumPy only.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Grey = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+FAINT, FIRM = 0.35, 0.6  # of the ink's strength: a stroke is firm somewhere, and faint nowhere
+SPECK = 0.02  # of the digit's ink: what has less is none of it
+NEAR = 0.2  # of the digit's longer side: what is farther away belongs to something else
+# A digit's part is at least so high as to be a digit of its own, beside the highest one.
+HIGH, CLEARLY_HIGH, CLEARLY_INKED = 0.45, 0.5, 0.1
+WIDE = 1.4  # times the height: few digits are wider
+LINE_RUN = 0.2  # of the picture: how long a line's pieces are in one row, as it need not be level
+LEAST_HELD = 0.3  # of the ink beside ruled lines: a part clear of the border has as much
+
+
+class Part(NamedTuple):
+    """A connected piece of ink: its box in pixels (ends excluded), and how much there is of it."""
+
+    label: int
+    top: int
+    left: int
+    bottom: int
+    right: int
+    mass: float
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        return self.right - self.left
+
+
+class Digit(NamedTuple):
+    """The pixels (H, W) of a digit, and the box around them."""
+
+    mask: Mask
+    box: tuple[int, int, int, int]
+
+    @property
+    def wide(self) -> bool:
+        """Whether it is so wide that it may be several that touch."""
+        left, top, right, bottom = self.box
+        return right - left > WIDE * (bottom - top)
+
+
+def find_digits(ink: Grey, multiple: bool | None) -> list[Digit]:
+    """Find the digits in reading order.
+
+    Args:
+        ink: (H, W), 0 for paper to 1 for a stroke's full strength; not empty.
+        multiple: whether there are several. None: if that is obvious.
+    """
+    labels, count = label(ink > FAINT)
+    firm = np.unique(labels[ink > FIRM])
+    found = [part for part in _parts(labels, count, ink) if part.label in firm]
+    inner = [part for part in found if not _at_border(part, ink.shape)]
+    groups = [] if multiple is False else _digit_groups(inner or found)
+    if len(groups) < 2 or (multiple is None and not _are_obvious(groups)):
+        groups = [_main_group(found, inner, ink.shape[0])]
+    return [_digit(group, labels) for group in _in_reading_order(groups)]
+
+
+def _digit(group: list[Part], labels: NDArray[np.int32]) -> Digit:
+    whole = _around(group)
+    mask = np.isin(labels, [part.label for part in group])
+    return Digit(mask, (whole.left, whole.top, whole.right, whole.bottom))
+
+
+def _main_group(found: list[Part], inner: list[Part], height: int) -> list[Part]:
+    """The largest part, and the smaller ones that are near to it."""
+    main = max(found, key=lambda part: part.mass)
+    if inner and main not in inner:
+        # What is cut off by the picture's border is a line, a shadow or a neighbour, if there is
+        # something inside that may be a digit.
+        whole = max(inner, key=lambda part: part.mass)
+        if whole.mass > 0.15 * main.mass and whole.height > 0.2 * height:
+            main = whole
+    reach = NEAR * max(main.height, main.width)
+    return [
+        part
+        for part in (inner if main in inner else found)
+        if part is main or (part.mass > SPECK * main.mass and _gap(part, main) < reach)
+    ]
+
+
+def _digit_groups(parts: list[Part]) -> list[list[Part]]:
+    """Gather the parts of each digit: those high enough to be one, and what lies near to each."""
+    highest = max(part.height for part in parts)
+    most = max(part.mass for part in parts)
+    groups: list[list[Part]] = []
+    rest = []
+    for part in sorted(parts, key=lambda part: -part.height):
+        if part.mass < SPECK * most:
+            continue
+        home = next((group for group in groups if _belongs(part, _around(group))), None)
+        if home is not None:
+            home.append(part)
+        elif part.height >= HIGH * highest:
+            groups.append([part])
+        else:
+            rest.append(part)
+    for part in rest:
+        nearest = min(groups, key=lambda group: _gap(part, _around(group)))
+        whole = _around(nearest)
+        if _gap(part, whole) < NEAR * max(whole.height, whole.width):
+            nearest.append(part)
+    return groups
+
+
+def _belongs(part: Part, whole: Part) -> bool:
+    """Tell whether a part stands above, below or within a digit, and near to it."""
+    shared = min(part.right, whole.right) - max(part.left, whole.left)
+    over = shared > 0.5 * min(part.width, whole.width)
+    return over and _gap(part, whole) < NEAR * max(whole.height, whole.width)
+
+
+def _are_obvious(groups: list[list[Part]]) -> bool:
+    """Tell whether at least two are high and black enough, and clear of each other."""
+    wholes = [_around(group) for group in groups]
+    highest = max(whole.height for whole in wholes)
+    most = max(whole.mass for whole in wholes)
+    clear = [
+        whole
+        for whole in wholes
+        if whole.height >= CLEARLY_HIGH * highest and whole.mass >= CLEARLY_INKED * most
+    ]
+    return len(clear) == len(groups) >= 2 and all(
+        _gap(one, other) > 0 for one in clear for other in clear if one is not other
+    )
+
+
+def _in_reading_order(groups: list[list[Part]]) -> list[list[Part]]:
+    """Line by line from the top, each from the left."""
+    lines: list[list[list[Part]]] = []
+    for group in sorted(groups, key=lambda group: _around(group).top):
+        whole = _around(group)
+        middle = (whole.top + whole.bottom) / 2
+        bottoms = [max(_around(each).bottom for each in line) for line in lines]
+        if bottoms and middle < bottoms[-1]:
+            lines[-1].append(group)
+        else:
+            lines.append([group])
+    return [
+        group for line in lines for group in sorted(line, key=lambda group: _around(group).left)
+    ]
+
+
+def _around(parts: list[Part]) -> Part:
+    """The box around parts, and all of their ink."""
+    return Part(
+        parts[0].label,
+        min(part.top for part in parts),
+        min(part.left for part in parts),
+        max(part.bottom for part in parts),
+        max(part.right for part in parts),
+        sum(part.mass for part in parts),
+    )
+
+
+def _at_border(part: Part, shape: tuple[int, ...]) -> bool:
+    height, width = shape
+    return part.top == 0 or part.left == 0 or part.bottom == height or part.right == width
+
+
+def _gap(one: Part, other: Part) -> int:
+    """How far two boxes are apart, down or across; 0 where they overlap."""
+    across = max(one.left - other.right, other.left - one.right)
+    down = max(one.top - other.bottom, other.top - one.bottom)
+    return max(across, down, 0)
+
+
+def label(mask: Mask) -> tuple[NDArray[np.int32], int]:
+    """Number the connected pieces of a mask, neighbours at corners included: (H, W), 0 for none."""
+    height, width = mask.shape
+    padded = np.zeros((height, width + 2), np.int8)
+    padded[:, 1:-1] = mask
+    change = np.diff(padded, axis=1)
+    rows, starts = np.nonzero(change == 1)
+    ends = np.nonzero(change == -1)[1]
+    parent = list(range(len(rows)))
+
+    def root(run: int) -> int:
+        while parent[run] != run:
+            parent[run] = parent[parent[run]]
+            run = parent[run]
+        return run
+
+    first_of_row = np.searchsorted(rows, np.arange(height + 1)).tolist()
+    begins, stops = starts.tolist(), ends.tolist()
+    for row in range(1, height):
+        above, here = first_of_row[row - 1], first_of_row[row]
+        last_above, last_here = here, first_of_row[row + 1]
+        while above < last_above and here < last_here:
+            if begins[above] <= stops[here] and begins[here] <= stops[above]:
+                parent[root(here)] = root(above)
+            if stops[above] < stops[here]:
+                above += 1
+            else:
+                here += 1
+    roots = np.array([root(run) for run in range(len(parent))], dtype=np.int64)
+    kept, numbers = np.unique(roots, return_inverse=True)
+    labels = np.zeros((height, width), np.int32)
+    for row, begin, stop, number in zip(
+        rows.tolist(), begins, stops, (numbers + 1).tolist(), strict=True
+    ):
+        labels[row, begin:stop] = number
+    return labels, len(kept)
+
+
+def _parts(labels: NDArray[np.int32], count: int, ink: Grey) -> list[Part]:
+    """Measure the pieces that `label` found."""
+    if count == 0:
+        return []
+    rows, columns = np.nonzero(labels)
+    of = labels[rows, columns]
+    order = np.argsort(of, kind="stable")
+    rows, columns = rows[order], columns[order]
+    starts = np.searchsorted(of[order], np.arange(1, count + 1))
+    tops, lefts = np.minimum.reduceat(rows, starts), np.minimum.reduceat(columns, starts)
+    bottoms, rights = np.maximum.reduceat(rows, starts), np.maximum.reduceat(columns, starts)
+    masses = np.add.reduceat(ink[rows, columns], starts, dtype=np.float64)
+    boxes = np.stack([tops, lefts, bottoms + 1, rights + 1], axis=1).tolist()
+    return [
+        Part(number, top, left, bottom, right, mass)
+        for number, ((top, left, bottom, right), mass) in enumerate(
+            zip(boxes, masses.tolist(), strict=True), 1
+        )
+    ]
+
+
+def without_lines(ink: Grey) -> Grey:
+    """Take ruled lines away, level or upright, but for where a stroke crosses them.
+
+    A line is made of long runs of pixels, which together go from border to border. Where nothing
+    but what touches the border would remain, it was the stroke of a digit that fills the picture.
+    """
+    mask = ink > FAINT
+    lines = _level_lines(mask) | _level_lines(mask.T).T
+    if not lines.any():
+        return ink
+    rest = np.where(lines, np.float32(0), ink)
+    inner = [part for part in _parts(*label(rest > FAINT), ink) if not _at_border(part, ink.shape)]
+    held = max((part.mass for part in inner), default=0.0)
+    return rest if held > LEAST_HELD * rest.sum() else ink
+
+
+def _level_lines(mask: Mask) -> Mask:
+    """Find the pixels of lines from the left border to the right one."""
+    width = mask.shape[1]
+    runs: Mask = _run_lengths(mask) >= max(8, LINE_RUN * width)
+    if not runs.any():
+        return runs
+    labels, count = label(runs)
+    edge = 0.02 * width
+    through = [
+        part.label
+        for part in _parts(labels, count, runs.astype(np.float32))
+        if part.left <= edge and part.right >= width - edge
+    ]
+    lines: Mask = np.isin(labels, through)
+    if through:
+        # Where a stroke crosses, there is more above or below than the line's own thickness.
+        heights = _run_lengths(mask.T).T
+        lines &= heights <= 1.5 * np.median(heights[lines]) + 1
+    return lines
+
+
+def _run_lengths(mask: Mask) -> NDArray[np.int32]:
+    """The length of the run of set pixels of its row that each one belongs to; 0 elsewhere."""
+    padded = np.zeros((mask.shape[0], mask.shape[1] + 2), np.int8)
+    padded[:, 1:-1] = mask
+    change = np.diff(padded, axis=1).ravel()
+    starts, ends = np.flatnonzero(change == 1), np.flatnonzero(change == -1)
+    lengths = np.zeros(mask.shape, np.int32)
+    lengths[mask] = np.repeat(ends - starts, ends - starts)
+    return lengths
