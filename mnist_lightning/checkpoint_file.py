@@ -58,6 +58,16 @@ def progress(checkpoint: dict[str, Any]) -> Progress:
     return Progress(epochs["processed"], 0)
 
 
+def network_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The weights of a classifier's network, by their names in the network."""
+    prefix = "network."
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in checkpoint["state_dict"].items()
+        if name.startswith(prefix)
+    }
+
+
 def dump(checkpoint: dict[str, Any]) -> bytes:
     """Serialise a checkpoint of primitives and tensors, with its digest behind it."""
     buffer = io.BytesIO()

@@ -1,5 +1,6 @@
 """fit, resume, validate, test: what surrounds a Trainer's work on a run."""
 
+import hashlib
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from mnist_lightning import checkpoint_file, runs, show
 from mnist_lightning.callbacks.predictions import Predictions
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import write_atomically
+from mnist_lightning.networks import describe
 from mnist_lightning.options import (
     LENGTHS,
     as_argument,
@@ -34,21 +36,26 @@ def fit(arguments: list[str]) -> int:
     quieten()
     checkpoint, rest = take_option("--ckpt_path", arguments)
     seeds, rest = take_option("--seeds", rest)
+    init_from, rest = take_option("--init_from", rest)
     if checkpoint is not None:
         if seeds is not None:
             raise UserError("--ckpt_path goes on with one run, --seeds makes several: give one", 2)
+        if init_from is not None:
+            raise UserError("--ckpt_path goes on with a run, --init_from begins one: give one", 2)
         return resume([checkpoint, *rest])
-    return _fit_once(rest)[0] if seeds is None else _fit_each(read_seeds(seeds), rest)
+    if seeds is None:
+        return _fit_once(rest, init_from)[0]
+    return _fit_each(read_seeds(seeds), rest, init_from)
 
 
-def _fit_each(seeds: list[int], arguments: list[str]) -> int:
+def _fit_each(seeds: list[int], arguments: list[str], init_from: str | None) -> int:
     """Make a run with each seed; where one fails or is interrupted, show those before it."""
     if take_option("--seed_everything", arguments)[0] is not None:
         raise UserError("both --seeds and --seed_everything: give one", status=2)
     finished: list[Run] = []
     try:
         for seed in seeds:
-            status, run = _fit_once([*arguments, "--seed_everything", str(seed)], ends=True)
+            status, run = _fit_once([*arguments, "--seed_everything", str(seed)], init_from, True)
             if status != 0:
                 return status
             if run is not None:
@@ -58,26 +65,46 @@ def _fit_each(seeds: list[int], arguments: list[str]) -> int:
     return 0
 
 
-def _fit_once(arguments: list[str], ends: bool = False) -> tuple[int, Run | None]:
+def _fit_once(
+    arguments: list[str], init_from: str | None, ends: bool = False
+) -> tuple[int, Run | None]:
     cli = DigitCLI("fit", arguments, _FIT_HELP)
     if ends and cli.has_no_end:
         raise UserError("--seeds needs runs that end: give --trainer.max_epochs", status=2)
     cli.load_data()
     refuse_what_cannot_train(cli)
+    origin = None if init_from is None else _take_weights(cli, init_from)
     if cli.config.trainer.fast_dev_run:
         return train(cli, None), None
     if cli.config.auto_resume:
-        earlier = _newest_alike(cli)
+        earlier = _newest_alike(cli, origin)
         if earlier is not None:
             with earlier.lock():
                 path = earlier.newest_checkpoint()
                 return _go_on(cli, earlier, path, checkpoint_file.read(path)), earlier
     run = runs.claim(cli.root)
     with run.lock():
-        return train(cli, run), run
+        return train(cli, run, init_from=origin), run
 
 
-def _newest_alike(cli: DigitCLI) -> Run | None:
+def _take_weights(cli: DigitCLI, reference: str) -> str:
+    """Begin with the weights of another run's network; say whose, and which."""
+    run, path = runs.find(reference, cli.root)
+    path = path or run.best_checkpoint()
+    checkpoint = checkpoint_file.read(path)
+    theirs, mine = checkpoint.get("network"), describe(cli.model.network)
+    if theirs != mine:
+        raise UserError(
+            f"--init_from: the network in {path} is {theirs}, this run's is {mine}; "
+            "they have to be the same: see --model.network",
+            status=2,
+        )
+    cli.model.network.load_state_dict(checkpoint_file.network_weights(checkpoint))
+    print(f"beginning with the weights in {path}")
+    return f"{path} sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+
+
+def _newest_alike(cli: DigitCLI, origin: str | None) -> Run | None:
     """The newest run of the same options that can be gone on with; say which are passed over."""
     wanted = cli.complete_config()["trainer"]
     for run in reversed(list(runs.runs(cli.root))):
@@ -85,7 +112,7 @@ def _newest_alike(cli: DigitCLI) -> Run | None:
             continue
         try:
             saved = run.read_config()
-            if _differences(cli, saved):
+            if _differences(cli, saved) or run.summary().get("init_from") != origin:
                 continue
             done = checkpoint_file.progress(checkpoint_file.read(run.newest_checkpoint()))
         except UserError as error:
@@ -190,12 +217,15 @@ def _evaluate(command: str, arguments: list[str]) -> int:
     if _asks_for_help(rest):
         DigitCLI(command, rest, _EVALUATE_HELP.format(command=command))
     dataset, _ = take_option("--data.dataset", rest)
-    if dataset == "auto":
+    elsewhere = dataset is not None
+    if dataset in ("auto", "folder"):  # a network of any data set may be asked
         dataset = None
     run, path = runs.find("best" if reference is None else reference, _root_in(rest), dataset)
     path = path or run.best_checkpoint()
     checkpoint = checkpoint_file.read(path)
     config = what_evaluates(config_of(checkpoint, path, run, rest))
+    if elsewhere:
+        config["data"] |= {"folder": None, "extra": None}
     cli = DigitCLI(command, [*as_argument(config), *rest])
     cli.load_data()
     predictions = Predictions()
@@ -210,7 +240,11 @@ def _evaluate(command: str, arguments: list[str]) -> int:
     except SystemExit:  # how Lightning ends after Ctrl-C
         raise KeyboardInterrupt from None
     if predictions.total == 0:
-        raise UserError(f"nothing to {command} on: --trainer.limit_… is 0", status=2)
+        raise UserError(
+            f"nothing to {command} on: {cli.datamodule.data.name} has no image for it, or "
+            "--trainer.limit_… is 0",
+            status=2,
+        )
     kept = None
     if command == "test":
         whole = predictions.total == len(cli.datamodule.data.test_labels)
@@ -234,9 +268,10 @@ def _root_in(arguments: list[str]) -> Path:
 
 _FIT_HELP = f"""Train a network on MNIST, keep its best checkpoint, and test that.
 
-usage: {PROGRAM} fit [--config FILE]... [--seeds 1..5] [options]
+usage: {PROGRAM} fit [--config FILE]... [--seeds 1..5] [--init_from RUN] [options]
 --seeds 1..5 (or 1,2,7) makes a run with each of these seeds, and closes with their mean, standard
 deviation and 95 % interval.
+--init_from RUN begins with the weights of another run's best checkpoint.
 
 examples:
   {PROGRAM} fit

@@ -32,6 +32,7 @@ FREE_ON_RESUME = {
     "trainer.profiler",
     "trainer.limit_test_batches",
     "data.data_dir",
+    "data.folder",
     "data.num_workers",
     "data.pin_memory",
     "data.eval_batch_size",
@@ -66,7 +67,7 @@ _OURS = re.compile(
     r"mnist_lightning\.(networks|schedules|callbacks|data\.augment)(\.\w+)+"
     r"|torch\.optim\.(lr_scheduler\.)?\w+"
 )
-_FOLDERS = ("data_dir", "default_root_dir")  # a folder's name may have dots as well
+_FOLDERS = ("data_dir", "default_root_dir", "folder")  # a folder's name may have dots as well
 # What sets the length of a run.
 LENGTHS = ("max_epochs", "max_steps", "max_time")
 # What an evaluation needs to know of the trainer that a run was made with.

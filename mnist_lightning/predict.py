@@ -140,13 +140,7 @@ def load(
     if "network" not in checkpoint:
         raise UserError(f"{path} holds no DigitClassifier")
     network = networks.build(checkpoint["network"], classes)
-    prefix = "network."
-    weights = {
-        name.removeprefix(prefix): tensor
-        for name, tensor in checkpoint["state_dict"].items()
-        if name.startswith(prefix)
-    }
-    network.load_state_dict(weights)
+    network.load_state_dict(checkpoint_file.network_weights(checkpoint))
     temperature = found.summary().get("temperature")
     return Recogniser(network, temperature if isinstance(temperature, float) else 1.0)
 

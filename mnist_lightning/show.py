@@ -39,7 +39,7 @@ def opening(
         layers(console, model.network)
     line(
         console,
-        f"{data.data.name}: {sizes[0]:,} images to train, {sizes[1]:,} to validate, "
+        f"{data.title}: {sizes[0]:,} images to train, {sizes[1]:,} to validate, "
         f"{sizes[2]:,} to test",
     )
     if sizes[1] == 0:

@@ -7,6 +7,7 @@ from signal import SIGTERM
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
@@ -30,6 +31,8 @@ from mnist_lightning.run_logger import RunLogger, as_float
 from mnist_lightning.runs import Run
 from mnist_lightning.tables import PredictionsTable, write_predictions
 
+LEAST_FOR_TEMPERATURE = 100  # images held out; of fewer a network may well read all
+
 
 class Crew(NamedTuple):
     """Who works on a run, besides the model and the data."""
@@ -42,7 +45,13 @@ class Crew(NamedTuple):
     best: Path | None  # where the best checkpoint is kept, if any is
 
 
-def train(cli: DigitCLI, run: Run | None, checkpoint: Path | None = None, epochs: int = 0) -> int:
+def train(
+    cli: DigitCLI,
+    run: Run | None,
+    checkpoint: Path | None = None,
+    epochs: int = 0,
+    init_from: str | None = None,
+) -> int:
     """Fit, test the best checkpoint, keep and show the figures; return the exit status.
 
     Args:
@@ -50,10 +59,11 @@ def train(cli: DigitCLI, run: Run | None, checkpoint: Path | None = None, epochs
         run: where to keep everything; None keeps nothing.
         checkpoint: where to go on from, and
         epochs: how many epochs are behind it.
+        init_from: whose weights the network has, if another run's.
     """
     stop_looking_for_gpus()
     console = Console()
-    crew = _assemble(cli, run, console, epochs)
+    crew = _assemble(cli, run, console, epochs, init_from)
     layers = cli.config.trainer.enable_model_summary is not False
     show.opening(console, cli.model, cli.datamodule, crew.trainer, run, layers)
     state = "finished"
@@ -91,7 +101,9 @@ def train(cli: DigitCLI, run: Run | None, checkpoint: Path | None = None, epochs
     return 0 if state == "finished" else crew.interrupt.status
 
 
-def _assemble(cli: DigitCLI, run: Run | None, console: Console, epochs: int) -> Crew:
+def _assemble(
+    cli: DigitCLI, run: Run | None, console: Console, epochs: int, init_from: str | None
+) -> Crew:
     config = cli.complete_config()
     interrupt = Interrupt()
     bar = config["trainer"]["enable_progress_bar"] is not False
@@ -111,7 +123,7 @@ def _assemble(cli: DigitCLI, run: Run | None, console: Console, epochs: int) -> 
             keep, autosave = config["keep_last"], config["autosave"]
             checkpoints = RunCheckpoints(run, config, interrupt, keep, autosave)
             callbacks += [interrupt, checkpoints]
-    facts = RunSummary(run, config["seed_everything"], epochs, checkpoints)
+    facts = RunSummary(run, config["seed_everything"], epochs, checkpoints, init_from)
     trainer = cli.make_trainer(logger, [*callbacks, facts], run.folder if run else None)
     best = run.best if run is not None and checkpoints is not None else None
     return Crew(trainer, facts, interrupt, logger, boards, best)
@@ -147,12 +159,12 @@ def _keep(
 def _temperature(cli: DigitCLI) -> dict[str, float]:
     """By what to divide the logits of the weights just tested, for confidence that can be trusted.
 
-    The images held out tell; nothing where there are none, or the network diverged.
+    The images held out tell; nothing where they are too few, or the network diverged.
     """
     validated = Predictions()
     trainer = cli.make_trainer(callbacks=[validated])
     trainer.validate(cli.model, cli.datamodule, verbose=False)
-    if validated.total == 0:
+    if validated.total < LEAST_FOR_TEMPERATURE:
         return {}
     table = validated.table()
     if not np.isfinite(table.probabilities).all():
@@ -195,7 +207,9 @@ def refuse_what_cannot_train(cli: DigitCLI) -> None:
             status=2,
         )
     data = cli.datamodule.data
-    classes = 1 + int(max(data.train_labels.max(), data.test_labels.max()))
+    if len(cli.datamodule.train_indices) == 0:
+        raise UserError(f"{data.name} has no image to train on", status=2)
+    classes = 1 + int(torch.cat([data.train_labels, data.test_labels]).max())
     try:
         shape = tuple(ask_blank(cli.model.network).shape)
     except (RuntimeError, ValueError, TypeError, AttributeError) as error:

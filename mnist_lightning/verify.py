@@ -86,6 +86,8 @@ def _same_bits(cli: DigitCLI) -> list[bool]:
     config["auto_resume"] = False
     config["trainer"]["default_root_dir"] = None
     config["data"]["data_dir"] = str(cli.datamodule.data_dir.resolve())
+    if cli.datamodule.folder is not None:
+        config["data"]["folder"] = str(cli.datamodule.folder.resolve())
     fit = ["fit", *as_argument(config)]
     with tempfile.TemporaryDirectory(prefix="mnist_lightning_verify_") as place:
         once, again, killed = (Path(place) / name for name in ("once", "again", "killed"))

@@ -26,6 +26,7 @@ class RunSummary(Callback):
         seed: the run's seed.
         epochs: how many epochs were done before.
         checkpoints: who knows the best epoch.
+        init_from: whose weights it began with, if another run's.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class RunSummary(Callback):
         seed: int,
         epochs: int = 0,
         checkpoints: RunCheckpoints | None = None,
+        init_from: str | None = None,
     ) -> None:
         self.run = run
         self.seed = seed
@@ -42,6 +44,9 @@ class RunSummary(Callback):
         self.facts: dict[str, Any] = {"epochs": epochs}
         if "epoch_seconds" in self._earlier:
             self.facts["epoch_seconds"] = self._earlier["epoch_seconds"]
+        init_from = init_from or self._earlier.get("init_from")
+        if init_from is not None:
+            self.facts["init_from"] = init_from
         self._started_at = time.perf_counter()
         self._epoch_started_at: float | None = None
         self._epoch_seconds: list[float] = []

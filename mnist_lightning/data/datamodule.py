@@ -1,22 +1,24 @@
 """MNIST and its relatives as a LightningDataModule."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
 
 from mnist_lightning.data.augment import Augmentation
 from mnist_lightning.data.batches import BatchDataset, BatchLoader
+from mnist_lightning.data.folder import load_folder
 from mnist_lightning.data.mnist import FetchError
-from mnist_lightning.data.sources import SOURCES, DigitData, split
+from mnist_lightning.data.sources import SOURCES, VAL_SHARE, DigitData, split
 from mnist_lightning.errors import PROGRAM, UserError
 
-DatasetName = Literal[
-    "auto", "mnist", "fashion_mnist", "kmnist", "qmnist", "emnist_digits", "digits"
-]
+SourceName = Literal["mnist", "fashion_mnist", "kmnist", "qmnist", "emnist_digits", "digits"]
+DatasetName = Literal["auto", "folder"] | SourceName
 
 
 class FallbackWarning(UserWarning):
@@ -31,7 +33,7 @@ class MNISTDataModule(LightningDataModule):
 
     Args:
         dataset: `auto` is MNIST where it is on disk or can be downloaded, else the embedded
-            digits, with a warning; any other name is strict.
+            digits, with a warning; `folder` is your own pictures; any other name is strict.
         data_dir: a torchvision root: MNIST's files are in `data_dir/MNIST/raw`, raw or .gz.
         batch_size: training samples in a step, over all processes.
         eval_batch_size: samples in a batch of validation and test; changes no figure. 200
@@ -44,6 +46,11 @@ class MNISTDataModule(LightningDataModule):
         num_workers: processes that make training batches; changes no batch.
         pin_memory: hand training batches over in page-locked memory; changes no batch.
         augment: changes the training images at random, anew each epoch; several one after another.
+        folder: your own pictures, in a folder for each label: `folder/3/anything.png`.
+        test_share: of your own pictures, how many are for testing: 0 to 1.
+        extra: a further data set to train and validate on; the test stays as it is.
+        extra_share: of an epoch's images, how many are the further data set's: every image of
+            both is seen, and those of one of them repeatedly.
     """
 
     def __init__(
@@ -58,10 +65,21 @@ class MNISTDataModule(LightningDataModule):
         num_workers: int = 0,
         pin_memory: bool = False,
         augment: Augmentation | list[Augmentation] | None = None,
+        folder: str | None = None,
+        test_share: float = 0.15,
+        extra: SourceName | None = None,
+        extra_share: float = 0.1,
     ) -> None:
         super().__init__()
-        if dataset != "auto" and dataset not in SOURCES:
-            raise ValueError(f"no data set {dataset!r}; there are: auto, {', '.join(SOURCES)}")
+        known = ["auto", "folder", *SOURCES]
+        if dataset not in known:
+            raise ValueError(f"no data set {dataset!r}; there are: {', '.join(known)}")
+        if (dataset == "folder") != (folder is not None):
+            raise ValueError("your own pictures need both: dataset `folder`, and folder DIR")
+        if not 0 <= test_share <= 1:
+            raise ValueError(f"test_share is {test_share}; it has to be from 0 to 1")
+        if not 0 < extra_share < 1:
+            raise ValueError(f"extra_share is {extra_share}; it has to be between 0 and 1")
         for name, value, least in (
             ("batch_size", batch_size, 1),
             ("eval_batch_size", eval_batch_size, 1),
@@ -81,8 +99,13 @@ class MNISTDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.pin_memory = pin_memory
         self.augment = [augment] if isinstance(augment, Augmentation) else augment or []
+        self.folder = None if folder is None else Path(folder).expanduser()
+        self.test_share = test_share
+        self.extra = extra
+        self.extra_share = extra_share
         self.fallback_reason: str | None = None
         self._absence: str | None = None
+        self._loaded: dict[str, DigitData] = {}
         self._data: DigitData | None = None
         self._train_loader: BatchLoader | None = None
 
@@ -92,46 +115,78 @@ class MNISTDataModule(LightningDataModule):
         Raises:
             UserError: the data set is damaged, or is strict and cannot be had.
         """
-        source = SOURCES["mnist" if self.dataset == "auto" else self.dataset]
+        for name in (self.dataset, self.extra):
+            if name not in (None, "folder"):
+                self._prepare(name)
+
+    def _prepare(self, name: str) -> None:
+        source = SOURCES["mnist" if name == "auto" else name]
         try:
-            self._data = self._data or source.load(self.data_dir)
+            self._loaded.setdefault(name, source.load(self.data_dir))
         except FileNotFoundError as missing:
             try:
                 source.fetch(self.data_dir)
             except FetchError as error:
                 self._absence = f"{missing}; {error}"
-                if self.dataset != "auto":
-                    raise UserError(f"{self._absence}; {self._remedy}") from None
-
-    @property
-    def _remedy(self) -> str:
-        name = "mnist" if self.dataset == "auto" else self.dataset
-        return (
-            f"with a network: {PROGRAM} data {name} --fetch; or point --data.data_dir at a folder "
-            "that torchvision downloaded to"
-        )
+                if name != "auto":
+                    raise UserError(f"{self._absence}; {_remedy(name)}") from None
 
     def setup(self, stage: str | None = None) -> None:
         """Load and split the data; once, whatever the stage."""
-        if self._data is None:
-            self._data = self._load()
-        count = len(self._data.train_labels)
-        val_size = SOURCES[self._data.name].val_size if self.val_size is None else self.val_size
-        if val_size >= count:
+        if self._data is not None:
+            return
+        data = self._load(self.dataset)
+        self.train_indices, self.val_indices = self._split(data)
+        self._checksums = {"checksum": data.checksum}
+        if self.extra is not None:
+            data = self._joined(data, self._load(self.extra))
+        self._data = data
+
+    def _split(self, data: DigitData) -> tuple[Tensor, Tensor]:
+        count = len(data.train_labels)
+        val_size = _usual_val_size(data) if self.val_size is None else self.val_size
+        if val_size >= count > 0:
             raise UserError(
                 f"--data.val_size {val_size} leaves nothing to train on: "
-                f"{self._data.name} has {count:,} training images",
+                f"{data.name} has {count:,} training images",
                 status=2,
             )
-        self.train_indices, self.val_indices = split(count, val_size, self.split_seed)
+        return split(count, min(val_size, count), self.split_seed)
 
-    def _load(self) -> DigitData:
+    def _joined(self, own: DigitData, extra: DigitData) -> DigitData:
+        """Train and validate on both; each image is seen, so many times that the shares hold."""
+        if extra.name == own.name:
+            raise UserError(f"--data.extra {extra.name} is the data set itself", status=2)
+        self._checksums["extra_checksum"] = extra.checksum
+        start = len(own.train_labels)
+        ratio = self.extra_share / (1 - self.extra_share)
+        mine, mine_held = self.train_indices, self.val_indices
+        held = 0 if self.val_size == 0 else _usual_val_size(extra)
+        theirs, theirs_held = split(len(extra.train_labels), held, self.split_seed)
+        self.train_indices = torch.cat(
+            [
+                _repeated(mine, round(len(theirs) / ratio)),
+                _repeated(theirs + start, round(len(mine) * ratio)),
+            ]
+        )
+        self.val_indices = torch.cat([mine_held, theirs_held + start])
+        return replace(
+            own,
+            train_images=torch.cat([own.train_images, extra.train_images]),
+            train_labels=torch.cat([own.train_labels, extra.train_labels]),
+        )
+
+    def _load(self, name: str) -> DigitData:
+        if self.folder is not None and name == "folder":
+            return load_folder(self.folder, self.test_share)
+        if name in self._loaded:
+            return self._loaded.pop(name)
         try:
-            return SOURCES["mnist" if self.dataset == "auto" else self.dataset].load(self.data_dir)
+            return SOURCES["mnist" if name == "auto" else name].load(self.data_dir)
         except FileNotFoundError as missing:
-            if self.dataset != "auto":
-                raise UserError(f"{missing}; {self._remedy}") from None
-            self.fallback_reason = f"{self._absence or missing}; {self._remedy}"
+            if name != "auto":
+                raise UserError(f"{missing}; {_remedy(name)}") from None
+            self.fallback_reason = f"{self._absence or missing}; {_remedy(name)}"
             warnings.warn(
                 f"this is not MNIST but the embedded digits: {self.fallback_reason}",
                 FallbackWarning,
@@ -149,6 +204,11 @@ class MNISTDataModule(LightningDataModule):
         if self._data is None:
             raise RuntimeError("call prepare_data() and setup() first; a Trainer does so by itself")
         return self._data
+
+    @property
+    def title(self) -> str:
+        """What the data is to a reader: its name, and that of what is trained on beside it."""
+        return self.data.name if self.extra is None else f"{self.data.name} and {self.extra}"
 
     @property
     def train_batches(self) -> int:
@@ -182,8 +242,10 @@ class MNISTDataModule(LightningDataModule):
             self.data.train_images[self.val_indices], self.data.train_labels[self.val_indices]
         )
 
-    def test_dataloader(self) -> BatchLoader:
-        """Batches of every test image, in order."""
+    def test_dataloader(self) -> BatchLoader | list[BatchLoader]:
+        """Batches of every test image, in order; none where there is none."""
+        if len(self.data.test_labels) == 0:
+            return []
         return self._evaluation(self.data.test_images, self.data.test_labels)
 
     def _evaluation(self, pixels: torch.Tensor, labels: torch.Tensor) -> BatchLoader:
@@ -205,7 +267,7 @@ class MNISTDataModule(LightningDataModule):
         """What a checkpoint has to know of the data: which, and how it was split."""
         return {
             "dataset": self.data.name,
-            "checksum": self.data.checksum,
+            **self._checksums,
             "val_size": len(self.val_indices),
             "split_seed": self.split_seed,
         }
@@ -222,9 +284,26 @@ class MNISTDataModule(LightningDataModule):
             UserError: another data set, other pixels, or another split.
         """
         mine = self.state_dict()
-        other = [key for key in mine if mine[key] != state_dict[key]]
+        other = [key for key in mine if mine[key] != state_dict.get(key)]
         if other:
             raise UserError(
                 "the checkpoint was trained on other data: "
-                + "; ".join(f"{key} {state_dict[key]} there, {mine[key]} here" for key in other)
+                + "; ".join(f"{key} {state_dict.get(key)} there, {mine[key]} here" for key in other)
             )
+
+
+def _remedy(name: str) -> str:
+    return (
+        f"with a network: {PROGRAM} data {'mnist' if name == 'auto' else name} --fetch; or point "
+        "--data.data_dir at a folder that torchvision downloaded to"
+    )
+
+
+def _usual_val_size(data: DigitData) -> int:
+    source = SOURCES.get(data.name)
+    return round(len(data.train_labels) * (VAL_SHARE if source is None else source.val_share))
+
+
+def _repeated(indices: Tensor, least: int) -> Tensor:
+    """All indices, from the first on again until there are at least so many."""
+    return indices[torch.arange(max(least, len(indices))) % len(indices)]

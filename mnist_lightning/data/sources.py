@@ -41,11 +41,11 @@ class Source:
     """How to come by a data set.
 
     `load` reads what is on disk and raises FileNotFoundError where there is nothing; `fetch`
-    downloads and raises UserError. `val_size` is how many training images are held out by default.
+    downloads and raises UserError. `val_share` of the training images are held out by default.
     """
 
     description: str
-    val_size: int
+    val_share: float
     load: Callable[[Path], DigitData]
     fetch: Callable[[Path], None]
     folder: str = ""
@@ -147,12 +147,15 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
+VAL_SHARE = 1 / 12  # 5,000 of MNIST's 60,000
+
+
 def _torchvision_source(
-    name: str, class_name: str, description: str, sizes: tuple[int, int], val_size: int
+    name: str, class_name: str, description: str, sizes: tuple[int, int]
 ) -> Source:
     return Source(
         description,
-        val_size,
+        VAL_SHARE,
         partial(_load_torchvision, name, class_name, sizes),
         partial(_fetch_torchvision, name, class_name),
         class_name,
@@ -161,21 +164,21 @@ def _torchvision_source(
 
 SOURCES = {
     "mnist": Source(
-        "handwritten digits, 60,000 + 10,000", 5_000, _load_mnist, mnist.fetch, "MNIST"
+        "handwritten digits, 60,000 + 10,000", VAL_SHARE, _load_mnist, mnist.fetch, "MNIST"
     ),
     "fashion_mnist": _torchvision_source(
-        "fashion_mnist", "FashionMNIST", "clothing, 60,000 + 10,000", (60_000, 10_000), 5_000
+        "fashion_mnist", "FashionMNIST", "clothing, 60,000 + 10,000", (60_000, 10_000)
     ),
     "kmnist": _torchvision_source(
-        "kmnist", "KMNIST", "cursive Japanese, 60,000 + 10,000", (60_000, 10_000), 5_000
+        "kmnist", "KMNIST", "cursive Japanese, 60,000 + 10,000", (60_000, 10_000)
     ),
     "qmnist": _torchvision_source(
-        "qmnist", "QMNIST", "MNIST with all its 60,000 test digits", (60_000, 60_000), 5_000
+        "qmnist", "QMNIST", "MNIST with all its 60,000 test digits", (60_000, 60_000)
     ),
     "emnist_digits": _torchvision_source(
-        "emnist_digits", "EMNIST", "digits of NIST, 240,000 + 40,000", (240_000, 40_000), 20_000
+        "emnist_digits", "EMNIST", "digits of NIST, 240,000 + 40,000", (240_000, 40_000)
     ),
-    "digits": Source("embedded 8x8 digits, 1,500 + 297", 200, _load_digits, _embedded),
+    "digits": Source("embedded 8x8 digits, 1,500 + 297", 2 / 15, _load_digits, _embedded),
 }
 
 

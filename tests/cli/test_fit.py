@@ -98,7 +98,9 @@ def test_auto_without_mnist_says_so_and_trains_on_the_embedded_digits(
 
     source = sources.SOURCES["mnist"]
     monkeypatch.setitem(
-        sources.SOURCES, "mnist", type(source)(source.description, 5000, source.load, no_network)
+        sources.SOURCES,
+        "mnist",
+        type(source)(source.description, source.val_share, source.load, no_network),
     )
     result = command("fit", "--trainer.max_epochs", "1")
     assert result.status == 0, result.err

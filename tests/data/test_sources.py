@@ -29,7 +29,7 @@ def write_like_mnist(folder: Path, counts: tuple[int, int], prefix: str = "") ->
 
 
 def source(name: str, class_name: str, sizes: tuple[int, int]) -> sources.Source:
-    return sources._torchvision_source(name, class_name, "generated", sizes, 5)
+    return sources._torchvision_source(name, class_name, "generated", sizes)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,72 @@
+"""Your own pictures as a data set: a folder with a folder for each label."""
+
+import hashlib
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mnist_lightning import images
+from mnist_lightning.data.sources import DigitData
+from mnist_lightning.errors import UserError
+
+SHOWN = 5  # unreadable files are named up to so many
+
+
+class SkippedWarning(UserWarning):
+    """Files in a folder of pictures were no pictures of a digit."""
+
+
+def load_folder(folder: Path, test_share: float) -> DigitData:
+    """Read `folder/LABEL/anything.png`, each picture brought to MNIST's form.
+
+    Which pictures are for testing is told by the digits' own pixels: it stays the same when the
+    folder grows, and two copies of a picture are on the same side.
+
+    Args:
+        folder: holds a folder for each label, named by its number.
+        test_share: of the pictures, 0 to 1.
+
+    Raises:
+        UserError: there is none.
+    """
+    named = [] if not folder.is_dir() else [path for path in folder.iterdir() if path.is_dir()]
+    labels = sorted((path for path in named if path.name.isdecimal()), key=lambda p: int(p.name))
+    if not labels:
+        found = "no folder" if not folder.is_dir() else f"has {_listed(named) or 'no folder'}"
+        raise UserError(
+            f"{folder}: {found}; your own pictures lie in a folder for each label, named by its "
+            f"number, say {folder}/3/anything.png; see --data.folder",
+            status=2,
+        )
+    pictures: list[NDArray[np.uint8]] = []
+    classes: list[int] = []
+    skipped: list[str] = []
+    for path in (file for label in labels for file in sorted(label.rglob("*"))):
+        if path.is_dir() or path.name.startswith("."):
+            continue
+        try:
+            pictures.append(images.from_picture(images.read(path)))
+            classes.append(int(path.relative_to(folder).parts[0]))
+        except (OSError, ValueError) as error:
+            skipped.append(f"{path.relative_to(folder)} ({error})")
+    if skipped:
+        more = f", and {len(skipped) - SHOWN} more" if len(skipped) > SHOWN else ""
+        what = f"{len(skipped)} of {len(skipped) + len(pictures)} files in {folder} are skipped"
+        warnings.warn(f"{what}: {', '.join(skipped[:SHOWN])}{more}", SkippedWarning, stacklevel=2)
+    if not pictures:
+        raise UserError(f"{folder}: none of its files is a picture of a digit", status=2)
+    ink, true = torch.from_numpy(np.stack(pictures)), torch.tensor(classes)
+    test = torch.tensor([_place(picture) < test_share for picture in pictures])
+    return DigitData("folder", ink[~test], true[~test], ink[test], true[test])
+
+
+def _place(ink: NDArray[np.uint8]) -> float:
+    """A number in [0, 1) that hangs on the picture alone."""
+    return int.from_bytes(hashlib.sha256(ink.tobytes()).digest()[:8]) / 2**64
+
+
+def _listed(paths: list[Path]) -> str:
+    return ", ".join(sorted(path.name for path in paths)[:SHOWN])
