@@ -47,6 +47,12 @@ COMMANDS = {
         "IMAGE… [--run RUN] [--json | --csv] [--save_inputs DIR]",
         "read the digits in picture files",
     ),
+    "serve": Command(
+        "mnist_lightning.web.serve",
+        "main",
+        "[RUN] [--port N] [--collect DIR]",
+        "a web page: draw or upload a digit, see what the network saw and thinks",
+    ),
     "report": Command(
         "mnist_lightning.evaluation.report",
         "main",

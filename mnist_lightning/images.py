@@ -31,6 +31,10 @@ MOST_PIXELS = 120_000_000  # what telephones make, and what fits in memory sever
 Ink = NDArray[np.uint8]
 
 
+class TooLargeError(ValueError):
+    """A picture has more pixels than are read."""
+
+
 def from_array(array: NDArray[Any]) -> Image.Image:
     """Turn an array into a picture.
 
@@ -68,7 +72,8 @@ def read(source: Path | BinaryIO) -> Image.Image:
         source: a path, or an open file. Of an animation the first picture is taken.
 
     Raises:
-        ValueError: it is no picture, a damaged one, or too large.
+        TooLargeError: it has more than `MOST_PIXELS`.
+        ValueError: it is no picture, or a damaged one.
         OSError: the file cannot be opened.
     """
     with source.open("rb") if isinstance(source, Path) else source as file:
@@ -86,7 +91,7 @@ def read(source: Path | BinaryIO) -> Image.Image:
         except Exception as error:  # a decoder meets whatever a file may hold
             raise ValueError(f"a damaged picture: {error}") from None
     if not small_enough:
-        raise ValueError(f"too large: the most is {MOST_PIXELS // 10**6} megapixels")
+        raise TooLargeError(f"too large: the most is {MOST_PIXELS // 10**6} megapixels")
     return picture
 
 

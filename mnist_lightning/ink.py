@@ -50,15 +50,15 @@ def trace(picture: Image.Image, multiple: bool | None = False) -> list[Trace]:
     """
     if 0 in picture.size:
         raise ValueError(f"the picture is empty: {picture.width}x{picture.height}")
-    upright = _upright(picture)
-    grey = _reduced(grey_of(_less_huge(upright)))
+    picture = upright(picture)
+    grey = _reduced(grey_of(_less_huge(picture)))
     dark = _is_dark(grey)
     taken = _strength(grey, dark)
     full = _level(taken)
     if full < LEAST_CONTRAST:
         raise ValueError("no digit in the picture: nothing stands out from its paper")
     ink = pieces.without_lines(np.clip(taken / full, 0, 1))
-    across, down = upright.width / ink.shape[1], upright.height / ink.shape[0]
+    across, down = picture.width / ink.shape[1], picture.height / ink.shape[0]
     return [
         Trace(
             _cut_out(ink, digit),
@@ -85,7 +85,7 @@ def _cut_out(ink: Grey, digit: pieces.Digit) -> NDArray[np.uint8]:
     return alone
 
 
-def _upright(picture: Image.Image) -> Image.Image:
+def upright(picture: Image.Image) -> Image.Image:
     """Turn a picture as its camera was held."""
     try:
         return ImageOps.exif_transpose(picture)
@@ -103,7 +103,7 @@ def _less_huge(picture: Image.Image) -> Image.Image:
 
 def grey_of(picture: Image.Image) -> Grey:
     """The brightness of each pixel, (H, W) from 0 to 255, whatever the picture's mode."""
-    if picture.has_transparency_data:
+    if picture.has_transparency_data and not _is_opaque(picture):
         # On the paper from which most of it stands out.
         colours = picture.convert("RGBA")
         shade, alpha = np.asarray(colours.convert("L")), np.asarray(colours.getchannel("A"))
@@ -115,6 +115,11 @@ def grey_of(picture: Image.Image) -> Grey:
         most = next((m for m in (1, 255, 65535) if values.max() <= m), values.max())
         return np.rint(np.clip(values, 0, None) * (255 / most)).astype(np.float32)
     return np.asarray(picture.convert("L"), dtype=np.float32)
+
+
+def _is_opaque(picture: Image.Image) -> bool:
+    """Tell a canvas's picture, which has transparency but for show."""
+    return picture.mode == "RGBA" and picture.getchannel("A").getextrema() == (255, 255)
 
 
 def _reduced(grey: Grey) -> Grey:
@@ -135,21 +140,23 @@ def _paper(grey: Grey, dark_ink: bool) -> Grey:
     height, width = grey.shape
     scale = THUMB / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    picture = Image.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8))
+    picture = Image.fromarray(grey)
     if scale < 1:
         picture = picture.resize(size, Image.Resampling.BOX)
-    element = max(3, round(STROKE * min(picture.size)) | 1)
-    lighten, darken = ImageFilter.MaxFilter(element), ImageFilter.MinFilter(element)
-    # Pillow's filters leave the border as it is: widen it by what they look at.
-    pad = element // 2 + 1
-    wide = Image.fromarray(np.pad(np.asarray(picture), 2 * pad, mode="edge"))
-    if dark_ink:
-        filled = wide.filter(lighten).filter(darken)
-    else:
-        filled = wide.filter(darken).filter(lighten)
-    filled = filled.filter(ImageFilter.GaussianBlur(element / 4))
-    inner = filled.crop((2 * pad, 2 * pad, 2 * pad + picture.width, 2 * pad + picture.height))
-    return np.asarray(inner.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
+    reach = max(3, round(STROKE * min(picture.size)) | 1) // 2
+    sign = np.float32(1 if dark_ink else -1)  # an opening is the negative's closing
+    filled = -sign * _greatest(-_greatest(sign * np.asarray(picture), reach), reach)
+    rounded = Image.fromarray(np.clip(np.rint(filled), 0, 255).astype(np.uint8))
+    smooth = rounded.filter(ImageFilter.GaussianBlur((2 * reach + 1) / 4))
+    return np.asarray(smooth.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
+
+
+def _greatest(grey: Grey, reach: int) -> Grey:
+    """The greatest of the values up to `reach` away from each, down and across."""
+    for _ in range(2):
+        wide = np.pad(grey, ((reach, reach), (0, 0)), constant_values=-np.inf)
+        grey = np.max([wide[at : at + len(grey)] for at in range(2 * reach + 1)], axis=0).T
+    return grey
 
 
 def _is_dark(grey: Grey) -> bool:

@@ -62,9 +62,9 @@ def find_digits(ink: Grey, multiple: bool | None) -> list[Digit]:
         ink: (H, W), 0 for paper to 1 for a stroke's full strength; not empty.
         multiple: whether there are several. None: if that is obvious.
     """
-    labels, count = label(ink > FAINT)
-    firm = np.unique(labels[ink > FIRM])
-    found = [part for part in _parts(labels, count, ink) if part.label in firm]
+    labels, parts = label(ink > FAINT, ink)
+    firm = set(labels[ink > FIRM].tolist())
+    found = [part for part in parts if part.label in firm]
     inner = [part for part in found if not _at_border(part, ink.shape)]
     groups = [] if multiple is False else _digit_groups(inner or found)
     if len(groups) < 2 or (multiple is None and not _are_obvious(groups)):
@@ -181,14 +181,58 @@ def _gap(one: Part, other: Part) -> int:
     return max(across, down, 0)
 
 
-def label(mask: Mask) -> tuple[NDArray[np.int32], int]:
-    """Number the connected pieces of a mask, neighbours at corners included: (H, W), 0 for none."""
+def label(mask: Mask, ink: Grey) -> tuple[NDArray[np.int32], list[Part]]:
+    """Find the connected pieces of a mask, neighbours at corners included.
+
+    Returns:
+        The number of its piece for each pixel (H, W), 0 for none; and the pieces 1, 2, …
+    """
+    rows, begins, ends = _runs(mask)
+    labels = np.zeros(mask.shape, np.int32)
+    if len(rows) == 0:
+        return labels, []
+    numbers = _joined(rows, begins, ends, len(mask))
+    for row, begin, end, number in zip(
+        rows.tolist(), begins.tolist(), ends.tolist(), numbers.tolist(), strict=True
+    ):
+        labels[row, begin:end] = number
+    lengths = ends - begins
+    masses = np.add.reduceat(ink[mask], np.cumsum(lengths) - lengths, dtype=np.float64)
+    order = np.argsort(numbers, kind="stable")
+    firsts = np.searchsorted(numbers[order], np.arange(1, numbers.max() + 1))
+    pieces = [
+        Part(number, top, left, bottom + 1, right, mass)
+        for number, (top, left, bottom, right, mass) in enumerate(
+            zip(
+                np.minimum.reduceat(rows[order], firsts).tolist(),
+                np.minimum.reduceat(begins[order], firsts).tolist(),
+                np.maximum.reduceat(rows[order], firsts).tolist(),
+                np.maximum.reduceat(ends[order], firsts).tolist(),
+                np.add.reduceat(masses[order], firsts).tolist(),
+                strict=True,
+            ),
+            1,
+        )
+    ]
+    return labels, pieces
+
+
+Indices = NDArray[np.int64]
+
+
+def _runs(mask: Mask) -> tuple[Indices, Indices, Indices]:
+    """The runs of set pixels within the rows of a mask: row, begin, and end (excluded) of each."""
     height, width = mask.shape
-    padded = np.zeros((height, width + 2), np.int8)
-    padded[:, 1:-1] = mask
-    change = np.diff(padded, axis=1)
-    rows, starts = np.nonzero(change == 1)
-    ends = np.nonzero(change == -1)[1]
+    wide = np.zeros((height, width + 1), np.bool_)
+    wide[:, :-1] = mask
+    flat = np.concatenate([[False], wide.ravel()])
+    edges = np.flatnonzero(flat[1:] != flat[:-1])
+    rows = edges[::2] // (width + 1)
+    return rows, edges[::2] - rows * (width + 1), edges[1::2] - rows * (width + 1)
+
+
+def _joined(rows: Indices, begins: Indices, ends: Indices, height: int) -> Indices:
+    """Number the pieces that runs make where they touch those of the next row, from 1 on."""
     parent = list(range(len(rows)))
 
     def root(run: int) -> int:
@@ -198,46 +242,20 @@ def label(mask: Mask) -> tuple[NDArray[np.int32], int]:
         return run
 
     first_of_row = np.searchsorted(rows, np.arange(height + 1)).tolist()
-    begins, stops = starts.tolist(), ends.tolist()
+    starts, stops = begins.tolist(), ends.tolist()
     for row in range(1, height):
         above, here = first_of_row[row - 1], first_of_row[row]
         last_above, last_here = here, first_of_row[row + 1]
         while above < last_above and here < last_here:
-            if begins[above] <= stops[here] and begins[here] <= stops[above]:
+            if starts[above] <= stops[here] and starts[here] <= stops[above]:
                 parent[root(here)] = root(above)
             if stops[above] < stops[here]:
                 above += 1
             else:
                 here += 1
     roots = np.array([root(run) for run in range(len(parent))], dtype=np.int64)
-    kept, numbers = np.unique(roots, return_inverse=True)
-    labels = np.zeros((height, width), np.int32)
-    for row, begin, stop, number in zip(
-        rows.tolist(), begins, stops, (numbers + 1).tolist(), strict=True
-    ):
-        labels[row, begin:stop] = number
-    return labels, len(kept)
-
-
-def _parts(labels: NDArray[np.int32], count: int, ink: Grey) -> list[Part]:
-    """Measure the pieces that `label` found."""
-    if count == 0:
-        return []
-    rows, columns = np.nonzero(labels)
-    of = labels[rows, columns]
-    order = np.argsort(of, kind="stable")
-    rows, columns = rows[order], columns[order]
-    starts = np.searchsorted(of[order], np.arange(1, count + 1))
-    tops, lefts = np.minimum.reduceat(rows, starts), np.minimum.reduceat(columns, starts)
-    bottoms, rights = np.maximum.reduceat(rows, starts), np.maximum.reduceat(columns, starts)
-    masses = np.add.reduceat(ink[rows, columns], starts, dtype=np.float64)
-    boxes = np.stack([tops, lefts, bottoms + 1, rights + 1], axis=1).tolist()
-    return [
-        Part(number, top, left, bottom, right, mass)
-        for number, ((top, left, bottom, right), mass) in enumerate(
-            zip(boxes, masses.tolist(), strict=True), 1
-        )
-    ]
+    numbers: Indices = np.unique(roots, return_inverse=True)[1] + 1
+    return numbers
 
 
 def without_lines(ink: Grey) -> Grey:
@@ -251,7 +269,7 @@ def without_lines(ink: Grey) -> Grey:
     if not lines.any():
         return ink
     rest = np.where(lines, np.float32(0), ink)
-    inner = [part for part in _parts(*label(rest > FAINT), ink) if not _at_border(part, ink.shape)]
+    inner = [part for part in label(rest > FAINT, rest)[1] if not _at_border(part, ink.shape)]
     held = max((part.mass for part in inner), default=0.0)
     return rest if held > LEAST_HELD * rest.sum() else ink
 
@@ -262,13 +280,9 @@ def _level_lines(mask: Mask) -> Mask:
     runs: Mask = _run_lengths(mask) >= max(8, LINE_RUN * width)
     if not runs.any():
         return runs
-    labels, count = label(runs)
+    labels, parts = label(runs, runs.astype(np.float32))
     edge = 0.02 * width
-    through = [
-        part.label
-        for part in _parts(labels, count, runs.astype(np.float32))
-        if part.left <= edge and part.right >= width - edge
-    ]
+    through = [part.label for part in parts if part.left <= edge and part.right >= width - edge]
     lines: Mask = np.isin(labels, through)
     if through:
         # Where a stroke crosses, there is more above or below than the line's own thickness.
@@ -279,10 +293,7 @@ def _level_lines(mask: Mask) -> Mask:
 
 def _run_lengths(mask: Mask) -> NDArray[np.int32]:
     """The length of the run of set pixels of its row that each one belongs to; 0 elsewhere."""
-    padded = np.zeros((mask.shape[0], mask.shape[1] + 2), np.int8)
-    padded[:, 1:-1] = mask
-    change = np.diff(padded, axis=1).ravel()
-    starts, ends = np.flatnonzero(change == 1), np.flatnonzero(change == -1)
+    _, begins, ends = _runs(mask)
     lengths = np.zeros(mask.shape, np.int32)
-    lengths[mask] = np.repeat(ends - starts, ends - starts)
+    lengths[mask] = np.repeat(ends - begins, ends - begins)
     return lengths

@@ -29,12 +29,12 @@ def like_the_seven(picture: Image.Image) -> bool:
     return is_the_seven(images.from_picture(picture))
 
 
-def is_the_seven(ink: Grey) -> bool:
-    """Equal but for a tenth of the ink, and a pixel's shift (by rounding the centre of mass)."""
+def is_the_seven(ink: Grey, but_for: float = 0.1) -> bool:
+    """Equal but for so much of the ink, and a pixel's shift (by rounding the centre of mass)."""
     found = ink.astype(int)
     shifts = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
     differences = [np.abs(np.roll(found, shift, (0, 1)) - SEVEN).mean() for shift in shifts]
-    return float(min(differences)) < 0.1 * float(SEVEN.mean())
+    return float(min(differences)) < but_for * float(SEVEN.mean())
 
 
 def array(picture: Image.Image) -> NDArray[np.float64]:

@@ -1,0 +1,58 @@
+"""The command `serve`: a web page to draw digits on."""
+
+import socket
+from pathlib import Path
+
+from mnist_lightning import runs
+from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.options import CommandParser, runs_root
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until Ctrl-C."""
+    parser = CommandParser(
+        "serve", "Serve a web page on which to draw or upload digits.", "best --port 8000"
+    )
+    parser.add_argument("run", nargs="?", default="best", metavar="RUN", help="(default: best)")
+    parser.add_argument("--host", default="127.0.0.1", help="(default: 127.0.0.1, this machine)")
+    parser.add_argument("--port", type=int, default=8000, help="(default: 8000; 0: any free one)")
+    parser.add_argument(
+        "--collect", type=Path, metavar="DIR", help="keep misread digits there, by true label"
+    )
+    parser.add_argument(
+        "--trainer.default_root_dir", dest="root", metavar="DIR", help="where the runs are"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        import uvicorn
+
+        from mnist_lightning.web.server import Readers, make_app
+    except ModuleNotFoundError as missing:
+        raise UserError(
+            f"serve needs {missing.name}; install it: pip install 'mnist-lightning[web]'"
+        ) from None
+    root = runs_root(options.root)
+    run, checkpoint = runs.find(options.run, root)
+    app = make_app(Readers(run, checkpoint, root), options.collect)
+    with _listening(options.host, options.port) as listener:
+        host, port = listener.getsockname()[:2]
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        print(f"{run.folder} reads digits on {address}", flush=True)
+        print(f"for programs: {address}/docs; Ctrl-C ends", flush=True)
+        if options.collect is not None:
+            print(f"misread digits are kept in {options.collect}", flush=True)
+        config = uvicorn.Config(app, log_level="warning", access_log=False)
+        uvicorn.Server(config).run(sockets=[listener])
+    return 0
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=128)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(
+            f"cannot serve at {host}, port {port}: {reason.lower()}; "
+            f"another port: {PROGRAM} serve --port 8080"
+        ) from None
