@@ -22,6 +22,7 @@ FLOORS = [
         "evaluation.report",
         "evaluation.findings",
         "readings",
+        "web",
         "predict",
     ],
     ["training"],

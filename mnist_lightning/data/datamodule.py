@@ -138,7 +138,7 @@ class MNISTDataModule(LightningDataModule):
         data = self._load(self.dataset)
         self.train_indices, self.val_indices = self._split(data)
         self._checksums = {"checksum": data.checksum}
-        if self.extra is not None:
+        if self.extra is not None and self.extra != data.name:
             data = self._joined(data, self._load(self.extra))
         self._data = data
 
@@ -155,8 +155,6 @@ class MNISTDataModule(LightningDataModule):
 
     def _joined(self, own: DigitData, extra: DigitData) -> DigitData:
         """Train and validate on both; each image is seen, so many times that the shares hold."""
-        if extra.name == own.name:
-            raise UserError(f"--data.extra {extra.name} is the data set itself", status=2)
         self._checksums["extra_checksum"] = extra.checksum
         start = len(own.train_labels)
         ratio = self.extra_share / (1 - self.extra_share)
@@ -208,7 +206,8 @@ class MNISTDataModule(LightningDataModule):
     @property
     def title(self) -> str:
         """What the data is to a reader: its name, and that of what is trained on beside it."""
-        return self.data.name if self.extra is None else f"{self.data.name} and {self.extra}"
+        joined = "extra_checksum" in self._checksums
+        return f"{self.data.name} and {self.extra}" if joined else self.data.name
 
     @property
     def train_batches(self) -> int:

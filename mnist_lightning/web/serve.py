@@ -26,14 +26,14 @@ def main(arguments: list[str]) -> int:
     try:
         import uvicorn
 
-        from mnist_lightning.web.server import Readers, make_app
+        from mnist_lightning.web.server import LOCAL, Readers, make_app
     except ModuleNotFoundError as missing:
         raise UserError(
             f"serve needs {missing.name}; install it: pip install 'mnist-lightning[web]'"
         ) from None
     root = runs_root(options.root)
     run, checkpoint = runs.find(options.run, root)
-    app = make_app(Readers(run, checkpoint, root), options.collect)
+    app = make_app(Readers(run, checkpoint, root), options.collect, options.host in LOCAL)
     with _listening(options.host, options.port) as listener:
         host, port = listener.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -47,11 +47,13 @@ def main(arguments: list[str]) -> int:
 
 
 def _listening(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:
+        raise UserError(f"--port {port}: a port is a number from 0 to 65535", status=2)
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=128)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise UserError(
             f"cannot serve at {host}, port {port}: {reason.lower()}; "
             f"another port: {PROGRAM} serve --port 8080"

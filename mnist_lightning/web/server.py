@@ -29,6 +29,7 @@ from mnist_lightning.runs import Run
 
 MOST_BYTES = 25_000_000
 MOST_KEPT = 10_000  # corrected pictures in a folder
+LOCAL = {"127.0.0.1", "localhost", "::1"}
 PAGE = Path(__file__).parent / "page"
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 # Nothing of the page comes from elsewhere, and nothing that is shown in it can make it so.
@@ -177,12 +178,14 @@ PICTURE: dict[str, Any] = {
 }
 
 
-def make_app(readers: Readers, collect: Path | None = None) -> FastAPI:
+def make_app(readers: Readers, collect: Path | None, local: bool) -> FastAPI:
     """Make the application.
 
     Args:
         readers: the runs that can be asked.
         collect: where pictures that were misread are kept, by their true labels; None: nowhere.
+        local: whether only this machine is served; another name that points here, as a foreign
+            page may have, is refused then.
     """
     app = FastAPI(title="mnist_lightning", version=__version__, docs_url=None, redoc_url=None)
     # Reading is work for a processor: more at once would only take memory.
@@ -193,6 +196,9 @@ def make_app(readers: Readers, collect: Path | None = None) -> FastAPI:
     async def guard(
         request: Request, call_next: Callable[[Request], Awaitable[Response]]
     ) -> Response:
+        if local and request.url.hostname not in LOCAL:
+            what = "this server answers to this machine's own names only"
+            return ProblemError(403, "foreign_host", what).response()
         origin = request.headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
             return ProblemError(403, "foreign_origin", "another site's page may not ask").response()

@@ -355,7 +355,7 @@ let collects = false;
 async function correct(label) {
   try {
     await send(`api/corrections?label=${label}`, sent);
-    $("kept").textContent = `Kept as a ${label}. Thank you.`;
+    $("kept").textContent = `Kept as a ${label}, to learn from.`;
   } catch (error) {
     $("kept").textContent = error.message;
   }
