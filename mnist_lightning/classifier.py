@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
@@ -167,6 +168,8 @@ class DigitClassifier(LightningModule):
     ) -> tuple[Tensor, Tensor]:
         images, labels = batch
         logits = self(images)
+        if labels.ndim == 2:  # probabilities, of as many classes as the data has
+            labels = functional.pad(labels, (0, logits.shape[1] - labels.shape[1]))
         loss = criterion(logits, labels)
         metrics.update(loss.detach(), logits.detach(), labels)
         return loss, logits

@@ -231,7 +231,7 @@ def _evaluate(command: str, arguments: list[str]) -> int:
     predictions = Predictions()
     trainer = cli.make_trainer(callbacks=[predictions])
     console = Console()
-    show.fallback(console, cli.datamodule)
+    show.notices(console, cli.datamodule)
     work = trainer.test if command == "test" else trainer.validate
     if command == "validate" and len(cli.datamodule.val_indices) == 0:
         raise UserError(f"{path}: its run held no images out (val_size 0) to validate on")

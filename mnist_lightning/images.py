@@ -129,10 +129,7 @@ def find_digits(picture: Image.Image, multiple: bool | None = None) -> list[Digi
             if grey.max() < 255 * LEAST_CONTRAST:
                 raise ValueError("no digit in the picture: it is blank")
             return [Digit(grey.astype(np.uint8), False, (0, 0, SIZE, SIZE), False)]
-    return [
-        Digit(centre_by_mass(stretch(fit_to_box(crop_to_ink(found.ink)))), *found[1:])
-        for found in trace(picture, multiple)
-    ]
+    return [Digit(from_ink(found.ink), *found[1:]) for found in trace(picture, multiple)]
 
 
 def png(ink: Ink) -> bytes:
@@ -202,6 +199,11 @@ def centre_by_mass(ink: Ink, size: int = SIZE) -> Ink:
     return field
 
 
+def from_ink(ink: Ink) -> Ink:
+    """Turn (H, W) ink of one digit, of whatever pen, into MNIST's (28, 28)."""
+    return centre_by_mass(stretch(fit_to_box(crop_to_ink(ink))))
+
+
 def to_digit(ink: Ink) -> Ink:
-    """Turn (H, W) ink of one digit into the (28, 28) that MNIST's makers would have made."""
+    """Turn (H, W) ink of one digit into (28, 28) as MNIST's makers did, its grey levels kept."""
     return centre_by_mass(fit_to_box(crop_to_ink(ink)))

@@ -42,7 +42,11 @@ class LossAndAccuracy(Metric):
         return super()._apply(lambda tensor: fn(tensor).to(tensor.dtype), exclude_state)
 
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add a batch: its mean loss (), its logits (B, C) and its labels (B,)."""
+        """Add a batch: its mean loss (), its logits (B, C) and its labels (B,).
+
+        Of labels that are probabilities (B, C) the likeliest counts.
+        """
+        labels = labels if labels.ndim == 1 else labels.argmax(dim=1)
         self.loss.add_(loss, alpha=len(labels))
         self.logits.append(logits)
         self.labels.append(labels)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from inspect import isabstract
 
 from lightning.pytorch import callbacks
 from torch.optim import Optimizer, lr_scheduler
@@ -123,7 +124,8 @@ def _classes(key: str) -> list[str]:
         public = [cls for cls in _subclasses(lr_scheduler.LRScheduler) if _is_public(cls)]
         return sorted(cls.__name__ for cls in [*public, schedules.Cosine, schedules.OneCycle])
     if key.startswith("data.augment"):
-        return sorted(cls.__name__ for cls in _subclasses(Augmentation))
+        concrete = [cls for cls in _subclasses(Augmentation) if not isabstract(cls)]
+        return sorted(cls.__name__ for cls in concrete)
     if key.startswith("trainer.callbacks"):
         return sorted({WeightsFile.__name__, *callbacks.__all__} - {"Callback"})
     return []

@@ -20,7 +20,7 @@ from mnist_lightning.callbacks.checkpoints import AtomicCheckpointIO
 from mnist_lightning.callbacks.dashboards import Level
 from mnist_lightning.callbacks.weights import WeightsFile
 from mnist_lightning.classifier import DigitClassifier
-from mnist_lightning.data.datamodule import FallbackWarning, MNISTDataModule
+from mnist_lightning.data.datamodule import FallbackWarning, MNISTDataModule, SkippedWarning
 from mnist_lightning.epoch_loop import LeanEpochLoop
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.options import runs_root
@@ -263,7 +263,8 @@ def quieten() -> None:
     """Leave out the framework's advertisements, and show warnings without their source line."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", category=FallbackWarning)  # a panel says it
+    for shown in (FallbackWarning, SkippedWarning):  # `show.notices` says it
+        warnings.filterwarnings("ignore", category=shown)
     for text in _NOISE:
         warnings.filterwarnings("ignore", text)
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"

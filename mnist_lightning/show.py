@@ -30,7 +30,7 @@ def opening(
     summary: bool,
 ) -> None:
     """Say what is about to be trained (layer by layer with `summary`), on what, where."""
-    fallback(console, data)
+    notices(console, data)
     network = facts_of_network(model)
     name = network["network"]["class_path"].rsplit(".", 1)[-1]
     sizes = (len(data.train_indices), len(data.val_indices), len(data.data.test_labels))
@@ -60,8 +60,10 @@ def layers(console: Console, network: nn.Module) -> None:
         line(console, f"  {kind:<{widths[0]}}  {shape:<{widths[1]}}  {count:>{widths[2]}}")
 
 
-def fallback(console: Console, data: MNISTDataModule) -> None:
-    """Make it impossible to overlook that MNIST could not be had."""
+def notices(console: Console, data: MNISTDataModule) -> None:
+    """Make it impossible to overlook that MNIST could not be had; say what was skipped."""
+    if data.skipped is not None:
+        line(console, data.skipped)
     if data.fallback_reason is None:
         return
     text = (

@@ -12,9 +12,11 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from mnist_lightning.data.strokes import draw_no_digits
 from mnist_lightning.images import MEAN, SIZE, STD
 
 PAPER = -MEAN / STD  # what normalised paper is
+NO_DIGITS = 2_000  # pictures of no digit
 
 
 class Augmentation(ABC):
@@ -28,6 +30,24 @@ class Augmentation(ABC):
             images: stay as they are.
             generator: on the images' device; the only source of chance.
         """
+
+
+class Mixture(Augmentation):
+    """Changes a batch at random, and what its images are to be taken for."""
+
+    @abstractmethod
+    def mix(self, images: Tensor, targets: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Return changed copies of images (B, 1, 28, 28) and their targets (B, C).
+
+        Args:
+            images: normalised; stay as they are.
+            targets: probabilities of the classes; stay as they are.
+            generator: on the images' device; the only source of chance.
+        """
+
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        """Return the changed images alone."""
+        return self.mix(images, images.new_zeros(len(images), 1), generator)[0]
 
 
 class Deformation(Augmentation):
@@ -162,3 +182,32 @@ class Noise(Augmentation):
         strength = torch.rand(count, generator=generator, device=device) * (self.std / STD)
         noise = torch.randn(images.shape, generator=generator, device=device)
         return images + strength * noise
+
+
+class NoDigit(Mixture):
+    """Puts pictures that are no digits in the place of some, which are to be taken for nothing.
+
+    A network that has seen digits only is sure of whatever it is shown. After Hendrycks, Mazeika
+    and Dietterich ("Deep anomaly detection with outlier exposure", 2019): for such pictures every
+    class is to be as likely. They are drawn by rule: letters, signs and scribbles.
+
+    Args:
+        share: of the images, on the mean.
+    """
+
+    def __init__(self, share: float = 0.1) -> None:
+        if not 0 <= share < 1:
+            raise ValueError(f"share is {share}; it has to be from 0 to below 1")
+        self.share = share
+        self._drawn: Tensor | None = None
+
+    def mix(self, images: Tensor, targets: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Return images (B, 1, 28, 28) and targets (B, C), some of them replaced."""
+        if self._drawn is None or self._drawn.device != images.device:
+            ink = torch.from_numpy(draw_no_digits(NO_DIGITS, seed=0)).to(images)
+            self._drawn = (ink.unsqueeze(1) / 255 - MEAN) / STD
+        count, device = len(images), images.device
+        chosen = torch.rand(count, generator=generator, device=device) < self.share
+        which = torch.randint(NO_DIGITS, (count,), generator=generator, device=device)
+        images = torch.where(chosen[:, None, None, None], self._drawn[which], images)
+        return images, torch.where(chosen[:, None], 1 / targets.shape[1], targets)

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from mnist_lightning.data.augment import Augmentation
+from mnist_lightning.data.augment import Augmentation, Mixture
 from mnist_lightning.images import MEAN, STD
 
 Batch = tuple[Tensor, Tensor]
@@ -58,6 +59,7 @@ class BatchDataset(Dataset[Batch]):
         self.batch_size = batch_size
         self.seed = seed
         self.augment = augment
+        self.num_classes = 1 + int(labels.max()) if len(labels) > 0 else 0
         self._order: tuple[int, Tensor] | None = None
 
     def __len__(self) -> int:
@@ -65,7 +67,10 @@ class BatchDataset(Dataset[Batch]):
         return -(-len(self.labels) // self.batch_size)
 
     def __getitem__(self, address: tuple[int, int]) -> Batch:
-        """Return normalised images (B, 1, 28, 28) float32 and labels (B,) of one batch."""
+        """Return normalised images (B, 1, 28, 28) float32 and labels (B,) of one batch.
+
+        Where a `Mixture` is among the augmentations: probabilities (B, C) in place of labels.
+        """
         epoch, index = address
         return next(self.batches(epoch, index, index + 1))
 
@@ -81,14 +86,21 @@ class BatchDataset(Dataset[Batch]):
             pixels, labels = self._samples(epoch, start * size, min(start + stretch, end) * size)
             for index, place in enumerate(range(0, len(labels), size), start):
                 images = normalise(pixels[place : place + size])
-                yield self._augmented(images, epoch, index), labels[place : place + size]
+                yield self._augmented((images, labels[place : place + size]), epoch, index)
 
-    def _augmented(self, images: Tensor, epoch: int, index: int) -> Tensor:
-        if self.augment and self.seed is not None:
-            generator = _generator(self.seed, epoch, index, device=images.device)
-            for augmentation in self.augment:
+    def _augmented(self, batch: Batch, epoch: int, index: int) -> Batch:
+        if not self.augment or self.seed is None:
+            return batch
+        images, labels = batch
+        generator = _generator(self.seed, epoch, index, device=images.device)
+        for augmentation in self.augment:
+            if isinstance(augmentation, Mixture):
+                if labels.ndim == 1:
+                    labels = functional.one_hot(labels, self.num_classes).to(images.dtype)
+                images, labels = augmentation.mix(images, labels, generator)
+            else:
                 images = augmentation(images, generator)
-        return images
+        return images, labels
 
     def _samples(self, epoch: int, start: int, end: int) -> Batch:
         if self.seed is None:

@@ -17,12 +17,18 @@ from mnist_lightning.data.mnist import FetchError
 from mnist_lightning.data.sources import SOURCES, VAL_SHARE, DigitData, split
 from mnist_lightning.errors import PROGRAM, UserError
 
-SourceName = Literal["mnist", "fashion_mnist", "kmnist", "qmnist", "emnist_digits", "digits"]
+SourceName = Literal[
+    "mnist", "fashion_mnist", "kmnist", "qmnist", "emnist_digits", "digits", "strokes"
+]
 DatasetName = Literal["auto", "folder"] | SourceName
 
 
 class FallbackWarning(UserWarning):
     """MNIST could not be had, and the embedded digits serve in its place."""
+
+
+class SkippedWarning(UserWarning):
+    """Files in a folder of pictures are no pictures of a digit."""
 
 
 class MNISTDataModule(LightningDataModule):
@@ -104,6 +110,7 @@ class MNISTDataModule(LightningDataModule):
         self.extra = extra
         self.extra_share = extra_share
         self.fallback_reason: str | None = None
+        self.skipped: str | None = None
         self._absence: str | None = None
         self._loaded: dict[str, DigitData] = {}
         self._data: DigitData | None = None
@@ -176,7 +183,10 @@ class MNISTDataModule(LightningDataModule):
 
     def _load(self, name: str) -> DigitData:
         if self.folder is not None and name == "folder":
-            return load_folder(self.folder, self.test_share)
+            data, self.skipped = load_folder(self.folder, self.test_share)
+            if self.skipped is not None:
+                warnings.warn(self.skipped, SkippedWarning, stacklevel=3)
+            return data
         if name in self._loaded:
             return self._loaded.pop(name)
         try:

@@ -1,7 +1,6 @@
 """Your own pictures as a data set: a folder with a folder for each label."""
 
 import hashlib
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +14,7 @@ from mnist_lightning.errors import UserError
 SHOWN = 5  # unreadable files are named up to so many
 
 
-class SkippedWarning(UserWarning):
-    """Files in a folder of pictures were no pictures of a digit."""
-
-
-def load_folder(folder: Path, test_share: float) -> DigitData:
+def load_folder(folder: Path, test_share: float) -> tuple[DigitData, str | None]:
     """Read `folder/LABEL/anything.png`, each picture brought to MNIST's form.
 
     Which pictures are for testing is told by the digits' own pixels: it stays the same when the
@@ -28,6 +23,9 @@ def load_folder(folder: Path, test_share: float) -> DigitData:
     Args:
         folder: holds a folder for each label, named by its number.
         test_share: of the pictures, 0 to 1.
+
+    Returns:
+        The data, and what to say of files that are no picture of a digit; None where all are.
 
     Raises:
         UserError: there is none.
@@ -52,15 +50,16 @@ def load_folder(folder: Path, test_share: float) -> DigitData:
             classes.append(int(path.relative_to(folder).parts[0]))
         except (OSError, ValueError) as error:
             skipped.append(f"{path.relative_to(folder)} ({error})")
+    notice = None
     if skipped:
         more = f", and {len(skipped) - SHOWN} more" if len(skipped) > SHOWN else ""
         what = f"{len(skipped)} of {len(skipped) + len(pictures)} files in {folder} are skipped"
-        warnings.warn(f"{what}: {', '.join(skipped[:SHOWN])}{more}", SkippedWarning, stacklevel=2)
+        notice = f"{what}: {', '.join(skipped[:SHOWN])}{more}"
     if not pictures:
         raise UserError(f"{folder}: none of its files is a picture of a digit", status=2)
     ink, true = torch.from_numpy(np.stack(pictures)), torch.tensor(classes)
     test = torch.tensor([_place(picture) < test_share for picture in pictures])
-    return DigitData("folder", ink[~test], true[~test], ink[test], true[test])
+    return DigitData("folder", ink[~test], true[~test], ink[test], true[test]), notice
 
 
 def _place(ink: NDArray[np.uint8]) -> float:

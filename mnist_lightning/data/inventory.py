@@ -42,7 +42,7 @@ def show(name: str, data_dir: Path) -> str:
         state = "whole"
         detail = (
             f"{len(data.train_labels):,} + {len(data.test_labels):,} images, "
-            f"{data_dir / source.folder if source.folder else 'comes with scikit-learn'}, "
+            f"{data_dir / source.folder if source.folder else 'comes with this package'}, "
             f"checksum {data.checksum[:12]}"
         )
     except FileNotFoundError:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mnist_lightning import images
 from mnist_lightning.data import mnist
+from mnist_lightning.data.strokes import draw_digits
 from mnist_lightning.errors import PROGRAM, UserError
 
 
@@ -71,8 +72,13 @@ def _load_digits(data_dir: Path) -> DigitData:
     return DigitData("digits", pictures[:cut], labels[:cut], pictures[cut:], labels[cut:])
 
 
+def _load_strokes(data_dir: Path) -> DigitData:
+    parts = [draw_digits(count, seed) for seed, count in enumerate((2_000, 500))]
+    return DigitData("strokes", *(torch.from_numpy(array) for part in parts for array in part))
+
+
 def _embedded(data_dir: Path) -> None:
-    """Nothing to fetch: the data comes with scikit-learn."""
+    """Nothing to fetch: the data comes with scikit-learn, or is drawn."""
 
 
 def _torchvision(name: str, class_name: str, data_dir: Path, download: bool = False) -> DigitData:
@@ -179,6 +185,7 @@ SOURCES = {
         "emnist_digits", "EMNIST", "digits of NIST, 240,000 + 40,000", (240_000, 40_000)
     ),
     "digits": Source("embedded 8x8 digits, 1,500 + 297", 2 / 15, _load_digits, _embedded),
+    "strokes": Source("drawn by rule, 2,000 + 500", 1 / 10, _load_strokes, _embedded),
 }
 
 

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import nn
 
 from mnist_lightning import __version__, predict, runs
+from mnist_lightning.data.folder import load_folder
 from mnist_lightning.data.sources import SOURCES, DigitData
 from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation import plots
@@ -165,14 +166,19 @@ def _data_of(run: Run, data_dir: str | None) -> DigitData:
     damaged = [name for name, kind in _NEEDED.items() if not isinstance(summary.get(name), kind)]
     if "network" not in damaged and not isinstance(summary["network"].get("class_path"), str):
         damaged.append("network")
-    if damaged or summary["dataset"] not in SOURCES:
+    if damaged or summary["dataset"] not in (*SOURCES, "folder"):
         wrong = ", ".join(damaged or ["dataset"])
         raise UserError(f"the summary.json of {run.folder} is damaged: {wrong} missing or nonsense")
+    section = run.read_config().get("data")
+    options = section if isinstance(section, dict) else {}
     if data_dir is None:
-        section = run.read_config().get("data")
-        data_dir = section.get("data_dir", "data") if isinstance(section, dict) else "data"
+        data_dir = options.get("data_dir", "data")
     try:
-        data = SOURCES[summary["dataset"]].load(Path(str(data_dir)).expanduser())
+        if summary["dataset"] == "folder":
+            data_dir = str(options["folder"])
+            data, _ = load_folder(Path(data_dir).expanduser(), float(options["test_share"]))
+        else:
+            data = SOURCES[summary["dataset"]].load(Path(str(data_dir)).expanduser())
     except FileNotFoundError as missing:
         remedy = "say where the data set is: --data.data_dir DATA"
         raise UserError(f"{missing}; {remedy}") from None

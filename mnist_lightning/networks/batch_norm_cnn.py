@@ -6,7 +6,7 @@ from torch import Tensor, nn
 class BatchNormCNN(nn.Module):
     """Three pooled convolutions, each normalised over the batch, and one linear layer.
 
-    105,098 parameters for ten classes. Batch normalisation is Ioffe and Szegedy's (2015); it takes
+    104,938 parameters for ten classes. Batch normalisation is Ioffe and Szegedy's (2015); it takes
     the biases' place.
     """
 

@@ -104,7 +104,7 @@ def test_data_lists_every_data_set_and_its_state(command: Command, tmp_path: Pat
     result = command("data")
     assert result.status == 0
     assert [line.split()[:2] for line in result.out.splitlines()[::2]] == [
-        [name, "whole" if name == "digits" else "missing"] for name in sources.SOURCES
+        [name, "missing" if source.folder else "whole"] for name, source in sources.SOURCES.items()
     ]
     raw = tmp_path / "data" / "MNIST" / "raw"
     raw.mkdir(parents=True)

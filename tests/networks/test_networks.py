@@ -8,6 +8,7 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.networks import ARCHITECTURES, build, describe, layers
 
 PARAMETERS = {
+    "BatchNormCNN": 104_938,
     "ClassicCNN": 21_840,
     "DeepCNN": 593_200,
     "DigitNet": 225_034,
@@ -62,7 +63,7 @@ def test_description_builds_the_network_again(name: str) -> None:
 def test_own_network_is_built_only_where_its_class_is_passed() -> None:
     description = describe(Linear(5))
     assert description["init_args"] == {"width": 5}
-    with pytest.raises(UserError, match="which is none of ClassicCNN"):
+    with pytest.raises(UserError, match="which is none of BatchNormCNN, ClassicCNN"):
         build(description)
     assert isinstance(build(description, also=[Linear]), Linear)
 
