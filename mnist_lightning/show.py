@@ -42,8 +42,8 @@ def opening(
         f"{data.title}: {sizes[0]:,} images to train, {sizes[1]:,} to validate, "
         f"{sizes[2]:,} to test",
     )
-    if data.extra == data.data.name:
-        line(console, f"--data.extra {data.extra} adds nothing: it is the data set itself")
+    if data.data.name in data.extra:
+        line(console, f"--data.extra {data.data.name} adds nothing: it is the data set itself")
     if sizes[1] == 0:
         line(console, "nothing is held out (val_size 0): the best checkpoint will be the last")
     line(console, f"run: {run.folder}" if run else "fast_dev_run: nothing will be kept")

@@ -54,9 +54,9 @@ class MNISTDataModule(LightningDataModule):
         augment: changes the training images at random, anew each epoch; several one after another.
         folder: your own pictures, in a folder for each label: `folder/3/anything.png`.
         test_share: of your own pictures, how many are for testing: 0 to 1.
-        extra: a further data set to train and validate on; the test stays as it is.
-        extra_share: of an epoch's images, how many are the further data set's: every image of
-            both is seen, and those of one of them repeatedly.
+        extra: further data sets to train and validate on; the test stays as it is.
+        extra_share: of an epoch's images, how many are the further data sets': every image is
+            seen, and as many of them repeatedly as it takes.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class MNISTDataModule(LightningDataModule):
         augment: Augmentation | list[Augmentation] | None = None,
         folder: str | None = None,
         test_share: float = 0.15,
-        extra: SourceName | None = None,
+        extra: SourceName | list[SourceName] | None = None,
         extra_share: float = 0.1,
     ) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class MNISTDataModule(LightningDataModule):
         self.augment = [augment] if isinstance(augment, Augmentation) else augment or []
         self.folder = None if folder is None else Path(folder).expanduser()
         self.test_share = test_share
-        self.extra = extra
+        self.extra: list[SourceName] = [extra] if isinstance(extra, str) else extra or []
         self.extra_share = extra_share
         self.fallback_reason: str | None = None
         self.skipped: str | None = None
@@ -122,8 +122,8 @@ class MNISTDataModule(LightningDataModule):
         Raises:
             UserError: the data set is damaged, or is strict and cannot be had.
         """
-        for name in (self.dataset, self.extra):
-            if name not in (None, "folder"):
+        for name in (self.dataset, *self.extra):
+            if name != "folder":
                 self._prepare(name)
 
     def _prepare(self, name: str) -> None:
@@ -144,9 +144,10 @@ class MNISTDataModule(LightningDataModule):
             return
         data = self._load(self.dataset)
         self.train_indices, self.val_indices = self._split(data)
-        self._checksums = {"checksum": data.checksum}
-        if self.extra is not None and self.extra != data.name:
-            data = self._joined(data, self._load(self.extra))
+        self._checksums: dict[str, Any] = {"checksum": data.checksum}
+        extra = [self._load(name) for name in self.extra if name != data.name]
+        if extra:
+            data = self._joined(data, extra)
         self._data = data
 
     def _split(self, data: DigitData) -> tuple[Tensor, Tensor]:
@@ -160,25 +161,30 @@ class MNISTDataModule(LightningDataModule):
             )
         return split(count, min(val_size, count), self.split_seed)
 
-    def _joined(self, own: DigitData, extra: DigitData) -> DigitData:
-        """Train and validate on both; each image is seen, so many times that the shares hold."""
-        self._checksums["extra_checksum"] = extra.checksum
+    def _joined(self, own: DigitData, extra: list[DigitData]) -> DigitData:
+        """Train and validate on all; each image is seen, so many times that the share holds."""
+        theirs, theirs_held = [], []
         start = len(own.train_labels)
+        for data in extra:
+            count = len(data.train_labels)
+            val_size = 0 if self.val_size == 0 else _usual_val_size(data)
+            seen, held = split(count, val_size, self.split_seed)
+            theirs.append(seen + start)
+            theirs_held.append(held + start)
+            start += count
+        mine, others = self.train_indices, torch.cat(theirs)
         ratio = self.extra_share / (1 - self.extra_share)
-        mine, mine_held = self.train_indices, self.val_indices
-        held = 0 if self.val_size == 0 else _usual_val_size(extra)
-        theirs, theirs_held = split(len(extra.train_labels), held, self.split_seed)
-        self.train_indices = torch.cat(
-            [
-                _repeated(mine, round(len(theirs) / ratio)),
-                _repeated(theirs + start, round(len(mine) * ratio)),
-            ]
+        mine, others = (
+            _repeated(mine, round(len(others) / ratio)),
+            _repeated(others, round(len(mine) * ratio)),
         )
-        self.val_indices = torch.cat([mine_held, theirs_held + start])
+        self.train_indices = torch.cat([mine, others])
+        self.val_indices = torch.cat([self.val_indices, *theirs_held])
+        self._checksums["extra_checksums"] = {data.name: data.checksum for data in extra}
         return replace(
             own,
-            train_images=torch.cat([own.train_images, extra.train_images]),
-            train_labels=torch.cat([own.train_labels, extra.train_labels]),
+            train_images=torch.cat([data.train_images for data in (own, *extra)]),
+            train_labels=torch.cat([data.train_labels for data in (own, *extra)]),
         )
 
     def _load(self, name: str) -> DigitData:
@@ -216,8 +222,8 @@ class MNISTDataModule(LightningDataModule):
     @property
     def title(self) -> str:
         """What the data is to a reader: its name, and that of what is trained on beside it."""
-        joined = "extra_checksum" in self._checksums
-        return f"{self.data.name} and {self.extra}" if joined else self.data.name
+        own = self.data.name
+        return " and ".join([own, *(name for name in self.extra if name != own)])
 
     @property
     def train_batches(self) -> int:

@@ -145,7 +145,7 @@ def test_a_run_with_a_further_data_set_knows_both(command: Command, run_0: Run) 
     summary = run_0.summary()
     assert summary["dataset"] == "digits"
     assert summary["checksum"] == SOURCES["digits"].load(Path()).checksum
-    assert summary["extra_checksum"] == SOURCES["strokes"].load(Path()).checksum
+    assert summary["extra_checksums"] == {"strokes": SOURCES["strokes"].load(Path()).checksum}
     assert command("resume", "--trainer.max_epochs", "2").status == 0
     assert command("validate", "0").status == 0
     assert command("report", "0").status == 0
@@ -191,8 +191,15 @@ def test_weights_of_another_network_are_refused(command: Command) -> None:
 
 
 def test_a_folder_s_facts_are_in_its_summary(command: Command, mine: Path, run_0: Run) -> None:
-    own = ("--data.dataset", "folder", "--data.folder", str(mine), "--data.extra", "strokes")
+    own = (
+        "--data.dataset",
+        "folder",
+        "--data.folder",
+        str(mine),
+        "--data.extra",
+        "[digits, strokes]",
+    )
     few = ("--trainer.max_epochs", "1", "--data.extra_share", "0.9")
     assert command("fit", *own, *few).status == 0
-    assert json.loads((run_0.folder / "summary.json").read_text())["train_size"] > 1800
+    assert json.loads((run_0.folder / "summary.json").read_text())["train_size"] > 3100
     assert command("report", "0").status == 0
