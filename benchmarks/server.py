@@ -24,10 +24,10 @@ CLIENTS, SECONDS, TURNS = 8, 5.0, 3
 
 
 def drawing() -> bytes:
-    """A seven, drawn on the page's sheet."""
-    sheet = Image.new("RGBA", (420, 420), "white")
+    """A seven, as the page sends it."""
+    sheet = Image.new("RGBA", (280, 280), "white")
     pen = ImageDraw.Draw(sheet)
-    pen.line([(130, 110), (290, 110), (200, 320)], "black", 26, "curve")
+    pen.line([(87, 73), (193, 73), (133, 213)], "black", 17, "curve")
     content = io.BytesIO()
     sheet.save(content, "png")
     return content.getvalue()

@@ -3,7 +3,8 @@
 
 const PEN = 26; // pixels of the sheet's 420: what MNIST's strokes measure in it
 const STEP = 14; // of the pen that the arrow keys move
-const MOST_SIDE = 1600; // a photo is reduced to this before it is sent
+const SENT_SIDE = 280; // a drawing is reduced to this before it is sent: ten times MNIST's
+const MOST_SIDE = 1600; // and a photo to this
 
 const $ = (id) => document.getElementById(id);
 const paper = $("paper");
@@ -56,7 +57,7 @@ function draw() {
 }
 
 function drawBox(digit, index) {
-  const scale = photo ? (place.scale * photo.width) / answer.width : 1;
+  const scale = (photo ? place.scale * photo.width : paper.width) / answer.width;
   const [left, top, right, bottom] = digit.box.map((value) => value * scale);
   pen.lineWidth = index === chosen ? 4 : 2;
   pen.strokeStyle = index === chosen ? "#2a6f4e" : "#7a7a72";
@@ -88,8 +89,8 @@ function pictureBlob() {
     sheet.height = Math.max(1, Math.round(photo.height * scale));
     context.drawImage(photo, 0, 0, sheet.width, sheet.height);
   } else {
-    sheet.width = paper.width;
-    sheet.height = paper.height;
+    sheet.width = sheet.height = SENT_SIDE;
+    context.scale(SENT_SIDE / paper.width, SENT_SIDE / paper.height);
     drawInk(context);
   }
   return new Promise((done) => sheet.toBlob(done, "image/png"));
