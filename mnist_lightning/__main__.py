@@ -65,6 +65,12 @@ COMMANDS = {
         "[RUN…] [--sort ORDER] [--json | --csv] [--png FILE]",
         "list the runs, or compare some of them",
     ),
+    "export": Command(
+        "mnist_lightning.export",
+        "main",
+        "[RUN] --format pth|safetensors|onnx|pt2 [--output PATH]",
+        "a model to use elsewhere, proven equal",
+    ),
     "verify": Command(
         "mnist_lightning.verify",
         "main",

@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mnist_lightning.ink import LEAST_CONTRAST, grey_of, trace
 
+VERSION = 1  # counts the changes that make another 28x28 of the same picture
 SIZE = 28
 BOX = 20
 # Mean and standard deviation of MNIST's 60,000 training images scaled to [0, 1].

@@ -1,7 +1,9 @@
 """A trained network asked in plain torch, without lightning."""
 
+import json
 import math
 from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +19,8 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation.metrics import tempered
 
 UNSURE = 0.8  # a calibrated confidence below this is said
+
+METADATA = "mnist_lightning"  # the key of what an exported file says of itself
 
 Picture = str | Path | Image.Image | NDArray[Any] | Tensor
 
@@ -124,10 +128,11 @@ def load(
     root: str | Path = runs.LOGS_FOLDER,
     classes: Iterable[type[nn.Module]] = (),
 ) -> Recogniser:
-    """Load the network of a run's best checkpoint, or of a checkpoint file.
+    """Load the network of a run's best checkpoint, of a checkpoint file, or of an export.
 
     Args:
-        run: a run's folder, its version number, a checkpoint file, `last` or `best`.
+        run: a run's folder, its version number, a checkpoint file, `last` or `best`; or a file
+            `.safetensors` that `export` wrote.
         root: the folder of the runs.
         classes: your own network classes, that the checkpoint may need.
 
@@ -136,6 +141,8 @@ def load(
     """
     found, path = runs.find(str(run), Path(root))
     path = path or found.best_checkpoint()
+    if path.suffix == ".safetensors":
+        return _load_safetensors(path, classes)
     checkpoint = checkpoint_file.read(path)
     if "network" not in checkpoint:
         raise UserError(f"{path} holds no DigitClassifier")
@@ -143,6 +150,32 @@ def load(
     network.load_state_dict(checkpoint_file.network_weights(checkpoint))
     temperature = found.summary().get("temperature")
     return Recogniser(network, temperature if isinstance(temperature, float) else 1.0)
+
+
+def _load_safetensors(path: Path, classes: Iterable[type[nn.Module]]) -> Recogniser:
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ModuleNotFoundError:
+        raise UserError(
+            "this file needs safetensors; install it: pip install 'mnist-lightning[export]'"
+        ) from None
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads((file.metadata() or {})[METADATA])
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+        network = networks.build(about["network"], classes)
+        network.load_state_dict(weights)
+        return Recogniser(network, float(about["temperature"]))
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is damaged, or not made by `export`: {reason}") from None
+
+
+def like(recogniser: Recogniser) -> Recogniser:
+    """Make another network of the same architecture, with weights of its own."""
+    network = recogniser.network
+    again = networks.build(networks.describe(network), [type(network)])
+    return Recogniser(again, recogniser.temperature)
 
 
 def _as_input(image: Picture) -> Tensor:
@@ -172,3 +205,19 @@ def _is_normalised(array: NDArray[Any]) -> bool:
     if array.shape != (1, images.SIZE, images.SIZE) or not np.issubdtype(array.dtype, np.floating):
         return False
     return math.isclose(array.min(), -images.MEAN / images.STD, abs_tol=0.01)
+
+
+def network_class(name: str) -> type[nn.Module]:
+    """Import the class of a network of one's own, as named on the command line.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    module, _, bare = name.rpartition(".")
+    try:
+        found = getattr(import_module(module), bare)
+    except (ImportError, AttributeError, ValueError):
+        found = None
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise UserError(f"--model.network: {name} is no network's class that can be imported", 2)
+    return found

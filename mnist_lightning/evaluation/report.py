@@ -2,19 +2,16 @@
 
 import base64
 import json
-from importlib import import_module
 from pathlib import Path
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from torch import nn
 
 from mnist_lightning import __version__, predict, runs
-from mnist_lightning.data.folder import load_folder
-from mnist_lightning.data.sources import SOURCES, DigitData
 from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation import plots
 from mnist_lightning.evaluation.findings import Findings, examine
+from mnist_lightning.evaluation.run_data import data_of
 from mnist_lightning.files import write_atomically
 from mnist_lightning.networks import UnknownNetworkError
 from mnist_lightning.options import CommandParser, runs_root
@@ -46,7 +43,7 @@ def main(arguments: list[str]) -> int:
         raise UserError(
             f"a report is of a run and its best checkpoint, not of {checkpoint}; name the run", 2
         )
-    data = _data_of(run, options.data_dir)
+    data = data_of(run, options.data_dir)
     recogniser, why_not = _network_of(run, options.network)
     findings = examine(run, data, recogniser)
     findings.missing += why_not
@@ -115,7 +112,7 @@ def _network_of(run: Run, name: str | None) -> tuple[Recogniser | None, list[str
     Raises:
         UserError: there is no class of that name.
     """
-    classes = [] if name is None else [_class(name)]
+    classes = [] if name is None else [predict.network_class(name)]
     try:
         return predict.load(run.folder, classes=classes), []
     except UnknownNetworkError as error:
@@ -123,65 +120,3 @@ def _network_of(run: Run, name: str | None) -> tuple[Recogniser | None, list[str
         return None, [f"no robustness and no attributions: {error}; {remedy}"]
     except UserError as error:
         return None, [f"no robustness and no attributions: {error}"]
-
-
-def _class(name: str) -> type[nn.Module]:
-    module, _, bare = name.rpartition(".")
-    try:
-        found = getattr(import_module(module), bare)
-    except (ImportError, AttributeError, ValueError):
-        found = None
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise UserError(f"--model.network: {name} is no network's class that can be imported", 2)
-    return found
-
-
-# What a page is made of.
-_NEEDED = {
-    "dataset": str,
-    "checksum": str,
-    "state": str,
-    "started": str,
-    "device": str,
-    "network": dict,
-    "versions": dict,
-    "parameters": int,
-    "train_size": int,
-    "threads": int,
-    "seed": int,
-    "epochs": int,
-    "fit_seconds": int | float,
-}
-
-
-def _data_of(run: Run, data_dir: str | None) -> DigitData:
-    """Load the data set that a run was trained on.
-
-    Raises:
-        UserError: the run does not say which it was, it is not here, or it is another one.
-    """
-    summary = run.summary()
-    if not run.config.is_file() or not summary:
-        raise UserError(f"{run.folder} was not made by `fit`: it does not say what it is")
-    damaged = [name for name, kind in _NEEDED.items() if not isinstance(summary.get(name), kind)]
-    if "network" not in damaged and not isinstance(summary["network"].get("class_path"), str):
-        damaged.append("network")
-    if damaged or summary["dataset"] not in (*SOURCES, "folder"):
-        wrong = ", ".join(damaged or ["dataset"])
-        raise UserError(f"the summary.json of {run.folder} is damaged: {wrong} missing or nonsense")
-    section = run.read_config().get("data")
-    options = section if isinstance(section, dict) else {}
-    if data_dir is None:
-        data_dir = options.get("data_dir", "data")
-    try:
-        if summary["dataset"] == "folder":
-            data_dir = str(options["folder"])
-            data, _ = load_folder(Path(data_dir).expanduser(), float(options["test_share"]))
-        else:
-            data = SOURCES[summary["dataset"]].load(Path(str(data_dir)).expanduser())
-    except FileNotFoundError as missing:
-        remedy = "say where the data set is: --data.data_dir DATA"
-        raise UserError(f"{missing}; {remedy}") from None
-    if data.checksum != summary["checksum"]:
-        raise UserError(f"the {data.name} in {data_dir} is not the one that the run was trained on")
-    return data

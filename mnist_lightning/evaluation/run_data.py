@@ -1,0 +1,58 @@
+"""The data set that a run was trained on."""
+
+from pathlib import Path
+
+from mnist_lightning.data.folder import load_folder
+from mnist_lightning.data.sources import SOURCES, DigitData
+from mnist_lightning.errors import UserError
+from mnist_lightning.runs import Run
+
+# What is told of a run.
+_NEEDED = {
+    "dataset": str,
+    "checksum": str,
+    "state": str,
+    "started": str,
+    "device": str,
+    "network": dict,
+    "versions": dict,
+    "parameters": int,
+    "train_size": int,
+    "threads": int,
+    "seed": int,
+    "epochs": int,
+    "fit_seconds": int | float,
+}
+
+
+def data_of(run: Run, data_dir: str | None) -> DigitData:
+    """Load the data set that a run was trained on.
+
+    Raises:
+        UserError: the run does not say which it was, it is not here, or it is another one.
+    """
+    summary = run.summary()
+    if not run.config.is_file() or not summary:
+        raise UserError(f"{run.folder} was not made by `fit`: it does not say what it is")
+    damaged = [name for name, kind in _NEEDED.items() if not isinstance(summary.get(name), kind)]
+    if "network" not in damaged and not isinstance(summary["network"].get("class_path"), str):
+        damaged.append("network")
+    if damaged or summary["dataset"] not in (*SOURCES, "folder"):
+        wrong = ", ".join(damaged or ["dataset"])
+        raise UserError(f"the summary.json of {run.folder} is damaged: {wrong} missing or nonsense")
+    section = run.read_config().get("data")
+    options = section if isinstance(section, dict) else {}
+    if data_dir is None:
+        data_dir = options.get("data_dir", "data")
+    try:
+        if summary["dataset"] == "folder":
+            data_dir = str(options["folder"])
+            data, _ = load_folder(Path(data_dir).expanduser(), float(options["test_share"]))
+        else:
+            data = SOURCES[summary["dataset"]].load(Path(str(data_dir)).expanduser())
+    except FileNotFoundError as missing:
+        remedy = "say where the data set is: --data.data_dir DATA"
+        raise UserError(f"{missing}; {remedy}") from None
+    if data.checksum != summary["checksum"]:
+        raise UserError(f"the {data.name} in {data_dir} is not the one that the run was trained on")
+    return data

@@ -1,0 +1,255 @@
+"""The command `export`: a model to use elsewhere, proven equal to the one it was made of."""
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mnist_lightning import images, model_card, predict, runs
+from mnist_lightning.errors import UserError
+from mnist_lightning.evaluation.run_data import data_of
+from mnist_lightning.files import write_atomically
+from mnist_lightning.options import CommandParser, runs_root
+from mnist_lightning.predict import Recogniser
+
+CHECKED = 1_000  # test images
+TOLERANCE = 1e-4  # of an image's largest logit
+OPSET = 18  # of ONNX: the first that torch's exporter gives without a conversion
+
+Pixels = NDArray[np.uint8]
+Logits = NDArray[np.float32]
+Ask = Callable[[Pixels], Logits]
+
+
+class FromPixels(nn.Module):
+    """A network with its normalisation.
+
+    Args:
+        network: maps normalised images (B, 1, 28, 28) to logits (B, C).
+        softmax: give probabilities in place of logits.
+    """
+
+    def __init__(self, network: nn.Module, softmax: bool = False) -> None:
+        super().__init__()
+        self.network = network
+        self.softmax = softmax
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map pictures (B, 28, 28) uint8, 0 for paper, to logits or probabilities (B, C)."""
+        scaled = (pixels.unsqueeze(1).float() - 255 * images.MEAN) / (255 * images.STD)
+        logits: Tensor = self.network(scaled)
+        return logits.softmax(dim=1) if self.softmax else logits
+
+
+class Export(NamedTuple):
+    """What is exported, and what there is to say of it."""
+
+    recogniser: Recogniser
+    softmax: bool
+    metadata: dict[str, Any]
+
+    @property
+    def output(self) -> str:
+        """What it gives."""
+        return "probabilities" if self.softmax else "logits"
+
+    @property
+    def from_pixels(self) -> FromPixels:
+        """The network with its normalisation, for evaluation."""
+        return FromPixels(self.recogniser.network, self.softmax).eval()
+
+
+class Format(NamedTuple):
+    """A format: its file's suffix, who writes it, and who asks a file of it."""
+
+    suffix: str
+    write: Callable[[Export, Path], None]
+    ask: Callable[[Export, Path], Ask]
+
+
+def _write_pth(export: Export, path: Path) -> None:
+    torch.save(export.recogniser.network.state_dict(), path)
+
+
+def _ask_pth(export: Export, path: Path) -> Ask:
+    recogniser = predict.like(export.recogniser)
+    recogniser.network.load_state_dict(torch.load(path, weights_only=True))
+    return _asking(FromPixels(recogniser.network))
+
+
+def _write_safetensors(export: Export, path: Path) -> None:
+    from safetensors.torch import save_file
+
+    weights = {
+        name: weight.contiguous() for name, weight in export.recogniser.network.state_dict().items()
+    }
+    save_file(weights, path, {predict.METADATA: json.dumps(export.metadata)})
+
+
+def _ask_safetensors(export: Export, path: Path) -> Ask:
+    again = predict.load(path, classes=[type(export.recogniser.network)])
+    return _asking(FromPixels(again.network))
+
+
+def _write_pt2(export: Export, path: Path) -> None:
+    torch.export.save(_traced(export), path)
+
+
+def _ask_pt2(export: Export, path: Path) -> Ask:
+    return _asking(torch.export.load(path).module())
+
+
+def _write_onnx(export: Export, path: Path) -> None:
+    import onnx
+
+    program = torch.onnx.export(
+        _traced(export),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=["pixels"],
+        output_names=[export.output],
+        verbose=False,
+    )
+    assert program is not None
+    model = program.model_proto
+    onnx.helper.set_model_props(model, {predict.METADATA: json.dumps(export.metadata)})
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString())
+
+
+def _ask_onnx(export: Export, path: Path) -> Ask:
+    from onnxruntime import InferenceSession
+
+    session = InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def ask(pixels: Pixels) -> Logits:
+        logits: Logits = session.run(None, {"pixels": pixels})[0]
+        return logits
+
+    return ask
+
+
+FORMATS = {
+    "pth": Format("pth", _write_pth, _ask_pth),
+    "safetensors": Format("safetensors", _write_safetensors, _ask_safetensors),
+    "onnx": Format("onnx", _write_onnx, _ask_onnx),
+    "pt2": Format("pt2", _write_pt2, _ask_pt2),
+}
+
+
+def _traced(export: Export) -> torch.export.ExportedProgram:
+    """Trace the network for batches of any size."""
+    example = torch.zeros(2, images.SIZE, images.SIZE, dtype=torch.uint8)
+    sizes = {0: torch.export.Dim("batch")}
+    return torch.export.export(export.from_pixels, (example,), dynamic_shapes=(sizes,))
+
+
+def _asking(module: nn.Module) -> Ask:
+    def ask(pixels: Pixels) -> Logits:
+        with torch.inference_mode():
+            logits: Logits = module(torch.from_numpy(pixels)).numpy()
+        return logits
+
+    return ask
+
+
+def main(arguments: list[str]) -> int:
+    """Export a run's network, checked against itself."""
+    parser = CommandParser(
+        "export", "Write a run's network in a format for use elsewhere.", "best --format onnx"
+    )
+    parser.add_argument("run", nargs="?", default="best", metavar="RUN", help="(default: best)")
+    parser.add_argument("--format", required=True, choices=list(FORMATS))
+    parser.add_argument("--output", type=Path, metavar="PATH", help="(default: in the run)")
+    parser.add_argument(
+        "--softmax", action="store_true", help="onnx, pt2: give probabilities in place of logits"
+    )
+    parser.add_argument(
+        "--check_images", type=int, default=CHECKED, metavar="N", help=f"(default: {CHECKED:,})"
+    )
+    parser.add_argument(
+        "--data.data_dir", dest="data_dir", metavar="DIR", help="where its data set is now"
+    )
+    parser.add_argument(
+        "--trainer.default_root_dir", dest="root", metavar="DIR", help="where the runs are"
+    )
+    parser.add_argument(
+        "--model.network", dest="network", metavar="CLASS", help="your own network's class"
+    )
+    options = parser.parse_args(arguments)
+    if options.softmax and options.format not in ("onnx", "pt2"):
+        raise UserError(f"--softmax: {options.format} holds weights, no network; leave it out", 2)
+    if options.check_images < 1:
+        raise UserError("--check_images: at least 1; a model that is not checked is none", 2)
+    kind = FORMATS[options.format]
+    root = runs_root(options.root)
+    run, checkpoint = runs.find(options.run, root)
+    classes = [] if options.network is None else [predict.network_class(options.network)]
+    recogniser = predict.load(checkpoint or run.folder, root, classes)
+    pixels = data_of(run, options.data_dir).test_images[: options.check_images].numpy()
+    summary = run.summary()
+    if checkpoint is not None and checkpoint.resolve() != run.best.resolve():
+        summary |= dict.fromkeys(("val/accuracy", "test/correct", "test/total"))  # the best one's
+    metadata = model_card.metadata(summary, recogniser)
+    path = options.output or run.folder / "export" / options.format / f"model.{kind.suffix}"
+    export = Export(recogniser, options.softmax, metadata)
+    said = write(export, kind, pixels, path)
+    card = path.with_name("MODEL_CARD.md")
+    text = model_card.card(metadata, options.format, path.name, export.output, said)
+    write_atomically(text.encode(), card)
+    print(f"{run.folder} as {options.format}: {said}")
+    print(f"  {path} ({path.stat().st_size / 1000:,.0f} kB)")
+    print(f"  {card}")
+    return 0
+
+
+def write(export: Export, kind: Format, pixels: Pixels, path: Path) -> str:
+    """Write a file if it proves equal on pictures (N, 28, 28); say how equal.
+
+    Raises:
+        UserError: it is not, a package is missing, or the format does not take the network.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.stem}.tmp.{kind.suffix}")
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of the exporters, about themselves
+            try:
+                kind.write(export, beside)
+                found = kind.ask(export, beside)(pixels)
+            except ModuleNotFoundError as missing:
+                raise UserError(
+                    f"this format needs {missing.name}; install it: "
+                    "pip install 'mnist-lightning[export]'"
+                ) from None
+        said = compare(_asking(export.from_pixels)(pixels), found)
+        write_atomically(beside.read_bytes(), path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return said
+
+
+def compare(wanted: Logits, found: Logits) -> str:
+    """Compare what two models give for the same pictures, (N, C) each; say how they agree.
+
+    Raises:
+        UserError: labels differ, or logits by more than the tolerance.
+    """
+    agreed = int((wanted.argmax(axis=1) == found.argmax(axis=1)).sum())
+    scale = np.abs(wanted).max(axis=1)
+    difference = float((np.abs(wanted - found).max(axis=1) / scale).max())
+    said = (
+        f"{agreed:,} of {len(wanted):,} labels equal, logits within {difference:.1e} of an image's "
+        "largest"
+    )
+    if agreed < len(wanted) or not difference <= TOLERANCE:
+        raise UserError(
+            f"the exported model is not the run's: {said}; the tolerance is {TOLERANCE:.0e}; "
+            "no file was written"
+        )
+    return said

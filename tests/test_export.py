@@ -1,0 +1,157 @@
+"""export: each format proven equal, each card true."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnxruntime import InferenceSession
+from safetensors import safe_open
+
+from mnist_lightning import UserError, export, images, load, model_card
+from mnist_lightning.data.sources import SOURCES
+from mnist_lightning.export import FORMATS, Export, FromPixels, compare, write
+from mnist_lightning.networks import ARCHITECTURES
+from mnist_lightning.predict import Recogniser
+from mnist_lightning.runs import Run
+from tests.conftest import DIGITS, Command
+
+PIXELS = SOURCES["digits"].load(Path()).test_images.numpy()
+SUMMARY = {"dataset": "digits", "checksum": "0" * 64, "seed": 1, "versions": {"torch": "2"}}
+
+
+@pytest.fixture
+def fitted(command: Command) -> Command:
+    """A command line in a folder with a run."""
+    few = ("--trainer.max_epochs", "1", "--dashboards", "none")
+    assert command("fit", *DIGITS, *few).status == 0
+    return command
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_run_is_exported_and_its_card_s_code_runs(fitted: Command, run_0: Run, kind: str) -> None:
+    result = fitted("export", "0", "--format", kind)
+    assert result.status == 0, result.err
+    folder = run_0.folder / "export" / kind
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "MODEL_CARD.md",
+        f"model.{FORMATS[kind].suffix}",
+    ]
+    assert "297 of 297 labels equal" in result.out
+    card = (folder / "MODEL_CARD.md").read_text()
+    summary = run_0.summary()
+    assert summary["checksum"] in card
+    assert f"Test: {summary['test/correct']} of 297 right" in card
+    assert "not let it read cheques" in card
+    (code,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+    code += "\nassert 0 <= label < 10, label"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("kind", FORMATS)
+def test_each_architecture_leaves_in_each_format(name: str, kind: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    recogniser = Recogniser(ARCHITECTURES[name](), temperature=1.5)
+    about = model_card.metadata(SUMMARY, recogniser)
+    path = tmp_path / f"model.{FORMATS[kind].suffix}"
+    said = write(Export(recogniser, False, about), FORMATS[kind], PIXELS, path)
+    assert said.startswith("297 of 297 labels equal")
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_an_onnx_model_stands_alone(fitted: Command, run_0: Run) -> None:
+    fitted("export", "0", "--format", "onnx", "--softmax", "--output", "elsewhere/digits.onnx")
+    model = onnx.load("elsewhere/digits.onnx", load_external_data=False)
+    assert [opset.version for opset in model.opset_import if not opset.domain] == [export.OPSET]
+    assert not any(weight.external_data for weight in model.graph.initializer)
+    about = json.loads({each.key: each.value for each in model.metadata_props}["mnist_lightning"])
+    assert about["test_correct"] == run_0.summary()["test/correct"]
+    session = InferenceSession("elsewhere/digits.onnx")
+    recogniser = load("0")
+    for count in (1, 5, 297):
+        (found,) = session.run(["probabilities"], {"pixels": PIXELS[:count]})
+        assert found.sum(axis=1) == pytest.approx(np.ones(count), abs=1e-5)
+        for row, picture in zip(found[:5], PIXELS, strict=False):
+            assert row == pytest.approx(recogniser.predict(picture).probabilities, abs=1e-5)
+
+
+def test_safetensors_are_loaded_without_unpickling_and_predict(fitted: Command, run_0: Run) -> None:
+    fitted("export", "0", "--format", "safetensors")
+    path = run_0.folder / "export" / "safetensors" / "model.safetensors"
+    with safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()["mnist_lightning"])
+    assert about["network"]["class_path"] == "mnist_lightning.networks.classic_cnn.ClassicCNN"
+    assert (about["mean"], about["std"]) == (images.MEAN, images.STD)
+    assert about["preprocessing"] == images.VERSION
+    there, here = load(path), load("0")
+    assert there.temperature == here.temperature
+    for picture in PIXELS[:20]:
+        wanted = here.predict(picture).probabilities
+        assert np.array_equal(there.predict(picture).probabilities, wanted)
+    content = bytearray(path.read_bytes())
+    for damaged in (content[: len(content) // 2], b"", b"no tensors", content[:-3]):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="is damaged, or not made by `export`"):
+            load(path)
+
+
+def test_what_differs_is_not_exported(tmp_path: Path) -> None:
+    recogniser = Recogniser(ARCHITECTURES["ClassicCNN"]())
+    about = model_card.metadata(SUMMARY, recogniser)
+    kind = FORMATS["pth"]
+
+    def write_another(asked: Export, path: Path) -> None:
+        kind.write(asked._replace(recogniser=Recogniser(ARCHITECTURES["ClassicCNN"]())), path)
+
+    path = tmp_path / "model.pth"
+    with pytest.raises(UserError, match=r"is not the run.s: .* no file was written"):
+        write(Export(recogniser, False, about), kind._replace(write=write_another), PIXELS, path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_logits_are_compared_image_by_image() -> None:
+    wanted = np.array([[10.0, 0.0], [0.01, 0.0]], dtype=np.float32)
+    assert compare(wanted, wanted + np.float32(1e-7)).startswith("2 of 2 labels equal")
+    off = wanted.copy()
+    off[1, 0] += 1e-5  # a thousandth of this image's largest, a millionth of the other's
+    for found in (off, wanted[:, ::-1], np.full_like(wanted, np.nan)):
+        with pytest.raises(UserError, match="is not the run's"):
+            compare(wanted, found)
+
+
+def test_the_normalisation_is_inside() -> None:
+    network = ARCHITECTURES["SpeedCNN"]().eval()
+    inside = FromPixels(network)(torch.from_numpy(PIXELS))
+    outside = Recogniser(network).probabilities
+    scaled = (torch.from_numpy(PIXELS).float()[:, None] / 255 - images.MEAN) / images.STD
+    assert torch.allclose(inside.softmax(dim=1), outside(scaled), atol=1e-6)
+
+
+def test_mistakes_are_told(fitted: Command) -> None:
+    assert "--format" in fitted("export", "0").err
+    assert "invalid choice: 'exe'" in fitted("export", "0", "--format", "exe").err
+    assert "holds weights, no network" in fitted("export", "--format", "pth", "--softmax").err
+    none = fitted("export", "0", "--format", "pth", "--check_images", "0")
+    assert (none.status, "at least 1" in none.err) == (2, True)
+    assert "no run 7" in fitted("export", "7", "--format", "pth").err
+    Path("file").write_text("in the way")
+    assert fitted("export", "0", "--format", "pth", "--output", "file/model.pth").status == 1
+
+
+@pytest.mark.mnist
+def test_all_ten_thousand_agree(command: Command, mnist_dir: Path) -> None:
+    config = Path(__file__).parent.parent / "configs" / "speedrun.yaml"
+    where = ("--data.data_dir", str(mnist_dir))
+    assert command("fit", "--config", str(config), "--dashboards", "none", *where).status == 0
+    for kind in FORMATS:
+        result = command("export", "0", "--format", kind, "--check_images", "10000")
+        assert "10,000 of 10,000 labels equal" in result.out
