@@ -88,8 +88,8 @@ def test_a_failure_ends_the_study_and_shows_the_seeds_before_it(
 ) -> None:
     calls = iter(["first", "second"])
 
-    def interrupted_at_the_second(*arguments: Any) -> int:
-        return train(*arguments) if next(calls) == "first" else 130
+    def interrupted_at_the_second(*arguments: Any, **options: Any) -> int:
+        return train(*arguments, **options) if next(calls) == "first" else 130
 
     monkeypatch.setattr("mnist_lightning.cli.train", interrupted_at_the_second)
     result = command("fit", *DIGITS, "--trainer.max_epochs", "1", "--seeds", "1..3")
@@ -129,10 +129,10 @@ def test_an_error_at_the_second_seed_leaves_the_first_one_shown(
 ) -> None:
     calls = iter(["first", "second"])
 
-    def fails_at_the_second(*arguments: Any) -> int:
+    def fails_at_the_second(*arguments: Any, **options: Any) -> int:
         if next(calls) == "second":
             raise OSError(28, "No space left on device")
-        return train(*arguments)
+        return train(*arguments, **options)
 
     monkeypatch.setattr("mnist_lightning.cli.train", fails_at_the_second)
     result = command("fit", *DIGITS, "--trainer.max_epochs", "1", "--seeds", "1..3")
