@@ -1,0 +1,65 @@
+"""How long a single picture takes: torch, as it is and as an exported program, against onnxruntime.
+
+    python benchmarks/latency.py [RUN]
+
+The contestants take turns; each has one thread.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+
+from mnist_lightning import load, runs
+from mnist_lightning.export import FORMATS, Ask, Export, FromPixels
+from mnist_lightning.runs import LOGS_FOLDER
+
+TURNS, PICTURES = 11, 300
+
+
+def main() -> None:
+    """Print a line a contestant."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", nargs="?", default="best", metavar="RUN")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    run, _ = runs.find(asked.run, Path(LOGS_FOLDER))
+    recogniser = load(run.folder)
+    module = FromPixels(recogniser.network).eval()
+    picture = np.random.default_rng(0).integers(0, 256, (1, 28, 28)).astype(np.uint8)
+    export = Export(recogniser, False, {})
+
+    def eager(pixels: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return module(torch.from_numpy(pixels)).numpy()
+
+    with tempfile.TemporaryDirectory() as place:
+        contestants: dict[str, Ask] = {"torch eager": eager}
+        for name in ("pt2", "onnx"):
+            path = Path(place) / f"model.{name}"
+            FORMATS[name].write(export, path)
+            contestants[name] = FORMATS[name].ask(export, path)
+        alone = onnxruntime.SessionOptions()
+        alone.intra_op_num_threads = 1
+        session = onnxruntime.InferenceSession(Path(place) / "model.onnx", alone)
+        contestants["onnx"] = lambda pixels: session.run(None, {"pixels": pixels})[0]
+        seconds: dict[str, list[float]] = {name: [] for name in contestants}
+        for _ in range(TURNS):
+            for name, ask in contestants.items():
+                began = time.perf_counter()
+                for _ in range(PICTURES):
+                    ask(picture)
+                seconds[name].append((time.perf_counter() - began) / PICTURES)
+    base = statistics.median(seconds["torch eager"])
+    for name, all_seconds in seconds.items():
+        median = statistics.median(all_seconds)
+        print(f"{name}: {1e6 * median:.0f} us a picture, {median / base:.2f} of torch eager")
+
+
+if __name__ == "__main__":
+    main()
