@@ -16,7 +16,7 @@ import onnxruntime
 import torch
 
 from mnist_lightning import load, runs
-from mnist_lightning.export import FORMATS, Ask, Export, FromPixels
+from mnist_lightning.export import FORMATS, Ask, Export, FromPixels, asking
 from mnist_lightning.runs import LOGS_FOLDER
 
 TURNS, PICTURES = 11, 300
@@ -30,16 +30,11 @@ def main() -> None:
     torch.set_num_threads(1)
     run, _ = runs.find(asked.run, Path(LOGS_FOLDER))
     recogniser = load(run.folder)
-    module = FromPixels(recogniser.network).eval()
     picture = np.random.default_rng(0).integers(0, 256, (1, 28, 28)).astype(np.uint8)
     export = Export(recogniser, False, {})
 
-    def eager(pixels: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            return module(torch.from_numpy(pixels)).numpy()
-
     with tempfile.TemporaryDirectory() as place:
-        contestants: dict[str, Ask] = {"torch eager": eager}
+        contestants: dict[str, Ask] = {"torch eager": asking(FromPixels(recogniser.network).eval())}
         for name in ("pt2", "onnx"):
             path = Path(place) / f"model.{name}"
             FORMATS[name].write(export, path)

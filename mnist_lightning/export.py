@@ -80,7 +80,7 @@ def _write_pth(export: Export, path: Path) -> None:
 def _ask_pth(export: Export, path: Path) -> Ask:
     recogniser = predict.like(export.recogniser)
     recogniser.network.load_state_dict(torch.load(path, weights_only=True))
-    return _asking(FromPixels(recogniser.network))
+    return asking(FromPixels(recogniser.network))
 
 
 def _write_safetensors(export: Export, path: Path) -> None:
@@ -94,7 +94,7 @@ def _write_safetensors(export: Export, path: Path) -> None:
 
 def _ask_safetensors(export: Export, path: Path) -> Ask:
     again = predict.load(path, classes=[type(export.recogniser.network)])
-    return _asking(FromPixels(again.network))
+    return asking(FromPixels(again.network))
 
 
 def _write_pt2(export: Export, path: Path) -> None:
@@ -102,7 +102,7 @@ def _write_pt2(export: Export, path: Path) -> None:
 
 
 def _ask_pt2(export: Export, path: Path) -> Ask:
-    return _asking(torch.export.load(path).module())
+    return asking(torch.export.load(path).module())
 
 
 def _write_onnx(export: Export, path: Path) -> None:
@@ -150,7 +150,9 @@ def _traced(export: Export) -> torch.export.ExportedProgram:
     return torch.export.export(export.from_pixels, (example,), dynamic_shapes=(sizes,))
 
 
-def _asking(module: nn.Module) -> Ask:
+def asking(module: nn.Module) -> Ask:
+    """Ask a module in torch."""
+
     def ask(pixels: Pixels) -> Logits:
         with torch.inference_mode():
             logits: Logits = module(torch.from_numpy(pixels)).numpy()
@@ -227,7 +229,7 @@ def write(export: Export, kind: Format, pixels: Pixels, path: Path) -> str:
                     f"this format needs {missing.name}; install it: "
                     "pip install 'mnist-lightning[export]'"
                 ) from None
-        said = compare(_asking(export.from_pixels)(pixels), found)
+        said = compare(asking(export.from_pixels)(pixels), found)
         write_atomically(beside.read_bytes(), path)
     finally:
         beside.unlink(missing_ok=True)
