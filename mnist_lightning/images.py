@@ -29,6 +29,9 @@ WHITE, INKED = 0.43, 40
 
 MOST_PIXELS = 120_000_000  # what telephones make, and what fits in memory several times
 
+# What people's pictures are. Pillow knows more: PostScript, for which it starts another program.
+FORMATS = ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"]
+
 Ink = NDArray[np.uint8]
 
 
@@ -81,7 +84,7 @@ def read(source: Path | BinaryIO) -> Image.Image:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of sizes, that are looked at here, and oddities
-                picture = Image.open(file)
+                picture = Image.open(file, formats=FORMATS)
                 small_enough = picture.width * picture.height <= MOST_PIXELS
                 if small_enough:
                     picture.load()

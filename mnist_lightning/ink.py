@@ -3,11 +3,12 @@
 Needs NumPy and Pillow only.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter, ImageOps
+from PIL import ExifTags, Image, ImageFilter, ImageOps
 
 from mnist_lightning import pieces
 
@@ -17,6 +18,7 @@ WORKING = 800  # the longer side of what is looked at, in pixels
 THUMB = 64  # and of what tells paper from strokes
 # Strokes are narrower than this share of a picture's shorter side; shadows are wider.
 STROKE = 0.22
+CLOSE_STROKE = 0.5  # the same where strokes run into the border, as in a close crop
 LEAST_CONTRAST = 0.12  # of the paper's brightness; what stands out less is no ink
 DIM = 64  # of 255: paper darker than that has no brightness to speak of
 
@@ -51,17 +53,20 @@ def trace(picture: Image.Image, multiple: bool | None = False) -> list[Trace]:
     if 0 in picture.size:
         raise ValueError(f"the picture is empty: {picture.width}x{picture.height}")
     picture = upright(picture)
-    grey = _reduced(grey_of(_less_huge(picture)))
-    dark = _is_dark(grey)
-    taken = _strength(grey, dark)
-    full = _level(taken)
-    if full < LEAST_CONTRAST:
+    for grey in _views(_less_huge(picture)):
+        dark = _is_dark(grey)
+        taken = _strength(grey, dark)
+        full = _level(taken)
+        if full >= LEAST_CONTRAST:
+            break
+    else:
         raise ValueError("no digit in the picture: nothing stands out from its paper")
     ink = pieces.without_lines(np.clip(taken / full, 0, 1))
+    wide = np.pad(ink, 1)
     across, down = picture.width / ink.shape[1], picture.height / ink.shape[0]
     return [
         Trace(
-            _cut_out(ink, digit),
+            _cut_out(wide, digit),
             dark,
             (
                 round(digit.box[0] * across),
@@ -75,20 +80,26 @@ def trace(picture: Image.Image, multiple: bool | None = False) -> list[Trace]:
     ]
 
 
-def _cut_out(ink: Grey, digit: pieces.Digit) -> NDArray[np.uint8]:
-    """The ink of a digit alone, with a pixel around it: a stroke's edge is fainter than it."""
+def _cut_out(wide: Grey, digit: pieces.Digit) -> NDArray[np.uint8]:
+    """The ink of a digit alone, with a pixel around it: a stroke's edge is fainter than it.
+
+    Args:
+        wide: the picture's ink, with a pixel of paper around it.
+        digit: which of it.
+    """
     left, top, right, bottom = digit.box
-    place = slice(max(0, top - 1), bottom + 1), slice(max(0, left - 1), right + 1)
-    mask = np.pad(digit.mask[place], 1).astype(np.uint8)
-    near = np.asarray(Image.fromarray(mask).filter(ImageFilter.MaxFilter(3)))[1:-1, 1:-1]
-    alone: NDArray[np.uint8] = np.rint(255 * ink[place] * near).astype(np.uint8)
+    place = slice(top, bottom + 2), slice(left, right + 2)
+    mask = Image.fromarray(np.pad(digit.mask, 2).astype(np.uint8))
+    near = np.asarray(mask.filter(ImageFilter.MaxFilter(3)))[1:-1, 1:-1]
+    alone: NDArray[np.uint8] = np.rint(255 * wide[place] * near).astype(np.uint8)
     return alone
 
 
 def upright(picture: Image.Image) -> Image.Image:
     """Turn a picture as its camera was held."""
     try:
-        return ImageOps.exif_transpose(picture)
+        turned = picture.getexif().get(ExifTags.Base.Orientation) in range(2, 9)
+        return ImageOps.exif_transpose(picture) if turned else picture
     except Exception:  # notes of the camera that cannot be read: the pixels can
         return picture
 
@@ -96,9 +107,27 @@ def upright(picture: Image.Image) -> Image.Image:
 def _less_huge(picture: Image.Image) -> Image.Image:
     """Reduce a huge picture, so that what is made of it fits in memory."""
     factor = max(picture.size) // (2 * WORKING)
-    if factor < 2 or picture.mode.startswith(("I", "F")):
+    if factor < 2:
         return picture
-    return picture.convert("RGBA" if picture.has_transparency_data else "L").reduce(factor)
+    if picture.mode.startswith("I;16"):  # which Pillow does not reduce
+        height, width = picture.height // factor, picture.width // factor
+        values = np.asarray(picture)[: height * factor, : width * factor]
+        blocks = values.reshape(height, factor, width, factor)
+        return Image.fromarray(blocks.mean(axis=(1, 3), dtype=np.float32))
+    if picture.mode not in ("L", "LA", "RGB", "RGBA", "CMYK", "I", "F"):
+        picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+    return picture.reduce(factor)
+
+
+def _views(picture: Image.Image) -> Iterator[Grey]:
+    """A picture's brightness, then that of each of its colours, all (H, W) of a working size.
+
+    Red ink on green paper has no brightness of its own.
+    """
+    yield _reduced(grey_of(picture))
+    if picture.mode in ("RGB", "RGBA", "CMYK", "P", "YCbCr", "LAB", "HSV"):
+        for colour in picture.convert("RGB").split():
+            yield _reduced(grey_of(colour))
 
 
 def grey_of(picture: Image.Image) -> Grey:
@@ -111,9 +140,9 @@ def grey_of(picture: Image.Image) -> Grey:
         paper = Image.new("RGBA", colours.size, "black" if light else "white")
         picture = Image.alpha_composite(paper, colours)
     elif picture.mode.startswith(("I", "F")):  # 16 bits and more, which Pillow would clip
-        values = np.asarray(picture, dtype=np.float64)
-        most = next((m for m in (1, 255, 65535) if values.max() <= m), values.max())
-        return np.rint(np.clip(values, 0, None) * (255 / most)).astype(np.float32)
+        values = np.nan_to_num(np.asarray(picture, dtype=np.float32)).clip(0, None)
+        most = next((most for most in (1, 255) if values.max() <= most), values.max())
+        return np.rint(values * np.float32(255 / most))
     return np.asarray(picture.convert("L"), dtype=np.float32)
 
 
@@ -143,27 +172,52 @@ def _paper(grey: Grey, dark_ink: bool) -> Grey:
     picture = Image.fromarray(grey)
     if scale < 1:
         picture = picture.resize(size, Image.Resampling.BOX)
-    reach = max(3, round(STROKE * min(picture.size)) | 1) // 2
     sign = np.float32(1 if dark_ink else -1)  # an opening is the negative's closing
-    filled = -sign * _greatest(-_greatest(sign * np.asarray(picture), reach), reach)
+    thumb = sign * np.asarray(picture)
+    beyond = _beyond(thumb)
+    stroke = STROKE if beyond == -np.inf else CLOSE_STROKE
+    reach = max(3, round(stroke * min(picture.size)) | 1) // 2
+    filled = -sign * _greatest(-_greatest(thumb, reach, beyond), reach)
     rounded = Image.fromarray(np.clip(np.rint(filled), 0, 255).astype(np.uint8))
     smooth = rounded.filter(ImageFilter.GaussianBlur((2 * reach + 1) / 4))
     return np.asarray(smooth.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
 
 
-def _greatest(grey: Grey, reach: int) -> Grey:
-    """The greatest of the values up to `reach` away from each, down and across."""
+def _greatest(grey: Grey, reach: int, beyond: float = -np.inf) -> Grey:
+    """The greatest of the values up to `reach` away from each, down and across.
+
+    Args:
+        grey: (H, W).
+        reach: in pixels.
+        beyond: what lies beyond the border; by default nothing.
+    """
     for _ in range(2):
-        wide = np.pad(grey, ((reach, reach), (0, 0)), constant_values=-np.inf)
+        wide = np.pad(grey, ((reach, reach), (0, 0)), constant_values=beyond)
         grey = np.max([wide[at : at + len(grey)] for at in range(2 * reach + 1)], axis=0).T
     return grey
 
 
+def _beyond(grey: Grey) -> float:
+    """What lies beyond the border of a picture with dark ink: paper, if strokes run into it.
+
+    The border is either paper or ink then, and little of it between; in a shadow much is.
+    """
+    low, high = np.percentile(grey, (1, 99))
+    edge = (_edge(grey) - low) / max(high - low, 1)
+    inked, between = (edge < 0.25).mean(), ((edge >= 0.25) & (edge <= 0.75)).mean()
+    if 0.01 < inked < 0.6 and between < 0.2:
+        return float(np.median(_edge(grey)[edge > 0.75])) if (edge > 0.75).any() else -np.inf
+    return -np.inf
+
+
+def _edge(grey: Grey) -> Grey:
+    return np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+
+
 def _is_dark(grey: Grey) -> bool:
     """Tell whether the ink is darker than its paper, which is most of a picture, and its edge."""
-    edge = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
     low, high = np.percentile(grey, (0.5, 99.5))
-    return bool(np.median(edge) + np.median(grey) >= low + high)
+    return bool(np.median(_edge(grey)) + np.median(grey) >= low + high)
 
 
 def _strength(grey: Grey, dark_ink: bool) -> Grey:

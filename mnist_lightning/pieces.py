@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Grey = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Indices = NDArray[np.int64]
 
 FAINT, FIRM = 0.35, 0.6  # of the ink's strength: a stroke is firm somewhere, and faint nowhere
 SPECK = 0.02  # of the digit's ink: what has less is none of it
@@ -17,7 +18,13 @@ NEAR = 0.2  # of the digit's longer side: what is farther away belongs to someth
 # A digit's part is at least so high as to be a digit of its own, beside the highest one.
 HIGH, CLEARLY_HIGH, CLEARLY_INKED = 0.45, 0.5, 0.1
 WIDE = 1.4  # times the height: few digits are wider
-LINE_RUN = 0.2  # of the picture: how long a line's pieces are in one row, as it need not be level
+MOST_DIGITS = 200  # in a picture; what has more pieces than that is a pattern
+# A ruled line covers so much of its row, when the picture is turned as its lines are.
+COVERED = 0.6
+THIN = 0.04  # of the shorter side: what is thicker is a stroke
+STEEPEST, STEP, FINE = 0.09, 0.004, 0.001  # down for each pixel across: 5 degrees at most
+SOUGHT = 20_000  # pixels that tell the lines' slope
+EDGE = 0.02  # of the picture: what comes so near to its border may touch it
 LEAST_HELD = 0.3  # of the ink beside ruled lines: a part clear of the border has as much
 
 
@@ -43,7 +50,7 @@ class Part(NamedTuple):
 
 
 class Digit(NamedTuple):
-    """The pixels (H, W) of a digit, and the box around them."""
+    """A digit's box in a picture, and which of the box's pixels are its own."""
 
     mask: Mask
     box: tuple[int, int, int, int]
@@ -66,20 +73,26 @@ def find_digits(ink: Grey, multiple: bool | None) -> list[Digit]:
     firm = set(labels[ink > FIRM].tolist())
     found = [part for part in parts if part.label in firm]
     inner = [part for part in found if not _at_border(part, ink.shape)]
-    groups = [] if multiple is False else _digit_groups(inner or found)
-    if len(groups) < 2 or (multiple is None and not _are_obvious(groups)):
-        groups = [_main_group(found, inner, ink.shape[0])]
+    main = _main_group(found, inner, ink.shape[0])
+    groups = [main]
+    if multiple is not False:
+        several = [part for part in (inner if main[0] in inner else found) if _counts(part, main)]
+        if len(several) <= MOST_DIGITS:
+            groups = _digit_groups(several)
+        if len(groups) < 2 or (multiple is None and not _are_obvious(groups)):
+            groups = [main]
     return [_digit(group, labels) for group in _in_reading_order(groups)]
 
 
 def _digit(group: list[Part], labels: NDArray[np.int32]) -> Digit:
     whole = _around(group)
-    mask = np.isin(labels, [part.label for part in group])
+    place = labels[whole.top : whole.bottom, whole.left : whole.right]
+    mask = np.isin(place, [part.label for part in group])
     return Digit(mask, (whole.left, whole.top, whole.right, whole.bottom))
 
 
 def _main_group(found: list[Part], inner: list[Part], height: int) -> list[Part]:
-    """The largest part, and the smaller ones that are near to it."""
+    """The largest part first, and the smaller ones that are near to it."""
     main = max(found, key=lambda part: part.mass)
     if inner and main not in inner:
         # What is cut off by the picture's border is a line, a shadow or a neighbour, if there is
@@ -88,22 +101,23 @@ def _main_group(found: list[Part], inner: list[Part], height: int) -> list[Part]
         if whole.mass > 0.15 * main.mass and whole.height > 0.2 * height:
             main = whole
     reach = NEAR * max(main.height, main.width)
-    return [
+    return [main] + [
         part
         for part in (inner if main in inner else found)
-        if part is main or (part.mass > SPECK * main.mass and _gap(part, main) < reach)
+        if part is not main and part.mass > SPECK * main.mass and _gap(part, main) < reach
     ]
+
+
+def _counts(part: Part, main: list[Part]) -> bool:
+    return part.mass >= SPECK * main[0].mass
 
 
 def _digit_groups(parts: list[Part]) -> list[list[Part]]:
     """Gather the parts of each digit: those high enough to be one, and what lies near to each."""
     highest = max(part.height for part in parts)
-    most = max(part.mass for part in parts)
     groups: list[list[Part]] = []
     rest = []
     for part in sorted(parts, key=lambda part: -part.height):
-        if part.mass < SPECK * most:
-            continue
         home = next((group for group in groups if _belongs(part, _around(group))), None)
         if home is not None:
             home.append(part)
@@ -217,9 +231,6 @@ def label(mask: Mask, ink: Grey) -> tuple[NDArray[np.int32], list[Part]]:
     return labels, pieces
 
 
-Indices = NDArray[np.int64]
-
-
 def _runs(mask: Mask) -> tuple[Indices, Indices, Indices]:
     """The runs of set pixels within the rows of a mask: row, begin, and end (excluded) of each."""
     height, width = mask.shape
@@ -259,13 +270,19 @@ def _joined(rows: Indices, begins: Indices, ends: Indices, height: int) -> Indic
 
 
 def without_lines(ink: Grey) -> Grey:
-    """Take ruled lines away, level or upright, but for where a stroke crosses them.
+    """Take ruled lines away, about level or upright, but for where a stroke crosses them.
 
-    A line is made of long runs of pixels, which together go from border to border. Where nothing
-    but what touches the border would remain, it was the stroke of a digit that fills the picture.
+    Where nothing but what touches the border would remain, it was the stroke of a digit that fills
+    the picture.
     """
     mask = ink > FAINT
-    lines = _level_lines(mask) | _level_lines(mask.T).T
+    parts = label(mask, ink)[1]
+    height, width = mask.shape
+    lines = np.zeros_like(mask)
+    if any(part.left <= EDGE * width and part.right >= (1 - EDGE) * width for part in parts):
+        lines |= _level_lines(mask)
+    if any(part.top <= EDGE * height and part.bottom >= (1 - EDGE) * height for part in parts):
+        lines |= _level_lines(mask.T).T
     if not lines.any():
         return ink
     rest = np.where(lines, np.float32(0), ink)
@@ -276,19 +293,39 @@ def without_lines(ink: Grey) -> Grey:
 
 def _level_lines(mask: Mask) -> Mask:
     """Find the pixels of lines from the left border to the right one."""
-    width = mask.shape[1]
-    runs: Mask = _run_lengths(mask) >= max(8, LINE_RUN * width)
-    if not runs.any():
-        return runs
-    labels, parts = label(runs, runs.astype(np.float32))
-    edge = 0.02 * width
-    through = [part.label for part in parts if part.left <= edge and part.right >= width - edge]
-    lines: Mask = np.isin(labels, through)
-    if through:
+    rows, columns = np.nonzero(mask)
+    slope = _slope(rows, columns)
+    # Rows as they would be if the lines were level.
+    levels = np.rint(rows - slope * columns).astype(np.int64)
+    lowest = levels.min()
+    covered = np.bincount(levels - lowest) >= COVERED * mask.shape[1]
+    # The line's own edge, and what the slope leaves.
+    wide = np.convolve(covered, np.ones(3), "same") > 0
+    lines = np.zeros_like(mask)
+    lines[rows, columns] = wide[levels - lowest]
+    if lines.any():
         # Where a stroke crosses, there is more above or below than the line's own thickness.
         heights = _run_lengths(mask.T).T
-        lines &= heights <= 1.5 * np.median(heights[lines]) + 1
+        thickness = np.median(heights[lines])
+        lines &= heights <= (1.5 * thickness + 1 if thickness <= THIN * min(mask.shape) else 0)
     return lines
+
+
+def _slope(rows: Indices, columns: Indices) -> float:
+    """The slope along which pixels gather in the fewest rows."""
+    every = 1 + len(rows) // SOUGHT
+    rows, columns = rows[::every], columns[::every]
+
+    def gathered(slope: float) -> float:
+        levels = np.rint(rows - slope * columns).astype(np.int64)
+        counts = np.bincount(levels - levels.min()).astype(np.float64)
+        return float(counts @ counts)
+
+    def best(middle: float, reach: float, step: float) -> float:
+        slopes: list[float] = (middle + np.arange(-reach, reach + step / 2, step)).tolist()
+        return max(slopes, key=gathered)
+
+    return best(best(0.0, STEEPEST, STEP), STEP, FINE)
 
 
 def _run_lengths(mask: Mask) -> NDArray[np.int32]:
