@@ -2,6 +2,9 @@
 
 import os
 from pathlib import Path
+from threading import get_ident
+
+from mnist_lightning.errors import UserError
 
 
 def write_atomically(content: bytes, path: Path) -> None:
@@ -9,7 +12,7 @@ def write_atomically(content: bytes, path: Path) -> None:
 
     The new file is made beside its target, flushed to the disk, and then renamed.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -21,6 +24,22 @@ def write_atomically(content: bytes, path: Path) -> None:
         raise type(error)(error.errno, error.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path, option: str) -> None:
+    """Make the folder that an option names, and find out whether files can be written to it.
+
+    Raises:
+        UserError: they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".{os.getpid()}.tmp"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"{option} {folder}: {reason}; name another folder") from None
 
 
 def _flush_folder(folder: Path) -> None:

@@ -89,6 +89,9 @@ def read(source: Path | BinaryIO) -> Image.Image:
                 if small_enough:
                     picture.load()
         except UnidentifiedImageError:
+            file.seek(0)
+            if file.read(12)[4:8] == b"ftyp":
+                raise ValueError("HEIC and AVIF cannot be read; save it as JPEG") from None
             raise ValueError("no picture that can be read") from None
         except Image.DecompressionBombError:
             small_enough = False

@@ -19,6 +19,7 @@ THUMB = 64  # and of what tells paper from strokes
 # Strokes are narrower than this share of a picture's shorter side; shadows are wider.
 STROKE = 0.22
 CLOSE_STROKE = 0.5  # the same where strokes run into the border, as in a close crop
+TABLE = 0.95  # of a picture's edge, where it shows what the sheet lies on
 LEAST_CONTRAST = 0.12  # of the paper's brightness; what stands out less is no ink
 DIM = 64  # of 255: paper darker than that has no brightness to speak of
 
@@ -53,7 +54,8 @@ def trace(picture: Image.Image, multiple: bool | None = False) -> list[Trace]:
     if 0 in picture.size:
         raise ValueError(f"the picture is empty: {picture.width}x{picture.height}")
     picture = upright(picture)
-    for grey in _views(_less_huge(picture)):
+    for view in _views(_less_huge(picture)):
+        grey = view.grey
         dark = _is_dark(grey)
         taken = _strength(grey, dark)
         full = _level(taken)
@@ -63,16 +65,16 @@ def trace(picture: Image.Image, multiple: bool | None = False) -> list[Trace]:
         raise ValueError("no digit in the picture: nothing stands out from its paper")
     ink = pieces.without_lines(np.clip(taken / full, 0, 1))
     wide = np.pad(ink, 1)
-    across, down = picture.width / ink.shape[1], picture.height / ink.shape[0]
+    scale = max(picture.size) / view.side
     return [
         Trace(
             _cut_out(wide, digit),
             dark,
             (
-                round(digit.box[0] * across),
-                round(digit.box[1] * down),
-                round(digit.box[2] * across),
-                round(digit.box[3] * down),
+                round((view.left + digit.box[0]) * scale),
+                round((view.top + digit.box[1]) * scale),
+                round((view.left + digit.box[2]) * scale),
+                round((view.top + digit.box[3]) * scale),
             ),
             digit.wide,
         )
@@ -119,15 +121,36 @@ def _less_huge(picture: Image.Image) -> Image.Image:
     return picture.reduce(factor)
 
 
-def _views(picture: Image.Image) -> Iterator[Grey]:
-    """A picture's brightness, then that of each of its colours, all (H, W) of a working size.
+class View(NamedTuple):
+    """A way to look at a picture.
 
-    Red ink on green paper has no brightness of its own.
+    Attributes:
+        grey: brightness (H, W), of the picture or a part of it.
+        left: where the part begins, across,
+        top: and down.
+        side: how long the picture's longer side is to it.
     """
-    yield _reduced(grey_of(picture))
+
+    grey: Grey
+    left: int
+    top: int
+    side: int
+
+
+def _views(picture: Image.Image) -> Iterator[View]:
+    """Ways to look at a picture, in a working size, until something stands out.
+
+    The sheet alone, where the picture shows what it lies on, too; the whole; and each colour: red
+    ink on green paper has no brightness of its own.
+    """
+    whole = _reduced(grey_of(picture))
+    sheet = _sheet(whole)
+    if sheet is not None:
+        yield sheet
+    yield View(whole, 0, 0, max(whole.shape))
     if picture.mode in ("RGB", "RGBA", "CMYK", "P", "YCbCr", "LAB", "HSV"):
         for colour in picture.convert("RGB").split():
-            yield _reduced(grey_of(colour))
+            yield View(_reduced(grey_of(colour)), 0, 0, max(whole.shape))
 
 
 def grey_of(picture: Image.Image) -> Grey:
@@ -140,7 +163,7 @@ def grey_of(picture: Image.Image) -> Grey:
         paper = Image.new("RGBA", colours.size, "black" if light else "white")
         picture = Image.alpha_composite(paper, colours)
     elif picture.mode.startswith(("I", "F")):  # 16 bits and more, which Pillow would clip
-        values = np.nan_to_num(np.asarray(picture, dtype=np.float32)).clip(0, None)
+        values = np.nan_to_num(np.asarray(picture, dtype=np.float32), posinf=0).clip(0, None)
         most = next((most for most in (1, 255) if values.max() <= most), values.max())
         return np.rint(values * np.float32(255 / most))
     return np.asarray(picture.convert("L"), dtype=np.float32)
@@ -158,6 +181,31 @@ def _reduced(grey: Grey) -> Grey:
         return grey
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX), dtype=np.float32)
+
+
+def _sheet(grey: Grey) -> View | None:
+    """The sheet in a picture that shows what it lies on, too; None where there is none."""
+    low, high = np.percentile(grey, (1, 99))
+    bright = grey > (low + high) / 2
+    around = (_edge(grey) > (low + high) / 2).mean()
+    if 1 - TABLE < around <= TABLE:
+        return None
+    inside = bright if around <= 0.5 else ~bright
+    places = []
+    for axis in (1, 0):
+        filled = np.flatnonzero(inside.mean(axis=axis) > 0.4)
+        if len(filled) == 0:
+            return None
+        first, last = int(filled[0]), int(filled[-1]) + 1
+        rim = 1 + (last - first) // 50
+        places.append(slice(first + rim, max(last - rim, first + rim + 1)))
+    rows, columns = places
+    # A sheet is mostly paper, and large; a thick stroke is neither.
+    paper = inside[rows, columns]
+    large = paper.size > 0.2 * inside.size and min(paper.shape) > 0.3 * max(paper.shape)
+    if paper.mean() <= 0.8 or not large:
+        return None
+    return View(grey[rows, columns], columns.start, rows.start, max(grey.shape))
 
 
 def _paper(grey: Grey, dark_ink: bool) -> Grey:

@@ -6,19 +6,19 @@ import io
 import json
 import sys
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mnist_lightning import images, predict
 from mnist_lightning.errors import UserError
-from mnist_lightning.files import write_atomically
+from mnist_lightning.files import make_folder, write_atomically
 from mnist_lightning.images import png
 from mnist_lightning.options import CommandParser, runs_root
 from mnist_lightning.predict import UNSURE, Reading, Recogniser
 
 STDIN = "-"
-SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp"}
+SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp")
+LONGEST = 100  # characters of a file's name in that of what is kept
 
 
 class Answer(NamedTuple):
@@ -68,18 +68,19 @@ def main(arguments: list[str]) -> int:
     root = runs_root(options.root)
     multiple = {"auto": None, "true": True, "false": False}[options.multiple]
     recogniser = predict.load(options.run, root)
+    if options.save_inputs is not None:
+        make_folder(options.save_inputs, "--save_inputs")
     answers = [
-        answer
+        _answers(place, file, recogniser, multiple, options.save_inputs)
         for place, file in enumerate(file for one in options.images for file in _expanded(one))
-        for answer in _answers(place, file, recogniser, multiple, options.save_inputs)
     ]
     _print(answers, options.json, options.csv)
-    return int(any(answer.error is not None for answer in answers))
+    return int(any(answer.error is not None for group in answers for answer in group))
 
 
 def _expanded(asked: str) -> list[str]:
-    if asked == STDIN:
-        return [STDIN]
+    if asked in (STDIN, ""):
+        return [asked]
     path = Path(asked).expanduser()
     if path.is_dir():
         inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
@@ -88,7 +89,7 @@ def _expanded(asked: str) -> list[str]:
         return [str(file) for file in inside]
     if not path.exists() and glob.has_magic(asked):
         found = glob.glob(str(path), recursive=True)  # noqa: PTH207 - Path's wants a folder apart
-        return sorted(found) or [asked]
+        return [file for one in sorted(found) for file in _expanded(one)] or [asked]
     return [str(path)]
 
 
@@ -103,8 +104,7 @@ def _answers(
     except ValueError as error:
         return [Answer(file, error=str(error))]
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        name = f"{place:03}_{'stdin' if file == STDIN else Path(file).stem}"
+        name = f"{place:03}_{'stdin' if file == STDIN else Path(file).stem[:LONGEST]}"
         for number, reading in enumerate(readings, 1):
             suffix = f"_{number}" if len(readings) > 1 else ""
             write_atomically(png(reading.digit.ink), folder / f"{name}{suffix}.png")
@@ -119,7 +119,8 @@ def _answer(file: str, reading: Reading) -> Answer:
     return Answer(file, first, chances[first], second, chances[second], ink, *box, wide)
 
 
-def _print(answers: Sequence[Answer], as_json: bool, as_csv: bool) -> None:
+def _print(groups: Sequence[Sequence[Answer]], as_json: bool, as_csv: bool) -> None:
+    answers = [answer for group in groups for answer in group]
     if as_json:
         print(json.dumps([answer._asdict() for answer in answers], indent=2))
         return
@@ -131,8 +132,8 @@ def _print(answers: Sequence[Answer], as_json: bool, as_csv: bool) -> None:
         print(text.getvalue(), end="")
         return
     width = max(len(answer.file) for answer in answers)
-    for file, group in groupby(answers, key=lambda answer: answer.file):
-        rows = list(group)
+    for rows in groups:
+        file = rows[0].file
         if len(rows) > 1:
             print(f"{file:<{width}}  {len(rows)} digits: {' '.join(str(r.label) for r in rows)}")
         for row in rows:

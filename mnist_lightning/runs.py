@@ -6,6 +6,7 @@ A RUN, as the commands take it, is a run's folder, its version number, a checkpo
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -229,7 +230,7 @@ def _last(root: Path) -> Run:
         raise UserError(f"no run with a checkpoint in {root}; make one with: {PROGRAM} fit")
     skipped = [run.folder.name for run in runs(root) if run.version > found[-1].version]
     if skipped:
-        print(f"{', '.join(skipped)} ended before a checkpoint: taking {found[-1].folder.name}")
+        _note(f"{', '.join(skipped)} ended before a checkpoint: taking {found[-1].folder.name}")
     return found[-1]
 
 
@@ -240,12 +241,17 @@ def _best(root: Path, dataset: str | None) -> Run:
         names = [summary.get("dataset") for _, summary in scored]
         dataset = "mnist" if "mnist" in names else names[-1]
         if dataset != "mnist":
-            print(f"no run on mnist in {root}: taking the best of those on {dataset}")
+            _note(f"no run on mnist in {root}: taking the best of those on {dataset}")
     candidates = [pair for pair in scored if pair[1].get("dataset") == dataset]
     if not candidates:
         what = f"no run on {dataset or 'mnist'} with a val/accuracy"
         raise UserError(f"{what} in {root}; {_what_there_is(root)}")
     return max(candidates, key=lambda pair: (pair[1]["val/accuracy"], pair[0].version))[0]
+
+
+def _note(text: str) -> None:
+    """Say something beside a command's output, which may be for a program."""
+    print(text, file=sys.stderr)
 
 
 def _what_there_is(root: Path) -> str:

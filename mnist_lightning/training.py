@@ -207,8 +207,12 @@ def refuse_what_cannot_train(cli: DigitCLI) -> None:
             status=2,
         )
     data = cli.datamodule.data
-    if len(cli.datamodule.train_indices) == 0:
-        raise UserError(f"{data.name} has no image to train on", status=2)
+    if cli.datamodule.own_train_size == 0:
+        raise UserError(
+            f"{data.name} has no image to train on: all {len(data.test_labels)} are for testing; "
+            "add more, or give --data.test_share 0",
+            status=2,
+        )
     classes = 1 + int(torch.cat([data.train_labels, data.test_labels]).max())
     try:
         shape = tuple(ask_blank(cli.model.network).shape)

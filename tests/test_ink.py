@@ -108,3 +108,46 @@ def test_blank_paper_has_no_digit() -> None:
     for level in (0, 20, 128, 255):
         with pytest.raises(ValueError, match="no digit"):
             trace(picture(np.full((90, 120), level) + generator.standard_normal((90, 120))))
+
+
+@pytest.mark.parametrize("table", [0, 40, 110])
+@pytest.mark.parametrize("rim", [20, 80])
+def test_what_the_sheet_lies_on_is_not_looked_at(table: int, rim: int) -> None:
+    framed = np.pad(array(drawn(paper=240)), rim, constant_values=table)
+    assert like_the_seven(picture(framed))
+    (found,) = trace(picture(framed))
+    (alone,) = trace(drawn(paper=240))
+    assert np.abs(np.array(found.box) - np.array(alone.box) - rim).max() <= 3
+
+
+def test_a_thick_light_digit_is_no_sheet() -> None:
+    for width in (10, 40, 60):
+        for size in (100, 200):
+            thick = drawn(size=size, paper=0, ink=255, width=width * size // 200)
+            assert not trace(thick)[0].dark
+
+
+@pytest.mark.parametrize(
+    ("ink", "paper"),
+    [
+        ((220, 40, 40), (60, 130, 60)),
+        ((255, 255, 0), (255, 255, 255)),
+        ((0, 0, 255), (0, 0, 0)),
+    ],
+)
+def test_ink_may_differ_from_its_paper_by_colour_alone(
+    ink: tuple[int, int, int], paper: tuple[int, int, int]
+) -> None:
+    share = (255 - array(drawn())[:, :, None]) / 255
+    mixed = share * np.array(ink) + (1 - share) * np.array(paper)
+    assert like_the_seven(picture(mixed))
+
+
+def test_twelve_bits_in_sixteen_and_what_is_no_number_are_read() -> None:
+    grey = array(drawn())
+    assert like_the_seven(Image.fromarray((grey * 5).astype(np.uint16)))
+    holes = (grey / 255).astype(np.float32)
+    holes[0, 0], holes[0, 1] = np.nan, np.inf
+    assert trace(Image.fromarray(holes))
+    large = drawn(size=6400, width=320)
+    assert like_the_seven(Image.fromarray(np.asarray(large).astype(np.uint16) * 257))

@@ -116,6 +116,11 @@ def jpeg_with_exif(exif: bytes) -> bytes:
     [
         (b"", "no picture that can be read"),
         (b"seven", "no picture that can be read"),
+        (
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n{} loop",
+            "no picture that can be read",
+        ),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "save it as JPEG"),
         (png(60_000, 60_000, zlib.compress(bytes(10_000_000))), "too large"),  # a bomb
         (png(2**31 - 1, 2**31 - 1, b""), "too large"),
         (png(200, 200, zlib.compress(bytes(100))), "damaged"),

@@ -137,3 +137,22 @@ def test_mistakes_are_told(fitted: Command) -> None:
         in fitted("predict", "pictures", "--json", "--csv").err
     )
     assert "arguments are required: IMAGE" in fitted("predict").err
+
+
+def test_a_file_named_twice_is_read_twice(fitted: Command) -> None:
+    result = fitted("predict", *["pictures/seven.png"] * 2, "--run", "0")
+    assert [line.split()[0] for line in result.out.splitlines()] == ["pictures/seven.png"] * 2
+
+
+def test_json_is_json_whatever_is_said_beside_it(fitted: Command) -> None:
+    result = fitted("predict", "pictures/seven.png", "--json")
+    assert json.loads(result.out)[0]["error"] is None
+    assert "no run on mnist in lightning_logs: taking the best of those on digits" in result.err
+
+
+def test_a_folder_that_inputs_cannot_be_kept_in_is_told_first(fitted: Command) -> None:
+    asked = ("predict", "pictures", "--run", "0", "--save_inputs", "pictures/seven.png")
+    assert "--save_inputs pictures/seven.png: file exists; name another" in fitted(*asked).err
+    assert fitted("predict", "pict*", "", "--run", "0", "--json").status == 1
+    rows = json.loads(fitted("predict", "pict*", "--run", "0", "--json").out)
+    assert len(rows) == 2

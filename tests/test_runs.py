@@ -61,7 +61,7 @@ def test_best_without_mnist_says_what_it_takes(
 ) -> None:
     make(tmp_path, 0, **{"dataset": "digits", "val/accuracy": 0.9})
     assert runs.find("best", tmp_path)[0].version == 0
-    assert "no run on mnist" in capsys.readouterr().out
+    assert "no run on mnist" in capsys.readouterr().err
 
 
 def test_what_is_not_there_is_said_with_what_there_is(tmp_path: Path) -> None:

@@ -144,6 +144,7 @@ class MNISTDataModule(LightningDataModule):
             return
         data = self._load(self.dataset)
         self.train_indices, self.val_indices = self._split(data)
+        self.own_train_size = len(self.train_indices)  # without those of further data sets
         self._checksums: dict[str, Any] = {"checksum": data.checksum}
         extra = [self._load(name) for name in self.extra if name != data.name]
         if extra:
@@ -320,5 +321,7 @@ def _usual_val_size(data: DigitData) -> int:
 
 
 def _repeated(indices: Tensor, least: int) -> Tensor:
-    """All indices, from the first on again until there are at least so many."""
+    """All indices, from the first on again until there are at least so many; none of none."""
+    if len(indices) == 0:
+        return indices
     return indices[torch.arange(max(least, len(indices))) % len(indices)]

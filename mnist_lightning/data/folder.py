@@ -11,6 +11,7 @@ from mnist_lightning import images
 from mnist_lightning.data.sources import DigitData
 from mnist_lightning.errors import UserError
 
+LONGEST = 3  # digits of a label
 SHOWN = 5  # unreadable files are named up to so many
 
 
@@ -31,7 +32,8 @@ def load_folder(folder: Path, test_share: float) -> tuple[DigitData, str | None]
         UserError: there is none.
     """
     named = [] if not folder.is_dir() else [path for path in folder.iterdir() if path.is_dir()]
-    labels = sorted((path for path in named if path.name.isdecimal()), key=lambda p: int(p.name))
+    numbered = [path for path in named if path.name.isdecimal() and len(path.name) <= LONGEST]
+    labels = sorted(numbered, key=lambda path: int(path.name))
     if not labels:
         found = "no folder" if not folder.is_dir() else f"has {_listed(named) or 'no folder'}"
         raise UserError(
@@ -43,7 +45,7 @@ def load_folder(folder: Path, test_share: float) -> tuple[DigitData, str | None]
     classes: list[int] = []
     skipped: list[str] = []
     for path in (file for label in labels for file in sorted(label.rglob("*"))):
-        if path.is_dir() or path.name.startswith("."):
+        if not path.is_file() or path.name.startswith("."):
             continue
         try:
             pictures.append(images.from_picture(images.read(path)))

@@ -1,11 +1,15 @@
 """The command `serve`: a web page to draw digits on."""
 
 import socket
+from ipaddress import ip_address
 from pathlib import Path
 
 from mnist_lightning import runs
 from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.files import make_folder
 from mnist_lightning.options import CommandParser, runs_root
+
+MOST_CONNECTIONS = 64  # each may hold a picture
 
 
 def main(arguments: list[str]) -> int:
@@ -26,22 +30,27 @@ def main(arguments: list[str]) -> int:
     try:
         import uvicorn
 
-        from mnist_lightning.web.server import LOCAL, Readers, make_app
+        from mnist_lightning.web.server import Readers, make_app
     except ModuleNotFoundError as missing:
         raise UserError(
             f"serve needs {missing.name}; install it: pip install 'mnist-lightning[web]'"
         ) from None
     root = runs_root(options.root)
     run, checkpoint = runs.find(options.run, root)
-    app = make_app(Readers(run, checkpoint, root), options.collect, options.host in LOCAL)
+    if options.collect is not None:
+        make_folder(options.collect, "--collect")
     with _listening(options.host, options.port) as listener:
         host, port = listener.getsockname()[:2]
+        local = ip_address(host).is_loopback
+        app = make_app(Readers(run, checkpoint, root), options.collect, local)
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         print(f"{run.folder} reads digits on {address}", flush=True)
         print(f"for programs: {address}/docs; Ctrl-C ends", flush=True)
         if options.collect is not None:
             print(f"misread digits are kept in {options.collect}", flush=True)
-        config = uvicorn.Config(app, log_level="warning", access_log=False)
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, limit_concurrency=MOST_CONNECTIONS
+        )
         uvicorn.Server(config).run(sockets=[listener])
     return 0
 
@@ -49,6 +58,8 @@ def main(arguments: list[str]) -> int:
 def _listening(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65535:
         raise UserError(f"--port {port}: a port is a number from 0 to 65535", status=2)
+    if not host:
+        raise UserError("--host is empty; 127.0.0.1 serves this machine, 0.0.0.0 all others too", 2)
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=128)
@@ -56,5 +67,5 @@ def _listening(host: str, port: int) -> socket.socket:
         reason = error.strerror or str(error)
         raise UserError(
             f"cannot serve at {host}, port {port}: {reason.lower()}; "
-            f"another port: {PROGRAM} serve --port 8080"
+            f"elsewhere: {PROGRAM} serve --host 127.0.0.1 --port 8080"
         ) from None

@@ -1,15 +1,15 @@
 """The server: a page, and the same reading for programs, as JSON."""
 
+import asyncio
 import base64
 import hashlib
 import io
-import os
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import torch
 from anyio import CapacityLimiter, to_thread
@@ -18,6 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from mnist_lightning import __version__, images, predict, runs
 from mnist_lightning.errors import UserError
@@ -28,8 +29,9 @@ from mnist_lightning.predict import Reading, Recogniser
 from mnist_lightning.runs import Run
 
 MOST_BYTES = 25_000_000
+MOST_SECONDS = 30  # for a request to come
 MOST_KEPT = 10_000  # corrected pictures in a folder
-LOCAL = {"127.0.0.1", "localhost", "::1"}
+LOCAL = {"127.0.0.1", "localhost", "::1"}  # this machine's own names
 PAGE = Path(__file__).parent / "page"
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 # Nothing of the page comes from elsewhere, and nothing that is shown in it can make it so.
@@ -92,23 +94,24 @@ class ProblemError(Exception):
 
 
 class Readers:
-    """The runs that can be asked: those of one folder, by their names, and the default one.
+    """The runs that can be asked, by the names of their folders: the default one, and others.
 
     Args:
         run: what is asked if nothing else is said.
         checkpoint: one of its checkpoints; None: its best.
-        root: the folder of the others.
+        root: the folder of the others. One of the same name as the default's cannot be asked.
     """
 
     def __init__(self, run: Run, checkpoint: Path | None, root: Path) -> None:
-        self.default = run.folder.name
+        self.default = run
         self.root = root
         self._first = predict.load(checkpoint or run.folder, root)
         self._load = lru_cache(maxsize=4)(lambda name: predict.load(root / name, root))
 
     def known(self) -> dict[str, Run]:
-        """The runs that have a checkpoint, by name."""
-        return {run.folder.name: run for run in runs.runs(self.root) if run.best.is_file()}
+        """The default run, and the others that have a checkpoint, by name."""
+        others = {run.folder.name: run for run in runs.runs(self.root) if run.best.is_file()}
+        return others | {self.default.folder.name: self.default}
 
     def __getitem__(self, name: str | None) -> Recogniser:
         """Load a run's network.
@@ -116,7 +119,7 @@ class Readers:
         Raises:
             ProblemError: there is no such run, or it cannot be asked.
         """
-        if name is None or name == self.default:
+        if not name or name == self.default.folder.name:
             return self._first
         if name not in self.known():
             raise ProblemError(404, "unknown_run", f"there is no run {name!r} here; see /api/runs")
@@ -129,11 +132,16 @@ class Readers:
 async def _content(request: Request) -> bytes:
     """Read a request's body, no longer than is allowed."""
     content = bytearray()
-    async for part in request.stream():
-        content += part
-        if len(content) > MOST_BYTES:
-            most = f"{MOST_BYTES // 10**6} megabytes"
-            raise ProblemError(413, "too_large", f"the picture is too large: the most is {most}")
+    try:
+        async with asyncio.timeout(MOST_SECONDS):
+            async for part in request.stream():
+                content += part
+                if len(content) > MOST_BYTES:
+                    most = f"the most is {MOST_BYTES // 10**6} megabytes"
+                    raise ProblemError(413, "too_large", f"the picture is too large: {most}")
+    except TimeoutError:
+        said = f"the picture did not come within {MOST_SECONDS} seconds"
+        raise ProblemError(408, "too_slow", said) from None
     if not content:
         raise ProblemError(422, "no_picture", "the body is empty: send a picture's bytes")
     return bytes(content)
@@ -188,8 +196,8 @@ def make_app(readers: Readers, collect: Path | None, local: bool) -> FastAPI:
             page may have, is refused then.
     """
     app = FastAPI(title="mnist_lightning", version=__version__, docs_url=None, redoc_url=None)
-    # Reading is work for a processor: more at once would only take memory.
-    limiter = CapacityLimiter(os.cpu_count() or 1)
+    # Reading is work for a processor, and a large picture takes memory.
+    limiter = CapacityLimiter(2)
     torch.set_num_threads(1)
 
     @app.middleware("http")
@@ -200,9 +208,19 @@ def make_app(readers: Readers, collect: Path | None, local: bool) -> FastAPI:
             what = "this server answers to this machine's own names only"
             return ProblemError(403, "foreign_host", what).response()
         origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
             return ProblemError(403, "foreign_origin", "another site's page may not ask").response()
-        response = await call_next(request)
+        try:
+            response = await call_next(request)
+        except ClientDisconnect:  # nobody is left to be told
+            return Response(status_code=499)
+        except OSError as error:
+            said = f"the server could not keep it: {(error.strerror or str(error)).lower()}"
+            return ProblemError(507, "not_kept", said).response()
+        except Exception as error:
+            print(f"{request.url.path}: {type(error).__name__}: {error}", file=sys.stderr)
+            said = "the server failed at this; its terminal says how"
+            return ProblemError(500, "failure", said).response()
         response.headers["Content-Security-Policy"] = POLICY
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Cache-Control"] = "no-store"
@@ -227,7 +245,10 @@ def make_app(readers: Readers, collect: Path | None, local: bool) -> FastAPI:
     async def health() -> Health:
         """Tell that the server is up, and whom it asks."""
         return Health(
-            status="ok", version=__version__, run=readers.default, collects=collect is not None
+            status="ok",
+            version=__version__,
+            run=readers.default.folder.name,
+            collects=collect is not None,
         )
 
     @app.get("/api/runs")
@@ -249,7 +270,7 @@ def make_app(readers: Readers, collect: Path | None, local: bool) -> FastAPI:
             lambda: _read(readers[run], content, several), limiter=limiter
         )
         return Answer(
-            run=run or readers.default,
+            run=run or readers.default.folder.name,
             width=width,
             height=height,
             digits=[_described(reading) for reading in readings],
@@ -264,7 +285,9 @@ def make_app(readers: Readers, collect: Path | None, local: bool) -> FastAPI:
         ) -> dict[str, str]:
             """Keep a picture of one digit under its true label."""
             content = await _content(request)
-            return {"kept": await to_thread.run_sync(_keep, collect, label, content)}
+            return {
+                "kept": await to_thread.run_sync(_keep, collect, label, content, limiter=limiter)
+            }
 
     for file in sorted(PAGE.iterdir()):
         if file.suffix in TYPES:
@@ -293,18 +316,15 @@ def _known(run: Run) -> KnownRun:
 
 
 def _keep(folder: Path, label: int, content: bytes) -> str:
+    """Keep what a network saw of a picture: what a client sent may be anything besides."""
     try:
-        picture = images.read(io.BytesIO(content))
-        images.from_picture(picture)
+        (digit,) = images.find_digits(images.read(io.BytesIO(content)), multiple=False)
     except ValueError as error:
         raise ProblemError(422, "unreadable", str(error)) from None
     place = folder / str(label)
     place.mkdir(parents=True, exist_ok=True)
     if sum(1 for _ in place.iterdir()) >= MOST_KEPT:
         raise ProblemError(507, "full", f"there are {MOST_KEPT:,} pictures of a {label} already")
-    # As PNG: what a client sent may be anything besides a picture.
-    kept = io.BytesIO()
-    upright(picture).convert("RGBA").save(kept, format="png")
-    name = f"{hashlib.sha256(content).hexdigest()[:16]}.png"
-    write_atomically(kept.getvalue(), place / name)
+    name = f"{hashlib.sha256(digit.ink.tobytes()).hexdigest()[:16]}.png"
+    write_atomically(png(digit.ink), place / name)
     return f"{label}/{name}"

@@ -50,7 +50,7 @@ def test_last_says_which_newer_runs_have_no_checkpoint(command: Command, run_0: 
     shutil.rmtree(run_0.folder.with_name("version_1") / "checkpoints")
     result = command("test", "last")
     assert result.status == 0
-    assert "version_1 ended before a checkpoint: taking version_0" in result.out
+    assert "version_1 ended before a checkpoint: taking version_0" in result.err
 
 
 def test_validate_shows_the_best_checkpoint_s_figure(command: Command, run_0: Run) -> None:

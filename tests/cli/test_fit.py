@@ -117,7 +117,7 @@ def test_auto_without_mnist_says_so_and_trains_on_the_embedded_digits(
 
     best = command("test")
     assert best.status == 0
-    assert "no run on mnist in lightning_logs: taking the best of those on digits" in best.out
+    assert "no run on mnist in lightning_logs: taking the best of those on digits" in best.err
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,8 @@ def test_both_the_folder_and_the_data_set_have_to_be_named(command: Command, min
         assert result.status == 2
         assert "your own pictures need both" in result.err
     everything = ("--data.dataset", "folder", "--data.folder", str(mine), "--data.test_share", "1")
-    assert "folder has no image to train on" in command("fit", *everything).err
+    for extra in ((), ("--data.extra", "digits")):
+        assert "folder has no image to train on" in command("fit", *everything, *extra).err
 
 
 def test_a_further_data_set_has_its_share_and_every_image_is_seen() -> None:

@@ -128,7 +128,10 @@ def test_the_keyboard_draws(sheet: Page) -> None:
     for key in ("Space", *["ArrowDown"] * 12):
         sheet.keyboard.press(key)
     expect(sheet.locator("#verdict strong")).to_have_text(re.compile("[0-9]"))
-    for key in ("Space", "ArrowLeft", "Space", "ArrowUp"):
+    sheet.keyboard.press("Escape")
+    sheet.keyboard.press("ArrowDown")  # the pen was lifted with it
+    expect(sheet.locator("#verdict")).to_have_text("Nothing is drawn yet.")
+    for key in ("Space", "ArrowLeft", "Space", "Space", "ArrowUp"):
         sheet.keyboard.press(key)
     sheet.keyboard.press("Control+z")
     expect(sheet.locator("#undo")).to_be_enabled()

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -74,7 +75,7 @@ def test_other_runs_can_be_asked_by_name_only(client: httpx.Client, home: Path) 
     (wanted,) = load(home / "lightning_logs" / "version_1").read(drawn())
     assert answer["digits"][0]["probabilities"] == pytest.approx(wanted.probabilities.tolist())
     whole = str(home / "lightning_logs" / "version_1" / "checkpoints" / "best.ckpt")
-    for name in ("version_7", "../lightning_logs/version_1", whole, "last", "", "1"):
+    for name in ("version_7", "../lightning_logs/version_1", whole, "last", "1"):
         answer = client.post("/api/predict", content=sent, params={"run": name})
         assert answer.status_code == 404
         assert answer.json()["error"]["type"] == "unknown_run"
@@ -143,7 +144,13 @@ def test_corrections_become_a_folder_to_train_on(client: httpx.Client, home: Pat
     (kept,) = (home / "kept").rglob("*.*")
     assert kept.parent.name == "7"
     assert answer.json() == {"kept": f"7/{kept.name}"}
+    # What a network saw of it, whatever the file was.
     assert np.array_equal(images.from_picture(images.read(kept)), images.from_picture(drawn()))
+    deep = Image.fromarray(np.asarray(drawn(size=300)).astype(np.uint16) * 257)
+    answer = client.post("/api/corrections", content=content(deep), params={"label": 7}).json()
+    found = images.from_picture(images.read(home / "kept" / answer["kept"]))
+    assert np.array_equal(found, images.from_picture(deep))
+    (home / "kept" / answer["kept"]).unlink()
     for label, body in ((10, sent), (-1, sent), ("../x", sent), (3, b"no picture")):
         answer = client.post("/api/corrections", content=body, params={"label": label})
         assert answer.status_code == 422
@@ -193,3 +200,48 @@ def test_a_missing_extra_is_named(home: Path) -> None:
     )
     assert done.returncode == 1
     assert "serve needs uvicorn; install it: pip install 'mnist-lightning[web]'" in done.stderr
+
+
+def test_the_same_correction_many_times_at_once_is_kept_once(
+    client: httpx.Client, home: Path
+) -> None:
+    sent = content(drawn(width=14))
+
+    def keep(_: int) -> int:
+        return httpx.post(
+            client.base_url.join("/api/corrections?label=1"), content=sent
+        ).status_code
+
+    with ThreadPoolExecutor(12) as pool:
+        assert set(pool.map(keep, range(24))) == {201}
+    assert len(list((home / "kept" / "1").iterdir())) == 1
+
+
+def test_what_the_server_cannot_do_is_told_as_json(client: httpx.Client, home: Path) -> None:
+    (home / "kept" / "5").write_text("in the way")
+    answer = client.post("/api/corrections", content=content(drawn()), params={"label": 5})
+    assert (answer.status_code, answer.json()["error"]["type"]) == (507, "not_kept")
+    answer = client.post("/api/predict", content=b"x", headers={"origin": "http://["})
+    assert (answer.status_code, answer.json()["error"]["type"]) == (403, "foreign_origin")
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_serving(
+    command: Command, home: Path
+) -> None:
+    Path("file").write_text("in the way")
+    where = ("--trainer.default_root_dir", str(home))
+    result = command("serve", "0", *where, "--collect", "file")
+    assert result.status == 1
+    assert "--collect file: file exists; name another folder" in result.err
+    assert "--host is empty" in command("serve", "0", *where, "--host", "").err
+
+
+def test_a_run_from_elsewhere_is_listed_and_asked(home: Path, tmp_path: Path) -> None:
+    run = home / "lightning_logs" / "version_1"
+    for address in serving(tmp_path, str(run)):
+        (known,) = httpx.get(f"{address}/api/runs").json()
+        assert (known["name"], known["network"]) == ("version_1", "DigitNet")
+        sent = content(drawn())
+        answer = httpx.post(f"{address}/api/predict?run=version_1", content=sent).json()
+        (wanted,) = load(run).read(drawn())
+        assert answer["digits"][0]["probabilities"] == pytest.approx(wanted.probabilities.tolist())

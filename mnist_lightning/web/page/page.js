@@ -47,13 +47,12 @@ function draw() {
   if (photo) {
     pen.drawImage(photo, place.x, place.y, photo.width * place.scale, photo.height * place.scale);
   }
-  if (answer && answer.digits.length > 1) answer.digits.forEach(drawBox);
-  if (cursor && document.activeElement === paper) drawCursor();
   const empty = !strokes.length && !photo;
-  $("invitation").hidden = !empty;
-  $("invitation").style.display = empty ? "" : "none";
+  if (!empty && answer && answer.digits.length > 1) answer.digits.forEach(drawBox);
+  if (cursor && document.activeElement === paper) drawCursor();
+  $("invitation").style.display = empty && !answer ? "" : "none";
   $("undo").disabled = !strokes.length;
-  $("clear").disabled = empty;
+  $("clear").disabled = empty && !answer;
 }
 
 function drawBox(digit, index) {
@@ -98,7 +97,8 @@ function pictureBlob() {
 
 async function send(address, body) {
   const response = await fetch(address, { method: "POST", body });
-  const content = await response.json();
+  const content = await response.json().catch(() => null);
+  if (!content) throw new Error(`The server failed (status ${response.status}).`);
   if (!response.ok) throw new Error(content.error.message);
   return content;
 }
@@ -213,6 +213,7 @@ function hideDetails() {
 }
 
 function clear() {
+  if (cursor) cursor.down = false;
   strokes = [];
   photo = answer = null;
   sheet += 1;
@@ -222,6 +223,7 @@ function clear() {
 }
 
 function undo() {
+  if (cursor) cursor.down = false;
   strokes.pop();
   if (!strokes.length) return clear();
   changed();
@@ -270,6 +272,7 @@ paper.addEventListener("keydown", (event) => {
   cursor ??= { x: paper.width / 2, y: paper.height / 4, down: false };
   if (event.key === " ") {
     cursor.down = !cursor.down;
+    $("pen").textContent = cursor.down ? "pen down" : "pen lifted";
     if (cursor.down) strokes.push([[cursor.x, cursor.y]]);
   } else {
     const [x, y] = ARROWS[event.key];
@@ -296,7 +299,7 @@ async function take(file) {
     photo = await createImageBitmap(file);
   } catch {
     // What the browser cannot show the server may read, or say what is wrong with it.
-    return ask_file(file);
+    return askFile(file);
   }
   const scale = Math.min(paper.width / photo.width, paper.height / photo.height);
   place = {
@@ -304,24 +307,19 @@ async function take(file) {
     y: (paper.height - photo.height * scale) / 2,
     scale,
   };
-  if (file.size > MOST_BYTES) {
-    photo = null;
-    draw();
-    return showProblem(new Error(`the picture is too large: the most is ${MOST_BYTES / 1e6} megabytes`));
-  }
   changed();
 }
 
-async function ask_file(file) {
+async function askFile(file) {
+  const about = sheet;
   const query = new URLSearchParams({ run: $("run").value, multiple: $("multiple").value });
   try {
-    show(await send(`api/predict?${query}`, file), file);
+    const found = await send(`api/predict?${query}`, file);
+    if (about === sheet) show(found, file);
   } catch (error) {
-    showProblem(error);
+    if (about === sheet) showProblem(error);
   }
 }
-
-const MOST_BYTES = 25_000_000; // as the server has it
 
 $("undo").onclick = undo;
 $("clear").onclick = clear;
