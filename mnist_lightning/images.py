@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from mnist_lightning.ink import LEAST_CONTRAST, grey_of, trace
+from mnist_lightning.ink import LEAST_CONTRAST, edge_of, grey_of, trace
 
 VERSION = 1  # counts the changes that make another 28x28 of the same picture
 SIZE = 28
@@ -132,7 +132,7 @@ def find_digits(picture: Image.Image, multiple: bool | None = None) -> list[Digi
     """
     if picture.size == (SIZE, SIZE):
         grey = grey_of(picture)
-        if np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])) == 0:
+        if np.median(edge_of(grey)) == 0:
             if grey.max() < 255 * LEAST_CONTRAST:
                 raise ValueError("no digit in the picture: it is blank")
             return [Digit(grey.astype(np.uint8), False, (0, 0, SIZE, SIZE), False)]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFilter, ImageOps
 
 from mnist_lightning import pieces
+from mnist_lightning.ruled_lines import without_lines
 
 Grey = NDArray[np.float32]
 
@@ -63,7 +64,7 @@ def trace(picture: Image.Image, multiple: bool | None = False) -> list[Trace]:
             break
     else:
         raise ValueError("no digit in the picture: nothing stands out from its paper")
-    ink = pieces.without_lines(np.clip(taken / full, 0, 1))
+    ink = without_lines(np.clip(taken / full, 0, 1))
     wide = np.pad(ink, 1)
     scale = max(picture.size) / view.side
     return [
@@ -187,7 +188,7 @@ def _sheet(grey: Grey) -> View | None:
     """The sheet in a picture that shows what it lies on, too; None where there is none."""
     low, high = np.percentile(grey, (1, 99))
     bright = grey > (low + high) / 2
-    around = (_edge(grey) > (low + high) / 2).mean()
+    around = (edge_of(grey) > (low + high) / 2).mean()
     if 1 - TABLE < around <= TABLE:
         return None
     inside = bright if around <= 0.5 else ~bright
@@ -251,21 +252,22 @@ def _beyond(grey: Grey) -> float:
     The border is either paper or ink then, and little of it between; in a shadow much is.
     """
     low, high = np.percentile(grey, (1, 99))
-    edge = (_edge(grey) - low) / max(high - low, 1)
+    edge = (edge_of(grey) - low) / max(high - low, 1)
     inked, between = (edge < 0.25).mean(), ((edge >= 0.25) & (edge <= 0.75)).mean()
     if 0.01 < inked < 0.6 and between < 0.2:
-        return float(np.median(_edge(grey)[edge > 0.75])) if (edge > 0.75).any() else -np.inf
+        return float(np.median(edge_of(grey)[edge > 0.75])) if (edge > 0.75).any() else -np.inf
     return -np.inf
 
 
-def _edge(grey: Grey) -> Grey:
+def edge_of(grey: Grey) -> Grey:
+    """The pixels along a picture's border, those of its corners twice."""
     return np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
 
 
 def _is_dark(grey: Grey) -> bool:
     """Tell whether the ink is darker than its paper, which is most of a picture, and its edge."""
     low, high = np.percentile(grey, (0.5, 99.5))
-    return bool(np.median(_edge(grey)) + np.median(grey) >= low + high)
+    return bool(np.median(edge_of(grey)) + np.median(grey) >= low + high)
 
 
 def _strength(grey: Grey, dark_ink: bool) -> Grey:

@@ -3,6 +3,7 @@
 Needs NumPy only.
 """
 
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -19,13 +20,6 @@ NEAR = 0.2  # of the digit's longer side: what is farther away belongs to someth
 HIGH, CLEARLY_HIGH, CLEARLY_INKED = 0.45, 0.5, 0.1
 WIDE = 1.4  # times the height: few digits are wider
 MOST_DIGITS = 200  # in a picture; what has more pieces than that is a pattern
-# A ruled line covers so much of its row, when the picture is turned as its lines are.
-COVERED = 0.6
-THIN = 0.04  # of the shorter side: what is thicker is a stroke
-STEEPEST, STEP, FINE = 0.09, 0.004, 0.001  # down for each pixel across: 5 degrees at most
-SOUGHT = 20_000  # pixels that tell the lines' slope
-EDGE = 0.02  # of the picture: what comes so near to its border may touch it
-LEAST_HELD = 0.3  # of the ink beside ruled lines: a part clear of the border has as much
 
 
 class Part(NamedTuple):
@@ -71,12 +65,13 @@ def find_digits(ink: Grey, multiple: bool | None) -> list[Digit]:
     """
     labels, parts = label(ink > FAINT, ink)
     firm = set(labels[ink > FIRM].tolist())
-    found = [part for part in parts if part.label in firm]
-    inner = [part for part in found if not _at_border(part, ink.shape)]
+    found = [part for part in parts if part.label in firm] or parts
+    inner = [part for part in found if not at_border(part, ink.shape)]
     main = _main_group(found, inner, ink.shape[0])
     groups = [main]
     if multiple is not False:
-        several = [part for part in (inner if main[0] in inner else found) if _counts(part, main)]
+        beside = inner if main[0] in inner else found
+        several = [part for part in beside if part.mass >= SPECK * main[0].mass]
         if len(several) <= MOST_DIGITS:
             groups = _digit_groups(several)
         if len(groups) < 2 or (multiple is None and not _are_obvious(groups)):
@@ -106,10 +101,6 @@ def _main_group(found: list[Part], inner: list[Part], height: int) -> list[Part]
         for part in (inner if main in inner else found)
         if part is not main and part.mass > SPECK * main.mass and _gap(part, main) < reach
     ]
-
-
-def _counts(part: Part, main: list[Part]) -> bool:
-    return part.mass >= SPECK * main[0].mass
 
 
 def _digit_groups(parts: list[Part]) -> list[list[Part]]:
@@ -161,8 +152,7 @@ def _in_reading_order(groups: list[list[Part]]) -> list[list[Part]]:
     for group in sorted(groups, key=lambda group: _around(group).top):
         whole = _around(group)
         middle = (whole.top + whole.bottom) / 2
-        bottoms = [max(_around(each).bottom for each in line) for line in lines]
-        if bottoms and middle < bottoms[-1]:
+        if lines and middle < _around(list(chain.from_iterable(lines[-1]))).bottom:
             lines[-1].append(group)
         else:
             lines.append([group])
@@ -183,7 +173,8 @@ def _around(parts: list[Part]) -> Part:
     )
 
 
-def _at_border(part: Part, shape: tuple[int, ...]) -> bool:
+def at_border(part: Part, shape: tuple[int, ...]) -> bool:
+    """Tell whether a part touches the border of a picture (H, W)."""
     height, width = shape
     return part.top == 0 or part.left == 0 or part.bottom == height or part.right == width
 
@@ -201,7 +192,7 @@ def label(mask: Mask, ink: Grey) -> tuple[NDArray[np.int32], list[Part]]:
     Returns:
         The number of its piece for each pixel (H, W), 0 for none; and the pieces 1, 2, …
     """
-    rows, begins, ends = _runs(mask)
+    rows, begins, ends = runs(mask)
     labels = np.zeros(mask.shape, np.int32)
     if len(rows) == 0:
         return labels, []
@@ -231,7 +222,7 @@ def label(mask: Mask, ink: Grey) -> tuple[NDArray[np.int32], list[Part]]:
     return labels, pieces
 
 
-def _runs(mask: Mask) -> tuple[Indices, Indices, Indices]:
+def runs(mask: Mask) -> tuple[Indices, Indices, Indices]:
     """The runs of set pixels within the rows of a mask: row, begin, and end (excluded) of each."""
     height, width = mask.shape
     wide = np.zeros((height, width + 1), np.bool_)
@@ -267,70 +258,3 @@ def _joined(rows: Indices, begins: Indices, ends: Indices, height: int) -> Indic
     roots = np.array([root(run) for run in range(len(parent))], dtype=np.int64)
     numbers: Indices = np.unique(roots, return_inverse=True)[1] + 1
     return numbers
-
-
-def without_lines(ink: Grey) -> Grey:
-    """Take ruled lines away, about level or upright, but for where a stroke crosses them.
-
-    Where nothing but what touches the border would remain, it was the stroke of a digit that fills
-    the picture.
-    """
-    mask = ink > FAINT
-    parts = label(mask, ink)[1]
-    height, width = mask.shape
-    lines = np.zeros_like(mask)
-    if any(part.left <= EDGE * width and part.right >= (1 - EDGE) * width for part in parts):
-        lines |= _level_lines(mask)
-    if any(part.top <= EDGE * height and part.bottom >= (1 - EDGE) * height for part in parts):
-        lines |= _level_lines(mask.T).T
-    if not lines.any():
-        return ink
-    rest = np.where(lines, np.float32(0), ink)
-    inner = [part for part in label(rest > FAINT, rest)[1] if not _at_border(part, ink.shape)]
-    held = max((part.mass for part in inner), default=0.0)
-    return rest if held > LEAST_HELD * rest.sum() else ink
-
-
-def _level_lines(mask: Mask) -> Mask:
-    """Find the pixels of lines from the left border to the right one."""
-    rows, columns = np.nonzero(mask)
-    slope = _slope(rows, columns)
-    # Rows as they would be if the lines were level.
-    levels = np.rint(rows - slope * columns).astype(np.int64)
-    lowest = levels.min()
-    covered = np.bincount(levels - lowest) >= COVERED * mask.shape[1]
-    # The line's own edge, and what the slope leaves.
-    wide = np.convolve(covered, np.ones(3), "same") > 0
-    lines = np.zeros_like(mask)
-    lines[rows, columns] = wide[levels - lowest]
-    if lines.any():
-        # Where a stroke crosses, there is more above or below than the line's own thickness.
-        heights = _run_lengths(mask.T).T
-        thickness = np.median(heights[lines])
-        lines &= heights <= (1.5 * thickness + 1 if thickness <= THIN * min(mask.shape) else 0)
-    return lines
-
-
-def _slope(rows: Indices, columns: Indices) -> float:
-    """The slope along which pixels gather in the fewest rows."""
-    every = 1 + len(rows) // SOUGHT
-    rows, columns = rows[::every], columns[::every]
-
-    def gathered(slope: float) -> float:
-        levels = np.rint(rows - slope * columns).astype(np.int64)
-        counts = np.bincount(levels - levels.min()).astype(np.float64)
-        return float(counts @ counts)
-
-    def best(middle: float, reach: float, step: float) -> float:
-        slopes: list[float] = (middle + np.arange(-reach, reach + step / 2, step)).tolist()
-        return max(slopes, key=gathered)
-
-    return best(best(0.0, STEEPEST, STEP), STEP, FINE)
-
-
-def _run_lengths(mask: Mask) -> NDArray[np.int32]:
-    """The length of the run of set pixels of its row that each one belongs to; 0 elsewhere."""
-    _, begins, ends = _runs(mask)
-    lengths = np.zeros(mask.shape, np.int32)
-    lengths[mask] = np.repeat(ends - begins, ends - begins)
-    return lengths

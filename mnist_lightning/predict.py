@@ -19,6 +19,8 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation.metrics import tempered
 
 UNSURE = 0.8  # a calibrated confidence below this is said
+# Whether there are several digits, as people say it.
+MULTIPLE = {"auto": None, "true": True, "false": False}
 
 METADATA = "mnist_lightning"  # the key of what an exported file says of itself
 

@@ -14,7 +14,7 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.files import make_folder, write_atomically
 from mnist_lightning.images import png
 from mnist_lightning.options import CommandParser, runs_root
-from mnist_lightning.predict import UNSURE, Reading, Recogniser
+from mnist_lightning.predict import MULTIPLE, UNSURE, Reading, Recogniser
 
 STDIN = "-"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp")
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
         "--multiple",
         nargs="?",
         const="true",
-        choices=("auto", "true", "false"),
+        choices=list(MULTIPLE),
         default="auto",
         help="read every digit of a picture (default: where it obviously has several)",
     )
@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
     root = runs_root(options.root)
-    multiple = {"auto": None, "true": True, "false": False}[options.multiple]
+    multiple = MULTIPLE[options.multiple]
     recogniser = predict.load(options.run, root)
     if options.save_inputs is not None:
         make_folder(options.save_inputs, "--save_inputs")

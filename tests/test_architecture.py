@@ -38,6 +38,7 @@ FLOORS = [
         "networks",
         "images",
         "ink",
+        "ruled_lines",
         "pieces",
         "checkpoint_file",
         "tables",
