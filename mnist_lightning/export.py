@@ -175,15 +175,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--check_images", type=int, default=CHECKED, metavar="N", help=f"(default: {CHECKED:,})"
     )
-    parser.add_argument(
-        "--data.data_dir", dest="data_dir", metavar="DIR", help="where its data set is now"
-    )
-    parser.add_argument(
-        "--trainer.default_root_dir", dest="root", metavar="DIR", help="where the runs are"
-    )
-    parser.add_argument(
-        "--model.network", dest="network", metavar="CLASS", help="your own network's class"
-    )
+    parser.add_run_elsewhere()
     options = parser.parse_args(arguments)
     if options.softmax and options.format not in ("onnx", "pt2"):
         raise UserError(f"--softmax: {options.format} holds weights, no network; leave it out", 2)

@@ -33,9 +33,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--png", type=Path, metavar="FILE", help="where to draw the curves of those named"
     )
-    parser.add_argument(
-        "--trainer.default_root_dir", dest="root", metavar="DIR", help="where the runs are"
-    )
+    parser.add_root()
     options = parser.parse_args(arguments)
     root = runs_root(options.root)
     if options.png and len(options.runs) < 2:

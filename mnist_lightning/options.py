@@ -50,6 +50,22 @@ class CommandParser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
 
+    def add_root(self) -> None:
+        """Take the folder of the runs, as `root`."""
+        self.add_argument(
+            "--trainer.default_root_dir", dest="root", metavar="DIR", help="where the runs are"
+        )
+
+    def add_run_elsewhere(self) -> None:
+        """Take what it needs to ask a run anew: its runs' folder, its data, and its network."""
+        self.add_root()
+        self.add_argument(
+            "--data.data_dir", dest="data_dir", metavar="DIR", help="where its data set is now"
+        )
+        self.add_argument(
+            "--model.network", dest="network", metavar="CLASS", help="your own network's class"
+        )
+
     def error(self, message: str) -> NoReturn:
         """Tell a mistake in one line.
 

@@ -61,9 +61,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--save_inputs", type=Path, metavar="DIR", help="keep what the network saw, 28 x 28, there"
     )
-    parser.add_argument(
-        "--trainer.default_root_dir", dest="root", metavar="DIR", help="where the runs are"
-    )
+    parser.add_root()
     options = parser.parse_args(arguments)
     root = runs_root(options.root)
     multiple = MULTIPLE[options.multiple]

@@ -28,15 +28,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "run", nargs="?", default="best", metavar="RUN", help="which run (default: best)"
     )
-    parser.add_argument(
-        "--data.data_dir", dest="data_dir", metavar="DIR", help="where its data set is now"
-    )
-    parser.add_argument(
-        "--trainer.default_root_dir", dest="root", metavar="DIR", help="where the runs are"
-    )
-    parser.add_argument(
-        "--model.network", dest="network", metavar="CLASS", help="your own network's class"
-    )
+    parser.add_run_elsewhere()
     options = parser.parse_args(arguments)
     run, checkpoint = runs.find(options.run, runs_root(options.root))
     if checkpoint is not None and checkpoint.resolve() != run.best.resolve():

@@ -23,9 +23,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--collect", type=Path, metavar="DIR", help="keep misread digits there, by true label"
     )
-    parser.add_argument(
-        "--trainer.default_root_dir", dest="root", metavar="DIR", help="where the runs are"
-    )
+    parser.add_root()
     options = parser.parse_args(arguments)
     try:
         import uvicorn

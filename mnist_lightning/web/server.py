@@ -186,19 +186,8 @@ PICTURE: dict[str, Any] = {
 }
 
 
-def make_app(readers: Readers, collect: Path | None, local: bool) -> FastAPI:
-    """Make the application.
-
-    Args:
-        readers: the runs that can be asked.
-        collect: where pictures that were misread are kept, by their true labels; None: nowhere.
-        local: whether only this machine is served; another name that points here, as a foreign
-            page may have, is refused then.
-    """
-    app = FastAPI(title="mnist_lightning", version=__version__, docs_url=None, redoc_url=None)
-    # Reading is work for a processor, and a large picture takes memory.
-    limiter = CapacityLimiter(2)
-    torch.set_num_threads(1)
+def _guard(app: FastAPI, local: bool) -> None:
+    """Refuse other sites' pages; have answers say what a browser may do with them."""
 
     @app.middleware("http")
     async def guard(
@@ -214,9 +203,6 @@ def make_app(readers: Readers, collect: Path | None, local: bool) -> FastAPI:
             response = await call_next(request)
         except ClientDisconnect:  # nobody is left to be told
             return Response(status_code=499)
-        except OSError as error:
-            said = f"the server could not keep it: {(error.strerror or str(error)).lower()}"
-            return ProblemError(507, "not_kept", said).response()
         except Exception as error:
             print(f"{request.url.path}: {type(error).__name__}: {error}", file=sys.stderr)
             said = "the server failed at this; its terminal says how"
@@ -225,6 +211,10 @@ def make_app(readers: Readers, collect: Path | None, local: bool) -> FastAPI:
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Cache-Control"] = "no-store"
         return response
+
+
+def _tell_problems(app: FastAPI) -> None:
+    """Give every problem the same form."""
 
     @app.exception_handler(ProblemError)
     async def told(request: Request, problem: ProblemError) -> JSONResponse:
@@ -240,6 +230,24 @@ def make_app(readers: Readers, collect: Path | None, local: bool) -> FastAPI:
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         wrong = "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in error.errors())
         return ProblemError(422, "invalid", wrong).response()
+
+
+def make_app(readers: Readers, collect: Path | None, local: bool) -> FastAPI:
+    """Make the application.
+
+    Args:
+        readers: the runs that can be asked.
+        collect: where pictures that were misread are kept, by their true labels; None: nowhere.
+        local: whether only this machine is served; another name that points here, as a foreign
+            page may have, is refused then.
+    """
+    app = FastAPI(title="mnist_lightning", version=__version__, docs_url=None, redoc_url=None)
+    # Reading is work for a processor, and a large picture takes memory.
+    limiter = CapacityLimiter(2)
+    torch.set_num_threads(1)
+
+    _guard(app, local)
+    _tell_problems(app)
 
     @app.get("/api/health")
     async def health() -> Health:
@@ -264,7 +272,7 @@ def make_app(readers: Readers, collect: Path | None, local: bool) -> FastAPI:
     ) -> Answer:
         """Read the digits in a picture. `multiple` tells whether there are several."""
         content = await _content(request)
-        several = {"auto": None, "true": True, "false": False}[multiple]
+        several = predict.MULTIPLE[multiple]
         began = time.perf_counter()
         readings, width, height = await to_thread.run_sync(
             lambda: _read(readers[run], content, several), limiter=limiter
@@ -322,9 +330,15 @@ def _keep(folder: Path, label: int, content: bytes) -> str:
     except ValueError as error:
         raise ProblemError(422, "unreadable", str(error)) from None
     place = folder / str(label)
-    place.mkdir(parents=True, exist_ok=True)
-    if sum(1 for _ in place.iterdir()) >= MOST_KEPT:
-        raise ProblemError(507, "full", f"there are {MOST_KEPT:,} pictures of a {label} already")
     name = f"{hashlib.sha256(digit.ink.tobytes()).hexdigest()[:16]}.png"
-    write_atomically(png(digit.ink), place / name)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        full = sum(1 for _ in place.iterdir()) >= MOST_KEPT
+        if not full:
+            write_atomically(png(digit.ink), place / name)
+    except OSError as error:
+        said = f"the server could not keep it: {(error.strerror or str(error)).lower()}"
+        raise ProblemError(507, "not_kept", said) from None
+    if full:
+        raise ProblemError(507, "full", f"there are {MOST_KEPT:,} pictures of a {label} already")
     return f"{label}/{name}"
