@@ -28,7 +28,8 @@ def main(arguments: list[str]) -> int:
     try:
         import uvicorn
 
-        from mnist_lightning.web.server import Readers, make_app
+        from mnist_lightning.web.answers import Readers
+        from mnist_lightning.web.server import make_app
     except ModuleNotFoundError as missing:
         raise UserError(
             f"serve needs {missing.name}; install it: pip install 'mnist-lightning[web]'"

@@ -1,13 +1,9 @@
 """The server: a page, and the same reading for programs, as JSON."""
 
 import asyncio
-import base64
-import hashlib
-import io
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,117 +12,21 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from mnist_lightning import __version__, images, predict, runs
-from mnist_lightning.errors import UserError
-from mnist_lightning.files import write_atomically
-from mnist_lightning.images import png
-from mnist_lightning.ink import upright
-from mnist_lightning.predict import Reading, Recogniser
-from mnist_lightning.runs import Run
+from mnist_lightning import __version__, predict
+from mnist_lightning.web import answers
+from mnist_lightning.web.answers import Answer, Health, KnownRun, ProblemError, Readers
 
 MOST_BYTES = 25_000_000
 MOST_SECONDS = 30  # for a request to come
-MOST_KEPT = 10_000  # corrected pictures in a folder
 LOCAL = {"127.0.0.1", "localhost", "::1"}  # this machine's own names
 PAGE = Path(__file__).parent / "page"
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 # Nothing of the page comes from elsewhere, and nothing that is shown in it can make it so.
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
 POLICY += "img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-
-
-class Digit(BaseModel):
-    """A digit in a picture."""
-
-    label: int
-    confidence: float
-    probabilities: list[float]
-    box: tuple[int, int, int, int]
-    ink: Literal["dark", "light"]
-    wide: bool
-    unsure: bool
-    input: str
-
-
-class Answer(BaseModel):
-    """What was read in a picture: its digits in reading order, boxes in its pixels."""
-
-    run: str
-    width: int
-    height: int
-    digits: list[Digit]
-    milliseconds: float
-
-
-class KnownRun(BaseModel):
-    """A run that can be asked."""
-
-    name: str
-    dataset: str
-    network: str
-    val_accuracy: float | None
-
-
-class Health(BaseModel):
-    """Whether the server is up, which run it asks by itself, and whether it collects."""
-
-    status: Literal["ok"]
-    version: str
-    run: str
-    collects: bool
-
-
-class ProblemError(Exception):
-    """What a client is told in place of an answer."""
-
-    def __init__(self, status: int, kind: str, message: str) -> None:
-        self.status = status
-        self.kind = kind
-        self.message = message
-
-    def response(self) -> JSONResponse:
-        """The problem as JSON."""
-        return JSONResponse({"error": {"type": self.kind, "message": self.message}}, self.status)
-
-
-class Readers:
-    """The runs that can be asked, by the names of their folders: the default one, and others.
-
-    Args:
-        run: what is asked if nothing else is said.
-        checkpoint: one of its checkpoints; None: its best.
-        root: the folder of the others. One of the same name as the default's cannot be asked.
-    """
-
-    def __init__(self, run: Run, checkpoint: Path | None, root: Path) -> None:
-        self.default = run
-        self.root = root
-        self._first = predict.load(checkpoint or run.folder, root)
-        self._load = lru_cache(maxsize=4)(lambda name: predict.load(root / name, root))
-
-    def known(self) -> dict[str, Run]:
-        """The default run, and the others that have a checkpoint, by name."""
-        others = {run.folder.name: run for run in runs.runs(self.root) if run.best.is_file()}
-        return others | {self.default.folder.name: self.default}
-
-    def __getitem__(self, name: str | None) -> Recogniser:
-        """Load a run's network.
-
-        Raises:
-            ProblemError: there is no such run, or it cannot be asked.
-        """
-        if not name or name == self.default.folder.name:
-            return self._first
-        if name not in self.known():
-            raise ProblemError(404, "unknown_run", f"there is no run {name!r} here; see /api/runs")
-        try:
-            return self._load(name)
-        except UserError as error:
-            raise ProblemError(409, "unusable_run", str(error)) from None
 
 
 async def _content(request: Request) -> bytes:
@@ -145,36 +45,6 @@ async def _content(request: Request) -> bytes:
     if not content:
         raise ProblemError(422, "no_picture", "the body is empty: send a picture's bytes")
     return bytes(content)
-
-
-def _read(
-    recogniser: Recogniser, content: bytes, multiple: bool | None
-) -> tuple[list[Reading], int, int]:
-    try:
-        picture = images.read(io.BytesIO(content))
-    except images.TooLargeError as error:
-        raise ProblemError(413, "too_large", str(error)) from None
-    except ValueError as error:
-        raise ProblemError(422, "unreadable", str(error)) from None
-    try:
-        turned = upright(picture)
-        return recogniser.read(turned, multiple), turned.width, turned.height
-    except ValueError as error:
-        raise ProblemError(422, "no_digit", str(error)) from None
-
-
-def _described(reading: Reading) -> Digit:
-    digit = reading.digit
-    return Digit(
-        label=reading.label,
-        confidence=reading.confidence,
-        probabilities=reading.probabilities.tolist(),
-        box=digit.box,
-        ink="dark" if digit.dark else "light",
-        wide=digit.wide,
-        unsure=reading.unsure,
-        input="data:image/png;base64," + base64.b64encode(png(digit.ink)).decode(),
-    )
 
 
 PICTURE: dict[str, Any] = {
@@ -262,7 +132,7 @@ def make_app(readers: Readers, collect: Path | None, local: bool) -> FastAPI:
     @app.get("/api/runs")
     def list_runs() -> list[KnownRun]:
         """List the runs that can be asked."""
-        return [_known(run) for run in readers.known().values()]
+        return [answers.known_run(run) for run in readers.known().values()]
 
     @app.post("/api/predict", openapi_extra=PICTURE)
     async def read_picture(
@@ -275,13 +145,13 @@ def make_app(readers: Readers, collect: Path | None, local: bool) -> FastAPI:
         several = predict.MULTIPLE[multiple]
         began = time.perf_counter()
         readings, width, height = await to_thread.run_sync(
-            lambda: _read(readers[run], content, several), limiter=limiter
+            lambda: answers.read(readers[run], content, several), limiter=limiter
         )
         return Answer(
             run=run or readers.default.folder.name,
             width=width,
             height=height,
-            digits=[_described(reading) for reading in readings],
+            digits=[answers.described(reading) for reading in readings],
             milliseconds=round(1000 * (time.perf_counter() - began), 2),
         )
 
@@ -293,9 +163,8 @@ def make_app(readers: Readers, collect: Path | None, local: bool) -> FastAPI:
         ) -> dict[str, str]:
             """Keep a picture of one digit under its true label."""
             content = await _content(request)
-            return {
-                "kept": await to_thread.run_sync(_keep, collect, label, content, limiter=limiter)
-            }
+            kept = await to_thread.run_sync(answers.keep, collect, label, content, limiter=limiter)
+            return {"kept": kept}
 
     for file in sorted(PAGE.iterdir()):
         if file.suffix in TYPES:
@@ -308,37 +177,3 @@ def _static(file: Path) -> dict[str, Any]:
     content, media_type = file.read_bytes(), TYPES[file.suffix]
     path = {"index.html": "/", "docs.html": "/docs"}.get(file.name, f"/{file.name}")
     return {"path": path, "endpoint": lambda: Response(content, media_type=media_type)}
-
-
-def _known(run: Run) -> KnownRun:
-    summary = run.summary()
-    network = summary.get("network")
-    path = network.get("class_path", "") if isinstance(network, dict) else ""
-    accuracy = summary.get("val/accuracy")
-    return KnownRun(
-        name=run.folder.name,
-        dataset=str(summary.get("dataset", "unknown")),
-        network=str(path).rsplit(".", 1)[-1],
-        val_accuracy=accuracy if isinstance(accuracy, float) else None,
-    )
-
-
-def _keep(folder: Path, label: int, content: bytes) -> str:
-    """Keep what a network saw of a picture: what a client sent may be anything besides."""
-    try:
-        (digit,) = images.find_digits(images.read(io.BytesIO(content)), multiple=False)
-    except ValueError as error:
-        raise ProblemError(422, "unreadable", str(error)) from None
-    place = folder / str(label)
-    name = f"{hashlib.sha256(digit.ink.tobytes()).hexdigest()[:16]}.png"
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        full = sum(1 for _ in place.iterdir()) >= MOST_KEPT
-        if not full:
-            write_atomically(png(digit.ink), place / name)
-    except OSError as error:
-        said = f"the server could not keep it: {(error.strerror or str(error)).lower()}"
-        raise ProblemError(507, "not_kept", said) from None
-    if full:
-        raise ProblemError(507, "full", f"there are {MOST_KEPT:,} pictures of a {label} already")
-    return f"{label}/{name}"

@@ -1,0 +1,186 @@
+"""What the server answers, and whom it asks for that."""
+
+import base64
+import hashlib
+import io
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from mnist_lightning import images, predict, runs
+from mnist_lightning.errors import UserError
+from mnist_lightning.files import write_atomically
+from mnist_lightning.images import png
+from mnist_lightning.ink import upright
+from mnist_lightning.predict import Reading, Recogniser
+from mnist_lightning.runs import Run
+
+MOST_KEPT = 10_000  # corrected pictures in a folder
+
+
+class Digit(BaseModel):
+    """A digit in a picture."""
+
+    label: int
+    confidence: float
+    probabilities: list[float]
+    box: tuple[int, int, int, int]
+    ink: Literal["dark", "light"]
+    wide: bool
+    unsure: bool
+    input: str
+
+
+class Answer(BaseModel):
+    """What was read in a picture: its digits in reading order, boxes in its pixels."""
+
+    run: str
+    width: int
+    height: int
+    digits: list[Digit]
+    milliseconds: float
+
+
+class KnownRun(BaseModel):
+    """A run that can be asked."""
+
+    name: str
+    dataset: str
+    network: str
+    val_accuracy: float | None
+
+
+class Health(BaseModel):
+    """Whether the server is up, which run it asks by itself, and whether it collects."""
+
+    status: Literal["ok"]
+    version: str
+    run: str
+    collects: bool
+
+
+class ProblemError(Exception):
+    """What a client is told in place of an answer."""
+
+    def __init__(self, status: int, kind: str, message: str) -> None:
+        self.status = status
+        self.kind = kind
+        self.message = message
+
+    def response(self) -> JSONResponse:
+        """The problem as JSON."""
+        return JSONResponse({"error": {"type": self.kind, "message": self.message}}, self.status)
+
+
+class Readers:
+    """The runs that can be asked, by the names of their folders: the default one, and others.
+
+    Args:
+        run: what is asked if nothing else is said.
+        checkpoint: one of its checkpoints; None: its best.
+        root: the folder of the others. One of the same name as the default's cannot be asked.
+    """
+
+    def __init__(self, run: Run, checkpoint: Path | None, root: Path) -> None:
+        self.default = run
+        self.root = root
+        self._first = predict.load(checkpoint or run.folder, root)
+        self._load = lru_cache(maxsize=4)(lambda name: predict.load(root / name, root))
+
+    def known(self) -> dict[str, Run]:
+        """The default run, and the others that have a checkpoint, by name."""
+        others = {run.folder.name: run for run in runs.runs(self.root) if run.best.is_file()}
+        return others | {self.default.folder.name: self.default}
+
+    def __getitem__(self, name: str | None) -> Recogniser:
+        """Load a run's network.
+
+        Raises:
+            ProblemError: there is no such run, or it cannot be asked.
+        """
+        if not name or name == self.default.folder.name:
+            return self._first
+        if name not in self.known():
+            raise ProblemError(404, "unknown_run", f"there is no run {name!r} here; see /api/runs")
+        try:
+            return self._load(name)
+        except UserError as error:
+            raise ProblemError(409, "unusable_run", str(error)) from None
+
+
+def read(
+    recogniser: Recogniser, content: bytes, multiple: bool | None
+) -> tuple[list[Reading], int, int]:
+    """Read the digits in a picture file; say its width and height, too.
+
+    Raises:
+        ProblemError: there is none that can be read.
+    """
+    try:
+        picture = images.read(io.BytesIO(content))
+    except images.TooLargeError as error:
+        raise ProblemError(413, "too_large", str(error)) from None
+    except ValueError as error:
+        raise ProblemError(422, "unreadable", str(error)) from None
+    try:
+        turned = upright(picture)
+        return recogniser.read(turned, multiple), turned.width, turned.height
+    except ValueError as error:
+        raise ProblemError(422, "no_digit", str(error)) from None
+
+
+def described(reading: Reading) -> Digit:
+    """Put a reading into an answer."""
+    digit = reading.digit
+    return Digit(
+        label=reading.label,
+        confidence=reading.confidence,
+        probabilities=reading.probabilities.tolist(),
+        box=digit.box,
+        ink="dark" if digit.dark else "light",
+        wide=digit.wide,
+        unsure=reading.unsure,
+        input="data:image/png;base64," + base64.b64encode(png(digit.ink)).decode(),
+    )
+
+
+def known_run(run: Run) -> KnownRun:
+    """Say what a run is, as far as its summary tells."""
+    summary = run.summary()
+    network = summary.get("network")
+    path = network.get("class_path", "") if isinstance(network, dict) else ""
+    accuracy = summary.get("val/accuracy")
+    return KnownRun(
+        name=run.folder.name,
+        dataset=str(summary.get("dataset", "unknown")),
+        network=str(path).rsplit(".", 1)[-1],
+        val_accuracy=accuracy if isinstance(accuracy, float) else None,
+    )
+
+
+def keep(folder: Path, label: int, content: bytes) -> str:
+    """Keep what a network saw of a picture, whose file may be anything besides; say where.
+
+    Raises:
+        ProblemError: there is no digit in it, or it cannot be kept.
+    """
+    try:
+        (digit,) = images.find_digits(images.read(io.BytesIO(content)), multiple=False)
+    except ValueError as error:
+        raise ProblemError(422, "unreadable", str(error)) from None
+    place = folder / str(label)
+    name = f"{hashlib.sha256(digit.ink.tobytes()).hexdigest()[:16]}.png"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        full = sum(1 for _ in place.iterdir()) >= MOST_KEPT
+        if not full:
+            write_atomically(png(digit.ink), place / name)
+    except OSError as error:
+        said = f"the server could not keep it: {(error.strerror or str(error)).lower()}"
+        raise ProblemError(507, "not_kept", said) from None
+    if full:
+        raise ProblemError(507, "full", f"there are {MOST_KEPT:,} pictures of a {label} already")
+    return f"{label}/{name}"
