@@ -9,7 +9,7 @@ so that its centre of mass is at the field's centre.
 import warnings
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mnist_lightning.ink import LEAST_CONTRAST, edge_of, grey_of, trace
 
-VERSION = 1  # counts the changes that make another 28x28 of the same picture
+VERSION = 2  # counts the changes that make another 28x28 of the same picture
 SIZE = 28
 BOX = 20
 # Mean and standard deviation of MNIST's 60,000 training images scaled to [0, 1].
@@ -33,6 +33,8 @@ MOST_PIXELS = 120_000_000  # what telephones make, and what fits in memory sever
 FORMATS = ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"]
 
 Ink = NDArray[np.uint8]
+Fine = NDArray[np.float32]  # the same, not rounded
+Kind = TypeVar("Kind", Ink, Fine)
 
 
 class TooLargeError(ValueError):
@@ -167,10 +169,11 @@ def crop_to_ink(ink: Ink) -> Ink:
     return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def fit_to_box(ink: Ink, box: int = BOX) -> Ink:
+def fit_to_box(ink: Kind, box: int = BOX) -> Kind:
     """Scale (H, W) ink so that its longer side measures `box` pixels, keeping its aspect.
 
-    Reducing weighs by area, as MNIST's makers did; enlarging interpolates.
+    Reducing weighs by area, as MNIST's makers did; enlarging interpolates. Bytes are rounded after
+    each of two passes, whose order is Pillow's to choose; floats are not.
     """
     height, width = ink.shape
     scale = box / max(height, width)
@@ -179,7 +182,7 @@ def fit_to_box(ink: Ink, box: int = BOX) -> Ink:
     return np.asarray(Image.fromarray(ink).resize(size, method))
 
 
-def stretch(ink: Ink) -> Ink:
+def stretch(ink: Ink | Fine) -> Ink:
     """Stretch grey levels so that as many of the inked pixels are white as in MNIST's pictures.
 
     A thin pen's strokes, weighed by area, would be but grey.
@@ -208,7 +211,7 @@ def centre_by_mass(ink: Ink, size: int = SIZE) -> Ink:
 
 def from_ink(ink: Ink) -> Ink:
     """Turn (H, W) ink of one digit, of whatever pen, into MNIST's (28, 28)."""
-    return centre_by_mass(stretch(fit_to_box(crop_to_ink(ink))))
+    return centre_by_mass(stretch(fit_to_box(crop_to_ink(ink).astype(np.float32))))
 
 
 def to_digit(ink: Ink) -> Ink:

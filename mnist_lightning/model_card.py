@@ -1,13 +1,12 @@
 """What to say of a model that leaves: its metadata, for programs, and its card, for people."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from mnist_lightning import __version__, images
+from mnist_lightning import __version__, images, templates
 from mnist_lightning.evaluation.metrics import wilson
 from mnist_lightning.networks import describe
 from mnist_lightning.predict import Recogniser
+from mnist_lightning.templates import percent
 
 
 def metadata(summary: dict[str, Any], recogniser: Recogniser) -> dict[str, Any]:
@@ -42,28 +41,47 @@ def card(about: dict[str, Any], format: str, file: str, output: str, checked: st
         output: what it gives: logits or probabilities.
         checked: how equal it is to the network it was made of.
     """
-    environment = Environment(
-        loader=PackageLoader("mnist_lightning", ""),
-        autoescape=False,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = lambda share: f"{100 * share:.2f} %"
-    environment.filters["code"] = lambda text: f"`{text}`"
-    test = None
-    if about["test_total"]:
-        correct, total = int(about["test_correct"]), int(about["test_total"])
-        low, high = wilson(correct, total)
-        test = {"correct": correct, "total": total, "accuracy": correct / total}
-        test |= {"low": low, "high": high}
-    return environment.get_template("model_card.md").render(
+    return templates.fill(
+        "model_card.md",
         about=about,
-        name=about["network"]["class_path"].rsplit(".", 1)[-1],
+        name=_name(about),
         format=format,
         file=file,
         output=output,
         checked=checked,
-        test=test,
+        test=_tested(about),
         versions=", ".join(f"{name} {version}" for name, version in about["versions"].items()),
     )
+
+
+def in_short(about: dict[str, Any]) -> str:
+    """What people should know of a model that they try."""
+    data = " and ".join([about["dataset"], *about["extra"]])
+    told = f"It asks a {_name(about)} with {about['parameters']:,} parameters, trained on {data}"
+    test = _tested(about)
+    if test is not None:
+        told += f", that reads {percent(test.accuracy)} of the test images rightly (95 % interval "
+        told += f"{percent(test.low)} to {percent(test.high)})"
+    return f"{told}. Do not let it read cheques, medicine or ballots."
+
+
+class Tested(NamedTuple):
+    """How a model did on the test images, with the bounds of its accuracy's 95 % interval."""
+
+    correct: int
+    total: int
+    accuracy: float
+    low: float
+    high: float
+
+
+def _tested(about: dict[str, Any]) -> Tested | None:
+    if not about["test_total"]:
+        return None
+    correct, total = int(about["test_correct"]), int(about["test_total"])
+    return Tested(correct, total, correct / total, *wilson(correct, total))
+
+
+def _name(about: dict[str, Any]) -> str:
+    name: str = about["network"]["class_path"].rsplit(".", 1)[-1]
+    return name

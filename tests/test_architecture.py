@@ -42,6 +42,7 @@ FLOORS = [
         "pieces",
         "checkpoint_file",
         "tables",
+        "templates",
     ],
     ["files", "errors", "__init__"],
 ]

@@ -5,9 +5,8 @@ import json
 from pathlib import Path
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from mnist_lightning import __version__, predict, runs
+from mnist_lightning import __version__, predict, runs, templates
 from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation import plots
 from mnist_lightning.evaluation.findings import Findings, examine
@@ -17,6 +16,7 @@ from mnist_lightning.networks import UnknownNetworkError
 from mnist_lightning.options import CommandParser, runs_root
 from mnist_lightning.predict import Recogniser
 from mnist_lightning.runs import Run
+from mnist_lightning.templates import percent
 
 PAGE, FIGURES = "report.html", "report.json"
 
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
         wrong = test["total"] - test["correct"]
         print(
             f"{wrong:,} of {test['total']:,} test images were read wrongly: accuracy "
-            f"{_percent(test['accuracy'])}, 95 % interval {_percent(low)} to {_percent(high)}"
+            f"{percent(test['accuracy'])}, 95 % interval {percent(low)} to {percent(high)}"
         )
     print(f"report of {run.folder}:")
     print(f"  {folder / PAGE}")
@@ -74,16 +74,9 @@ def write(findings: Findings, run: Run, folder: Path) -> None:
 
 def page(findings: Findings, run: Run, pictures: dict[str, bytes]) -> str:
     """Fill the page; everything it shows is in it."""
-    environment = Environment(
-        loader=PackageLoader("mnist_lightning", "evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = _percent
     embedded = {name: base64.b64encode(content).decode() for name, content in pictures.items()}
-    return environment.get_template("report.html").render(
+    return templates.fill(
+        "evaluation/report.html",
         facts=findings.facts,
         missing=findings.missing,
         pictures=embedded,
@@ -92,10 +85,6 @@ def page(findings: Findings, run: Run, pictures: dict[str, bytes]) -> str:
         config=yaml.safe_dump(findings.facts["config"], sort_keys=False),
         version=__version__,
     )
-
-
-def _percent(share: float | None, digits: int = 2) -> str:
-    return "-" if share is None else f"{100 * share:.{digits}f} %"
 
 
 def _network_of(run: Run, name: str | None) -> tuple[Recogniser | None, list[str]]:

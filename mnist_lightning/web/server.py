@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from mnist_lightning import __version__, predict
+from mnist_lightning import __version__, predict, templates
 from mnist_lightning.web import answers
 from mnist_lightning.web.answers import Answer, Health, KnownRun, ProblemError, Readers
 
@@ -174,6 +174,8 @@ def make_app(readers: Readers, collect: Path | None, local: bool) -> FastAPI:
 
 def _static(file: Path) -> dict[str, Any]:
     """The route of one of the page's files, which is read once."""
-    content, media_type = file.read_bytes(), TYPES[file.suffix]
+    content, media_type = file.read_text(encoding="utf-8"), TYPES[file.suffix]
+    if file.name == "index.html":
+        content = templates.fill("web/page/index.html", offline=False)
     path = {"index.html": "/", "docs.html": "/docs"}.get(file.name, f"/{file.name}")
     return {"path": path, "endpoint": lambda: Response(content, media_type=media_type)}

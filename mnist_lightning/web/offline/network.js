@@ -1,0 +1,186 @@
+// A network's steps, as torch.export names them, on one picture at a time. A value is
+// {shape, data}: the picture's [channels, height, width], or [features].
+"use strict";
+
+const network = (() => {
+  // Down and across, of an option that may be given once for both.
+  const both = (option) => [option, option].flat().slice(0, 2);
+
+  function elementwise(change) {
+    return ({ input }) => ({ shape: input.shape, data: input.data.map(change) });
+  }
+
+  function check(known, what) {
+    if (!known) throw new Error(`no JavaScript for ${what}`);
+  }
+
+  const unchanged = ({ input }) => input;
+
+  // Wider by [left, right, top, bottom], with `value`; narrower where that is negative.
+  function pad({ input, pad: [left, right, top = 0, bottom = 0], mode = "constant", value }) {
+    check(mode === "constant", `pad with mode ${mode}`);
+    const [channels, height, width] = input.shape;
+    const shape = [channels, height + top + bottom, width + left + right];
+    const data = new Float32Array(shape[0] * shape[1] * shape[2]).fill(value ?? 0);
+    const from = Math.max(0, -left);
+    const to = Math.min(width, width + right);
+    for (let c = 0; c < channels; c++) {
+      for (let y = Math.max(0, -top); y < Math.min(height, height + bottom); y++) {
+        const row = (c * height + y) * width;
+        const place = (c * shape[1] + y + top) * shape[2] + from + left;
+        data.set(input.data.subarray(row + from, row + to), place);
+      }
+    }
+    return { shape, data };
+  }
+
+  function conv2d({ input, weight, bias, stride, padding, dilation, groups }) {
+    const [[down, across], [dy, dx]] = [stride, dilation].map(both);
+    const [outputs, inputs, tall, broad] = weight.shape;
+    let [top, left] = both(padding === "valid" ? 0 : padding);
+    let [bottom, right] = [top, left];
+    if (padding === "same") {
+      [bottom, right] = [dy * (tall - 1), dx * (broad - 1)].map((rim) => Math.ceil(rim / 2));
+      [top, left] = [dy * (tall - 1) - bottom, dx * (broad - 1) - right];
+    }
+    const wide = pad({ input, pad: [left, right, top, bottom] });
+    const [, height, width] = wide.shape;
+    const rows = Math.floor((height - dy * (tall - 1) - 1) / down) + 1;
+    const columns = Math.floor((width - dx * (broad - 1) - 1) / across) + 1;
+    const data = new Float32Array(outputs * rows * columns);
+    for (let output = 0; output < outputs; output++) {
+      const first = Math.floor(output / (outputs / groups)) * inputs;
+      const sums = data.subarray(output * rows * columns, (output + 1) * rows * columns);
+      sums.fill(bias ? bias.data[output] : 0);
+      for (let n = 0; n < inputs * tall * broad; n++) {
+        const factor = weight.data[output * inputs * tall * broad + n];
+        const channel = first + Math.floor(n / (tall * broad));
+        const ky = Math.floor(n / broad) % tall;
+        const start = (channel * height + ky * dy) * width + (n % broad) * dx;
+        for (let y = 0, to = 0; y < rows; y++) {
+          let from = start + y * down * width;
+          for (let x = 0; x < columns; x++, to++, from += across) {
+            sums[to] += factor * wide.data[from];
+          }
+        }
+      }
+    }
+    return { shape: [outputs, rows, columns], data };
+  }
+
+  function max_pool2d({ input, kernel_size, stride, padding, dilation, ceil_mode }) {
+    const [tall, broad] = both(kernel_size);
+    const [down, across] = stride.length ? both(stride) : [tall, broad];
+    const [top, left] = both(padding);
+    check(!ceil_mode, "max_pool2d with ceil_mode");
+    check(both(dilation).every((step) => step === 1), "max_pool2d with dilation");
+    const wide = pad({ input, pad: [left, left, top, top], value: -Infinity });
+    const [channels, height, width] = wide.shape;
+    const rows = Math.floor((height - tall) / down) + 1;
+    const columns = Math.floor((width - broad) / across) + 1;
+    const data = new Float32Array(channels * rows * columns);
+    for (let c = 0, to = 0; c < channels; c++) {
+      for (let y = 0; y < rows; y++) {
+        for (let x = 0; x < columns; x++, to++) {
+          let most = -Infinity;
+          for (let ky = 0; ky < tall; ky++) {
+            const from = (c * height + y * down + ky) * width + x * across;
+            for (let kx = 0; kx < broad; kx++) {
+              if (wide.data[from + kx] > most) most = wide.data[from + kx];
+            }
+          }
+          data[to] = most;
+        }
+      }
+    }
+    return { shape: [channels, rows, columns], data };
+  }
+
+  function batch_norm({ input, weight, bias, running_mean, running_var, eps }) {
+    const size = input.data.length / input.shape[0];
+    const data = input.data.map((value, i) => {
+      const c = Math.floor(i / size);
+      const unit = (value - running_mean.data[c]) / Math.sqrt(running_var.data[c] + eps);
+      return unit * (weight ? weight.data[c] : 1) + (bias ? bias.data[c] : 0);
+    });
+    return { shape: input.shape, data };
+  }
+
+  function linear({ input, weight, bias }) {
+    const [outputs, inputs] = weight.shape;
+    check(input.data.length === inputs, "linear of more than one dimension");
+    const data = new Float32Array(outputs);
+    for (let output = 0; output < outputs; output++) {
+      let sum = bias ? bias.data[output] : 0;
+      for (let i = 0; i < inputs; i++) sum += weight.data[output * inputs + i] * input.data[i];
+      data[output] = sum;
+    }
+    return { shape: [outputs], data };
+  }
+
+  function flatten({ input, start_dim, end_dim }) {
+    check(start_dim === 1 && end_dim === -1, "flatten but for all of a picture");
+    return { shape: [input.data.length], data: input.data };
+  }
+
+  function view({ input, size }) {
+    check(size.length === 2, "view or reshape but for all of a picture");
+    return { shape: [input.data.length], data: input.data };
+  }
+
+  const STEPS = {
+    batch_norm,
+    conv2d,
+    "conv2d.padding": conv2d,
+    dropout: unchanged,
+    feature_dropout: unchanged,
+    "flatten.using_ints": flatten,
+    reshape: view,
+    view,
+    linear,
+    max_pool2d,
+    pad,
+    relu: elementwise((value) => Math.max(value, 0)),
+    silu: elementwise((value) => value / (1 + Math.exp(-value))),
+  };
+
+  function half(bits) {
+    const exponent = (bits >> 10) & 31;
+    const fraction = bits & 1023;
+    const size = exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24;
+    return bits & 0x8000 ? -size : size;
+  }
+
+  const bytesOf = (text) =>
+    Uint8Array.fromBase64?.(text) ?? Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+
+  function unpacked({ shape, bits, content }) {
+    const view = new DataView(bytesOf(content).buffer);
+    const number = bits === 16
+      ? (at) => half(view.getUint16(at, true))
+      : (at) => view.getFloat32(at, true);
+    const count = (8 * view.byteLength) / bits;
+    return { shape, data: Float32Array.from({ length: count }, (_, i) => number((i * bits) / 8)) };
+  }
+
+  // A function from 28x28 ink to logits, out of a network's description.
+  function load({ weights, steps, mean, std }) {
+    for (const { name } of steps) {
+      check(name in STEPS, `${name} (but for ${Object.keys(STEPS).join(", ")})`);
+    }
+    const constants = weights.map(unpacked);
+    const named = (numbers, things) =>
+      Object.fromEntries(Object.entries(numbers).map(([name, number]) => [name, things[number]]));
+    return (ink) => {
+      const scaled = Float32Array.from(ink, (value) => (value - 255 * mean) / (255 * std));
+      const values = [{ shape: [1, 28, 28], data: scaled }];
+      for (const step of steps) {
+        const given = { ...named(step.values, values), ...named(step.weights, constants) };
+        values.push(STEPS[step.name]({ ...given, ...step.options }));
+      }
+      return values.at(-1).data;
+    };
+  }
+
+  return { load };
+})();

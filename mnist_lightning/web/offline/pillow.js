@@ -1,0 +1,133 @@
+// What the reading of pictures takes of Pillow, in its arithmetic: whole numbers where the picture
+// is of bytes, so that the results are the same.
+"use strict";
+
+const pillow = (() => {
+  const FILTERS = {
+    box: { reach: 0.5, weight: (x) => (x > -0.5 && x <= 0.5 ? 1 : 0) },
+    bicubic: {
+      reach: 2,
+      weight: (x) => {
+        const d = Math.abs(x);
+        if (d < 1) return (1.5 * d - 2.5) * d * d + 1;
+        return d < 2 ? ((d - 5) * d + 8) * d * -0.5 + 2 : 0;
+      },
+    },
+  };
+  const BITS = 22; // after the point, of a weight that bytes are multiplied by
+
+  // For each of `after` pixels: which of the `before` ones it is made of, and their weights.
+  function contributions(before, after, filter) {
+    const scale = before / after;
+    const wide = Math.max(scale, 1);
+    const reach = filter.reach * wide;
+    return Array.from({ length: after }, (_, at) => {
+      const centre = (at + 0.5) * scale;
+      const first = Math.max(Math.trunc(centre - reach + 0.5), 0);
+      const last = Math.min(Math.trunc(centre + reach + 0.5), before);
+      const weights = new Float64Array(last - first);
+      for (let i = 0; i < weights.length; i++) {
+        weights[i] = filter.weight((i + first - centre + 0.5) / wide);
+      }
+      const total = arrays.sum(weights);
+      return { first, weights: weights.map((weight) => weight / (total || 1)) };
+    });
+  }
+
+  function resizeRows({ width, height, data }, after, filter) {
+    if (after === width) return { width, height, data };
+    const made = new data.constructor(after * height);
+    const bytes = data instanceof Uint8Array;
+    contributions(width, after, filter).forEach(({ first, weights }, x) => {
+      const used = bytes
+        ? weights.map((weight) => Math.trunc(weight * 2 ** BITS + (weight < 0 ? -0.5 : 0.5)))
+        : weights;
+      for (let y = 0; y < height; y++) {
+        let value = bytes ? 2 ** (BITS - 1) : 0;
+        for (let i = 0; i < used.length; i++) value += data[y * width + first + i] * used[i];
+        made[y * after + x] = bytes
+          ? Math.min(Math.max(Math.floor(value / 2 ** BITS), 0), 255)
+          : value;
+      }
+    });
+    return { width: after, height, data: made };
+  }
+
+  function resize(picture, width, height, filter) {
+    const across = resizeRows(picture, width, FILTERS[filter]);
+    if (across.height === height) return across;
+    return arrays.transposed(resizeRows(arrays.transposed(across), height, FILTERS[filter]));
+  }
+
+  function boxBlurRows({ width, height, data }, radius) {
+    const whole = Math.trunc(radius);
+    const weight = Math.trunc(2 ** 24 / Math.fround(Math.fround(radius) * 2 + 1));
+    const rim = Math.trunc((2 ** 24 - (whole * 2 + 1) * weight) / 2);
+    const made = new Uint8Array(data.length);
+    for (let y = 0; y < height; y++) {
+      const at = (x) => data[y * width + Math.min(Math.max(x, 0), width - 1)];
+      let inner = 0;
+      for (let x = -whole - 1; x < whole; x++) inner += at(x);
+      for (let x = 0; x < width; x++) {
+        inner += at(x + whole) - at(x - whole - 1);
+        const value = inner * weight + (at(x - whole - 1) + at(x + whole + 1)) * rim;
+        made[y * width + x] = Math.floor((value + 2 ** 23) / 2 ** 24);
+      }
+    }
+    return { width, height, data: made };
+  }
+
+  function boxBlur(picture, radius, times = 1) {
+    let blurred = picture;
+    for (const _ of [0, 1]) {
+      for (let i = 0; i < times; i++) blurred = boxBlurRows(blurred, radius);
+      blurred = arrays.transposed(blurred);
+    }
+    return blurred;
+  }
+
+  // Three box blurs of the radius whose spread is a Gaussian's.
+  function gaussianBlur(picture, radius) {
+    const share = (radius * radius) / 3;
+    const whole = Math.floor((Math.sqrt(12 * share + 1) - 1) / 2);
+    const rest = (2 * whole + 1) * (whole * (whole + 1) - 3 * share);
+    return boxBlur(picture, whole + rest / (6 * (share - (whole + 1) ** 2)), 3);
+  }
+
+  // The mean of each square of `factor` pixels, and of what is left at the right and below.
+  function reduce({ width, height, data }, factor) {
+    const made = { width: Math.ceil(width / factor), height: Math.ceil(height / factor) };
+    made.data = new Uint8ClampedArray(4 * made.width * made.height);
+    for (let y = 0; y < made.height; y++) {
+      for (let x = 0; x < made.width; x++) {
+        const sums = [0, 0, 0, 0];
+        const rows = Math.min(factor, height - y * factor);
+        const columns = Math.min(factor, width - x * factor);
+        for (let row = y * factor; row < y * factor + rows; row++) {
+          for (let at = 4 * (row * width + x * factor), n = 0; n < columns; n++, at += 4) {
+            const alpha = data[at + 3];
+            for (let channel = 0; channel < 3; channel++) sums[channel] += data[at + channel] * alpha;
+            sums[3] += alpha;
+          }
+        }
+        const alpha = sums[3];
+        const place = 4 * (y * made.width + x);
+        for (let channel = 0; channel < 3; channel++) {
+          made.data[place + channel] = alpha ? Math.floor(sums[channel] / alpha + 0.5) : 0;
+        }
+        made.data[place + 3] = Math.floor(alpha / (rows * columns) + 0.5);
+      }
+    }
+    return made;
+  }
+
+  const luma = (red, green, blue) => (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16;
+
+  // A colour with transparency, over opaque paper.
+  function over(colour, alpha, paper) {
+    const value = colour * alpha * 128 + paper * (255 - alpha) * 128 + (0x80 << 7);
+    return ((value >> 8) + value) >> 8 >> 7;
+  }
+
+  return { resize, boxBlur, gaussianBlur, reduce, luma, over };
+})();

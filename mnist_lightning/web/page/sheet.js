@@ -1,0 +1,250 @@
+// The sheet: strokes, or a photo, given to the reader after each change.
+"use strict";
+
+const PEN = 26; // pixels of the sheet's 420: what MNIST's strokes measure in it
+const STEP = 14; // of the pen that the arrow keys move
+const DRAWN_SIDE = 280; // a drawing is reduced to this before it is read: ten times MNIST's
+
+const paper = $("paper");
+const pen = paper.getContext("2d");
+
+let strokes = []; // each a list of points [x, y]
+let photo = null; // an ImageBitmap in place of strokes
+let place = { x: 0, y: 0, scale: 1 }; // where the photo lies on the sheet
+let cursor = null; // the keyboard's pen: {x, y, down}
+let changes = 0; // counts what was drawn, so that the newest is asked in the end
+let sheet = 0; // counts the sheets, so that an answer about another one is not shown
+let asking = false;
+
+function line(points, context) {
+  context.beginPath();
+  context.moveTo(...points[0]);
+  if (points.length === 1) context.lineTo(points[0][0] + 0.01, points[0][1]);
+  for (let i = 1; i < points.length; i++) {
+    const [x, y] = points[i - 1];
+    context.quadraticCurveTo(x, y, (x + points[i][0]) / 2, (y + points[i][1]) / 2);
+  }
+  context.lineTo(...points[points.length - 1]);
+  context.stroke();
+}
+
+function drawInk(context) {
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, paper.width, paper.height);
+  context.strokeStyle = "#111";
+  context.lineWidth = PEN;
+  context.lineCap = context.lineJoin = "round";
+  for (const points of strokes) line(points, context);
+}
+
+function draw() {
+  drawInk(pen);
+  if (photo) {
+    pen.drawImage(photo, place.x, place.y, photo.width * place.scale, photo.height * place.scale);
+  }
+  const empty = !strokes.length && !photo;
+  const { answer } = verdict;
+  if (!empty && answer && answer.digits.length > 1) answer.digits.forEach(drawBox);
+  if (cursor && document.activeElement === paper) drawCursor();
+  $("invitation").style.display = empty && !answer ? "" : "none";
+  $("undo").disabled = !strokes.length;
+  $("clear").disabled = empty && !answer;
+}
+
+function drawBox(digit, index) {
+  const scale = (photo ? place.scale * photo.width : paper.width) / verdict.answer.width;
+  const [left, top, right, bottom] = digit.box.map((value) => value * scale);
+  const chosen = index === verdict.chosen;
+  pen.lineWidth = chosen ? 4 : 2;
+  pen.strokeStyle = chosen ? "#2a6f4e" : "#7a7a72";
+  pen.strokeRect(place.x + left - 4, place.y + top - 4, right - left + 8, bottom - top + 8);
+}
+
+function drawCursor() {
+  pen.lineWidth = 2;
+  pen.strokeStyle = cursor.down ? "#2a6f4e" : "#7a7a72";
+  pen.beginPath();
+  pen.arc(cursor.x, cursor.y, PEN / 2 + 3, 0, 2 * Math.PI);
+  pen.stroke();
+}
+
+function changed() {
+  changes += 1;
+  draw();
+  if (!strokes.length && !photo) return verdict.showNothing();
+  if (!asking) ask();
+}
+
+function picture() {
+  const canvas = document.createElement("canvas");
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  if (photo) {
+    const scale = Math.min(1, reader.MOST_SIDE / Math.max(photo.width, photo.height));
+    canvas.width = Math.max(1, Math.round(photo.width * scale));
+    canvas.height = Math.max(1, Math.round(photo.height * scale));
+    context.imageSmoothingQuality = "high";
+    context.drawImage(photo, 0, 0, canvas.width, canvas.height);
+  } else {
+    canvas.width = canvas.height = DRAWN_SIDE;
+    context.scale(DRAWN_SIDE / paper.width, DRAWN_SIDE / paper.height);
+    drawInk(context);
+  }
+  return canvas;
+}
+
+// One question at a time: while it is out, changes gather, and the newest is asked next.
+async function ask() {
+  asking = true;
+  try {
+    let asked;
+    do {
+      asked = changes;
+      if (!strokes.length && !photo) break;
+      await tell(reader.read(picture(), $("multiple").value));
+    } while (asked !== changes);
+  } finally {
+    asking = false;
+  }
+}
+
+// Show what is answered, if it is about the sheet that lies here.
+async function tell(answered) {
+  const about = sheet;
+  try {
+    const answer = await answered;
+    if (about === sheet) verdict.show(answer);
+  } catch (error) {
+    if (about === sheet) verdict.showProblem(error);
+  }
+  if (about === sheet) draw();
+}
+
+function clear() {
+  if (cursor) cursor.down = false;
+  strokes = [];
+  photo = null;
+  sheet += 1;
+  place = { x: 0, y: 0, scale: 1 };
+  verdict.forget();
+  changed();
+}
+
+function undo() {
+  if (cursor) cursor.down = false;
+  strokes.pop();
+  if (!strokes.length) return clear();
+  changed();
+}
+
+function pointOf(event) {
+  const box = paper.getBoundingClientRect();
+  const scale = paper.width / box.width;
+  return [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
+}
+
+let drawing = null; // the stroke of the pointer that is down
+
+paper.addEventListener("pointerdown", (event) => {
+  if (event.button !== 0 || drawing) return;
+  if (photo) clear();
+  paper.setPointerCapture(event.pointerId);
+  cursor = null;
+  drawing = { id: event.pointerId, points: [pointOf(event)] };
+  strokes.push(drawing.points);
+  changed();
+});
+paper.addEventListener("pointermove", (event) => {
+  if (!drawing || drawing.id !== event.pointerId) return;
+  const events = event.getCoalescedEvents?.() ?? [];
+  for (const each of events.length ? events : [event]) drawing.points.push(pointOf(each));
+  changed();
+});
+for (const name of ["pointerup", "pointercancel"]) {
+  paper.addEventListener(name, (event) => {
+    if (drawing && drawing.id === event.pointerId) drawing = null;
+  });
+}
+
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+paper.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "Escape") {
+    event.preventDefault();
+    return clear();
+  }
+  if (!(event.key in ARROWS) && event.key !== " ") return;
+  event.preventDefault();
+  if (photo) clear();
+  cursor ??= { x: paper.width / 2, y: paper.height / 4, down: false };
+  if (event.key === " ") {
+    cursor.down = !cursor.down;
+    $("pen").textContent = cursor.down ? "pen down" : "pen lifted";
+    if (cursor.down) strokes.push([[cursor.x, cursor.y]]);
+  } else {
+    const [x, y] = ARROWS[event.key];
+    cursor.x = Math.min(Math.max(cursor.x + STEP * x, PEN), paper.width - PEN);
+    cursor.y = Math.min(Math.max(cursor.y + STEP * y, PEN), paper.height - PEN);
+    if (cursor.down) strokes[strokes.length - 1].push([cursor.x, cursor.y]);
+  }
+  if (cursor.down) changed();
+  else draw();
+});
+paper.addEventListener("blur", draw);
+
+document.addEventListener("keydown", (event) => {
+  if ((event.ctrlKey || event.metaKey) && event.key === "z" && strokes.length) {
+    event.preventDefault();
+    undo();
+  }
+});
+
+async function take(file) {
+  if (!file) return;
+  clear();
+  try {
+    // The file's own numbers, whatever screen they were meant for.
+    photo = await createImageBitmap(file, { colorSpaceConversion: "none" });
+  } catch {
+    return tell(reader.readFile(file, $("multiple").value));
+  }
+  const scale = Math.min(paper.width / photo.width, paper.height / photo.height);
+  place = {
+    x: (paper.width - photo.width * scale) / 2,
+    y: (paper.height - photo.height * scale) / 2,
+    scale,
+  };
+  changed();
+}
+
+$("undo").onclick = undo;
+$("clear").onclick = clear;
+$("upload").onclick = () => $("file").click();
+$("file").onchange = () => {
+  take($("file").files[0]);
+  $("file").value = "";
+};
+for (const choice of document.querySelectorAll("select")) {
+  choice.onchange = () => {
+    if (strokes.length || photo) changed();
+  };
+}
+document.addEventListener("paste", (event) => {
+  const file = [...event.clipboardData.files].find((each) => each.type.startsWith("image/"));
+  if (file) take(file);
+});
+for (const name of ["dragenter", "dragover"]) {
+  document.addEventListener(name, (event) => {
+    event.preventDefault();
+    $("sheet").classList.add("over");
+  });
+}
+for (const name of ["dragleave", "drop"]) {
+  document.addEventListener(name, (event) => {
+    event.preventDefault();
+    $("sheet").classList.remove("over");
+    if (name === "drop") take(event.dataTransfer.files[0]);
+  });
+}
+
+draw();
