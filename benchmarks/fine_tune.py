@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mnist_lightning import images, load
+from mnist_lightning import images, load, runs
 
 CONFIG = Path(__file__).parent.parent / "configs" / "my_handwriting.yaml"
 LEAST = 10
@@ -37,13 +37,14 @@ def work(*arguments: str) -> None:
 def main() -> None:
     """Print a line a source."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("run", metavar="RUN")
     parser.add_argument("--data_dir", type=Path, required=True)
     asked = parser.parse_args()
+    run, _ = runs.find(asked.run, Path(runs.LOGS_FOLDER))
     folder = asked.data_dir.resolve() / "photos"
     with (folder / "labels.csv").open() as file:
         rows = [(folder / row["file"], int(row["label"])) for row in csv.DictReader(file)]
-    before = json.loads((asked.run / "summary.json").read_text())["test/correct"]
+    before = run.summary()["test/correct"]
     for source in sorted({path.parent.name for path, _ in rows}):
         own = [row for row in rows if row[0].parent.name == source]
         if len(own) < LEAST:
@@ -55,7 +56,7 @@ def main() -> None:
             options = ["--data.folder", f"{place}/mine", "--data.test_share", "0"]
             options += ["--data.data_dir", str(asked.data_dir), "--dashboards", "none"]
             options += ["--trainer.default_root_dir", place]
-            work("fit", "--config", str(CONFIG), "--init_from", str(asked.run), *options)
+            work("fit", "--config", str(CONFIG), "--init_from", str(run.folder), *options)
             tuned = Path(place) / "lightning_logs" / "version_0"
             data = ["--data.dataset", "mnist", "--data.data_dir", str(asked.data_dir)]
             work("test", str(tuned), *data)
@@ -63,7 +64,7 @@ def main() -> None:
                 after = sum(row["true"] == row["predicted"] for row in csv.DictReader(file))
             seconds = json.loads((tuned / "summary.json").read_text())["fit_seconds"]
             files, labels = [path for path, _ in own[1::2]], [label for _, label in own[1::2]]
-            counts = f"{right(asked.run, files, labels)} -> {right(tuned, files, labels)}"
+            counts = f"{right(run.folder, files, labels)} -> {right(tuned, files, labels)}"
         print(
             f"{source}: trained on {len(own[::2])}; the other {len(files)}: {counts} right; "
             f"MNIST {before:,} -> {after:,} of 10,000; {seconds:.0f} s",

@@ -68,8 +68,14 @@ COMMANDS = {
     "export": Command(
         "mnist_lightning.export",
         "main",
-        "[RUN] --format pth|safetensors|onnx|pt2 [--output PATH]",
+        "[RUN] --format pth|safetensors|onnx|pt2|html [--output PATH]",
         "a model to use elsewhere, proven equal",
+    ),
+    "sweep": Command(
+        "mnist_lightning.search.sweep",
+        "main",
+        "--config FILE --space FILE [--trials N] [--workers N] [options of fit]",
+        "search for the best options, many runs at a time",
     ),
     "verify": Command(
         "mnist_lightning.verify",
@@ -84,6 +90,10 @@ COMMANDS = {
         "show where each data set is and whether it is whole; fetch it",
     ),
 }
+
+
+# Who brings what a command needs beside the core.
+EXTRAS = {"fastapi": "web", "uvicorn": "web", "optuna": "sweep"}
 
 
 def help_text() -> str:
@@ -128,7 +138,13 @@ def dispatch(arguments: list[str]) -> int:
         hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(COMMANDS)}"
         raise UserError(f"there is no command {name!r}; {hint}", status=2)
     command = COMMANDS[name]
-    status: int = getattr(import_module(command.module), command.function)(rest)
+    try:
+        status: int = getattr(import_module(command.module), command.function)(rest)
+    except ModuleNotFoundError as missing:
+        if missing.name not in EXTRAS:
+            raise
+        install = f"pip install 'mnist-lightning[{EXTRAS[missing.name]}]'"
+        raise UserError(f"{name} needs {missing.name}; install it: {install}") from None
     return status
 
 

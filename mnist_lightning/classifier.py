@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from mnist_lightning import networks
+from mnist_lightning import networks, processes
 from mnist_lightning.data.batches import Batch
 from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.errors import UserError
@@ -58,7 +58,7 @@ class StepLosses(Callback):
         interval = trainer.log_every_n_steps  # type: ignore[attr-defined] # set by a connector
         if interval and step % interval == 0 and step > self._logged_step:
             self._logged_step = step
-            loss = outputs["loss"] * trainer.accumulate_grad_batches
+            loss = trainer.strategy.reduce(outputs["loss"]) * trainer.accumulate_grad_batches
             rate = trainer.optimizers[0].param_groups[0]["lr"]
             log(trainer, {"train/step_loss": loss, "learning_rate": rate})
 
@@ -124,8 +124,17 @@ class DigitClassifier(LightningModule):
         return logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the mean loss of a batch."""
-        return self._step(batch, self.train_loss, self.train_metrics)[0]
+        """Return the mean loss of a batch.
+
+        Where processes share it, this one's part of it: the mean over the processes is that of
+        the batch, however it was cut.
+        """
+        loss = self._step(batch, self.train_loss, self.train_metrics)[0]
+        if processes.count() == 1:
+            return loss
+        own = len(batch[1])
+        total = self.trainer.strategy.reduce(torch.tensor(own, device=loss.device), reduce_op="sum")
+        return loss * (own * processes.count() / total)
 
     def on_fit_start(self) -> None:
         """Compile the network in place: it keeps its class and the names of its weights."""
@@ -170,7 +179,7 @@ class DigitClassifier(LightningModule):
         logits = self(images)
         if labels.ndim == 2:  # probabilities, of as many classes as the data has
             labels = functional.pad(labels, (0, logits.shape[1] - labels.shape[1]))
-        loss = criterion(logits, labels)
+        loss = criterion(logits, labels) if len(labels) else 0 * logits.sum()
         metrics.update(loss.detach(), logits.detach(), labels)
         return loss, logits
 
@@ -267,6 +276,10 @@ class DigitClassifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say how to build the network again."""
         checkpoint["network"] = networks.describe(self.network)
+        if processes.count() > 1:  # each has counted its own share of the epoch
+            with self.train_metrics.sync_context():
+                sums = self.train_metrics.state_dict(prefix="train_metrics.")
+            checkpoint["state_dict"] |= sums
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over the checkpoint's network, if this classifier was made without one.
@@ -274,6 +287,9 @@ class DigitClassifier(LightningModule):
         Raises:
             UserError: it was made with another one, or the checkpoint's cannot be built.
         """
+        if not processes.is_first():  # the first goes on counting for all
+            for name in self.train_metrics.state_dict(prefix="train_metrics."):
+                checkpoint["state_dict"][name] = torch.zeros_like(checkpoint["state_dict"][name])
         theirs, mine = checkpoint["network"], networks.describe(self.network)
         if theirs == mine:
             return

@@ -1,13 +1,13 @@
 """fit, resume, validate, test: what surrounds a Trainer's work on a run."""
 
 import hashlib
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from mnist_lightning import checkpoint_file, runs, show
+from mnist_lightning import checkpoint_file, processes, runs, show
 from mnist_lightning.callbacks.predictions import Predictions
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import write_atomically
@@ -37,6 +37,7 @@ def fit(arguments: list[str]) -> int:
     checkpoint, rest = take_option("--ckpt_path", arguments)
     seeds, rest = take_option("--seeds", rest)
     init_from, rest = take_option("--init_from", rest)
+    into, rest = take_option("--into", rest)
     if checkpoint is not None:
         if seeds is not None:
             raise UserError("--ckpt_path goes on with one run, --seeds makes several: give one", 2)
@@ -44,7 +45,9 @@ def fit(arguments: list[str]) -> int:
             raise UserError("--ckpt_path goes on with a run, --init_from begins one: give one", 2)
         return resume([checkpoint, *rest])
     if seeds is None:
-        return _fit_once(rest, init_from)[0]
+        return _fit_once(rest, init_from, into=into)[0]
+    if into is not None:
+        raise UserError("--seeds makes several runs, --into is one's folder: give one", status=2)
     return _fit_each(read_seeds(seeds), rest, init_from)
 
 
@@ -66,25 +69,36 @@ def _fit_each(seeds: list[int], arguments: list[str], init_from: str | None) -> 
 
 
 def _fit_once(
-    arguments: list[str], init_from: str | None, ends: bool = False
+    arguments: list[str], init_from: str | None, ends: bool = False, into: str | None = None
 ) -> tuple[int, Run | None]:
     cli = DigitCLI("fit", arguments, _FIT_HELP)
     if ends and cli.has_no_end:
         raise UserError("--seeds needs runs that end: give --trainer.max_epochs", status=2)
-    cli.load_data()
-    refuse_what_cannot_train(cli)
+    _begin(cli)
     origin = None if init_from is None else _take_weights(cli, init_from)
     if cli.config.trainer.fast_dev_run:
         return train(cli, None), None
     if cli.config.auto_resume:
-        earlier = _newest_alike(cli, origin)
+        earlier = processes.agreed(lambda: _newest_alike(cli, origin))
         if earlier is not None:
-            with earlier.lock():
+            with _kept_from_others(earlier):
                 path = earlier.newest_checkpoint()
                 return _go_on(cli, earlier, path, checkpoint_file.read(path)), earlier
-    run = runs.claim(cli.root)
-    with run.lock():
+    run = processes.agreed(lambda: runs.claim(cli.root) if into is None else runs.take(Path(into)))
+    with _kept_from_others(run):
         return train(cli, run, init_from=origin), run
+
+
+def _begin(cli: DigitCLI) -> None:
+    """Join the other processes of the run, if any; read the data; find what cannot work."""
+    processes.join(cli.make_trainer())
+    cli.load_data()
+    processes.agreed(lambda: refuse_what_cannot_train(cli))
+
+
+def _kept_from_others(run: Run) -> AbstractContextManager[Any]:
+    """Lock a run, by the first of the processes that work on it."""
+    return run.lock() if processes.is_first() else nullcontext()
 
 
 def _take_weights(cli: DigitCLI, reference: str) -> str:
@@ -134,7 +148,7 @@ def resume(arguments: list[str]) -> int:
         DigitCLI("resume", rest, _RESUME_HELP)
     run, path = runs.find("last" if reference is None else reference, _root_in(rest))
     # Locked before it is read: another process may be about to save.
-    with run.lock() if run.config.is_file() else nullcontext():
+    with _kept_from_others(run) if run.config.is_file() else nullcontext():
         path = path or run.newest_checkpoint()
         checkpoint = checkpoint_file.read(path)
         if "config" not in checkpoint:
@@ -143,7 +157,7 @@ def resume(arguments: list[str]) -> int:
         if run.config.is_file():
             base = ["--config", str(run.config)]
         cli = DigitCLI("resume", [*base, *rest], _RESUME_HELP)
-        cli.load_data()
+        _begin(cli)
         return _go_on(cli, run, path, checkpoint)
 
 
@@ -164,16 +178,16 @@ def _go_on(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]) -> i
         return 0
     if 0 <= ends < done.epochs + bool(done.batches):
         raise UserError(f"{path} is from {done}; --trainer.max_epochs {ends} is behind it", 2)
-    refuse_what_cannot_train(cli)
     if run.config.is_file():
-        run.clear_away()
-        cut_back(run.folder, checkpoint["global_step"])
+        if processes.is_first():
+            run.clear_away()
+            cut_back(run.folder, checkpoint["global_step"])
         print(f"going on with {run.folder} after {done}, from {path}")
         return train(cli, run, path, done.epochs)
-    own = runs.claim(cli.root)
+    own = processes.agreed(lambda: runs.claim(cli.root))
     print(f"{path} lies in no run's folder: going on in a new one, {own.folder}, after {done}")
-    with own.lock():
-        for copy in (own.best, own.recent()):
+    with _kept_from_others(own):
+        for copy in (own.best, own.recent()) if processes.is_first() else ():
             write_atomically(path.read_bytes(), copy)
         return train(cli, own, path, done.epochs)
 
@@ -227,9 +241,10 @@ def _evaluate(command: str, arguments: list[str]) -> int:
     if elsewhere:
         config["data"] |= {"folder": None, "extra": None}
     cli = DigitCLI(command, [*as_argument(config), *rest])
-    cli.load_data()
     predictions = Predictions()
     trainer = cli.make_trainer(callbacks=[predictions])
+    processes.join(trainer)
+    cli.load_data()
     console = Console()
     show.notices(console, cli.datamodule)
     work = trainer.test if command == "test" else trainer.validate
@@ -245,6 +260,8 @@ def _evaluate(command: str, arguments: list[str]) -> int:
             "--trainer.limit_… is 0",
             status=2,
         )
+    if not processes.is_first():
+        return 0
     kept = None
     if command == "test":
         whole = predictions.total == len(cli.datamodule.data.test_labels)
@@ -272,6 +289,7 @@ usage: {PROGRAM} fit [--config FILE]... [--seeds 1..5] [--init_from RUN] [option
 --seeds 1..5 (or 1,2,7) makes a run with each of these seeds, and closes with their mean, standard
 deviation and 95 % interval.
 --init_from RUN begins with the weights of another run's best checkpoint.
+--into FOLDER keeps the run there, in place of the next free lightning_logs/version_N.
 
 examples:
   {PROGRAM} fit

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from mnist_lightning import processes
+
 COUNTED = 64  # batches at once: half the time
 
 
@@ -26,14 +28,12 @@ class LossAndAccuracy(Metric):
     labels: list[Tensor]
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(distributed_available_fn=lambda: processes.count() > 1)
         zero = torch.zeros((), dtype=torch.int64)
         self.add_state("loss", torch.zeros(()), dist_reduce_fx="sum", persistent=True)
         self.add_state("correct", zero, dist_reduce_fx="sum", persistent=True)
         self.add_state("total", zero.clone(), dist_reduce_fx="sum", persistent=True)
-        # Of the batches that are not counted yet.
-        self.add_state("logits", [], dist_reduce_fx="cat")
-        self.add_state("labels", [], dist_reduce_fx="cat")
+        self.logits, self.labels = [], []  # of the batches that are not counted yet
 
     def _apply(
         self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ""
@@ -46,6 +46,8 @@ class LossAndAccuracy(Metric):
 
         Of labels that are probabilities (B, C) the likeliest counts.
         """
+        if len(labels) == 0:  # a small batch, that other processes share
+            return
         labels = labels if labels.ndim == 1 else labels.argmax(dim=1)
         self.loss.add_(loss, alpha=len(labels))
         self.logits.append(logits)
@@ -59,6 +61,16 @@ class LossAndAccuracy(Metric):
             self.correct.add_((logits.argmax(dim=1) == labels).sum())
             self.total.add_(len(labels))
             self.logits, self.labels = [], []
+
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """Add up the sums of all processes, all batches counted."""
+        self._count()
+        super().sync(*args, **kwargs)
+
+    def reset(self) -> None:
+        """Begin anew."""
+        super().reset()
+        self.logits, self.labels = [], []
 
     def compute(self) -> dict[str, Tensor]:
         """Return `loss` and `accuracy` (in [0, 1])."""

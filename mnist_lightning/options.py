@@ -90,7 +90,6 @@ LENGTHS = ("max_epochs", "max_steps", "max_time")
 _EVALUATES = (
     "accelerator",
     "default_root_dir",
-    "devices",
     "limit_test_batches",
     "limit_val_batches",
     "precision",

@@ -14,8 +14,10 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
-from mnist_lightning import parse_errors
+from mnist_lightning import parse_errors, processes
 from mnist_lightning.callbacks.checkpoints import AtomicCheckpointIO
 from mnist_lightning.callbacks.dashboards import Level
 from mnist_lightning.callbacks.weights import WeightsFile
@@ -30,7 +32,7 @@ from mnist_lightning.run_logger import RunLogger
 NAMED = (WeightsFile,)
 # Options that a command takes before the parser does: they are in no configuration.
 BESIDE_THE_PARSER = {
-    "fit": ("seeds", "ckpt_path"),
+    "fit": ("seeds", "ckpt_path", "init_from", "into"),
     "test": ("each_image", "ckpt_path"),
     "validate": ("each_image", "ckpt_path"),
 }
@@ -211,8 +213,15 @@ class DigitCLI(LightningCLI):
             )
         except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
             raise UserError(f"--trainer: {' '.join(str(error).split())}", status=2) from None
-        if trainer.world_size > 1:
-            raise UserError("a run is one process so far; use --trainer.devices 1", status=2)
+        strategy = trainer.strategy
+        by_ddp = isinstance(strategy, DDPStrategy) and isinstance(
+            strategy.launcher, _SubprocessScriptLauncher
+        )
+        if not by_ddp and not isinstance(strategy, SingleDeviceStrategy):
+            raise UserError(
+                f"--trainer.strategy {settings.strategy}: a run is one process, or several by ddp",
+                status=2,
+            )
         return trainer
 
     def complete_config(self) -> dict[str, Any]:
@@ -222,12 +231,12 @@ class DigitCLI(LightningCLI):
         return config
 
     def load_data(self) -> None:
-        """Read the data set, download it first where need be.
+        """Read the data set, download it first where need be, once.
 
         Raises:
             UserError: it is damaged or cannot be had.
         """
-        self.datamodule.prepare_data()
+        processes.agreed(self.datamodule.prepare_data)
         self.datamodule.setup()
 
     @property
@@ -255,6 +264,7 @@ _NOISE = (
     ".*but have no logger configured",  # an evaluation prints its figures
     "The dirpath has changed from",  # a test of a checkpoint that a stock Trainer made
     "Total length of `list` across ranks is zero",  # nothing is held out: the opening says it
+    ".*It is recommended to use .self.log.*sync_dist",  # the means are those of all processes
     ".*LeafSpec.* is deprecated",  # lightning's own call
 )
 

@@ -17,7 +17,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from mnist_lightning.errors import PROGRAM, UserError
-from mnist_lightning.files import write_atomically
+from mnist_lightning.files import make_folder, write_atomically
 
 LOGS_FOLDER = "lightning_logs"
 _VERSION = re.compile(r"version_(\d+)")
@@ -176,6 +176,19 @@ def claim(root: Path) -> Run:
             version += 1
         except OSError as error:
             raise UserError(f"cannot keep runs in {root}: {error.strerror}; {_REMEDY}") from None
+
+
+def take(folder: Path) -> Run:
+    """Make a folder a new run's, unless it is a run already.
+
+    Raises:
+        UserError: it is, or it cannot be made.
+    """
+    run = Run(folder)
+    if run.config.exists():
+        raise UserError(f"--into {folder}: there is a run already; go on with it: resume", 2)
+    make_folder(run.checkpoints, "--into")
+    return run
 
 
 _REMEDY = "make it writable, or choose another place: --trainer.default_root_dir DIR"

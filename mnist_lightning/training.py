@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 
-from mnist_lightning import checkpoint_file, show
+from mnist_lightning import checkpoint_file, processes, show
 from mnist_lightning.callbacks.checkpoints import RunCheckpoints
 from mnist_lightning.callbacks.dashboards import Dashboards
 from mnist_lightning.callbacks.interrupt import Interrupt
@@ -107,23 +107,26 @@ def _assemble(
     config = cli.complete_config()
     interrupt = Interrupt()
     bar = config["trainer"]["enable_progress_bar"] is not False
-    lines = ProgressLines(console, bar, config["log_lines"])
-    callbacks: list[Callback] = [lines, RandomState()]
+    callbacks: list[Callback] = [ProgressLines(console, bar, config["log_lines"]), RandomState()]
+    # What one process alone writes.
+    own = run if processes.is_first() else None
     logger, boards, checkpoints = None, None, None
-    if run is not None:
-        run.write_config(config)
-        run.predictions.unlink(missing_ok=True)  # of weights that will not be the best for long
+    if own is not None:
+        own.write_config(config)
+        own.predictions.unlink(missing_ok=True)  # of weights that will not be the best for long
         if config["trainer"]["logger"] in (None, True):
-            logger = RunLogger(run.folder, cli.datamodule.data.name)
-        if logger is not None and config["dashboards"] != "none":
-            predictions = Predictions()
+            logger = RunLogger(own.folder, cli.datamodule.data.name)
+    if run is not None and config["dashboards"] != "none":
+        predictions = Predictions()
+        callbacks.append(predictions)
+        if logger is not None:
             boards = Dashboards(logger, predictions, config["dashboards"])
-            callbacks += [predictions, boards]
-        if config["trainer"]["enable_checkpointing"] is not False:
-            keep, autosave = config["keep_last"], config["autosave"]
-            checkpoints = RunCheckpoints(run, config, interrupt, keep, autosave)
-            callbacks += [interrupt, checkpoints]
-    facts = RunSummary(run, config["seed_everything"], epochs, checkpoints, init_from)
+            callbacks.append(boards)
+    if run is not None and config["trainer"]["enable_checkpointing"] is not False:
+        keep, autosave = config["keep_last"], config["autosave"]
+        checkpoints = RunCheckpoints(run, config, interrupt, keep, autosave)
+        callbacks += [interrupt, checkpoints]
+    facts = RunSummary(own, config["seed_everything"], epochs, checkpoints, init_from)
     trainer = cli.make_trainer(logger, [*callbacks, facts], run.folder if run else None)
     best = run.best if run is not None and checkpoints is not None else None
     return Crew(trainer, facts, interrupt, logger, boards, best)
@@ -132,9 +135,8 @@ def _assemble(
 def _test(cli: DigitCLI, run: Run | None, crew: Crew) -> dict[str, float]:
     """Test the best checkpoint, or where none is kept the last weights; log and keep it all."""
     predictions = Predictions()
-    tester = cli.make_trainer(
-        callbacks=[predictions, crew.facts], folder=run.folder if run else None
-    )
+    folder = run.folder if run else None
+    tester = cli.make_trainer(callbacks=[predictions, crew.facts], folder=folder)
     tester.test(cli.model, cli.datamodule, ckpt_path=crew.best, verbose=False)
     figures: dict[str, Any] = predictions.figures(tester)
     if figures:
@@ -152,7 +154,7 @@ def _keep(
         crew.logger.log_metrics(shown, step)
     if crew.boards is not None:
         crew.boards.show_test(cli.model, cli.datamodule, table, step)
-    if run is not None:
+    if run is not None and processes.is_first():
         write_predictions(table, run.predictions)
 
 

@@ -19,6 +19,7 @@ FLOORS = [
         "listing",
         "comparison",
         "standings",
+        "search",
         "export",
         "model_card",
         "evaluation.report",
@@ -44,7 +45,7 @@ FLOORS = [
         "tables",
         "templates",
     ],
-    ["files", "errors", "__init__"],
+    ["files", "processes", "errors", "__init__"],
 ]
 RANKS = {name: (floor, place) for floor, row in enumerate(FLOORS) for place, name in enumerate(row)}
 

@@ -94,9 +94,11 @@ class RunCheckpoints(Checkpoint):
         batch_idx: int,
     ) -> None:
         """Save within the epoch if it is time to, and end the run if it is asked to."""
+        if not between_steps(trainer, batch_idx):
+            return
         due = time.monotonic() - self._saved_at >= self.autosave_seconds
         ends = trainer.should_stop or trainer.global_step == trainer.max_steps
-        if (due or ends or self.interrupt.signal) and between_steps(trainer, batch_idx):
+        if self.interrupt.heard(trainer, batch_idx, due) or ends:
             self._save_last(trainer)
             self.interrupt.end_if_asked()
 
@@ -118,14 +120,16 @@ class RunCheckpoints(Checkpoint):
         # An epoch that a limit cut short is no place to go on from; its last step is, and saved.
         if trainer.is_last_batch:
             self._save_last(trainer, copied=self.run.best if improved else None)
+        self.interrupt.heard(trainer)
         self.interrupt.end_if_asked()
 
     def _save_last(self, trainer: pl.Trainer, copied: Path | None = None) -> None:
         self._flush(trainer)
-        self._rotate()
+        if trainer.is_global_zero:
+            self._rotate()
         if copied is None:
             trainer.save_checkpoint(self.run.recent())
-        else:  # the same was just saved there
+        elif trainer.is_global_zero:  # the same was just saved there
             write_atomically(copied.read_bytes(), self.run.recent())
         self._saved_at = time.monotonic()
 

@@ -5,6 +5,8 @@ import signal
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
+from mnist_lightning import processes
+
 
 class Interrupt(Callback):
     """Notes the first SIGINT or SIGTERM; whoever keeps the run ends it when all is saved.
@@ -33,6 +35,19 @@ class Interrupt(Callback):
         self.signal = self.signal or signal.Signals(number)
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def heard(self, trainer: pl.Trainer, batch_idx: int = 0, otherwise: bool = False) -> bool:
+        """Tell whether a signal was noted, or `otherwise`; of several processes, by any of them.
+
+        They ask each other at every tenth batch.
+        """
+        if processes.count() == 1:
+            return otherwise or self.signal is not None
+        if batch_idx % 10:
+            return False
+        number = processes.most(self.signal or int(otherwise), trainer.strategy.root_device)
+        self.signal = signal.Signals(number) if number > 1 else None
+        return number > 0
 
     def end_if_asked(self) -> None:
         """End the training here.

@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from mnist_lightning import processes
 from mnist_lightning.run_logger import as_float
 from mnist_lightning.tables import PredictionsTable
 
@@ -53,6 +54,20 @@ class Predictions(Callback):
     def _keep(self, logits: Tensor, batch: Any) -> None:
         self._logits.append(logits)
         self._labels.append(batch[1])
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Bring together what several processes said."""
+        self._gather()
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Bring together what several processes said."""
+        self._gather()
+
+    def _gather(self) -> None:
+        # Batch by batch, each cut into the shares of the processes, by rank.
+        for kept in (self._logits, self._labels) if processes.count() > 1 else ():
+            by_rank = processes.gathered([part.cpu() for part in kept])
+            kept[:] = [part for parts in zip(*by_rank, strict=True) for part in parts]
 
     def table(self) -> PredictionsTable:
         """Labels and probabilities, in the order of the images."""

@@ -66,7 +66,7 @@ class ProgressLines(Callback):
         """Move the bar, some times a second; print the batch's line if it is due."""
         if self.log_lines and (batch_idx + 1) % self.log_lines == 0:
             # Lightning hands over the loss divided by the batches of a step.
-            loss = float(outputs["loss"]) * trainer.accumulate_grad_batches
+            loss = float(trainer.strategy.reduce(outputs["loss"])) * trainer.accumulate_grad_batches
             self._print_batch(trainer, loss, batch_idx + 1)
         if self._progress is None:
             return

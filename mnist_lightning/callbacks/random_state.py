@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from mnist_lightning import processes
+
 
 class RandomState(Callback):
     """Keeps the states of Python's, NumPy's, torch's and the devices' generators.
@@ -21,7 +23,12 @@ class RandomState(Callback):
         self._before_validation: dict[str, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The states, as primitives and tensors."""
+        """The states, as primitives and tensors; those of further processes under `others`."""
+        own, *others = processes.gathered(self._states())
+        return own | {"others": others}
+
+    @staticmethod
+    def _states() -> dict[str, Any]:
         name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
         return {
             "python": random.getstate(),
@@ -35,14 +42,22 @@ class RandomState(Callback):
         self._restored = state_dict
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Restore what a checkpoint brought."""
-        if self._restored is not None:
-            _restore(self._restored)
-            self._restored = None
+        """Restore what a checkpoint brought; without one, each process draws for itself."""
+        kept = [self._restored, *self._restored.get("others", ())] if self._restored else []
+        if len(kept) == processes.count() or (kept and processes.rank() == 0):
+            _restore(kept[processes.rank()])
+        elif processes.rank() > 0:
+            torch.manual_seed(torch.initial_seed() + processes.rank())
+        if kept and len(kept) != processes.count() and processes.is_first():
+            print(
+                f"the checkpoint is of a run in {len(kept)}, this one is in {processes.count()}: "
+                "it sees the same batches, and draws other random numbers"
+            )
+        self._restored = None
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remember the states of training."""
-        self._before_validation = self.state_dict()
+        self._before_validation = self._states()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take them up again."""

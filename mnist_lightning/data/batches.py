@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from mnist_lightning import processes
 from mnist_lightning.data.augment import Augmentation, Mixture
 from mnist_lightning.images import MEAN, STD
 
@@ -44,6 +45,8 @@ class BatchDataset(Dataset[Batch]):
         batch_size: samples in a batch; the last one of an epoch may be smaller.
         seed: shuffles each epoch anew; None keeps the samples in their order.
         augment: what is done to the images of each batch of a shuffled epoch, one after another.
+
+    Of several processes each gets its share of every batch; a batch is the same for any number.
     """
 
     def __init__(
@@ -85,13 +88,15 @@ class BatchDataset(Dataset[Batch]):
         for start in range(first, end, stretch):
             pixels, labels = self._samples(epoch, start * size, min(start + stretch, end) * size)
             for index, place in enumerate(range(0, len(labels), size), start):
-                images = normalise(pixels[place : place + size])
-                yield self._augmented((images, labels[place : place + size]), epoch, index)
+                batch = pixels[place : place + size], labels[place : place + size]
+                yield self._finished(batch, epoch, index)
 
-    def _augmented(self, batch: Batch, epoch: int, index: int) -> Batch:
+    def _finished(self, batch: Batch, epoch: int, index: int) -> Batch:
+        pixels, labels = batch
+        own = processes.share(len(labels))
         if not self.augment or self.seed is None:
-            return batch
-        images, labels = batch
+            return normalise(pixels[own]), labels[own]
+        images = normalise(pixels)
         generator = _generator(self.seed, epoch, index, device=images.device)
         for augmentation in self.augment:
             if isinstance(augmentation, Mixture):
@@ -100,7 +105,7 @@ class BatchDataset(Dataset[Batch]):
                 images, labels = augmentation.mix(images, labels, generator)
             else:
                 images = augmentation(images, generator)
-        return images, labels
+        return images[own], labels[own]
 
     def _samples(self, epoch: int, start: int, end: int) -> Batch:
         if self.seed is None:

@@ -10,6 +10,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
+from mnist_lightning import processes
 from mnist_lightning.data.augment import Augmentation
 from mnist_lightning.data.batches import BatchDataset, BatchLoader
 from mnist_lightning.data.folder import load_folder
@@ -238,7 +239,7 @@ class MNISTDataModule(LightningDataModule):
         if self.num_workers == 0:
             device = self._device(pixels.numel())
             pixels, labels = pixels.to(device), labels.to(device)
-        seed = torch.initial_seed() if self.seed is None else self.seed
+        seed = processes.agreed(torch.initial_seed) if self.seed is None else self.seed
         batches = BatchDataset(pixels, labels, self.batch_size, seed, self.augment)
         pin = self.pin_memory and torch.cuda.is_available() and pixels.device.type == "cpu"
         self._train_loader = BatchLoader(batches, self.num_workers, pin)

@@ -25,15 +25,11 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_root()
     options = parser.parse_args(arguments)
-    try:
-        import uvicorn
+    import uvicorn
 
-        from mnist_lightning.web.answers import Readers
-        from mnist_lightning.web.server import make_app
-    except ModuleNotFoundError as missing:
-        raise UserError(
-            f"serve needs {missing.name}; install it: pip install 'mnist-lightning[web]'"
-        ) from None
+    from mnist_lightning.web.answers import Readers
+    from mnist_lightning.web.server import make_app
+
     root = runs_root(options.root)
     run, checkpoint = runs.find(options.run, root)
     if options.collect is not None:

@@ -46,7 +46,8 @@ MISTAKES = {
     "fit --data.dataset digits --data.val_size 1500": "--data.val_size 1500 leaves nothing to "
     "train on: digits has 1,500 training images",
     "fit --data.dataset digits --trainer.max_epochs -5": "--trainer: `max_epochs` must be",
-    "fit --data.dataset digits --trainer.devices 2": "a run is one process so far",
+    "fit --data.dataset digits --trainer.devices 2 --trainer.strategy ddp_spawn": "--trainer."
+    "strategy ddp_spawn: a run is one process, or several by ddp",
     "resume 7": "no run 7 in lightning_logs; there is none at all",
     "resume nope": "nope is no run: not `last`, not `best`, no folder and no checkpoint file",
     "fit --trainer.max_epoch 1": "there is no option --trainer.max_epoch; "

@@ -1,0 +1,1 @@
+"""The command `sweep`: hyper-parameters searched for, by Optuna."""

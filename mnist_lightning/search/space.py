@@ -1,0 +1,101 @@
+"""The space that a sweep searches: options, and the values that each may take."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from optuna import Trial
+
+from mnist_lightning.errors import UserError
+
+KINDS = {
+    "uniform": "[low, high]",
+    "log_uniform": "[low, high]",
+    "int": "[low, high]",
+    "log_int": "[low, high]",
+    "choice": "[value, value, …]",
+}
+
+
+class Range(NamedTuple):
+    """What an option may be: a kind of `KINDS`, and its bounds or its values."""
+
+    kind: str
+    values: tuple[Any, ...]
+
+    def suggest(self, trial: Trial, name: str) -> Any:
+        """Have a trial choose a value; the one it has chosen before, if it has."""
+        if self.kind == "choice":
+            return trial.suggest_categorical(name, self.values)
+        log = self.kind.startswith("log")
+        suggest: Any = trial.suggest_int if "int" in self.kind else trial.suggest_float
+        return suggest(name, *self.values, log=log)
+
+
+class Space(NamedTuple):
+    """The options that are searched, by their dotted names."""
+
+    ranges: Mapping[str, Range]
+
+    def suggest(self, trial: Trial) -> dict[str, Any]:
+        """Have a trial choose a value of each option."""
+        return {name: of.suggest(trial, name) for name, of in self.ranges.items()}
+
+    @property
+    def example(self) -> dict[str, Any]:
+        """A point of the space."""
+        return {name: of.values[0] for name, of in self.ranges.items()}
+
+
+def as_options(values: Mapping[str, Any]) -> list[str]:
+    """A point as options of `fit`."""
+    return [
+        f"--{name}={value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in values.items()
+    ]
+
+
+def read(path: Path) -> Space:
+    """Read a space.
+
+    Args:
+        path: a YAML file: options of `fit` by their dotted names, each with one of `KINDS`.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise UserError(f"--space {path}: {reason}", status=2) from None
+    example = "model.optimizer.init_args.lr: {log_uniform: [1e-4, 1e-1]}"
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"--space {path} is no space: a line of one is, say, {example}", status=2)
+    try:
+        return Space({str(name): _range(of) for name, of in content.items()})
+    except ValueError as error:
+        raise UserError(f"--space {path}: {error}; right would be, say, {example}", 2) from None
+
+
+def _range(of: Any) -> Range:
+    if not isinstance(of, dict) or len(of) != 1:
+        raise ValueError(f"{of!r} is not one of {', '.join(KINDS)} with its values")
+    ((kind, values),) = of.items()
+    if kind not in KINDS:
+        raise ValueError(f"there is no {kind!r}, but {', '.join(KINDS)}")
+    if not isinstance(values, list) or not values or (kind != "choice" and len(values) != 2):
+        raise ValueError(f"{kind} takes {KINDS[kind]}, not {values!r}")
+    if kind == "choice":
+        primitive = (bool, int, float, str, type(None))
+        return Range(kind, tuple(v if isinstance(v, primitive) else json.dumps(v) for v in values))
+    try:  # YAML takes 1e-4 for a text
+        low, high = (int(v) if "int" in kind else float(v) for v in values)
+    except (TypeError, ValueError):
+        raise ValueError(f"{kind} takes two numbers, not {values!r}") from None
+    if not low < high or (kind.startswith("log") and low <= 0):
+        least = " above 0" if kind.startswith("log") else ""
+        raise ValueError(f"{kind} goes from a lower to a higher number{least}, not {values!r}")
+    return Range(kind, (low, high))

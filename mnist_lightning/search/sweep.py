@@ -1,0 +1,206 @@
+"""The command `sweep`."""
+
+import hashlib
+import json
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from rich.console import Console
+from rich.live import Live
+
+from mnist_lightning import show
+from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.files import make_folder
+from mnist_lightning.options import CommandParser, runs_root, take_option
+from mnist_lightning.parsing import DigitCLI, quieten
+from mnist_lightning.search import outcome, space
+from mnist_lightning.search.trials import Desk, Plan, Worker
+
+PRUNERS: dict[str, Callable[[], BasePruner]] = {
+    "asha": lambda: SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
+    "median": lambda: MedianPruner(n_startup_trials=5, n_warmup_steps=0),
+    "none": NopPruner,
+}
+SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
+    # Values that are being tried count as bad ones, so that workers do not all try the same.
+    "tpe": lambda seed: TPESampler(seed=seed, constant_liar=True),
+    "random": lambda seed: RandomSampler(seed=seed),
+}
+REFRESH_SECONDS = 1.0
+
+
+def main(arguments: list[str]) -> int:
+    """Search until there are as many trials as asked for."""
+    parser = CommandParser(
+        "sweep",
+        "Search for the options of the highest val/accuracy. Each trial is a run of its own. "
+        "Killed and started again, with the same command, it goes on.",
+        "--config configs/mlp.yaml --space space.yaml --trials 30 --workers 2",
+    )
+    parser.add_argument("--space", type=Path, required=True, metavar="FILE", help=_SPACE_HELP)
+    parser.add_argument("--trials", type=int, default=20, metavar="N", help="(default: 20)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="at once (default: 1)")
+    parser.add_argument("--name", help="of the sweep (default: the space's)")
+    parser.add_argument("--sampler", choices=list(SAMPLERS), default="tpe", help="(default: tpe)")
+    parser.add_argument("--pruner", choices=list(PRUNERS), default="asha", help="(default: asha)")
+    parser.add_argument("--seed", type=int, default=1, help="of the sampler (default: 1)")
+    parser.add_argument(
+        "--storage",
+        metavar="WHERE",
+        help="a database's URL, or a file FILE.journal, which several machines may share "
+        "(default: a file of SQLite in the sweep's folder)",
+    )
+    parser.epilog = f"Other options are those of fit, for every trial. {parser.epilog}"
+    asked, fit_options = parser.parse_known_args(arguments)
+    if asked.trials < 1 or asked.workers < 1:
+        raise UserError("--trials and --workers: at least 1", status=2)
+    quieten()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    logging.getLogger("optuna").propagate = False
+    found = space.read(asked.space)
+    # Its mistakes are found before any trial; a trial that fails later stops nobody.
+    DigitCLI("sweep", [*fit_options, *space.as_options(found.example)])
+    root = runs_root(take_option("--trainer.default_root_dir", fit_options)[0])
+    name = asked.name or asked.space.stem
+    folder = root / "sweeps" / name
+    make_folder(folder, "--trainer.default_root_dir")
+    study = _study(asked, name, folder, _digest(found, fit_options))
+    options = [*fit_options, "--trainer.limit_test_batches=0"]
+    threads = max(1, (os.cpu_count() or 1) // asked.workers)
+    plan = Plan(found, options, root, folder, threads)
+    console = Console()
+    before = len(study.get_trials(deepcopy=False))
+    known = f", {before} of them begun before" if before else ""
+    show.line(console, f"sweep {name}: {asked.trials} trials{known}, {asked.workers} at a time")
+    finished = _search(study, plan, asked.trials, asked.workers, console)
+    return _close(study, folder, console, finished)
+
+
+_SPACE_HELP = (
+    "a YAML file, a line an option: `model.optimizer.init_args.lr: {log_uniform: [1e-4, 1e-1]}`, "
+    "uniform, int, log_int, `{choice: [a, b]}`"
+)
+
+
+def _study(asked: Any, name: str, folder: Path, digest: str) -> optuna.Study:
+    """Make the study, or find it; it stays with the space and the options it was made with."""
+    where = asked.storage or f"sqlite:///{folder / 'study.db'}"
+    try:
+        study = optuna.create_study(
+            storage=_storage(where),
+            study_name=name,
+            direction="maximize",
+            sampler=SAMPLERS[asked.sampler](asked.seed),
+            pruner=PRUNERS[asked.pruner](),
+            load_if_exists=True,
+        )
+    except Exception as error:  # of whichever database
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"--storage {where}: {reason}") from None
+    made_with = study.user_attrs.get("made_with")
+    if made_with is None:
+        study.set_user_attr("made_with", digest)
+    elif made_with != digest:
+        raise UserError(
+            f"the sweep {name} was begun with another space or other options; give this one "
+            "another --name, or the same again",
+            status=2,
+        )
+    return study
+
+
+def _storage(where: str) -> BaseStorage:
+    if "://" in where:
+        patient = {"connect_args": {"timeout": 60}} if where.startswith("sqlite") else {}
+        return RDBStorage(where, engine_kwargs=patient)
+    if not where.endswith(".journal"):
+        raise ValueError("a URL such as sqlite:///study.db, or a file whose name ends in .journal")
+    return JournalStorage(JournalFileBackend(where))
+
+
+def _digest(found: space.Space, options: list[str]) -> str:
+    """What makes two sweeps the same: the space, the options, and the files that they name."""
+    files = [Path(word) for word in options if Path(word).is_file()]
+    content = [json.dumps(found.ranges), json.dumps(options), *(f.read_text() for f in files)]
+    return hashlib.sha256("\0".join(content).encode()).hexdigest()[:16]
+
+
+def _search(study: optuna.Study, plan: Plan, count: int, workers: int, console: Console) -> bool:
+    """Work until there are `count` trials; return whether there are, or it was told to end."""
+    stop = Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, lambda *_: stop.set())
+    desk = Desk(study, count, socket.gethostname(), plan.folder)
+    worker = Worker(study, plan, stop)
+
+    def work() -> None:
+        while not stop.is_set() and (trial := desk.next()) is not None:
+            try:
+                trial.set_user_attr("sweep", study.study_name)
+                worker.work_on(trial)
+            except Exception:
+                stop.set()
+                raise
+            finally:
+                desk.give_back(trial)
+            ended = study.trials[trial.number]
+            if ended.state.is_finished() and not console.is_terminal:
+                show.line(console, outcome.line(ended))
+
+    live = Live(console=console, auto_refresh=False, transient=True)
+    try:
+        with ThreadPoolExecutor(workers) as pool, live:
+            working = [pool.submit(work) for _ in range(workers)]
+            while not all(each.done() for each in working):
+                if console.is_terminal:
+                    live.update(outcome.table(study, count), refresh=True)
+                wait(working, REFRESH_SECONDS)
+            for each in working:
+                each.result()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return not stop.is_set()
+
+
+def _close(study: optuna.Study, folder: Path, console: Console, finished: bool) -> int:
+    """Show what came out, and write it down."""
+    if console.is_terminal:
+        console.print(outcome.table(study, len(study.trials)))
+    states = [trial.state for trial in study.get_trials(deepcopy=False)]
+    counts = [
+        f"{states.count(state)} {word}"
+        for state, word in (
+            (TrialState.COMPLETE, "finished"),
+            (TrialState.PRUNED, "pruned"),
+            (TrialState.FAIL, "failed"),
+            (TrialState.RUNNING, "to be gone on with"),
+        )
+        if state in states
+    ]
+    show.line(console, f"{len(states)} trials: {', '.join(counts)}")
+    if not finished:
+        show.line(console, "interrupted; the same command goes on")
+        return 130
+    best = outcome.best_of(study)
+    if best is None:
+        raise UserError(f"no trial came to its end; what they said is in {folder}/trial_*.log")
+    show.line(console, f"best: {outcome.line(best)}")
+    for path in outcome.write(study, best, folder):
+        show.line(console, f"  {path}")
+    show.following(console, [f"{PROGRAM} fit --config {folder / 'best.yaml'}"])
+    return 0

@@ -1,0 +1,208 @@
+"""A trial of a sweep: a run in a process of its own, watched, pruned, gone on with."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Event
+from typing import NamedTuple
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.trial import TrialState
+
+from mnist_lightning import runs
+from mnist_lightning.errors import UserError
+from mnist_lightning.runs import Run
+from mnist_lightning.search.space import Space, as_options
+from mnist_lightning.tables import METRICS_FILE, read_metrics
+
+POLL_SECONDS = 0.3
+# How a process ends that was told to, not by itself: the sweep goes on with it another time.
+TOLD_TO_END = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
+
+
+class Plan(NamedTuple):
+    """What the trials of a sweep have in common.
+
+    Attributes:
+        space: what they choose from.
+        options: of `fit`, for each of them.
+        root: where their runs are.
+        folder: the sweep's own.
+        threads: how many each may use.
+    """
+
+    space: Space
+    options: Sequence[str]
+    root: Path
+    folder: Path
+    threads: int
+
+
+class Worker:
+    """Works on one trial after another.
+
+    Args:
+        study: whose trials.
+        plan: how they are made.
+        stop: set when the sweep is to end; what is being worked on is gone on with another time.
+    """
+
+    def __init__(self, study: optuna.Study, plan: Plan, stop: Event) -> None:
+        self.study = study
+        self.plan = plan
+        self.stop = stop
+
+    def work_on(self, trial: optuna.Trial) -> None:
+        """Bring a trial to its end, wherever it stands, unless the sweep ends before."""
+        run = self._run_of(trial)
+        options = as_options(self.plan.space.suggest(trial))
+        with (self.plan.folder / f"trial_{trial.number}.log").open("ab") as log:
+            pruned, status = self._train(trial, run, options, log.fileno())
+        if pruned:
+            self.study.tell(trial, state=TrialState.PRUNED)
+        elif self.stop.is_set() or status in TOLD_TO_END:
+            self.stop.set()
+        elif status == 0:
+            self._tell_value(trial, run)
+        else:
+            self._tell_failure(trial, f"status {status}: {_last_line(Path(log.name))}")
+
+    def _run_of(self, trial: optuna.Trial) -> Run:
+        if "run" not in trial.user_attrs:
+            run = runs.claim(self.plan.root)
+            trial.set_user_attr("run", str(run.folder))
+        return Run(Path(trial.user_attrs["run"]))
+
+    def _train(
+        self, trial: optuna.Trial, run: Run, options: list[str], log: int
+    ) -> tuple[bool, int]:
+        """Train in a process; return whether it was pruned, and with which status it ended."""
+        # By a process that outlived the sweep that began it.
+        while _is_being_trained(run) or _is_beginning(trial, run):
+            if self._is_to_be_pruned(trial, run):
+                return True, 0
+            if self.stop.wait(POLL_SECONDS):
+                return False, 0
+        if run.summary().get("state") == "finished":
+            return False, 0
+        if any(run.checkpoints.glob("last*.ckpt")):
+            command = ["resume", str(run.folder)]
+        else:
+            shutil.rmtree(run.folder, ignore_errors=True)
+            run.checkpoints.mkdir(parents=True)
+            command = ["fit", *self.plan.options, *options, "--into", str(run.folder)]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mnist_lightning", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={"OMP_NUM_THREADS": str(self.plan.threads)} | os.environ,
+        )
+        trial.set_user_attr("pid", process.pid)
+        pruned = False
+        while process.poll() is None:
+            pruned = pruned or self._is_to_be_pruned(trial, run)
+            if pruned or self.stop.is_set():
+                process.terminate()
+                process.wait()
+            else:
+                time.sleep(POLL_SECONDS)
+        self._is_to_be_pruned(trial, run)  # its last epochs are reported too
+        return pruned, process.returncode
+
+    def _is_to_be_pruned(self, trial: optuna.Trial, run: Run) -> bool:
+        """Report the epochs that were validated since the last time; tell what the pruner says."""
+        before = max(self.study.trials[trial.number].intermediate_values, default=0)
+        last = before
+        for row in read_metrics(run.folder / METRICS_FILE):
+            if row.get("val/accuracy") and row.get("epoch") and int(row["epoch"]) > before:
+                last = int(row["epoch"])
+                trial.report(float(row["val/accuracy"]), last)
+        # One that is at its end anyway comes to it.
+        goes_on = last > before and last != run.read_config()["trainer"]["max_epochs"]
+        return goes_on and trial.should_prune()
+
+    def _tell_value(self, trial: optuna.Trial, run: Run) -> None:
+        accuracy = run.summary().get("val/accuracy")
+        if isinstance(accuracy, float):
+            self.study.tell(trial, accuracy)
+        else:
+            self._tell_failure(trial, "no val/accuracy")
+
+    def _tell_failure(self, trial: optuna.Trial, reason: str) -> None:
+        trial.set_user_attr("error", reason)
+        self.study.tell(trial, state=TrialState.FAIL)
+
+
+def _is_being_trained(run: Run) -> bool:
+    if not run.folder.is_dir():
+        return False
+    try:
+        with run.lock():
+            return False
+    except UserError:
+        return True
+
+
+def _is_beginning(trial: optuna.Trial, run: Run) -> bool:
+    """Tell whether a process is about to train in a run, and has not locked it yet."""
+    pid = trial.user_attrs.get("pid", 0)
+    told = subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True)
+    return str(run.folder) in told.stdout
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1].removeprefix("mnist-lightning: error: ") if lines else "it said nothing"
+
+
+class Desk:
+    """Hands out trials: those left by a sweep that was killed, then new ones, each once.
+
+    Args:
+        study: whose trials.
+        count: how many there are to be in all.
+        host: this machine's name; what another machine's sweep left is its own to go on with.
+        folder: the sweep's.
+    """
+
+    def __init__(self, study: optuna.Study, count: int, host: str, folder: Path) -> None:
+        self.study = study
+        self.count = count
+        self.host = host
+        self.folder = folder
+        self.held: dict[int, FileLock] = {}
+
+    def next(self) -> optuna.Trial | None:
+        """The next trial to work on; None where there is none left."""
+        with FileLock(self.folder / ".desk.lock"):
+            for left in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                own = left.user_attrs.get("host", self.host) == self.host
+                if own and self._hold(left.number):
+                    # Optuna's own way to an object for a trial that exists.
+                    return optuna.Trial(self.study, left._trial_id)
+            if len(self.study.get_trials(deepcopy=False)) >= self.count:
+                return None
+            trial = self.study.ask()
+            self._hold(trial.number)
+            trial.set_user_attr("host", self.host)
+            return trial
+
+    def _hold(self, number: int) -> bool:
+        lock = FileLock(self.folder / f".trial_{number}.lock", blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            return False
+        self.held[number] = lock
+        return True
+
+    def give_back(self, trial: optuna.Trial) -> None:
+        """Let go of a trial."""
+        self.held.pop(trial.number).release()
