@@ -36,10 +36,13 @@ COMMANDS = {
         "go on with a run in its own folder",
     ),
     "validate": Command(
-        "mnist_lightning.cli", "validate", "[RUN]", "evaluate a checkpoint on the validation set"
+        "mnist_lightning.scoring",
+        "validate",
+        "[RUN]",
+        "evaluate a checkpoint on the validation set",
     ),
     "test": Command(
-        "mnist_lightning.cli", "test", "[RUN]", "evaluate a checkpoint on the test set"
+        "mnist_lightning.scoring", "test", "[RUN]", "evaluate a checkpoint on the test set"
     ),
     "predict": Command(
         "mnist_lightning.readings",

@@ -1,4 +1,4 @@
-"""fit, resume, validate, test: what surrounds a Trainer's work on a run."""
+"""fit and resume: what surrounds a Trainer's work on a run."""
 
 import hashlib
 from contextlib import AbstractContextManager, nullcontext
@@ -8,26 +8,23 @@ from typing import Any
 from rich.console import Console
 
 from mnist_lightning import checkpoint_file, processes, runs, show
-from mnist_lightning.callbacks.predictions import Predictions
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import write_atomically
 from mnist_lightning.networks import describe
 from mnist_lightning.options import (
     LENGTHS,
     as_argument,
+    asks_for_help,
     config_of,
     conflicts,
     read_seeds,
-    runs_root,
+    root_in,
     take_option,
     take_run,
-    take_switch,
-    what_evaluates,
 )
 from mnist_lightning.parsing import DigitCLI, quieten
 from mnist_lightning.run_logger import cut_back
 from mnist_lightning.runs import Run
-from mnist_lightning.tables import write_predictions
 from mnist_lightning.training import refuse_what_cannot_train, train
 
 
@@ -144,9 +141,9 @@ def resume(arguments: list[str]) -> int:
     """Go on with a run from its newest whole checkpoint, in its own folder."""
     quieten()
     reference, rest = take_run(arguments)
-    if _asks_for_help(rest):
+    if asks_for_help(rest):
         DigitCLI("resume", rest, _RESUME_HELP)
-    run, path = runs.find("last" if reference is None else reference, _root_in(rest))
+    run, path = runs.find("last" if reference is None else reference, root_in(rest))
     # Locked before it is read: another process may be about to save.
     with _kept_from_others(run) if run.config.is_file() else nullcontext():
         path = path or run.newest_checkpoint()
@@ -214,75 +211,6 @@ def _differences(cli: DigitCLI, saved: dict[str, Any]) -> list[str]:
     return found
 
 
-def validate(arguments: list[str]) -> int:
-    """Evaluate a checkpoint on the images held out."""
-    return _evaluate("validate", arguments)
-
-
-def test(arguments: list[str]) -> int:
-    """Evaluate a checkpoint on the test images."""
-    return _evaluate("test", arguments)
-
-
-def _evaluate(command: str, arguments: list[str]) -> int:
-    quieten()
-    each_image, arguments = take_switch("--each_image", arguments)
-    reference, rest = take_run(arguments)
-    if _asks_for_help(rest):
-        DigitCLI(command, rest, _EVALUATE_HELP.format(command=command))
-    dataset, _ = take_option("--data.dataset", rest)
-    elsewhere = dataset is not None
-    if dataset in ("auto", "folder"):  # a network of any data set may be asked
-        dataset = None
-    run, path = runs.find("best" if reference is None else reference, _root_in(rest), dataset)
-    path = path or run.best_checkpoint()
-    checkpoint = checkpoint_file.read(path)
-    config = what_evaluates(config_of(checkpoint, path, run, rest))
-    if elsewhere:
-        config["data"] |= {"folder": None, "extra": None}
-    cli = DigitCLI(command, [*as_argument(config), *rest])
-    predictions = Predictions()
-    trainer = cli.make_trainer(callbacks=[predictions])
-    processes.join(trainer)
-    cli.load_data()
-    console = Console()
-    show.notices(console, cli.datamodule)
-    work = trainer.test if command == "test" else trainer.validate
-    if command == "validate" and len(cli.datamodule.val_indices) == 0:
-        raise UserError(f"{path}: its run held no images out (val_size 0) to validate on")
-    try:
-        work(cli.model, cli.datamodule, ckpt_path=path, verbose=False)
-    except SystemExit:  # how Lightning ends after Ctrl-C
-        raise KeyboardInterrupt from None
-    if predictions.total == 0:
-        raise UserError(
-            f"nothing to {command} on: {cli.datamodule.data.name} has no image for it, or "
-            "--trainer.limit_… is 0",
-            status=2,
-        )
-    if not processes.is_first():
-        return 0
-    kept = None
-    if command == "test":
-        whole = predictions.total == len(cli.datamodule.data.test_labels)
-        same_data = cli.datamodule.state_dict() == checkpoint.get("MNISTDataModule")
-        own = path == run.best and whole and same_data
-        kept = run.predictions if own else path.with_suffix(f".{cli.datamodule.data.name}.csv")
-        write_predictions(predictions.table(), kept)
-    if each_image:
-        show.each_image(predictions.table())
-    show.evaluation(console, command, path, cli.datamodule.data.name, trainer, predictions, kept)
-    return 0
-
-
-def _asks_for_help(arguments: list[str]) -> bool:
-    return "--help" in arguments or "-h" in arguments
-
-
-def _root_in(arguments: list[str]) -> Path:
-    return runs_root(take_option("--trainer.default_root_dir", arguments)[0])
-
-
 _FIT_HELP = f"""Train a network on MNIST, keep its best checkpoint, and test that.
 
 usage: {PROGRAM} fit [--config FILE]... [--seeds 1..5] [--init_from RUN] [options]
@@ -303,13 +231,4 @@ RUN is a run's folder, its version number, a checkpoint file, or `last`, the new
 The run's own options hold; of the options below only those may differ that change no weight.
 
 example: {PROGRAM} resume last --trainer.max_epochs 20
-"""
-_EVALUATE_HELP = f"""Evaluate a checkpoint with the options of its run.
-
-usage: {PROGRAM} {{command}} [RUN] [options]
-RUN is a run's folder, its version number, a checkpoint file, `last`, the newest run, or `best`,
-the highest val/accuracy (default). `--ckpt_path FILE` and `--config FILE` work too.
---each_image prints a line an image, with its true and its predicted label.
-
-example: {PROGRAM} {{command}} best
 """

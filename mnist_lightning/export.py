@@ -17,9 +17,11 @@ from mnist_lightning.evaluation.run_data import data_of
 from mnist_lightning.files import write_atomically
 from mnist_lightning.options import CommandParser, runs_root
 from mnist_lightning.predict import Recogniser
+from mnist_lightning.runs import Run
 from mnist_lightning.web import offline_page
 
 CHECKED = 1_000  # test images
+ENSEMBLES = ("onnx", "pt2")  # the formats of a program, not of weights
 OPSET = 18  # of ONNX: the first that torch's exporter gives without a conversion
 
 Pixels = NDArray[np.uint8]
@@ -203,24 +205,44 @@ def main(arguments: list[str]) -> int:
         raise UserError("--check_images: at least 1; a model that is not checked is none", 2)
     kind = FORMATS[options.format]
     root = runs_root(options.root)
-    run, checkpoint = runs.find(options.run, root)
     classes = [] if options.network is None else [predict.network_class(options.network)]
-    recogniser = predict.load(checkpoint or run.folder, root, classes)
+    run, folder, recogniser, summary = _asked(options, root, classes)
     pixels = data_of(run, options.data_dir).test_images[: options.check_images].numpy()
-    summary = run.summary()
-    if checkpoint is not None and checkpoint.resolve() != run.best.resolve():
-        summary |= dict.fromkeys(("val/accuracy", "test/correct", "test/total"))  # the best one's
     metadata = model_card.metadata(summary, recogniser)
-    path = options.output or run.folder / "export" / options.format / f"model.{kind.suffix}"
+    path = options.output or folder / "export" / options.format / f"model.{kind.suffix}"
     export = Export(recogniser, options.softmax, metadata)
     said = write(export, kind, pixels, path)
     card = path.with_name("MODEL_CARD.md")
     text = model_card.card(metadata, options.format, path.name, export.output, said)
     write_atomically(text.encode(), card)
-    print(f"{run.folder} as {options.format}: {said}")
+    print(f"{folder} as {options.format}: {said}")
     print(f"  {path} ({path.stat().st_size / 1000:,.0f} kB)")
     print(f"  {card}")
     return 0
+
+
+def _asked(
+    options: Any, root: Path, classes: list[type[nn.Module]]
+) -> tuple[Run, Path, Recogniser, dict[str, Any]]:
+    """Find what is exported: a run (of several the first), the folder, the network, its facts.
+
+    Raises:
+        UserError: there is no such run, or several are no model in this format.
+    """
+    found = [runs.find(one, root) for one in runs.several(options.run)]
+    run, checkpoint = found[0]
+    summary = run.summary()
+    untold = dict.fromkeys(("val/accuracy", "test/correct", "test/total"))
+    if len(found) == 1:
+        path = checkpoint or run.best_checkpoint()
+        is_best = path.resolve() == run.best.resolve()
+        recogniser = predict.load(path, root, classes)
+        return run, run.folder, recogniser, summary if is_best else summary | untold
+    if options.format not in ENSEMBLES:
+        formats = " or ".join(ENSEMBLES)
+        raise UserError(f"{options.format} takes one RUN; several as one model: {formats}", 2)
+    place = runs.ensemble_place(root, [run for run, _ in found])
+    return run, place, predict.load(options.run, root, classes), summary | untold
 
 
 def write(export: Export, kind: Format, pixels: Pixels, path: Path) -> str:

@@ -14,6 +14,7 @@ def metadata(summary: dict[str, Any], recogniser: Recogniser) -> dict[str, Any]:
     return {
         "made_by": f"mnist_lightning {__version__}",
         "network": describe(recogniser.network),
+        "members": len(getattr(recogniser.network, "members", "1")),
         "parameters": sum(weight.numel() for weight in recogniser.network.parameters()),
         "temperature": recogniser.temperature,
         "mean": images.MEAN,
@@ -84,4 +85,4 @@ def _tested(about: dict[str, Any]) -> Tested | None:
 
 def _name(about: dict[str, Any]) -> str:
     name: str = about["network"]["class_path"].rsplit(".", 1)[-1]
-    return name
+    return name if about["members"] == 1 else f"{name} of {about['members']}"

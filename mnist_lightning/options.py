@@ -151,6 +151,16 @@ def take_run(arguments: list[str]) -> tuple[str | None, list[str]]:
     return checkpoint, rest
 
 
+def asks_for_help(arguments: list[str]) -> bool:
+    """Whether a command's help is wanted."""
+    return "--help" in arguments or "-h" in arguments
+
+
+def root_in(arguments: list[str]) -> Path:
+    """The folder of the runs, by a command's options."""
+    return runs_root(take_option("--trainer.default_root_dir", arguments)[0])
+
+
 def read_seeds(text: str) -> list[int]:
     """Read `1..5` or `1,2,7`.
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mnist_lightning import checkpoint_file, images, networks, runs
 from mnist_lightning.data.batches import normalise
+from mnist_lightning.ensemble import Ensemble
 from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation.metrics import tempered
 
@@ -134,13 +135,18 @@ def load(
 
     Args:
         run: a run's folder, its version number, a checkpoint file, `last` or `best`; or a file
-            `.safetensors` that `export` wrote.
+            `.safetensors` that `export` wrote. Several, `3,5` or `3..5`, are asked as one, for the
+            mean of their probabilities.
         root: the folder of the runs.
         classes: your own network classes, that the checkpoint may need.
 
     Raises:
         UserError: there is no such run, its checkpoint is damaged, or its network is unknown.
     """
+    asked = runs.several(str(run))
+    if len(asked) > 1:
+        classes = list(classes)
+        return Recogniser(Ensemble([load(one, root, classes).network for one in asked]))
     found, path = runs.find(str(run), Path(root))
     path = path or found.best_checkpoint()
     if path.suffix == ".safetensors":

@@ -1,13 +1,14 @@
 """Run folders and their checkpoints: claim, find, list.
 
 A RUN, as the commands take it, is a run's folder, its version number, a checkpoint file, `last`
-(the newest run) or `best` (the highest val/accuracy among the runs on one data set).
+(the newest run) or `best` (the highest val/accuracy among the runs on one data set). Several RUNs,
+`3,5` or `3..5`, are an ensemble where a command asks networks.
 """
 
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,6 +201,23 @@ def runs(root: Path) -> Iterator[Run]:
         return
     found = [Run(path) for path in root.iterdir() if _VERSION.fullmatch(path.name)]
     yield from sorted((run for run in found if run.folder.is_dir()), key=lambda run: run.version)
+
+
+def several(reference: str) -> list[str]:
+    """The RUNs of a list, `3,5,best` or `3..5`, that are asked as one; of another RUN itself."""
+    if Path(reference).exists():
+        return [reference]
+    parts: list[str] = []
+    for part in reference.split(","):
+        ends = re.fullmatch(r"(\d+)\.\.(\d+)", part)
+        parts += map(str, range(int(ends[1]), int(ends[2]) + 1)) if ends else [part]
+    return list(dict.fromkeys(parts)) or [reference]
+
+
+def ensemble_place(root: Path, members: Iterable[Run]) -> Path:
+    """Where what is made of several runs as one goes."""
+    names = [run.folder.name.removeprefix("version_") for run in members]
+    return root / f"ensemble_{'_'.join(names)}"
 
 
 def find(reference: str, root: Path, dataset: str | None = None) -> tuple[Run, Path | None]:

@@ -16,7 +16,7 @@ from mnist_lightning.callbacks.summary import device_name, facts_of_network
 from mnist_lightning.classifier import DigitClassifier
 from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.errors import PROGRAM
-from mnist_lightning.evaluation.metrics import spread
+from mnist_lightning.evaluation.metrics import McNemar, spread
 from mnist_lightning.runs import Run
 from mnist_lightning.tables import PredictionsTable
 
@@ -121,20 +121,33 @@ def closing(console: Console, facts: dict[str, Any], run: Run | None, root: Path
 def evaluation(
     console: Console,
     command: str,
-    checkpoint: Path,
+    asked: str,
     dataset: str,
     trainer: Trainer,
     predictions: Predictions,
     kept: Path | None,
 ) -> None:
-    """Show the figures of a checkpoint; `kept` is where its predictions are, if anywhere."""
+    """Show the figures of what was asked; `kept` is where its predictions are, if anywhere."""
     stage = "val" if command == "validate" else "test"
     accuracy, loss = (float(trainer.callback_metrics[f"{stage}/{n}"]) for n in ("accuracy", "loss"))
-    rows = [("data set", dataset), ("checkpoint", str(checkpoint))]
+    rows = [("data set", dataset), ("asked", asked)]
     rows += figures(stage, accuracy, loss, predictions.correct, predictions.total)
     if kept is not None:
         rows.append(("predictions", str(kept)))
     table(console, command, rows)
+
+
+def members(console: Console, rows: Sequence[tuple[str, float, McNemar]], together: float) -> None:
+    """Show the members of an ensemble beside it: RUN, accuracy, and McNemar's test of the two."""
+    grid = Table(title="its members, alone", title_justify="left", title_style="bold")
+    for name in ("RUN", "accuracy", "only together right", "only alone right", "McNemar's p"):
+        grid.add_column(name, justify="left" if name == "RUN" else "right")
+    for reference, accuracy, duel in rows:
+        counts = (str(duel.only_first), str(duel.only_second), f"{duel.p:.2g}")
+        grid.add_row(reference, f"{100 * accuracy:.2f} %", *counts)
+    console.print(grid, highlight=False)
+    mean = sum(accuracy for _, accuracy, _ in rows) / len(rows)
+    line(console, f"mean of its members {100 * mean:.2f} %, together {100 * together:.2f} %")
 
 
 def each_image(table: PredictionsTable) -> None:

@@ -14,6 +14,7 @@ FLOORS = [
     ["__main__"],
     [
         "cli",
+        "scoring",
         "verify",
         "data.inventory",
         "listing",
@@ -36,6 +37,7 @@ FLOORS = [
     [
         "loss_and_accuracy",
         "schedules",
+        "ensemble",
         "networks",
         "images",
         "ink",

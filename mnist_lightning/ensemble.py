@@ -1,0 +1,24 @@
+"""Several networks as one."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+class Ensemble(nn.Module):
+    """The mean of the probabilities that networks give, as one network.
+
+    Args:
+        members: each maps images (B, 1, 28, 28) to logits (B, C) of the same classes.
+    """
+
+    def __init__(self, members: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (B, 1, 28, 28) normalised images to the logarithms of the mean (B, C)."""
+        each = torch.stack([member(images).log_softmax(dim=1) for member in self.members])
+        return each.logsumexp(dim=0) - math.log(len(self.members))

@@ -1,0 +1,158 @@
+"""The commands `validate` and `test`: what a checkpoint scores, or several as one model."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+from mnist_lightning import checkpoint_file, predict, processes, runs, show
+from mnist_lightning.callbacks.predictions import Predictions
+from mnist_lightning.ensemble import Ensemble
+from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.evaluation.metrics import mcnemar
+from mnist_lightning.options import (
+    as_argument,
+    asks_for_help,
+    config_of,
+    root_in,
+    take_option,
+    take_run,
+    take_switch,
+    what_evaluates,
+)
+from mnist_lightning.parsing import DigitCLI, quieten
+from mnist_lightning.runs import Run
+from mnist_lightning.tables import PredictionsTable, write_predictions
+
+
+class Asked(NamedTuple):
+    """A checkpoint that is evaluated, alone or as one of several."""
+
+    reference: str
+    run: Run
+    path: Path
+    checkpoint: dict[str, Any]
+
+
+def validate(arguments: list[str]) -> int:
+    """Evaluate a checkpoint on the images held out."""
+    return _evaluate("validate", arguments)
+
+
+def test(arguments: list[str]) -> int:
+    """Evaluate a checkpoint on the test images."""
+    return _evaluate("test", arguments)
+
+
+def _evaluate(command: str, arguments: list[str]) -> int:
+    quieten()
+    each_image, arguments = take_switch("--each_image", arguments)
+    reference, rest = take_run(arguments)
+    if asks_for_help(rest):
+        DigitCLI(command, rest, _HELP.format(command=command))
+    dataset, _ = take_option("--data.dataset", rest)
+    asked = [_asked(one, root_in(rest), dataset) for one in runs.several(reference or "best")]
+    first = asked[0]
+    config = what_evaluates(config_of(first.checkpoint, first.path, first.run, rest))
+    if dataset is not None:
+        config["data"] |= {"folder": None, "extra": None}
+    cli = DigitCLI(command, [*as_argument(config), *rest])
+    predictions = Predictions()
+    trainer = cli.make_trainer(callbacks=[predictions])
+    processes.join(trainer)
+    cli.load_data()
+    console = Console()
+    show.notices(console, cli.datamodule)
+    if command == "validate" and len(cli.datamodule.val_indices) == 0:
+        raise UserError(f"{first.path}: its run held no images out (val_size 0) to validate on")
+
+    def work(weights: Path | None) -> PredictionsTable:
+        evaluate = trainer.test if command == "test" else trainer.validate
+        try:
+            evaluate(cli.model, cli.datamodule, ckpt_path=weights, verbose=False)
+        except SystemExit:  # how Lightning ends after Ctrl-C
+            raise KeyboardInterrupt from None
+        _refuse_nothing(predictions, cli, command)
+        return predictions.table()
+
+    alone: list[PredictionsTable] = []
+    if len(asked) == 1:
+        table = work(first.path)
+    else:
+        table, alone = _work_together(asked, cli, work)
+    if not processes.is_first():
+        return 0
+    kept = _kept(asked, cli, table) if command == "test" else None
+    if kept is not None:
+        write_predictions(table, kept)
+    if each_image:
+        show.each_image(table)
+    which = str(first.path) if not alone else ", ".join(one.reference for one in asked)
+    name = cli.datamodule.data.name
+    show.evaluation(console, command, which, name, trainer, predictions, kept)
+    if alone:
+        right = table.predicted == table.true
+        rights = [each.predicted == each.true for each in alone]
+        rows = [
+            (one.reference, float(own.mean()), mcnemar(right, own))
+            for one, own in zip(asked, rights, strict=True)
+        ]
+        show.members(console, rows, float(right.mean()))
+    return 0
+
+
+def _refuse_nothing(predictions: Predictions, cli: DigitCLI, command: str) -> None:
+    if predictions.total == 0:
+        raise UserError(
+            f"nothing to {command} on: {cli.datamodule.data.name} has no image for it, or "
+            "--trainer.limit_… is 0",
+            status=2,
+        )
+
+
+def _asked(reference: str, root: Path, dataset: str | None) -> Asked:
+    # A network of any data set may be asked about these.
+    among = None if dataset in ("auto", "folder") else dataset
+    run, path = runs.find(reference, root, among)
+    path = path or run.best_checkpoint()
+    return Asked(reference, run, path, checkpoint_file.read(path))
+
+
+def _work_together(
+    asked: Sequence[Asked], cli: DigitCLI, work: Callable[[None], PredictionsTable]
+) -> tuple[PredictionsTable, list[PredictionsTable]]:
+    """Evaluate what is asked, each alone, and then all as one model."""
+    kinds = [type(cli.model.network)]
+    members = [predict.load(one.path, classes=kinds).network for one in asked]
+    alone = []
+    for member in members:
+        cli.model.network = member
+        alone.append(work(None))
+    cli.model.network = Ensemble(members)
+    return work(None), alone
+
+
+def _kept(asked: Sequence[Asked], cli: DigitCLI, table: PredictionsTable) -> Path:
+    """Where predictions of the test go: into the run where they are its own, else beside."""
+    name = cli.datamodule.data.name
+    first = asked[0]
+    if len(asked) > 1:
+        place = runs.ensemble_place(cli.root, [one.run for one in asked])
+        return place.with_suffix(f".{name}.csv")
+    whole = len(table.true) == len(cli.datamodule.data.test_labels)
+    same_data = cli.datamodule.state_dict() == first.checkpoint.get("MNISTDataModule")
+    own = first.path == first.run.best and whole and same_data
+    return first.run.predictions if own else first.path.with_suffix(f".{name}.csv")
+
+
+_HELP = f"""Evaluate a checkpoint with the options of its run, or several as one model.
+
+usage: {PROGRAM} {{command}} [RUN] [options]
+RUN is a run's folder, its version number, a checkpoint file, `last`, the newest run, or `best`,
+the highest val/accuracy (default). `--ckpt_path FILE` and `--config FILE` work too.
+Several RUNs, as 3,5 or 3..7, are an ensemble: the mean of their probabilities.
+--each_image prints a line an image, with its true and its predicted label.
+
+example: {PROGRAM} {{command}} best
+"""
