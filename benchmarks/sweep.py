@@ -79,7 +79,9 @@ def main() -> None:
         used = [trial.user_attrs["run"] for trial in trials]
         print(f"status {status}; {len(trials)} trials in {seconds:.0f} s: {dict(states)}")
         print(f"{len(set(used))} runs of theirs, {len(list(runs(folder / LOGS_FOLDER)))} in all")
-        best = max((t for t in trials if t.state == TrialState.COMPLETE), key=lambda t: t.value)
+        best = max(
+            (t for t in trials if t.state == TrialState.COMPLETE), key=lambda t: t.value or 0
+        )
         print(f"best: trial {best.number}, val/accuracy {best.value:.4f}, {best.params}")
         config = ["--config", str(database.with_name("best.yaml"))]
         for name, options in (("default", fit), ("best.yaml", config)):

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
@@ -206,7 +207,7 @@ class DigitCLI(LightningCLI):
             trainer: Trainer = self.instantiate_trainer(
                 logger=settings.logger if own_logger else logger or False,
                 callbacks=[*_listed(settings.callbacks), *callbacks],
-                plugins=[*_listed(settings.plugins), AtomicCheckpointIO()],
+                plugins=[*_listed(settings.plugins), AtomicCheckpointIO(), *_cluster()],
                 enable_progress_bar=False,  # the progress callback shows it
                 enable_model_summary=False,
                 default_root_dir=root,
@@ -251,6 +252,14 @@ class DigitCLI(LightningCLI):
         return runs_root(self.config.trainer.default_root_dir)
 
 
+def _cluster() -> list[SLURMEnvironment]:
+    """SLURM, where it started this; without Lightning's own way of coming back.
+
+    That one saves outside the run, and keeps the signals from it by which a run saves itself.
+    """
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+
+
 def _listed(value: Any) -> list[Any]:
     if value is None:
         return []
@@ -265,6 +274,7 @@ _NOISE = (
     "The dirpath has changed from",  # a test of a checkpoint that a stock Trainer made
     "Total length of `list` across ranks is zero",  # nothing is held out: the opening says it
     ".*It is recommended to use .self.log.*sync_dist",  # the means are those of all processes
+    ".*`srun` command is available on your system",  # and perhaps not wanted
     ".*LeafSpec.* is deprecated",  # lightning's own call
 )
 

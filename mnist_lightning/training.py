@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any, NamedTuple
@@ -31,6 +33,7 @@ from mnist_lightning.run_logger import RunLogger, as_float
 from mnist_lightning.runs import Run
 from mnist_lightning.tables import PredictionsTable, write_predictions
 
+LONGEST = 300  # characters of what another library says
 LEAST_FOR_TEMPERATURE = 100  # images held out; of fewer a network may well read all
 
 
@@ -66,39 +69,74 @@ def train(
     crew = _assemble(cli, run, console, epochs, init_from)
     layers = cli.config.trainer.enable_model_summary is not False
     show.opening(console, cli.model, cli.datamodule, crew.trainer, run, layers)
-    state = "finished"
     try:
-        try:
-            crew.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
-        except SystemExit:  # how Lightning ends after Ctrl-C
-            # To interrupt a run without an end is the way to end it; a termination cannot wait.
-            testable = crew.best is not None and crew.best.exists()
-            if not cli.has_no_end or crew.interrupt.signal == SIGTERM or not testable:
-                raise
-            state = "interrupted"
-            show.line(console, f"interrupted; {_kept(run)}; testing the best checkpoint")
-        figures = _test(cli, run, crew)
-        crew.facts.finish(state, figures)
-        if crew.boards is not None:
-            config = cli.complete_config()
-            settings = experiment(config) | {"seed": config["seed_everything"]}
-            step = crew.trainer.global_step
-            crew.boards.show_settings(settings, _final(crew.facts.facts), step)
+        with _failures_told(run):
+            state = _fit(cli, run, crew, checkpoint, console)
+            crew.facts.finish(state, _test(cli, run, crew))
+            _show_settings(cli, crew)
     except SystemExit:
         show.interrupted(console, run, _kept(run))
-        return crew.interrupt.status
-    except OSError as error:
-        if run is None:
-            raise
-        what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
-        resume = f"{PROGRAM} resume {run.reference}"
-        raise UserError(f"{what}; {_kept(run)}; once that is mended: {resume}") from None
+        return _status(crew)
     finally:
         cli.datamodule.teardown("fit")  # Lightning does not, after an interrupt
         if crew.logger is not None:
             crew.logger.close()
     show.closing(console, crew.facts.facts, run, cli.root)
-    return 0 if state == "finished" else crew.interrupt.status
+    return 0 if state == "finished" else _status(crew)
+
+
+def _status(crew: Crew) -> int:
+    """How a process ends that was interrupted."""
+    # Of the others Lightning would take it for a failure, and kill the first one.
+    return crew.interrupt.status if processes.is_first() else 0
+
+
+def _fit(
+    cli: DigitCLI, run: Run | None, crew: Crew, checkpoint: Path | None, console: Console
+) -> str:
+    """Train; say whether the run came to its end, or an interrupt was its end.
+
+    Raises:
+        SystemExit: it was interrupted, and is not to be tested.
+    """
+    try:
+        crew.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
+    except SystemExit:  # how Lightning ends after Ctrl-C
+        # To interrupt a run without an end is the way to end it; a termination cannot wait.
+        testable = crew.best is not None and crew.best.exists()
+        if not cli.has_no_end or crew.interrupt.signal == SIGTERM or not testable:
+            raise
+        show.line(console, f"interrupted; {_kept(run)}; testing the best checkpoint")
+        return "interrupted"
+    return "finished"
+
+
+@contextmanager
+def _failures_told(run: Run | None) -> Iterator[None]:
+    """Tell of a full disk, or of another process that is gone, what is kept and how to go on.
+
+    Raises:
+        UserError: there was such a failure.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if run is None or (isinstance(error, RuntimeError) and processes.count() == 1):
+            raise
+        what = " ".join(str(error).split())[:LONGEST]
+        if isinstance(error, OSError):
+            what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
+        resume = f"{PROGRAM} resume {run.reference}"
+        raise UserError(f"{what}; {_kept(run)}; once that is mended: {resume}") from None
+
+
+def _show_settings(cli: DigitCLI, crew: Crew) -> None:
+    """Bring the settings, and the figures that came of them, to the dashboards."""
+    if crew.boards is not None:
+        config = cli.complete_config()
+        settings = experiment(config) | {"seed": config["seed_everything"]}
+        step = crew.trainer.global_step
+        crew.boards.show_settings(settings, _final(crew.facts.facts), step)
 
 
 def _assemble(

@@ -11,8 +11,10 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from threading import Event
 from typing import Any
+from zlib import crc32
 
 import optuna
+from numpy.random import SeedSequence
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
@@ -103,13 +105,16 @@ def _study(asked: Any, name: str, folder: Path, digest: str) -> optuna.Study:
             storage=_storage(where),
             study_name=name,
             direction="maximize",
-            sampler=SAMPLERS[asked.sampler](asked.seed),
             pruner=PRUNERS[asked.pruner](),
             load_if_exists=True,
         )
     except Exception as error:  # of whichever database
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"--storage {where}: {reason}") from None
+    # Gone on with, it is not to draw again what it drew before; nor what other machines draw.
+    drawn = [asked.seed, len(study.get_trials(deepcopy=False))]
+    drawn += [crc32(socket.gethostname().encode())] if asked.storage else []
+    study.sampler = SAMPLERS[asked.sampler](int(SeedSequence(drawn).generate_state(1)[0]))
     made_with = study.user_attrs.get("made_with")
     if made_with is None:
         study.set_user_attr("made_with", digest)

@@ -1,0 +1,185 @@
+"""sweep: real trials in real processes, killed and gone on with."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from threading import Event
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from mnist_lightning import runs
+from mnist_lightning.runs import Run
+from mnist_lightning.search.space import Range, Space
+from mnist_lightning.search.sweep import PRUNERS
+from mnist_lightning.search.trials import Desk, Plan, Worker
+from tests.conftest import DIGITS, Command
+
+SPACE = """
+model.network: {choice: [MultilayerPerceptron]}
+model.optimizer.init_args.lr: {choice: [0.01, -1.0]}
+"""
+BASE = "model: {optimizer: {class_path: torch.optim.Adam, init_args: {lr: 0.001}}}\n"
+SWEEP = ["sweep", "--config", "base.yaml", "--space", "space.yaml", *DIGITS]
+SWEEP += ["--trainer.max_epochs", "2", "--dashboards", "none", "--trainer.accelerator", "cpu"]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with what a sweep is made of."""
+    (tmp_path / "base.yaml").write_text(BASE)
+    (tmp_path / "space.yaml").write_text(SPACE)
+    return tmp_path
+
+
+def start(place: Path, *more: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "mnist_lightning", *SWEEP, *more],
+        cwd=place,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"COLUMNS": "100"},
+    )
+
+
+def trials_of(place: Path, storage: str = "") -> list[optuna.trial.FrozenTrial]:
+    file = place / "lightning_logs" / "sweeps" / "space" / "study.db"
+    return optuna.load_study(study_name="space", storage=storage or f"sqlite:///{file}").trials
+
+
+def test_killed_twice_it_goes_on_and_a_failed_trial_stops_nobody(place: Path) -> None:
+    counts = ("--trials", "6", "--workers", "2", "--sampler", "random", "--pruner", "none")
+    for kill, runs_begun in ((os.killpg, 1), (os.kill, 3)):
+        sweep = start(place, *counts)
+        # In the middle of a trial.
+        while len(list(runs.runs(place / "lightning_logs"))) < runs_begun:
+            assert sweep.poll() is None
+            time.sleep(0.05)
+        time.sleep(2)
+        kill(sweep.pid, signal.SIGKILL)
+        sweep.wait()
+        if sweep.stdout is not None:
+            sweep.stdout.close()
+    sweep = start(place, *counts)
+    printed, _ = sweep.communicate(timeout=150)
+    assert sweep.returncode == 0, printed
+    trials = trials_of(place)
+    states = Counter(trial.state for trial in trials)
+    assert states.keys() <= {TrialState.COMPLETE, TrialState.FAIL}
+    assert states.total() == 6
+    used = [trial.user_attrs["run"] for trial in trials]
+    assert sorted(used) == sorted(str(run.folder) for run in runs.runs(Path("lightning_logs")))
+    failures = [t.user_attrs["error"] for t in trials if t.state == TrialState.FAIL]
+    assert set(failures) == {"status 2: --model.optimizer: Invalid learning rate: -1.0"}
+    for trial in trials:
+        failed = trial.params["model.optimizer.init_args.lr"] < 0
+        assert (trial.state == TrialState.FAIL) == failed
+        if not failed:
+            summary = Run(place / trial.user_attrs["run"]).summary()
+            assert trial.value == summary["val/accuracy"]
+            assert "test/accuracy" not in summary
+    assert re.search(r"6 trials: \d finished, \d failed", printed)
+    folder = place / "lightning_logs" / "sweeps" / "space"
+    assert (folder / "history.png").read_bytes()[:4] == b"\x89PNG"
+    # The best configuration is one, and makes the same run again.
+    fit = [sys.executable, "-m", "mnist_lightning", "fit", "--config", str(folder / "best.yaml")]
+    subprocess.run([*fit, "--into", "again"], cwd=place, check=True, capture_output=True)
+    best = max(trial.value or 0 for trial in trials if trial.state == TrialState.COMPLETE)
+    summary = Run(place / "again").summary()
+    assert summary["val/accuracy"] == best
+    assert summary["test/total"] == 297
+
+
+@pytest.fixture(autouse=True)
+def _there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_an_interrupted_sweep_says_how_to_go_on(place: Path) -> None:
+    sweep = start(place, "--trials", "2", "--storage", "study.journal")
+    while not any(Path("lightning_logs").glob("version_*/config.yaml")):
+        assert sweep.poll() is None
+        time.sleep(0.05)
+    sweep.send_signal(signal.SIGINT)
+    printed, _ = sweep.communicate(timeout=60)
+    assert sweep.returncode == 130
+    assert "1 to be gone on with" in printed
+    assert "the same command goes on" in printed
+    assert (place / "study.journal").is_file()
+
+
+def test_mistakes_are_told_before_any_trial(command: Command, place: Path) -> None:
+    for words, told in (
+        (SWEEP, ""),
+        (["sweep", "--config", "base.yaml"], "--space"),
+        ([*SWEEP, "--trials", "0"], "--trials and --workers: at least 1"),
+        ([*SWEEP, "--data.batchsize", "3"], "there is no option --data.batchsize"),
+        ([*SWEEP, "--storage", "nowhere"], "--storage nowhere: a URL such as sqlite"),
+        ([*SWEEP, "--pruner", "shears"], "invalid choice: 'shears'"),
+    )[1:]:
+        result = command(*words)
+        assert result.status != 0
+        assert told in result.err
+    (place / "space.yaml").write_text("model.label_smothing: {uniform: [0, 1]}")
+    assert "there is no option --model.label_smothing" in command(*SWEEP).err
+    assert list(runs.runs(place / "lightning_logs")) == []
+
+
+def test_a_name_stays_with_its_space(command: Command, place: Path) -> None:
+    folder = place / "lightning_logs" / "sweeps" / "space"
+    folder.mkdir(parents=True)
+    study = optuna.create_study(
+        study_name="space", storage=f"sqlite:///{folder / 'study.db'}", direction="maximize"
+    )
+    study.set_user_attr("made_with", "something else")
+    assert "was begun with another space or other options" in command(*SWEEP).err
+
+
+def plan(folder: Path) -> Plan:
+    return Plan(Space({"a": Range("choice", (1,))}), [], folder / "lightning_logs", folder, 1)
+
+
+def test_what_falls_behind_is_pruned_but_not_at_its_end(tmp_path: Path) -> None:
+    study = optuna.create_study(direction="maximize", pruner=PRUNERS["asha"]())
+    worker = Worker(study, plan(tmp_path), Event())
+    for value in (0.9, 0.8, 0.7):
+        trial = study.ask()
+        trial.report(value, 1)
+        trial.should_prune()
+    run = runs.claim(tmp_path / "lightning_logs")
+    run.write_config({"trainer": {"max_epochs": 3}})
+    last, verdicts = study.ask(), []
+    rows = ["step,dataset,epoch,val/accuracy"]
+    for epoch, value in ((1, 0.1), (2, 0.1), (3, 0.1)):
+        rows.append(f"{10 * epoch},digits,{epoch},{value}")
+        (run.folder / "metrics.csv").write_text("\n".join(rows) + "\n")
+        verdicts.append(worker._is_to_be_pruned(last, run))
+    assert verdicts[0]
+    assert not verdicts[2]
+    assert study.trials[last.number].intermediate_values == {1: 0.1, 2: 0.1, 3: 0.1}
+
+
+def test_each_trial_is_handed_out_once(tmp_path: Path) -> None:
+    study = optuna.create_study()
+    desk, other = Desk(study, 3, "here", tmp_path), Desk(study, 3, "here", tmp_path)
+    first, second = desk.next(), other.next()
+    assert first is not None
+    assert second is not None
+    assert (first.number, second.number) == (0, 1)
+    desk.give_back(first)  # as if its sweep had been killed
+    again, third = other.next(), desk.next()
+    assert again is not None
+    assert third is not None
+    assert (again.number, third.number) == (0, 2)
+    assert desk.next() is other.next() is None
+    # What another machine's sweep left is not taken up here.
+    desk.give_back(third)
+    assert Desk(study, 3, "elsewhere", tmp_path).next() is None

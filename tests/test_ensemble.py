@@ -1,0 +1,103 @@
+"""Several runs as one model."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from onnxruntime import InferenceSession
+
+from mnist_lightning import load, runs
+from mnist_lightning.data.sources import SOURCES
+from mnist_lightning.ensemble import Ensemble
+from mnist_lightning.networks.classic_cnn import ClassicCNN
+from mnist_lightning.networks.multilayer_perceptron import MultilayerPerceptron
+from mnist_lightning.tables import read_predictions
+from tests.conftest import DIGITS, Command
+from tests.test_ink import drawn
+
+PIXELS = SOURCES["digits"].load(Path()).test_images
+
+
+@pytest.fixture
+def three(command: Command) -> Command:
+    """A command line in a folder with three runs, of two architectures."""
+    few = ("--trainer.max_epochs", "2", "--dashboards", "none")
+    for network in ("MultilayerPerceptron", "MultilayerPerceptron", "ClassicCNN"):
+        seed = ("--seed_everything", str(len(list(runs.runs(Path("lightning_logs"))))))
+        assert command("fit", *DIGITS, "--model.network", network, *few, *seed).status == 0
+    return command
+
+
+def test_an_ensemble_gives_the_mean_of_probabilities() -> None:
+    networks = [ClassicCNN().eval(), MultilayerPerceptron().eval()]
+    images = torch.randn(5, 1, 28, 28)
+    with torch.no_grad():
+        wanted = torch.stack([network(images).softmax(dim=1) for network in networks]).mean(dim=0)
+        found = Ensemble(networks)(images)
+    assert torch.allclose(found.exp(), wanted, atol=1e-6)
+    assert torch.allclose(found.softmax(dim=1), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("reference", "wanted"),
+    [
+        ("best", ["best"]),
+        ("3,5", ["3", "5"]),
+        ("3..6", ["3", "4", "5", "6"]),
+        ("1..2,7,1", ["1", "2", "7"]),
+        ("some/folder", ["some/folder"]),
+        ("", [""]),
+    ],
+)
+def test_several_runs_are_listed(reference: str, wanted: list[str]) -> None:
+    assert runs.several(reference) == wanted
+
+
+def test_a_folder_with_a_comma_is_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a,b").mkdir()
+    assert runs.several("a,b") == ["a,b"]
+
+
+def test_several_are_tested_as_one_and_compared_with_each(three: Command) -> None:
+    result = three("test", "0..2")
+    assert result.status == 0, result.err
+    table = read_predictions(Path("lightning_logs/ensemble_0_1_2.digits.csv"))
+    right = table.predicted == table.true
+    assert f"{right.sum()} of 297" in result.out
+    members = [read_predictions(run.predictions) for run in runs.runs(Path("lightning_logs"))]
+    mean = np.mean([member.probabilities for member in members], axis=0)
+    assert table.probabilities == pytest.approx(mean, abs=1e-5)
+    rows = re.findall(r"│ (\d) +│ +([\d.]+) % │ +(\d+) │ +(\d+) │", result.out)
+    for (name, accuracy, together, alone), member in zip(rows, members, strict=True):
+        own = member.predicted == member.true
+        assert float(accuracy) == pytest.approx(100 * own.mean(), abs=0.006), name
+        assert int(together) == (right & ~own).sum()
+        assert int(alone) == (own & ~right).sum()
+    said = re.search(r"mean of its members ([\d.]+) %, together ([\d.]+) %", result.out)
+    assert said is not None
+    assert float(said[2]) == pytest.approx(100 * right.mean(), abs=0.006)
+    assert three("validate", "0,2").status == 0
+
+
+def test_several_read_pictures_and_leave_as_one(three: Command) -> None:
+    drawn().save("seven.png")
+    assert three("predict", "seven.png", "--run", "0,1,2").status == 0
+    result = three("export", "0,1,2", "--format", "onnx", "--softmax")
+    assert "297 of 297 labels equal" in result.out
+    folder = Path("lightning_logs/ensemble_0_1_2/export/onnx")
+    assert "# Ensemble of 3, a reader" in (folder / "MODEL_CARD.md").read_text()
+    (found,) = InferenceSession(folder / "model.onnx").run(None, {"pixels": PIXELS.numpy()})
+    alone = [load(str(number)) for number in range(3)]
+    images = (PIXELS.float().unsqueeze(1) / 255 - 0.1307) / 0.3081
+    wanted = torch.stack([one.probabilities(images) for one in alone]).mean(dim=0)
+    assert found == pytest.approx(wanted.numpy(), abs=1e-5)
+    for kind in ("pth", "safetensors", "html"):
+        told = three("export", "0,1", "--format", kind).err
+        assert f"{kind} takes one RUN; several as one model: onnx or pt2" in told
+
+
+def test_one_that_is_missing_is_told(three: Command) -> None:
+    assert "no run 7" in three("test", "0,7").err

@@ -1,0 +1,164 @@
+"""One run in several real processes: the same samples, the same figures, the same bits."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mnist_lightning import processes
+from mnist_lightning.data.augment import Deformation
+from mnist_lightning.data.batches import BatchDataset, BatchLoader
+from mnist_lightning.runs import Run
+from mnist_lightning.tables import METRICS_FILE, read_metrics, read_predictions
+from mnist_lightning.verify import first_difference_of_runs
+from tests.conftest import DIGITS
+
+PROGRAM = [sys.executable, "-m", "mnist_lightning"]
+TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+FIT = ["fit", *DIGITS, "--trainer.accelerator", "cpu", "--trainer.max_epochs", "3"]
+MLP = ["--model.network", "MultilayerPerceptron"]
+
+
+def start(arguments: Sequence[str], folder: Path, **environment: str) -> subprocess.Popen[str]:
+    """Start a command in a folder."""
+    folder.mkdir(exist_ok=True)
+    # Of a cluster that these tests may run in, they are not to know.
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
+    return subprocess.Popen(
+        arguments,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=plain | {"OMP_NUM_THREADS": "1", "COLUMNS": "100"} | environment,
+    )
+
+
+def ended(process: subprocess.Popen[str], status: int = 0) -> str:
+    """Wait for a command; return what it printed."""
+    try:
+        printed, _ = process.communicate(timeout=100)
+    finally:
+        process.kill()
+    assert process.returncode == status, printed
+    return printed
+
+
+def run_in(folder: Path) -> Run:
+    """The run in a folder: there is one."""
+    (only,) = (folder / "lightning_logs").glob("version_*")
+    return Run(only)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run in two processes, with dropout, that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    ended(start([*PROGRAM, *FIT, *TWO, "--trainer.max_epochs", "12"], folder))
+    return folder
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("augment", [[], [Deformation(degrees=10)]])
+def test_processes_share_every_batch(
+    count: int, augment: list[Deformation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = torch.arange(28 * 28 * 65, dtype=torch.float32).remainder(251).byte()
+    dataset = BatchDataset(images.view(-1, 28, 28), torch.arange(65), 16, 3, augment)
+    alone = list(BatchLoader(dataset))
+    shares = []
+    for rank in range(count):
+        monkeypatch.setattr(processes, "count", lambda: count)
+        monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
+        shares.append(list(BatchLoader(dataset)))
+    for batch, *parts in zip(alone, *shares, strict=True):
+        for whole, pieces in zip(batch, zip(*parts, strict=True), strict=True):
+            assert torch.equal(torch.cat(pieces), whole)
+
+
+def test_a_run_in_two_processes_is_that_in_one(tmp_path: Path) -> None:
+    for name, options in (("one", []), ("two", TWO)):
+        ended(start([*PROGRAM, *FIT, *MLP, *options, "--data.batch_size", "33"], tmp_path / name))
+    one, two = run_in(tmp_path / "one"), run_in(tmp_path / "two")
+    curves = [read_metrics(run.folder / METRICS_FILE) for run in (one, two)]
+    assert len(curves[0]) == len(curves[1])
+    for here, there in zip(*curves, strict=True):
+        assert here.keys() == there.keys()
+        for name in here.keys() - {"dataset"}:
+            if here[name]:
+                assert float(there[name]) == pytest.approx(float(here[name]), rel=1e-4), name
+    # Tested once more, by one process and by two.
+    figures, labels = [], []
+    for options in ([], TWO):
+        printed = ended(start([*PROGRAM, "test", "0", *options], tmp_path / "two"))
+        figures.append(re.findall(r"test accuracy +│ +([\d.]+)|correct +│ (\d+)", printed))
+        labels.append(read_predictions(two.predictions).predicted)
+    assert figures[0] == figures[1]
+    assert np.array_equal(labels[0], labels[1])
+    assert read_predictions(two.predictions).true.tolist() == (
+        read_predictions(one.predictions).true.tolist()
+    )
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
+def test_ended_in_between_and_resumed_it_has_the_same_bits(
+    whole: Path, tmp_path: Path, sent: signal.Signals, status: int
+) -> None:
+    process = start([*PROGRAM, *FIT, *TWO, "--trainer.max_epochs", "12"], tmp_path)
+    third = tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last-2.ckpt"
+    while not third.exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(sent)  # to the first one alone
+    ended(process, status)
+    ended(start([*PROGRAM, "resume"], tmp_path))
+    assert first_difference_of_runs(run_in(whole), run_in(tmp_path)) is None
+
+
+def test_a_run_goes_on_in_another_number_of_processes_and_says_so(tmp_path: Path) -> None:
+    ended(start([*PROGRAM, *FIT, *TWO], tmp_path))
+    alone = ["--trainer.devices", "1", "--trainer.strategy", "auto"]
+    printed = ended(start([*PROGRAM, "resume", "--trainer.max_epochs", "4", *alone], tmp_path))
+    assert "of a run in 2, this one is in 1: it sees the same batches" in printed
+    ended(start([*PROGRAM, "resume", "--trainer.max_epochs", "5", *TWO], tmp_path))
+    assert run_in(tmp_path).summary()["epochs"] == 5
+
+
+def test_torchrun_starts_the_processes(tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    torchrun += ["--nproc_per_node", "2", "-m", "mnist_lightning", *FIT, *MLP]
+    printed = ended(start([*torchrun, *TWO], tmp_path))
+    assert printed.count("run: lightning_logs/version_0") == 1
+    assert run_in(tmp_path).summary()["state"] == "finished"
+    printed = ended(start(torchrun, tmp_path), 1)
+    assert "2 processes were started, and this run is for one: give --trainer.devices 2" in printed
+
+
+def test_srun_starts_the_processes(tmp_path: Path) -> None:
+    # As a step of SLURM's has them; docs/slurm.sh was run on a real one.
+    common = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "run", "SLURM_STEP_ID": "0"}
+    common |= {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1"}
+    common |= {"SLURM_NODEID": "0", "SLURM_STEP_NODELIST": "127.0.0.1"}
+    common |= {"SLURM_JOB_NODELIST": "127.0.0.1", "MASTER_PORT": str(20_000 + os.getpid() % 20_000)}
+    tasks = [
+        start([*PROGRAM, *FIT, *TWO], tmp_path, SLURM_PROCID=rank, SLURM_LOCALID=rank, **common)
+        for rank in "01"
+    ]
+    first, second = (ended(task) for task in tasks)
+    assert "run: lightning_logs/version_0" in first
+    assert second == ""
+    assert run_in(tmp_path).summary()["state"] == "finished"
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there are no two GPUs here")
+def test_two_gpus_train(tmp_path: Path) -> None:
+    ended(start([*PROGRAM, *FIT, *MLP, *TWO, "--trainer.accelerator", "gpu"], tmp_path))
+    assert run_in(tmp_path).summary()["state"] == "finished"
