@@ -8,14 +8,15 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch import Trainer
 from torch import distributed
 
 from mnist_lightning.errors import UserError
+
+if TYPE_CHECKING:  # a network that reads pictures needs no lightning
+    from lightning.pytorch import Trainer
 
 Value = TypeVar("Value")
 
@@ -35,10 +36,12 @@ def is_first() -> bool:
     """Whether this is the first one; known from who started it, before they are joined."""
     if distributed.is_available() and distributed.is_initialized():
         return bool(distributed.get_rank() == 0)
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+
     return not getattr(rank_zero_only, "rank", 0)  # None where nobody started several
 
 
-def join(trainer: Trainer) -> None:
+def join(trainer: "Trainer") -> None:
     """Start the others, unless torchrun or a cluster did, and connect with them.
 
     From then on only the first speaks.
