@@ -96,7 +96,7 @@ COMMANDS = {
 
 
 # Who brings what a command needs beside the core.
-EXTRAS = {"fastapi": "web", "uvicorn": "web", "optuna": "sweep"}
+EXTRAS = {"fastapi": "web", "uvicorn": "web", "optuna": "sweep", "psutil": "sweep"}
 
 
 def help_text() -> str:
@@ -166,8 +166,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         message, status = explain(error)
-        print(f"mnist-lightning: error: {message}", file=sys.stderr)
-        return status
+        number = _number()
+        if number == "0":
+            print(f"mnist-lightning: error: {message}", file=sys.stderr)
+            return status
+        # Of several processes for one run the first tells what all of them find.
+        if status not in (2, 130):
+            print(f"mnist-lightning: error: process {number}: {message}", file=sys.stderr)
+        return 0 if status == 130 else status
+
+
+def _number() -> str:
+    """Which of several processes this is, as those who start them tell it; 0 by itself."""
+    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+    return next((os.environ[name] for name in names if name in os.environ), "0")
 
 
 def explain(error: BaseException) -> tuple[str, int]:

@@ -176,10 +176,13 @@ class DigitClassifier(LightningModule):
         self, batch: Batch, criterion: nn.Module, metrics: LossAndAccuracy
     ) -> tuple[Tensor, Tensor]:
         images, labels = batch
+        if len(labels) == 0:  # the batch has fewer images than there are processes
+            logits = self(images.new_zeros(1, *images.shape[1:]))
+            return 0 * logits.sum(), logits[:0].detach()
         logits = self(images)
         if labels.ndim == 2:  # probabilities, of as many classes as the data has
             labels = functional.pad(labels, (0, logits.shape[1] - labels.shape[1]))
-        loss = criterion(logits, labels) if len(labels) else 0 * logits.sum()
+        loss = criterion(logits, labels)
         metrics.update(loss.detach(), logits.detach(), labels)
         return loss, logits
 

@@ -75,6 +75,8 @@ def _fit_once(
     origin = None if init_from is None else _take_weights(cli, init_from)
     if cli.config.trainer.fast_dev_run:
         return train(cli, None), None
+    if cli.config.auto_resume and into is not None:
+        raise UserError("--into names a new run's folder, --auto_resume an old one: give one", 2)
     if cli.config.auto_resume:
         earlier = processes.agreed(lambda: _newest_alike(cli, origin))
         if earlier is not None:
@@ -95,7 +97,14 @@ def _begin(cli: DigitCLI) -> None:
 
 def _kept_from_others(run: Run) -> AbstractContextManager[Any]:
     """Lock a run, by the first of the processes that work on it."""
-    return run.lock() if processes.is_first() else nullcontext()
+    held: list[AbstractContextManager[Any]] = [nullcontext()]
+
+    def hold() -> None:
+        if processes.is_first():  # they may not be joined yet
+            held[0] = run.lock()
+
+    processes.agreed(hold)
+    return held[0]
 
 
 def _take_weights(cli: DigitCLI, reference: str) -> str:

@@ -6,17 +6,26 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from mnist_lightning.errors import UserError
+from mnist_lightning.networks import ask_blank
+
 
 class Ensemble(nn.Module):
     """The mean of the probabilities that networks give, as one network.
 
     Args:
         members: each maps images (B, 1, 28, 28) to logits (B, C) of the same classes.
+
+    Raises:
+        UserError: they are of different numbers of classes.
     """
 
     def __init__(self, members: Iterable[nn.Module]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
+        classes = [ask_blank(member).shape[1] for member in self.members]
+        if len(set(classes)) > 1:
+            raise UserError(f"networks of {classes} classes are no one model")
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (B, 1, 28, 28) normalised images to the logarithms of the mean (B, C)."""

@@ -15,6 +15,7 @@ from mnist_lightning import images, model_card, predict, runs
 from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation.run_data import data_of
 from mnist_lightning.files import write_atomically
+from mnist_lightning.networks import traced
 from mnist_lightning.options import CommandParser, runs_root
 from mnist_lightning.predict import Recogniser
 from mnist_lightning.runs import Run
@@ -169,7 +170,7 @@ def _traced(export: Export) -> torch.export.ExportedProgram:
     """Trace the network for batches of any size."""
     example = torch.zeros(2, images.SIZE, images.SIZE, dtype=torch.uint8)
     sizes = {0: torch.export.Dim("batch")}
-    return torch.export.export(export.from_pixels, (example,), dynamic_shapes=(sizes,))
+    return traced(export.from_pixels, example, (sizes,))
 
 
 def asking(module: nn.Module) -> Ask:
@@ -232,7 +233,7 @@ def _asked(
     found = [runs.find(one, root) for one in runs.several(options.run)]
     run, checkpoint = found[0]
     summary = run.summary()
-    untold = dict.fromkeys(("val/accuracy", "test/correct", "test/total"))
+    untold: dict[str, Any] = dict.fromkeys(("val/accuracy", "test/correct", "test/total"))
     if len(found) == 1:
         path = checkpoint or run.best_checkpoint()
         is_best = path.resolve() == run.best.resolve()
@@ -241,6 +242,10 @@ def _asked(
     if options.format not in ENSEMBLES:
         formats = " or ".join(ENSEMBLES)
         raise UserError(f"{options.format} takes one RUN; several as one model: {formats}", 2)
+    summaries = [run.summary() for run, _ in found]
+    if len({each.get("checksum") for each in summaries}) > 1:
+        raise UserError("these runs were trained on different data; they are no one model", 2)
+    untold["seed"] = ", ".join(str(each.get("seed")) for each in summaries)
     place = runs.ensemble_place(root, [run for run, _ in found])
     return run, place, predict.load(options.run, root, classes), summary | untold
 

@@ -209,7 +209,10 @@ def config_of(
 
 def what_evaluates(config: dict[str, Any]) -> dict[str, Any]:
     """Leave of a configuration what an evaluation needs: network, data, and how to compute."""
-    model, trainer = config["model"], config.get("trainer", {})
+    model, trainer = config["model"], dict(config.get("trainer", {}))
+    for name in ("limit_test_batches", "limit_val_batches"):
+        if trainer.get(name) == 0:  # a sweep's trial looks at no test image; a test does
+            del trainer[name]
     return {
         "model": {name: model[name] for name in ("network", "channels_last") if name in model},
         "trainer": {name: trainer[name] for name in _EVALUATES if name in trainer},

@@ -205,13 +205,20 @@ def runs(root: Path) -> Iterator[Run]:
 
 def several(reference: str) -> list[str]:
     """The RUNs of a list, `3,5,best` or `3..5`, that are asked as one; of another RUN itself."""
-    if Path(reference).exists():
+    if _exists(reference):
         return [reference]
     parts: list[str] = []
-    for part in reference.split(","):
+    for part in filter(None, reference.split(",")):
         ends = re.fullmatch(r"(\d+)\.\.(\d+)", part)
         parts += map(str, range(int(ends[1]), int(ends[2]) + 1)) if ends else [part]
     return list(dict.fromkeys(parts)) or [reference]
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except OSError:  # too long a name for one
+        return False
 
 
 def ensemble_place(root: Path, members: Iterable[Run]) -> Path:

@@ -53,6 +53,7 @@ def _evaluate(command: str, arguments: list[str]) -> int:
         DigitCLI(command, rest, _HELP.format(command=command))
     dataset, _ = take_option("--data.dataset", rest)
     asked = [_asked(one, root_in(rest), dataset) for one in runs.several(reference or "best")]
+    _refuse_strangers(asked, command)
     first = asked[0]
     config = what_evaluates(config_of(first.checkpoint, first.path, first.run, rest))
     if dataset is not None:
@@ -117,6 +118,19 @@ def _asked(reference: str, root: Path, dataset: str | None) -> Asked:
     run, path = runs.find(reference, root, among)
     path = path or run.best_checkpoint()
     return Asked(reference, run, path, checkpoint_file.read(path))
+
+
+def _refuse_strangers(asked: Sequence[Asked], command: str) -> None:
+    """Refuse an ensemble of one run twice, or of runs whose images are others'."""
+    if len({one.path.resolve() for one in asked}) < len(asked):
+        raise UserError("one and the same run is named twice", status=2)
+    names = ["dataset", "checksum", *(("val_size", "split_seed") if command == "validate" else ())]
+    data = [one.checkpoint.get("MNISTDataModule", {}) for one in asked]
+    for name in names:
+        values = [each.get(name) for each in data]
+        if len(set(values)) > 1:
+            told = [f"{value} of {one.reference}" for value, one in zip(values, asked, strict=True)]
+            raise UserError(f"these do not go together: {name} is {', '.join(told)}", status=2)
 
 
 def _work_together(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from onnxruntime import InferenceSession
 
-from mnist_lightning import load, runs
+from mnist_lightning import UserError, load, runs
 from mnist_lightning.data.sources import SOURCES
 from mnist_lightning.ensemble import Ensemble
 from mnist_lightning.networks.classic_cnn import ClassicCNN
@@ -48,6 +48,8 @@ def test_an_ensemble_gives_the_mean_of_probabilities() -> None:
         ("3..6", ["3", "4", "5", "6"]),
         ("1..2,7,1", ["1", "2", "7"]),
         ("some/folder", ["some/folder"]),
+        ("3,", ["3"]),
+        ("0," * 400 + "1", ["0", "1"]),
         ("", [""]),
     ],
 )
@@ -99,5 +101,12 @@ def test_several_read_pictures_and_leave_as_one(three: Command) -> None:
         assert f"{kind} takes one RUN; several as one model: onnx or pt2" in told
 
 
-def test_one_that_is_missing_is_told(three: Command) -> None:
+def test_what_is_no_one_model_is_told(three: Command) -> None:
     assert "no run 7" in three("test", "0,7").err
+    assert "one and the same run is named twice" in three("test", "0,version_0").err
+    few = ("--trainer.max_epochs", "1", "--dashboards", "none")
+    three("fit", *DIGITS, *few, "--data.split_seed", "5")
+    assert three("test", "0,3").status == 0
+    assert "split_seed is 0 of 0, 5 of 3" in three("validate", "0,3").err
+    with pytest.raises(UserError, match=r"networks of \[10, 11\] classes are no one model"):
+        Ensemble([ClassicCNN(), ClassicCNN(num_classes=11)])

@@ -46,7 +46,8 @@ class Interrupt(Callback):
         if batch_idx % 10:
             return False
         number = processes.most(self.signal or int(otherwise), trainer.strategy.root_device)
-        self.signal = signal.Signals(number) if number > 1 else None
+        if number > 1:  # one that came since is heard the next time
+            self.signal = signal.Signals(number)
         return number > 0
 
     def end_if_asked(self) -> None:

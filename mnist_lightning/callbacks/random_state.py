@@ -47,7 +47,8 @@ class RandomState(Callback):
         if len(kept) == processes.count() or (kept and processes.rank() == 0):
             _restore(kept[processes.rank()])
         elif processes.rank() > 0:
-            torch.manual_seed(torch.initial_seed() + processes.rank())
+            mixed = np.random.SeedSequence([torch.initial_seed(), processes.rank()])
+            torch.manual_seed(int(mixed.generate_state(1, np.uint64)[0]))
         if kept and len(kept) != processes.count() and processes.is_first():
             print(
                 f"the checkpoint is of a run in {len(kept)}, this one is in {processes.count()}: "

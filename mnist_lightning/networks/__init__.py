@@ -135,6 +135,21 @@ def ask(network: nn.Module, images: Tensor) -> Tensor:
     return logits
 
 
+def traced(module: nn.Module, example: Tensor, sizes: Any = None) -> torch.export.ExportedProgram:
+    """Trace what a module does with an example; `sizes` tells which of its sizes may be others.
+
+    Raises:
+        UserError: it does what torch.export does not follow.
+    """
+    try:
+        return torch.export.export(module, (example,), dynamic_shapes=sizes)
+    except Exception as error:  # of many kinds
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"torch.export cannot follow this network: {reason}; pth and safetensors take it"
+        ) from None
+
+
 def first_filters(network: nn.Module) -> Tensor | None:
     """What the first layer looks for in a picture, as pictures (N, H, W).
 

@@ -11,9 +11,7 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
-from mnist_lightning.errors import UserError
 from mnist_lightning.files import write_atomically
-from mnist_lightning.runs import Run
 
 SHOWN = 12  # of the trials on a terminal, the newest
 LEAST_FOR_IMPORTANCES = 4  # trials that came to their end
@@ -85,11 +83,7 @@ def write(study: optuna.Study, best: FrozenTrial, folder: Path) -> Sequence[Path
 
 
 def _best_config(best: FrozenTrial, path: Path) -> Path:
-    run = Run(Path(best.user_attrs["run"]))
-    if not run.config.is_file():
-        host = best.user_attrs.get("host")
-        raise UserError(f"the best trial's run, {run.folder}, is not here; {host} has it")
-    config = run.read_config()
+    config = best.user_attrs["config"]
     config["trainer"]["limit_test_batches"] = None  # a sweep looks at no test image
     text = (
         f"# Trial {best.number} of the sweep {best.user_attrs['sweep']}: val/accuracy "

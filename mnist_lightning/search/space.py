@@ -1,6 +1,7 @@
 """The space that a sweep searches: options, and the values that each may take."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,13 +90,28 @@ def _range(of: Any) -> Range:
     if not isinstance(values, list) or not values or (kind != "choice" and len(values) != 2):
         raise ValueError(f"{kind} takes {KINDS[kind]}, not {values!r}")
     if kind == "choice":
-        primitive = (bool, int, float, str, type(None))
-        return Range(kind, tuple(v if isinstance(v, primitive) else json.dumps(v) for v in values))
+        return Range(kind, _choices(values))
     try:  # YAML takes 1e-4 for a text
-        low, high = (int(v) if "int" in kind else float(v) for v in values)
+        low, high = (float(v) for v in values)
     except (TypeError, ValueError):
         raise ValueError(f"{kind} takes two numbers, not {values!r}") from None
+    whole = "int" in kind
+    if any(isinstance(v, bool) for v in values) or not math.isfinite(low + high):
+        raise ValueError(f"{kind} takes two numbers, not {values!r}")
+    if whole and not (low.is_integer() and high.is_integer()):
+        raise ValueError(f"{kind} takes two whole numbers, not {values!r}")
     if not low < high or (kind.startswith("log") and low <= 0):
         least = " above 0" if kind.startswith("log") else ""
         raise ValueError(f"{kind} goes from a lower to a higher number{least}, not {values!r}")
-    return Range(kind, (low, high))
+    return Range(kind, (int(low), int(high)) if whole else (low, high))
+
+
+def _choices(values: list[Any]) -> tuple[Any, ...]:
+    primitive = (bool, int, float, str, type(None))
+    try:
+        chosen = tuple(v if isinstance(v, primitive) else json.dumps(v) for v in values)
+    except TypeError:
+        raise ValueError(f"choice takes texts, numbers, true, false and null: {values!r}") from None
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"choice takes each value once, not {values!r}")
+    return chosen

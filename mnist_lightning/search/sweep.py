@@ -15,6 +15,7 @@ from zlib import crc32
 
 import optuna
 from numpy.random import SeedSequence
+from optuna.exceptions import StorageInternalError
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
@@ -42,6 +43,8 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "random": lambda seed: RandomSampler(seed=seed),
 }
 REFRESH_SECONDS = 1.0
+ALIKE = 3  # trials in a row that fail for the same reason end a sweep
+LONGEST = 250  # characters of a file's name
 
 
 def main(arguments: list[str]) -> int:
@@ -74,27 +77,38 @@ def main(arguments: list[str]) -> int:
     logging.getLogger("optuna").propagate = False
     found = space.read(asked.space)
     # Its mistakes are found before any trial; a trial that fails later stops nobody.
-    DigitCLI("sweep", [*fit_options, *space.as_options(found.example)])
+    _refuse_what_no_trial_can_do(fit_options, found)
     root = runs_root(take_option("--trainer.default_root_dir", fit_options)[0])
     name = asked.name or asked.space.stem
     folder = root / "sweeps" / name
     make_folder(folder, "--trainer.default_root_dir")
     study = _study(asked, name, folder, _digest(found, fit_options))
-    options = [*fit_options, "--trainer.limit_test_batches=0"]
+    options = [*fit_options, "--trainer.limit_test_batches=0", "--auto_resume=false"]
     threads = max(1, (os.cpu_count() or 1) // asked.workers)
     plan = Plan(found, options, root, folder, threads)
     console = Console()
     before = len(study.get_trials(deepcopy=False))
     known = f", {before} of them begun before" if before else ""
     show.line(console, f"sweep {name}: {asked.trials} trials{known}, {asked.workers} at a time")
-    finished = _search(study, plan, asked.trials, asked.workers, console)
-    return _close(study, folder, console, finished)
+    status = _search(study, plan, asked.trials, asked.workers, console)
+    return _close(study, folder, console, status)
 
 
 _SPACE_HELP = (
     "a YAML file, a line an option: `model.optimizer.init_args.lr: {log_uniform: [1e-4, 1e-1]}`, "
     "uniform, int, log_int, `{choice: [a, b]}`"
 )
+
+
+def _refuse_what_no_trial_can_do(fit_options: list[str], found: space.Space) -> None:
+    """Find mistakes before any trial; a trial that fails later stops nobody."""
+    for name in ("--seeds", "--ckpt_path", "--into"):
+        if take_option(name, fit_options)[0] is not None:
+            raise UserError(f"{name} is for one run; a sweep makes its own: leave it out", status=2)
+    _, parsed = take_option("--init_from", fit_options)
+    cli = DigitCLI("sweep", [*parsed, *space.as_options(found.example)])
+    if cli.has_no_end:
+        raise UserError("a sweep needs runs that end: give --trainer.max_epochs", status=2)
 
 
 def _study(asked: Any, name: str, folder: Path, digest: str) -> optuna.Study:
@@ -138,18 +152,28 @@ def _storage(where: str) -> BaseStorage:
 
 def _digest(found: space.Space, options: list[str]) -> str:
     """What makes two sweeps the same: the space, the options, and the files that they name."""
-    files = [Path(word) for word in options if Path(word).is_file()]
+    files = [Path(word) for word in options if len(word) < LONGEST and Path(word).is_file()]
     content = [json.dumps(found.ranges), json.dumps(options), *(f.read_text() for f in files)]
     return hashlib.sha256("\0".join(content).encode()).hexdigest()[:16]
 
 
-def _search(study: optuna.Study, plan: Plan, count: int, workers: int, console: Console) -> bool:
-    """Work until there are `count` trials; return whether there are, or it was told to end."""
+def _search(study: optuna.Study, plan: Plan, count: int, workers: int, console: Console) -> int:
+    """Work until there are `count` trials; return 0, or the status of who was told to end.
+
+    Raises:
+        UserError: the study cannot be written, or trial after trial fails alike.
+    """
     stop = Event()
+    told: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        told.append(128 + number)
+        stop.set()
+
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:
-        signal.signal(number, lambda *_: stop.set())
-    desk = Desk(study, count, socket.gethostname(), plan.folder)
+        signal.signal(number, end)
+    desk = Desk(study, count, plan.folder)
     worker = Worker(study, plan, stop)
 
     def work() -> None:
@@ -163,6 +187,7 @@ def _search(study: optuna.Study, plan: Plan, count: int, workers: int, console: 
             finally:
                 desk.give_back(trial)
             ended = study.trials[trial.number]
+            _refuse_to_fail_on(study, plan, stop)
             if ended.state.is_finished() and not console.is_terminal:
                 show.line(console, outcome.line(ended))
 
@@ -176,13 +201,27 @@ def _search(study: optuna.Study, plan: Plan, count: int, workers: int, console: 
                 wait(working, REFRESH_SECONDS)
             for each in working:
                 each.result()
+    except StorageInternalError as error:
+        reason = " ".join(str(error).split())[:LONGEST]
+        raise UserError(f"the study cannot be kept: {reason}; the same command goes on") from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return not stop.is_set()
+    return told[0] if told else 130 * stop.is_set()
 
 
-def _close(study: optuna.Study, folder: Path, console: Console, finished: bool) -> int:
+def _refuse_to_fail_on(study: optuna.Study, plan: Plan, stop: Event) -> None:
+    ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+    reasons = [trial.user_attrs.get("error") for trial in ended[-ALIKE:]]
+    if len(reasons) == ALIKE and reasons[0] is not None and len(set(reasons)) == 1:
+        stop.set()
+        raise UserError(
+            f"{ALIKE} trials in a row failed alike: {reasons[0]}; see {plan.folder}/trial_*.log; "
+            "once that is mended the same command goes on"
+        )
+
+
+def _close(study: optuna.Study, folder: Path, console: Console, status: int) -> int:
     """Show what came out, and write it down."""
     if console.is_terminal:
         console.print(outcome.table(study, len(study.trials)))
@@ -198,9 +237,9 @@ def _close(study: optuna.Study, folder: Path, console: Console, finished: bool) 
         if state in states
     ]
     show.line(console, f"{len(states)} trials: {', '.join(counts)}")
-    if not finished:
+    if status:
         show.line(console, "interrupted; the same command goes on")
-        return 130
+        return status
     best = outcome.best_of(study)
     if best is None:
         raise UserError(f"no trial came to its end; what they said is in {folder}/trial_*.log")

@@ -10,13 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
 from typing import NamedTuple
+from uuid import uuid4
 
 import optuna
+import psutil
 from filelock import FileLock, Timeout
 from optuna.trial import TrialState
 
 from mnist_lightning import runs
 from mnist_lightning.errors import UserError
+from mnist_lightning.files import write_atomically
 from mnist_lightning.runs import Run
 from mnist_lightning.search.space import Space, as_options
 from mnist_lightning.tables import METRICS_FILE, read_metrics
@@ -57,6 +60,7 @@ class Worker:
         self.study = study
         self.plan = plan
         self.stop = stop
+        self._reported: dict[int, int] = {}  # up to which epoch, by trial
 
     def work_on(self, trial: optuna.Trial) -> None:
         """Bring a trial to its end, wherever it stands, unless the sweep ends before."""
@@ -71,12 +75,13 @@ class Worker:
         elif status == 0:
             self._tell_value(trial, run)
         else:
-            self._tell_failure(trial, f"status {status}: {_last_line(Path(log.name))}")
+            how = f"status {status}" if status > 0 else f"killed, {signal.Signals(-status).name}"
+            self._tell_failure(trial, f"{how}: {_last_line(Path(log.name))}")
 
     def _run_of(self, trial: optuna.Trial) -> Run:
         if "run" not in trial.user_attrs:
             run = runs.claim(self.plan.root)
-            trial.set_user_attr("run", str(run.folder))
+            trial.set_user_attr("run", str(run.folder.resolve()))
         return Run(Path(trial.user_attrs["run"]))
 
     def _train(
@@ -84,7 +89,7 @@ class Worker:
     ) -> tuple[bool, int]:
         """Train in a process; return whether it was pruned, and with which status it ended."""
         # By a process that outlived the sweep that began it.
-        while _is_being_trained(run) or _is_beginning(trial, run):
+        while _is_being_trained(run) or _is_beginning(run):
             if self._is_to_be_pruned(trial, run):
                 return True, 0
             if self.stop.wait(POLL_SECONDS):
@@ -104,7 +109,6 @@ class Worker:
             stderr=log,
             env={"OMP_NUM_THREADS": str(self.plan.threads)} | os.environ,
         )
-        trial.set_user_attr("pid", process.pid)
         pruned = False
         while process.poll() is None:
             pruned = pruned or self._is_to_be_pruned(trial, run)
@@ -118,12 +122,15 @@ class Worker:
 
     def _is_to_be_pruned(self, trial: optuna.Trial, run: Run) -> bool:
         """Report the epochs that were validated since the last time; tell what the pruner says."""
-        before = max(self.study.trials[trial.number].intermediate_values, default=0)
+        before = self._reported.get(trial.number)
+        if before is None:
+            before = max(self.study.trials[trial.number].intermediate_values, default=0)
         last = before
         for row in read_metrics(run.folder / METRICS_FILE):
             if row.get("val/accuracy") and row.get("epoch") and int(row["epoch"]) > before:
                 last = int(row["epoch"])
                 trial.report(float(row["val/accuracy"]), last)
+        self._reported[trial.number] = last
         # One that is at its end anyway comes to it.
         goes_on = last > before and last != run.read_config()["trainer"]["max_epochs"]
         return goes_on and trial.should_prune()
@@ -131,6 +138,7 @@ class Worker:
     def _tell_value(self, trial: optuna.Trial, run: Run) -> None:
         accuracy = run.summary().get("val/accuracy")
         if isinstance(accuracy, float):
+            trial.set_user_attr("config", run.read_config())  # for whoever closes the sweep
             self.study.tell(trial, accuracy)
         else:
             self._tell_failure(trial, "no val/accuracy")
@@ -150,11 +158,10 @@ def _is_being_trained(run: Run) -> bool:
         return True
 
 
-def _is_beginning(trial: optuna.Trial, run: Run) -> bool:
+def _is_beginning(run: Run) -> bool:
     """Tell whether a process is about to train in a run, and has not locked it yet."""
-    pid = trial.user_attrs.get("pid", 0)
-    told = subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True)
-    return str(run.folder) in told.stdout
+    commands = (process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"]))
+    return any(str(run.folder) in command for command in commands)
 
 
 def _last_line(log: Path) -> str:
@@ -168,30 +175,32 @@ class Desk:
     Args:
         study: whose trials.
         count: how many there are to be in all.
-        host: this machine's name; what another machine's sweep left is its own to go on with.
-        folder: the sweep's.
+        folder: the sweep's. What a sweep in another one left is that one's to go on with.
     """
 
-    def __init__(self, study: optuna.Study, count: int, host: str, folder: Path) -> None:
+    def __init__(self, study: optuna.Study, count: int, folder: Path) -> None:
         self.study = study
         self.count = count
-        self.host = host
         self.folder = folder
+        self.owner = _owner(folder)
         self.held: dict[int, FileLock] = {}
 
     def next(self) -> optuna.Trial | None:
         """The next trial to work on; None where there is none left."""
         with FileLock(self.folder / ".desk.lock"):
             for left in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                own = left.user_attrs.get("host", self.host) == self.host
-                if own and self._hold(left.number):
+                if left.user_attrs.get("owner") == self.owner and self._hold(left.number):
                     # Optuna's own way to an object for a trial that exists.
                     return optuna.Trial(self.study, left._trial_id)
-            if len(self.study.get_trials(deepcopy=False)) >= self.count:
-                return None
+            if not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+                if len(self.study.get_trials(deepcopy=False)) >= self.count:
+                    return None
+                # Owned from its first moment: nobody's it would be lost if this were killed here.
+                self.study.enqueue_trial({}, user_attrs={"owner": self.owner})
             trial = self.study.ask()
             self._hold(trial.number)
-            trial.set_user_attr("host", self.host)
+            if trial.user_attrs.get("owner") != self.owner:  # somebody else's who came no further
+                trial.set_user_attr("owner", self.owner)
             return trial
 
     def _hold(self, number: int) -> bool:
@@ -206,3 +215,12 @@ class Desk:
     def give_back(self, trial: optuna.Trial) -> None:
         """Let go of a trial."""
         self.held.pop(trial.number).release()
+
+
+def _owner(folder: Path) -> str:
+    """The name of a sweep's folder, by which no other one anywhere goes."""
+    file = folder / ".owner"
+    with FileLock(folder / ".desk.lock"):
+        if not file.exists():
+            write_atomically(uuid4().hex.encode(), file)
+        return file.read_text()

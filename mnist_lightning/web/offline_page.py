@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 
 from mnist_lightning import images, templates
 from mnist_lightning.errors import UserError
+from mnist_lightning.networks import traced
 
 HERE = Path(__file__).parent
 # What reads a picture, each after what it needs; and what people see.
@@ -68,10 +69,12 @@ def describe(network: nn.Module) -> dict[str, Any]:
         `weights`: the shape, the bits and the bytes (base64) of each; those of one dimension are
         float32, the others float16. `steps`: each the name of a function of torch, the numbers of
         the values and of the weights that it is given, by parameter, and its other options. Value 0
-        is the image; each step makes the next.
+        is the image; each step makes the next. `output`: which value holds the logits.
     """
-    program = torch.export.export(network, (torch.zeros(1, 1, images.SIZE, images.SIZE),))
-    kept = program.graph_signature.inputs_to_parameters | program.graph_signature.inputs_to_buffers
+    program = traced(network, torch.zeros(1, 1, images.SIZE, images.SIZE))
+    program.graph.eliminate_dead_code()
+    of = program.graph_signature
+    kept = of.inputs_to_parameters | of.inputs_to_buffers | of.inputs_to_lifted_tensor_constants
     named = program.constants | program.state_dict
     values: dict[fx.Node, int] = {}
     weights: dict[fx.Node, int] = {}
@@ -85,7 +88,9 @@ def describe(network: nn.Module) -> dict[str, Any]:
         elif node.op == "call_function":
             steps.append(_step(node, values, weights))
             values[node] = len(values)
-    return {"weights": contents, "steps": steps}
+        elif node.op == "output":
+            output = values[node.args[0][0]]
+    return {"weights": contents, "steps": steps, "output": output}
 
 
 def _packed(weight: Tensor) -> dict[str, Any]:
@@ -105,7 +110,7 @@ def _step(node: fx.Node, values: dict[fx.Node, int], weights: dict[fx.Node, int]
             argument = node.args[place]
         key = "input" if parameter.name == "self" else parameter.name
         if not isinstance(argument, fx.Node):
-            step["options"][key] = argument
+            step["options"][key] = json.loads(json.dumps(argument, default=str))
         elif argument in weights:
             step["weights"][key] = weights[argument]
         else:
@@ -131,8 +136,9 @@ def ask(path: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         logits: Any = engine.eval(f"ask({json.dumps(model)}, pixels)")
     except JSEvalException as error:
         found = re.search(r"Error: (.*)", str(error))
-        reason = found[1] if found else error
-        raise UserError(f"the page has {reason}; the other formats take this network") from None
+        reason = found[1] if found else str(error)
+        has = "has" if reason.startswith("no JavaScript") else "fails at this network:"
+        raise UserError(f"the page {has} {reason}; the other formats may take it") from None
     return np.frombuffer(logits, np.float32).reshape(len(pixels), -1).copy()
 
 

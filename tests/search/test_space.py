@@ -11,7 +11,7 @@ from mnist_lightning.search import space
 WRITTEN = """
 model.optimizer.init_args.lr: {log_uniform: [1e-4, 1e-1]}
 model.label_smoothing: {uniform: [0, 0.2]}
-data.batch_size: {log_int: [16, 256]}
+data.batch_size: {log_int: [16, 2.56e2]}
 trainer.max_epochs: {int: [1, 3]}
 model.network: {choice: [ClassicCNN, {class_path: DigitNet, init_args: {dropout: 0.1}}, null]}
 """
@@ -53,6 +53,11 @@ def test_trials_choose_values_of_each_option(tmp_path: Path) -> None:
         ("a: {uniform: [2, 1]}", "goes from a lower to a higher number, not"),
         ("a: {log_uniform: [0, 1]}", "a lower to a higher number above 0"),
         ("a: {choice: []}", "choice takes"),
+        ("a: {choice: [1, 1.0]}", "each value once"),
+        ("a: {choice: [2020-01-01]}", "choice takes texts, numbers"),
+        ("a: {int: [1.5, 5]}", "int takes two whole numbers"),
+        ("a: {int: [true, 5]}", "int takes two numbers"),
+        ("a: {uniform: [0, .inf]}", "uniform takes two numbers"),
     ],
 )
 def test_mistakes_in_a_space_are_told(tmp_path: Path, text: str, told: str) -> None:

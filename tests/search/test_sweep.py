@@ -23,7 +23,7 @@ from tests.conftest import DIGITS, Command
 
 SPACE = """
 model.network: {choice: [MultilayerPerceptron]}
-model.optimizer.init_args.lr: {choice: [0.01, -1.0]}
+model.optimizer.init_args.lr: {choice: [0.01, 0.003, -1.0]}
 """
 BASE = "model: {optimizer: {class_path: torch.optim.Adam, init_args: {lr: 0.001}}}\n"
 SWEEP = ["sweep", "--config", "base.yaml", "--space", "space.yaml", *DIGITS]
@@ -50,13 +50,24 @@ def start(place: Path, *more: str) -> subprocess.Popen[str]:
     )
 
 
-def trials_of(place: Path, storage: str = "") -> list[optuna.trial.FrozenTrial]:
+def study_in(place: Path) -> optuna.Study:
+    """The study of a sweep that has not begun."""
+    folder = place / "lightning_logs" / "sweeps" / "space"
+    folder.mkdir(parents=True)
+    where = f"sqlite:///{folder / 'study.db'}"
+    return optuna.create_study(study_name="space", storage=where, direction="maximize")
+
+
+def trials_of(place: Path) -> list[optuna.trial.FrozenTrial]:
     file = place / "lightning_logs" / "sweeps" / "space" / "study.db"
-    return optuna.load_study(study_name="space", storage=storage or f"sqlite:///{file}").trials
+    return optuna.load_study(study_name="space", storage=f"sqlite:///{file}").trials
 
 
 def test_killed_twice_it_goes_on_and_a_failed_trial_stops_nobody(place: Path) -> None:
-    counts = ("--trials", "6", "--workers", "2", "--sampler", "random", "--pruner", "none")
+    study = study_in(place)
+    for rate in (0.01, -1.0, 0.003, 0.01, -1.0, 0.003):
+        study.enqueue_trial({"model.optimizer.init_args.lr": rate})
+    counts = ("--trials", "6", "--workers", "2", "--pruner", "none")
     for kill, runs_begun in ((os.killpg, 1), (os.kill, 3)):
         sweep = start(place, *counts)
         # In the middle of a trial.
@@ -76,7 +87,7 @@ def test_killed_twice_it_goes_on_and_a_failed_trial_stops_nobody(place: Path) ->
     assert states.keys() <= {TrialState.COMPLETE, TrialState.FAIL}
     assert states.total() == 6
     used = [trial.user_attrs["run"] for trial in trials]
-    assert sorted(used) == sorted(str(run.folder) for run in runs.runs(Path("lightning_logs")))
+    assert sorted(used) == sorted(map(str, Path("lightning_logs").resolve().glob("version_*")))
     failures = [t.user_attrs["error"] for t in trials if t.state == TrialState.FAIL]
     assert set(failures) == {"status 2: --model.optimizer: Invalid learning rate: -1.0"}
     for trial in trials:
@@ -108,9 +119,9 @@ def test_an_interrupted_sweep_says_how_to_go_on(place: Path) -> None:
     while not any(Path("lightning_logs").glob("version_*/config.yaml")):
         assert sweep.poll() is None
         time.sleep(0.05)
-    sweep.send_signal(signal.SIGINT)
+    sweep.send_signal(signal.SIGTERM)
     printed, _ = sweep.communicate(timeout=60)
-    assert sweep.returncode == 130
+    assert sweep.returncode == 143
     assert "1 to be gone on with" in printed
     assert "the same command goes on" in printed
     assert (place / "study.journal").is_file()
@@ -124,6 +135,8 @@ def test_mistakes_are_told_before_any_trial(command: Command, place: Path) -> No
         ([*SWEEP, "--data.batchsize", "3"], "there is no option --data.batchsize"),
         ([*SWEEP, "--storage", "nowhere"], "--storage nowhere: a URL such as sqlite"),
         ([*SWEEP, "--pruner", "shears"], "invalid choice: 'shears'"),
+        ([*SWEEP, "--seeds", "1..2"], "--seeds is for one run"),
+        ([*SWEEP, "--trainer.max_epochs", "-1"], "a sweep needs runs that end"),
     )[1:]:
         result = command(*words)
         assert result.status != 0
@@ -134,13 +147,18 @@ def test_mistakes_are_told_before_any_trial(command: Command, place: Path) -> No
 
 
 def test_a_name_stays_with_its_space(command: Command, place: Path) -> None:
-    folder = place / "lightning_logs" / "sweeps" / "space"
-    folder.mkdir(parents=True)
-    study = optuna.create_study(
-        study_name="space", storage=f"sqlite:///{folder / 'study.db'}", direction="maximize"
-    )
-    study.set_user_attr("made_with", "something else")
+    study_in(place).set_user_attr("made_with", "something else")
     assert "was begun with another space or other options" in command(*SWEEP).err
+
+
+def test_trials_that_fail_alike_end_it(command: Command, place: Path) -> None:
+    study = study_in(place)
+    for _ in range(3):
+        study.enqueue_trial({"model.optimizer.init_args.lr": -1.0})
+    result = command(*SWEEP, "--trials", "9")
+    assert result.status == 1
+    assert "3 trials in a row failed alike: status 2: --model.optimizer: Invalid" in result.err
+    assert len(trials_of(place)) == 3
 
 
 def plan(folder: Path) -> Plan:
@@ -169,7 +187,7 @@ def test_what_falls_behind_is_pruned_but_not_at_its_end(tmp_path: Path) -> None:
 
 def test_each_trial_is_handed_out_once(tmp_path: Path) -> None:
     study = optuna.create_study()
-    desk, other = Desk(study, 3, "here", tmp_path), Desk(study, 3, "here", tmp_path)
+    desk, other = Desk(study, 3, tmp_path), Desk(study, 3, tmp_path)
     first, second = desk.next(), other.next()
     assert first is not None
     assert second is not None
@@ -182,4 +200,5 @@ def test_each_trial_is_handed_out_once(tmp_path: Path) -> None:
     assert desk.next() is other.next() is None
     # What another machine's sweep left is not taken up here.
     desk.give_back(third)
-    assert Desk(study, 3, "elsewhere", tmp_path).next() is None
+    (tmp_path / "elsewhere").mkdir()
+    assert Desk(study, 3, tmp_path / "elsewhere").next() is None

@@ -188,6 +188,30 @@ def steps_of(layers: nn.Module, engine: MiniRacer, ink: NDArray[np.uint8]) -> ND
     return np.array(json.loads(str(logits)))
 
 
+class Added(nn.Module):
+    """What is given is added, in place; means, logarithms, and a branch that leads nowhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.change = nn.Conv2d(1, 1, 3, padding=1)
+        self.shift = torch.full((1, 1, 28, 28), 0.25)  # neither parameter nor buffer
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Map (B, 1, 28, 28) to (B, 10)."""
+        added = nn.functional.relu(self.change(images) + images + self.shift, inplace=True)
+        added.flatten(1).sum()
+        found = nn.functional.leaky_relu(nn.functional.avg_pool2d(added, (6, 7)), 0.1)
+        return nn.functional.log_softmax(found.reshape(found.size(0), -1), dim=1)
+
+
+class Stacked(nn.Module):
+    """One above the other."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Map (B, 1, H, W) to (B, 1, 2 H, W)."""
+        return torch.cat([images, images], dim=2)
+
+
 class Functional(nn.Module):
     """Layers as functions, and a view."""
 
@@ -212,6 +236,8 @@ LAYERS: dict[str, list[nn.Module]] = {
     "pad": [nn.ZeroPad2d((1, -2, 3, -4)), nn.ConstantPad2d(2, 1.5)],
     "linear": [nn.Flatten(), nn.Linear(784, 7), nn.SiLU(), nn.Linear(7, 3, bias=False)],
     "functions": [Functional()],
+    "added": [Added()],
+    "means": [nn.Conv2d(1, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3)],
 }
 
 
@@ -244,6 +270,9 @@ def test_each_step_is_torch_s(engine: MiniRacer, name: str) -> None:
         (nn.ReflectionPad2d(1), "pad with mode reflect"),
         (nn.Linear(28, 3), "linear of more than one dimension"),
         (nn.Flatten(2), "flatten but for all of a picture"),
+        (Stacked(), "cat"),
+        (nn.BatchNorm2d(1, track_running_stats=False), "batch_norm without running"),
+        (nn.ConstantPad3d((0, 0, 0, 0, 1, 0), 1.0), "pad but of rows and columns"),
     ],
 )
 def test_other_steps_are_refused_by_name(engine: MiniRacer, layer: nn.Module, named: str) -> None:

@@ -17,8 +17,9 @@ const network = (() => {
   const unchanged = ({ input }) => input;
 
   // Wider by [left, right, top, bottom], with `value`; narrower where that is negative.
-  function pad({ input, pad: [left, right, top = 0, bottom = 0], mode = "constant", value }) {
+  function pad({ input, pad: [left, right, top = 0, bottom = 0, ...beyond], mode = "constant", value }) {
     check(mode === "constant", `pad with mode ${mode}`);
+    check(input.shape.length === 3 && (!beyond || beyond.length === 0), "pad but of rows and columns");
     const [channels, height, width] = input.shape;
     const shape = [channels, height + top + bottom, width + left + right];
     const data = new Float32Array(shape[0] * shape[1] * shape[2]).fill(value ?? 0);
@@ -96,7 +97,26 @@ const network = (() => {
     return { shape: [channels, rows, columns], data };
   }
 
+  function avg_pool2d({ input, kernel_size, stride, padding, ceil_mode, divisor_override }) {
+    const sides = both(kernel_size);
+    check(!ceil_mode && divisor_override === null, "avg_pool2d with other divisors");
+    check(both(padding).every((rim) => rim === 0), "avg_pool2d with padding");
+    const [channels] = input.shape;
+    const each = new Float32Array(channels * sides[0] * sides[1]).fill(1 / (sides[0] * sides[1]));
+    const weight = { shape: [channels, 1, ...sides], data: each };
+    const steps = { stride: stride.length ? stride : sides, padding: 0, dilation: 1 };
+    return conv2d({ input, weight, bias: null, groups: channels, ...steps });
+  }
+
+  function log_softmax({ input, dim }) {
+    check(input.shape.length === 1 && (dim === 1 || dim === -1), "log_softmax but over classes");
+    const most = arrays.greatest(input.data);
+    const total = Math.log(arrays.sum(input.data.map((value) => Math.exp(value - most))));
+    return { shape: input.shape, data: input.data.map((value) => value - most - total) };
+  }
+
   function batch_norm({ input, weight, bias, running_mean, running_var, eps }) {
+    check(running_mean && running_var, "batch_norm without running statistics");
     const size = input.data.length / input.shape[0];
     const data = input.data.map((value, i) => {
       const c = Math.floor(i / size);
@@ -118,18 +138,46 @@ const network = (() => {
     return { shape: [outputs], data };
   }
 
+  function add({ input, other, alpha }) {
+    check(other?.data?.length === input.data.length, "add but of two values of one shape");
+    return { shape: input.shape, data: input.data.map((value, i) => value + alpha * other.data[i]) };
+  }
+
+  // The mean of each channel.
+  function means(input, shape) {
+    const [channels] = input.shape;
+    const size = input.data.length / channels;
+    const data = Float32Array.from({ length: channels }, (_, c) =>
+      arrays.sum(input.data.subarray(c * size, (c + 1) * size)) / size);
+    return { shape, data };
+  }
+
+  function adaptive_avg_pool2d({ input, output_size }) {
+    check(both(output_size).every((side) => side === 1), "adaptive_avg_pool2d but to 1x1");
+    return means(input, [input.shape[0], 1, 1]);
+  }
+
+  function mean({ input, dim, keepdim }) {
+    const sides = dim.map((each) => (each + 4) % 4).sort().join();
+    check(input.shape.length === 3 && sides === "2,3", "mean but of a picture's rows and columns");
+    return means(input, keepdim ? [input.shape[0], 1, 1] : [input.shape[0]]);
+  }
+
   function flatten({ input, start_dim, end_dim }) {
     check(start_dim === 1 && end_dim === -1, "flatten but for all of a picture");
     return { shape: [input.data.length], data: input.data };
   }
 
-  function view({ input, size }) {
-    check(size.length === 2, "view or reshape but for all of a picture");
+  function view({ input, size, shape = size }) {
+    check(shape.length === 2, "view or reshape but for all of a picture");
     return { shape: [input.data.length], data: input.data };
   }
 
   const STEPS = {
+    adaptive_avg_pool2d,
+    "add.Tensor": add,
     batch_norm,
+    avg_pool2d,
     conv2d,
     "conv2d.padding": conv2d,
     dropout: unchanged,
@@ -137,10 +185,18 @@ const network = (() => {
     "flatten.using_ints": flatten,
     reshape: view,
     view,
+    leaky_relu: ({ input, negative_slope }) =>
+      elementwise((value) => (value > 0 ? value : value * negative_slope))({ input }),
     linear,
+    "log_softmax.int": log_softmax,
     max_pool2d,
+    "mean.dim": mean,
     pad,
     relu: elementwise((value) => Math.max(value, 0)),
+    relu_: ({ input }) => {
+      input.data.forEach((value, i) => (input.data[i] = Math.max(value, 0))); // in place
+      return input;
+    },
     silu: elementwise((value) => value / (1 + Math.exp(-value))),
   };
 
@@ -164,7 +220,7 @@ const network = (() => {
   }
 
   // A function from 28x28 ink to logits, out of a network's description.
-  function load({ weights, steps, mean, std }) {
+  function load({ weights, steps, output, mean, std }) {
     for (const { name } of steps) {
       check(name in STEPS, `${name} (but for ${Object.keys(STEPS).join(", ")})`);
     }
@@ -178,7 +234,7 @@ const network = (() => {
         const given = { ...named(step.values, values), ...named(step.weights, constants) };
         values.push(STEPS[step.name]({ ...given, ...step.options }));
       }
-      return values.at(-1).data;
+      return values[output].data;
     };
   }
 
