@@ -8,12 +8,14 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from mnist_lightning import processes
+from mnist_lightning.callbacks.interrupt import Interrupt
 from mnist_lightning.data.augment import Deformation
 from mnist_lightning.data.batches import BatchDataset, BatchLoader
 from mnist_lightning.runs import Run
@@ -84,9 +86,28 @@ def test_processes_share_every_batch(
             assert torch.equal(torch.cat(pieces), whole)
 
 
+def test_a_signal_that_comes_while_others_are_asked_is_heard_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    interrupt, heard = Interrupt(), []
+
+    def most(number: int, device: object) -> int:
+        interrupt._note(signal.SIGTERM, None)
+        return number
+
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(processes, "most", most)
+    trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=None))
+    for _ in range(2):
+        heard.append(interrupt.heard(trainer))  # type: ignore[arg-type] # all that it asks of one
+    assert heard == [False, True]
+    assert interrupt.status == 143
+
+
 def test_a_run_in_two_processes_is_that_in_one(tmp_path: Path) -> None:
+    # 1,300 images are 3 batches of 433, and one image that one of the two has alone.
     for name, options in (("one", []), ("two", TWO)):
-        ended(start([*PROGRAM, *FIT, *MLP, *options, "--data.batch_size", "33"], tmp_path / name))
+        ended(start([*PROGRAM, *FIT, *MLP, *options, "--data.batch_size", "433"], tmp_path / name))
     one, two = run_in(tmp_path / "one"), run_in(tmp_path / "two")
     curves = [read_metrics(run.folder / METRICS_FILE) for run in (one, two)]
     assert len(curves[0]) == len(curves[1])
