@@ -73,6 +73,7 @@ def main() -> None:
             process.wait()
         status = sweep(arguments, folder).wait()
         seconds = time.perf_counter() - began
+        assert status == 0, (folder / "printed").read_text()
         database = folder / LOGS_FOLDER / "sweeps" / "space" / "study.db"
         trials = optuna.load_study(study_name="space", storage=f"sqlite:///{database}").trials
         states = collections.Counter(trial.state.name.lower() for trial in trials)
@@ -85,9 +86,10 @@ def main() -> None:
         print(f"best: trial {best.number}, val/accuracy {best.value:.4f}, {best.params}")
         config = ["--config", str(database.with_name("best.yaml"))]
         for name, options in (("default", fit), ("best.yaml", config)):
-            subprocess.run(
-                [*PROGRAM, "fit", *options, "--into", name], cwd=folder, check=True, stdout=-3
-            )
+            threads = str(max(1, (os.cpu_count() or 1) // asked.workers))  # as the trials have
+            environment = os.environ | {"OMP_NUM_THREADS": threads}
+            command = [*PROGRAM, "fit", *options, "--into", name]
+            subprocess.run(command, cwd=folder, check=True, stdout=-3, env=environment)
             print(f"{name}: val/accuracy {accuracy(folder / name):.4f}")
 
 

@@ -91,7 +91,7 @@ def main(arguments: list[str]) -> int:
     known = f", {before} of them begun before" if before else ""
     show.line(console, f"sweep {name}: {asked.trials} trials{known}, {asked.workers} at a time")
     status = _search(study, plan, asked.trials, asked.workers, console)
-    return _close(study, folder, console, status)
+    return _close(study, plan, console, status)
 
 
 _SPACE_HELP = (
@@ -221,7 +221,7 @@ def _refuse_to_fail_on(study: optuna.Study, plan: Plan, stop: Event) -> None:
         )
 
 
-def _close(study: optuna.Study, folder: Path, console: Console, status: int) -> int:
+def _close(study: optuna.Study, plan: Plan, console: Console, status: int) -> int:
     """Show what came out, and write it down."""
     if console.is_terminal:
         console.print(outcome.table(study, len(study.trials)))
@@ -241,10 +241,13 @@ def _close(study: optuna.Study, folder: Path, console: Console, status: int) -> 
         show.line(console, "interrupted; the same command goes on")
         return status
     best = outcome.best_of(study)
+    folder = plan.folder
     if best is None:
         raise UserError(f"no trial came to its end; what they said is in {folder}/trial_*.log")
     show.line(console, f"best: {outcome.line(best)}")
     for path in outcome.write(study, best, folder):
         show.line(console, f"  {path}")
-    show.following(console, [f"{PROGRAM} fit --config {folder / 'best.yaml'}"])
+    # With as many threads the run is the trial's to the last bit.
+    again = f"{PROGRAM} fit --config {folder / 'best.yaml'}"
+    show.following(console, [f"OMP_NUM_THREADS={plan.threads} {again}"])
     return 0

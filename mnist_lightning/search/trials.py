@@ -89,8 +89,10 @@ class Worker:
     ) -> tuple[bool, int]:
         """Train in a process; return whether it was pruned, and with which status it ended."""
         # By a process that outlived the sweep that began it.
-        while _is_being_trained(run) or _is_beginning(run):
+        while _is_being_trained(run) or _processes_of(run):
             if self._is_to_be_pruned(trial, run):
+                for process in _processes_of(run):
+                    process.terminate()
                 return True, 0
             if self.stop.wait(POLL_SECONDS):
                 return False, 0
@@ -99,8 +101,7 @@ class Worker:
         if any(run.checkpoints.glob("last*.ckpt")):
             command = ["resume", str(run.folder)]
         else:
-            shutil.rmtree(run.folder, ignore_errors=True)
-            run.checkpoints.mkdir(parents=True)
+            _empty(run.folder)
             command = ["fit", *self.plan.options, *options, "--into", str(run.folder)]
         process = subprocess.Popen(
             [sys.executable, "-m", "mnist_lightning", *command],
@@ -158,10 +159,20 @@ def _is_being_trained(run: Run) -> bool:
         return True
 
 
-def _is_beginning(run: Run) -> bool:
-    """Tell whether a process is about to train in a run, and has not locked it yet."""
-    commands = (process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"]))
-    return any(str(run.folder) in command for command in commands)
+def _processes_of(run: Run) -> list[psutil.Process]:
+    """The processes that train in a run, or are about to, and have not locked it yet."""
+    folder = str(run.folder)
+    found = psutil.process_iter(["cmdline"])
+    return [process for process in found if folder in (process.info["cmdline"] or ())]
+
+
+def _empty(folder: Path) -> None:
+    """Delete what is in a folder; the folder stays, for another trial would take its number."""
+    for path in folder.iterdir() if folder.exists() else ():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _last_line(log: Path) -> str:
