@@ -173,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Of several processes for one run the first tells what all of them find.
         if status not in (2, 130):
             print(f"mnist-lightning: error: process {number}: {message}", file=sys.stderr)
-        return 0 if status == 130 else status
+        return status
 
 
 def _number() -> str:

@@ -5,8 +5,10 @@ The first of them keeps the run, and speaks; a process by itself is the first of
 
 import io
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -58,8 +60,9 @@ def join(trainer: "Trainer") -> None:
                 status=2,
             )
         return
-    trainer.strategy.launcher.launch(lambda: None)  # type: ignore[union-attr] # several have one
-    trainer.strategy.setup_environment()
+    with _ended_by_ctrl_c():
+        trainer.strategy.launcher.launch(lambda: None)  # type: ignore[union-attr] # they have one
+        trainer.strategy.setup_environment()
     if not is_first():
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the process ends
 
@@ -67,6 +70,18 @@ def join(trainer: "Trainer") -> None:
 def _as_slurm_names_it() -> dict[str, str]:
     """The local rank of a step of several; in a batch script's own shell there is none."""
     return {"LOCAL_RANK": os.environ["SLURM_LOCALID"]} if "SLURM_STEP_ID" in os.environ else {}
+
+
+@contextmanager
+def _ended_by_ctrl_c() -> Iterator[None]:
+    """End at once on Ctrl-C: Python would first wait for the others, who may be gone by it."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def agreed(decide: Callable[[], Value]) -> Value:
