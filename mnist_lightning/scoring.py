@@ -93,14 +93,24 @@ def _evaluate(command: str, arguments: list[str]) -> int:
     name = cli.datamodule.data.name
     show.evaluation(console, command, which, name, trainer, predictions, kept)
     if alone:
-        right = table.predicted == table.true
-        rights = [each.predicted == each.true for each in alone]
-        rows = [
-            (one.reference, float(own.mean()), mcnemar(right, own))
-            for one, own in zip(asked, rights, strict=True)
-        ]
-        show.members(console, rows, float(right.mean()))
+        _show_members(console, asked, alone, table)
     return 0
+
+
+def _show_members(
+    console: Console,
+    asked: Sequence[Asked],
+    alone: Sequence[PredictionsTable],
+    together: PredictionsTable,
+) -> None:
+    """Compare an ensemble with each of its members, on the same images."""
+    right = together.predicted == together.true
+    rights = [each.predicted == each.true for each in alone]
+    rows = [
+        (one.reference, float(own.mean()), mcnemar(right, own))
+        for one, own in zip(asked, rights, strict=True)
+    ]
+    show.members(console, rows, float(right.mean()))
 
 
 def _refuse_nothing(predictions: Predictions, cli: DigitCLI, command: str) -> None:

@@ -186,14 +186,16 @@ def _search(study: optuna.Study, plan: Plan, count: int, workers: int, console: 
                 raise
             finally:
                 desk.give_back(trial)
-            ended = study.trials[trial.number]
             _refuse_to_fail_on(study, plan, stop)
+            ended = study.trials[trial.number]
             if ended.state.is_finished() and not console.is_terminal:
                 show.line(console, outcome.line(ended))
 
-    live = Live(console=console, auto_refresh=False, transient=True)
     try:
-        with ThreadPoolExecutor(workers) as pool, live:
+        with (
+            ThreadPoolExecutor(workers) as pool,
+            Live(console=console, auto_refresh=False, transient=True) as live,
+        ):
             working = [pool.submit(work) for _ in range(workers)]
             while not all(each.done() for each in working):
                 if console.is_terminal:
