@@ -22,6 +22,7 @@ SIZE = 28
 BOX = 20
 # Mean and standard deviation of MNIST's 60,000 training images scaled to [0, 1].
 MEAN, STD = 0.1307, 0.3081
+PAPER = -MEAN / STD  # what normalised paper is
 
 # Of MNIST's inked pixels (above 40 of 255) 43 % are white (250 and more), on the mean over 20,000
 # training images.

@@ -9,6 +9,7 @@ from lightning.pytorch import callbacks
 from torch.optim import Optimizer, lr_scheduler
 
 from mnist_lightning import schedules
+from mnist_lightning.callbacks.averaging import ExponentialMovingAverage
 from mnist_lightning.callbacks.weights import WeightsFile
 from mnist_lightning.data.augment import Augmentation
 from mnist_lightning.errors import PROGRAM
@@ -127,7 +128,8 @@ def _classes(key: str) -> list[str]:
         concrete = [cls for cls in _subclasses(Augmentation) if not isabstract(cls)]
         return sorted(cls.__name__ for cls in concrete)
     if key.startswith("trainer.callbacks"):
-        return sorted({WeightsFile.__name__, *callbacks.__all__} - {"Callback"})
+        ours = {ExponentialMovingAverage.__name__, WeightsFile.__name__}
+        return sorted({*ours, *callbacks.__all__} - {"Callback"})
     return []
 
 

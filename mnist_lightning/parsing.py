@@ -19,6 +19,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from mnist_lightning import parse_errors, processes
+from mnist_lightning.callbacks.averaging import ExponentialMovingAverage
 from mnist_lightning.callbacks.checkpoints import AtomicCheckpointIO
 from mnist_lightning.callbacks.dashboards import Level
 from mnist_lightning.callbacks.weights import WeightsFile
@@ -30,12 +31,12 @@ from mnist_lightning.options import runs_root
 from mnist_lightning.run_logger import RunLogger
 
 # The parser finds by its name alone what has been imported.
-NAMED = (WeightsFile,)
+NAMED = (ExponentialMovingAverage, WeightsFile)
 # Options that a command takes before the parser does: they are in no configuration.
 BESIDE_THE_PARSER = {
     "fit": ("seeds", "ckpt_path", "init_from", "into"),
-    "test": ("each_image", "ckpt_path"),
-    "validate": ("each_image", "ckpt_path"),
+    "test": ("each_image", "shifts", "ckpt_path"),
+    "validate": ("each_image", "shifts", "ckpt_path"),
 }
 MAX_EPOCHS = 10  # unless max_epochs or max_steps say otherwise
 TRAINER_DEFAULTS = {
@@ -157,6 +158,8 @@ class DigitCLI(LightningCLI):
         words = [re.sub(r"^(.*=)?ReduceLROnPlateau$", rf"\1{_PLATEAU}", word) for word in args]
         try:
             self.config = parser.parse_args(words)
+            if self._forget_other_classes(parser):
+                self.config = parser.parse_args(words)
         except ArgumentError as error:
             options = [*parser.get_defaults().keys(), *BESIDE_THE_PARSER.get(self.command, ())]
             raise UserError(
@@ -165,6 +168,21 @@ class DigitCLI(LightningCLI):
         trainer = self.config.trainer
         if trainer.max_epochs is None:
             trainer.max_epochs = MAX_EPOCHS if trainer.max_steps == -1 else -1
+
+    def _forget_other_classes(self, parser: LightningArgumentParser) -> bool:
+        """Make the classes asked for the defaults; tell whether any was another one.
+
+        To a class that takes another's place the parser hands on every argument that it has too:
+        ClassicCNN's dropout, Adam's weight_decay.
+        """
+        asked = {key: self.config[key].class_path for key in ("model.network", "model.optimizer")}
+        others = {
+            key: {"class_path": path}
+            for key, path in asked.items()
+            if path != parser.get_default(key)["class_path"]
+        }
+        parser.set_defaults(others)
+        return bool(others)
 
     def instantiate_classes(self) -> None:
         """Make the data and the model. The trainer needs the run's folder: see `make_trainer`.

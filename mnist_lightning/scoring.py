@@ -8,7 +8,7 @@ from rich.console import Console
 
 from mnist_lightning import checkpoint_file, predict, processes, runs, show
 from mnist_lightning.callbacks.predictions import Predictions
-from mnist_lightning.ensemble import Ensemble
+from mnist_lightning.ensemble import Ensemble, Shifts
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.evaluation.metrics import mcnemar
 from mnist_lightning.options import (
@@ -24,6 +24,8 @@ from mnist_lightning.options import (
 from mnist_lightning.parsing import DigitCLI, quieten
 from mnist_lightning.runs import Run
 from mnist_lightning.tables import PredictionsTable, write_predictions
+
+MOST_SHIFTS = 4  # pixels, which are 81 copies of each image
 
 
 class Asked(NamedTuple):
@@ -48,6 +50,8 @@ def test(arguments: list[str]) -> int:
 def _evaluate(command: str, arguments: list[str]) -> int:
     quieten()
     each_image, arguments = take_switch("--each_image", arguments)
+    shifts, arguments = take_option("--shifts", arguments)
+    reach = _reach(shifts)
     reference, rest = take_run(arguments)
     if asks_for_help(rest):
         DigitCLI(command, rest, _HELP.format(command=command))
@@ -78,23 +82,33 @@ def _evaluate(command: str, arguments: list[str]) -> int:
         return predictions.table()
 
     alone: list[PredictionsTable] = []
-    if len(asked) == 1:
+    if len(asked) == 1 and not reach:
         table = work(first.path)
     else:
-        table, alone = _work_together(asked, cli, work)
+        table, alone = _work_together(asked, cli, work, reach)
     if not processes.is_first():
         return 0
-    kept = _kept(asked, cli, table) if command == "test" else None
+    kept = _kept(asked, cli, table, reach) if command == "test" else None
     if kept is not None:
         write_predictions(table, kept)
     if each_image:
         show.each_image(table)
     which = str(first.path) if not alone else ", ".join(one.reference for one in asked)
+    if reach:
+        which += f", and shifted by up to {reach} pixel{'s'[: reach != 1]}"
     name = cli.datamodule.data.name
     show.evaluation(console, command, which, name, trainer, predictions, kept)
     if alone:
         _show_members(console, asked, alone, table)
     return 0
+
+
+def _reach(shifts: str | None) -> int:
+    if shifts is None:
+        return 0
+    if not shifts.isdecimal() or int(shifts) > MOST_SHIFTS:
+        raise UserError(f"--shifts {shifts} will not do; it takes 0 to {MOST_SHIFTS} pixels", 2)
+    return int(shifts)
 
 
 def _show_members(
@@ -144,29 +158,29 @@ def _refuse_strangers(asked: Sequence[Asked], command: str) -> None:
 
 
 def _work_together(
-    asked: Sequence[Asked], cli: DigitCLI, work: Callable[[None], PredictionsTable]
+    asked: Sequence[Asked], cli: DigitCLI, work: Callable[[None], PredictionsTable], reach: int
 ) -> tuple[PredictionsTable, list[PredictionsTable]]:
-    """Evaluate what is asked, each alone, and then all as one model."""
+    """Evaluate what is asked, each alone and as it is, and then all as one model."""
     kinds = [type(cli.model.network)]
     members = [predict.load(one.path, classes=kinds).network for one in asked]
     alone = []
     for member in members:
         cli.model.network = member
         alone.append(work(None))
-    cli.model.network = Ensemble(members)
+    cli.model.network = Shifts(Ensemble(members), reach)
     return work(None), alone
 
 
-def _kept(asked: Sequence[Asked], cli: DigitCLI, table: PredictionsTable) -> Path:
+def _kept(asked: Sequence[Asked], cli: DigitCLI, table: PredictionsTable, reach: int) -> Path:
     """Where predictions of the test go: into the run where they are its own, else beside."""
-    name = cli.datamodule.data.name
+    name = cli.datamodule.data.name + (f".shifts{reach}" if reach else "")
     first = asked[0]
     if len(asked) > 1:
         place = runs.ensemble_place(cli.root, [one.run for one in asked])
         return place.with_suffix(f".{name}.csv")
     whole = len(table.true) == len(cli.datamodule.data.test_labels)
     same_data = cli.datamodule.state_dict() == first.checkpoint.get("MNISTDataModule")
-    own = first.path == first.run.best and whole and same_data
+    own = first.path == first.run.best and whole and same_data and not reach
     return first.run.predictions if own else first.path.with_suffix(f".{name}.csv")
 
 
@@ -177,6 +191,7 @@ RUN is a run's folder, its version number, a checkpoint file, `last`, the newest
 the highest val/accuracy (default). `--ckpt_path FILE` and `--config FILE` work too.
 Several RUNs, as 3,5 or 3..7, are an ensemble: the mean of their probabilities.
 --each_image prints a line an image, with its true and its predicted label.
+--shifts N shows each image also shifted by up to N pixels each way, and takes the mean.
 
 example: {PROGRAM} {{command}} best
 """

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, WeightAveraging
 from rich.console import Console
 
 from mnist_lightning import checkpoint_file, processes, show
@@ -241,6 +241,12 @@ def refuse_what_cannot_train(cli: DigitCLI) -> None:
     trainer = cli.make_trainer()
     if 0 in (trainer.max_epochs, trainer.max_steps, trainer.limit_train_batches):
         raise UserError("there is nothing to train: a limit of the trainer is 0", status=2)
+    if any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks):
+        raise UserError(
+            "EMAWeightAveraging and other WeightAveraging callbacks leave the weights of the last "
+            "step to the test; use ExponentialMovingAverage",
+            status=2,
+        )
     if cli.config.trainer.overfit_batches:
         raise UserError(
             "--trainer.overfit_batches needs a stock loader; use --trainer.limit_train_batches",

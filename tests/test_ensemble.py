@@ -10,7 +10,8 @@ from onnxruntime import InferenceSession
 
 from mnist_lightning import UserError, load, runs
 from mnist_lightning.data.sources import SOURCES
-from mnist_lightning.ensemble import Ensemble
+from mnist_lightning.ensemble import Ensemble, Shifts
+from mnist_lightning.images import PAPER
 from mnist_lightning.networks.classic_cnn import ClassicCNN
 from mnist_lightning.networks.multilayer_perceptron import MultilayerPerceptron
 from mnist_lightning.tables import read_predictions
@@ -38,6 +39,39 @@ def test_an_ensemble_gives_the_mean_of_probabilities() -> None:
         found = Ensemble(networks)(images)
     assert torch.allclose(found.exp(), wanted, atol=1e-6)
     assert torch.allclose(found.softmax(dim=1), wanted, atol=1e-6)
+
+
+def test_shifts_give_the_mean_over_an_image_and_its_shifted_copies() -> None:
+    network = ClassicCNN().eval()
+    images = torch.randn(5, 1, 28, 28)
+    wide = torch.full((5, 1, 30, 30), PAPER)
+    wide[:, :, 1:29, 1:29] = images
+    views = [
+        wide[:, :, row : row + 28, column : column + 28] for row in range(3) for column in range(3)
+    ]
+    with torch.no_grad():
+        wanted = torch.stack([network(view).softmax(dim=1) for view in views]).mean(dim=0)
+        assert torch.allclose(Shifts(network, 1)(images).exp(), wanted, atol=1e-6)
+        alone = network(images).softmax(dim=1)
+        assert torch.allclose(Shifts(network, 0)(images).exp(), alone, atol=1e-6)
+
+
+def test_a_run_is_tested_with_shifted_copies_beside_itself(three: Command) -> None:
+    before = Path("lightning_logs/version_2/predictions.csv").read_bytes()
+    result = three("test", "2", "--shifts", "1")
+    assert result.status == 0, result.err
+    assert Path("lightning_logs/version_2/predictions.csv").read_bytes() == before
+    kept = Path("lightning_logs/version_2/checkpoints/best.digits.shifts1.csv")
+    assert str(kept) in result.out.replace("\n", "")
+    right = (table := read_predictions(kept)).predicted == table.true
+    assert f"{right.sum()} of 297" in result.out
+    assert "shifted by up to 1 pixel" in result.out
+    assert f"together {100 * right.mean():.2f} %" in result.out
+    assert three("validate", "0,2", "--shifts=2").status == 0
+    for wrong in ("5", "-1", "much"):
+        refused = three("test", "2", "--shifts", wrong)
+        assert refused.status == 2
+        assert f"--shifts {wrong} will not do; it takes 0 to 4 pixels" in refused.err
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,10 @@ OPTIONS = {
         *("--autosave", "0", "--trainer.val_check_interval", "4"),
         *("--model.lr_scheduler", "ReduceLROnPlateau", "--model.lr_scheduler.patience", "0"),
     ],
+    "a moving mean of the weights": [
+        *("--autosave", "0", "--model.network", "BatchNormCNN"),
+        *("--trainer.callbacks", "ExponentialMovingAverage", "--trainer.callbacks.decay", "0.8"),
+    ],
 }
 # Where the second epoch is hit.
 PLACES = {

@@ -21,11 +21,10 @@ from torch.utils.tensorboard.summary import hparams
 from mnist_lightning import networks
 from mnist_lightning.callbacks.predictions import Predictions
 from mnist_lightning.classifier import DigitClassifier
-from mnist_lightning.data.augment import PAPER
 from mnist_lightning.data.batches import normalise
 from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.evaluation import metrics, plots, tiles
-from mnist_lightning.images import MEAN, STD
+from mnist_lightning.images import MEAN, PAPER, STD
 from mnist_lightning.run_logger import RunLogger
 from mnist_lightning.tables import PredictionsTable
 

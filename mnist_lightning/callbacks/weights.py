@@ -7,6 +7,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from mnist_lightning.callbacks.averaging import ExponentialMovingAverage
 from mnist_lightning.classifier import DigitClassifier
 from mnist_lightning.files import write_atomically
 
@@ -33,5 +34,6 @@ class WeightsFile(Callback):
         path = Path(trainer.log_dir or trainer.default_root_dir, self.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
-        torch.save(pl_module.network.state_dict(), buffer)
+        weights = ExponentialMovingAverage.weights_to_keep(trainer, pl_module.network)
+        torch.save(weights, buffer)
         write_atomically(buffer.getvalue(), path)

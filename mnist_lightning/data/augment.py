@@ -13,9 +13,8 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from mnist_lightning.data.strokes import draw_no_digits
-from mnist_lightning.images import MEAN, SIZE, STD
+from mnist_lightning.images import MEAN, PAPER, SIZE, STD
 
-PAPER = -MEAN / STD  # what normalised paper is
 NO_DIGITS = 2_000  # pictures of no digit
 
 
@@ -211,3 +210,57 @@ class NoDigit(Mixture):
         which = torch.randint(NO_DIGITS, (count,), generator=generator, device=device)
         images = torch.where(chosen[:, None, None, None], self._drawn[which], images)
         return images, torch.where(chosen[:, None], 1 / targets.shape[1], targets)
+
+
+class Cutout(Augmentation):
+    """Covers a square of each image with paper.
+
+    After DeVries and Taylor ("Improved regularization of convolutional neural networks with
+    cutout", 2017).
+
+    Args:
+        size: the square's side in pixels; its centre lies anywhere in the image.
+        share: of the images, on the mean.
+    """
+
+    def __init__(self, size: int = 8, share: float = 0.5) -> None:
+        if not 0 < size <= SIZE or not 0 <= share <= 1:
+            raise ValueError(f"size {size} has to be from 1 to {SIZE}, and share {share} 0 to 1")
+        self.size = size
+        self.share = share
+
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        """Return copies of (B, 1, 28, 28) normalised images, some of them covered."""
+        device, count = generator.device, len(images)
+        centres = torch.rand(2, count, 1, generator=generator, device=device) * SIZE
+        chosen = torch.rand(count, 1, 1, generator=generator, device=device) < self.share
+        places = torch.arange(SIZE, device=device) + 0.5
+        down, across = ((places - centre).abs() < self.size / 2 for centre in centres)
+        covered = down[:, :, None] & across[:, None, :] & chosen
+        return images.masked_fill(covered[:, None], PAPER)
+
+
+class Mixup(Mixture):
+    """Mixes each image with another one of its batch, and what they are to be taken for.
+
+    After Zhang, Cisse, Dauphin and Lopez-Paz ("mixup: beyond empirical risk minimization", 2018).
+
+    Args:
+        alpha: of the Beta distribution that the weights come from; the smaller, the more does one
+            of the two prevail.
+    """
+
+    def __init__(self, alpha: float = 0.2) -> None:
+        if alpha <= 0:
+            raise ValueError(f"alpha is {alpha}; it has to be more than 0")
+        self.alpha = alpha
+
+    def mix(self, images: Tensor, targets: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Return images (B, 1, 28, 28) and targets (B, C), each a mixture of two."""
+        device, count = images.device, len(images)
+        shape = torch.full((2, count), self.alpha, device=device)
+        drawn = torch._standard_gamma(shape, generator=generator)
+        weight = (drawn[0] / drawn.sum(dim=0).clamp_min(1e-30)).clamp(0, 1)
+        other = torch.randperm(count, generator=generator, device=device)
+        mixed = torch.lerp(images[other], images, weight[:, None, None, None])
+        return mixed, torch.lerp(targets[other], targets, weight[:, None])

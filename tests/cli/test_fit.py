@@ -67,6 +67,15 @@ def test_without_validation_the_best_is_the_last_and_it_says_so(
     assert "held no images out" in refused.err
 
 
+def test_a_class_is_asked_for_with_its_own_defaults(command: Command, run_0: Run) -> None:
+    few = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]
+    command("fit", *DIGITS, *few, "--model.network=BatchNormCNN", "--model.optimizer=AdamW")
+    model = run_0.read_config()["model"]
+    assert model["network"]["init_args"] == {"num_classes": 10, "dropout": 0.3}  # not ClassicCNN's
+    assert model["optimizer"]["init_args"]["weight_decay"] == 0.01  # not Adam's
+    assert model["optimizer"]["init_args"]["fused"] is None
+
+
 def test_fast_dev_run_keeps_nothing(command: Command, tmp_path: Path) -> None:
     result = command("fit", *DIGITS, "--trainer.fast_dev_run", "true")
     assert result.status == 0, result.err

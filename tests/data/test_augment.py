@@ -5,10 +5,18 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from mnist_lightning.data.augment import PAPER, Deformation, Noise, StrokeWidth
+from mnist_lightning.data.augment import (
+    Augmentation,
+    Cutout,
+    Deformation,
+    Mixup,
+    Noise,
+    StrokeWidth,
+)
 from mnist_lightning.data.batches import BatchDataset, BatchLoader
-from mnist_lightning.images import STD
+from mnist_lightning.images import PAPER, STD
 
 STILL = {"degrees": 0.0, "scale": 0.0, "shear": 0.0, "shift": 0.0}
 
@@ -161,15 +169,45 @@ def test_noise_has_up_to_its_standard_deviation_of_ink() -> None:
     assert 0.19 < deviations.max() < 0.22
 
 
-@pytest.mark.parametrize("augmentation", [StrokeWidth(), Noise()])
+def test_a_square_of_some_images_is_covered_with_paper() -> None:
+    images = torch.full((2000, 1, 28, 28), PAPER + 1)
+    covered = (Cutout(size=8, share=0.5)(images, generator())[:, 0] == PAPER).float()
+    holes = covered[covered.any(dim=1).any(dim=1)]
+    assert len(holes) == pytest.approx(1000, abs=80)
+    areas = holes.sum(dim=(1, 2))
+    assert areas.max() == 64
+    assert areas.min() >= 16  # the centre is in the image
+    sides = holes.amax(dim=1).sum(dim=1)
+    assert torch.equal(sides * holes.amax(dim=2).sum(dim=1), areas)
+    assert sides.max() == 8
+    assert covered.mean(dim=0).min() > 0  # any pixel may be
+
+
+def test_images_are_mixed_with_what_they_are_taken_for() -> None:
+    classes = torch.arange(2000) % 10
+    targets = functional.one_hot(classes, 10).float()
+    images = classes.float().view(-1, 1, 1, 1).expand(-1, 1, 28, 28)
+    mixed, mixed_targets = Mixup(alpha=0.4).mix(images, targets, generator())
+    # What is a mixture of numbers in the one place is the same mixture in the other.
+    torch.testing.assert_close(mixed[:, 0, 0, 0], mixed_targets @ torch.arange(10.0))
+    torch.testing.assert_close(mixed_targets.sum(dim=1), torch.ones(2000))
+    largest = mixed_targets.amax(dim=1)
+    # Of Beta(0.4, 0.4) the mean of the larger share is 0.8397; a tenth of the pairs are one class.
+    assert float(largest.mean()) == pytest.approx(0.9 * 0.8397 + 0.1, abs=0.01)
+    kept = mixed_targets.gather(1, classes[:, None]).mean()
+    assert float(kept) == pytest.approx(0.55, abs=0.02)
+
+
+@pytest.mark.parametrize("augmentation", [StrokeWidth(), Noise(), Cutout(), Mixup()])
 def test_a_generator_s_seed_decides_and_the_images_stay(
-    augmentation: StrokeWidth | Noise,
+    augmentation: Augmentation,
 ) -> None:
-    images = digits()
+    images = torch.rand(20, 1, 28, 28, generator=generator())
+    before = images.clone()
     first = augmentation(images, generator(1))
     assert torch.equal(first, augmentation(images, generator(1)))
     assert not torch.equal(first, augmentation(images, generator(2)))
-    assert torch.equal(images, digits())
+    assert torch.equal(images, before)
 
 
 def test_no_stroke_and_no_noise_is_less_than_none() -> None:
@@ -177,3 +215,7 @@ def test_no_stroke_and_no_noise_is_less_than_none() -> None:
         StrokeWidth(thinner=-1)
     with pytest.raises(ValueError, match="std is -1; it has to be at least 0"):
         Noise(std=-1)
+    with pytest.raises(ValueError, match="size 0 has to be from 1 to 28, and share"):
+        Cutout(size=0)
+    with pytest.raises(ValueError, match="alpha is 0; it has to be more than 0"):
+        Mixup(alpha=0)

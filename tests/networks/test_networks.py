@@ -13,7 +13,9 @@ PARAMETERS = {
     "DeepCNN": 593_200,
     "DigitNet": 225_034,
     "MultilayerPerceptron": 52_650,
+    "ResidualCNN": 463_594,
     "SpeedCNN": 77_034,
+    "TinyCNN": 5_106,
 }
 
 
