@@ -3,55 +3,53 @@
 from torch import Tensor, nn
 
 
-def _convolution(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(outputs)
-    )
-
-
 class Residual(nn.Module):
-    """Two convolutions, whose result is added to what they were given."""
+    """Normalises features, and adds to them what a convolution makes of them."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.change = nn.Sequential(
-            _convolution(channels, channels), nn.ReLU(), _convolution(channels, channels)
-        )
-        self.activation = nn.ReLU()
+        self.norm = nn.BatchNorm2d(channels)
+        self.change = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU())
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, channels, H, W) to the same."""
-        activated: Tensor = self.activation(features + self.change(features))
-        return activated
+        normal: Tensor = self.norm(features)
+        return normal + self.change(normal)
+
+
+def _wider(channels: int) -> nn.Sequential:
+    """Normalise, and double the channels."""
+    return nn.Sequential(
+        nn.BatchNorm2d(channels), nn.Conv2d(channels, 2 * channels, 3, padding=1), nn.ReLU()
+    )
 
 
 class ResidualCNN(nn.Module):
-    """Three stages of 28x28, 14x14 and 7x7 pixels, residual blocks in the last two.
+    """Four residual blocks, at 28x28, 14x14, 7x7 and 4x4 pixels, and a mean over the picture.
 
-    With the default arguments 684,714 parameters. The blocks are those of He, Zhang, Ren and Sun
-    ("Deep residual learning for image recognition", 2016); the plan is made for a processor: half
-    of the work lies where the pictures are small.
+    With the default arguments 668,842 parameters. Residual learning is that of He, Zhang, Ren and
+    Sun (2016). The plan, of blocks with one convolution each, is that of T. Doucet's committee
+    for MNIST (2018; 128 channels at first, some 8 times the work).
+
+    Args:
+        num_classes: how many logits.
+        width: channels at 28x28; twice as many at 7x7, four times at 4x4.
     """
 
-    def __init__(
-        self, num_classes: int = 10, width: int = 32, blocks: int = 1, dropout: float = 0.2
-    ) -> None:
+    def __init__(self, num_classes: int = 10, width: int = 48) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.width = width
-        self.blocks = blocks
-        self.dropout = dropout
         self.features = nn.Sequential(
-            _convolution(1, width), nn.ReLU(), nn.MaxPool2d(2),              # (width, 14, 14)
-            _convolution(width, 2 * width), nn.ReLU(),
-            *(Residual(2 * width) for _ in range(blocks)), nn.MaxPool2d(2),  # (2 * width, 7, 7)
-            _convolution(2 * width, 4 * width), nn.ReLU(),
-            *(Residual(4 * width) for _ in range(blocks)),                   # (4 * width, 7, 7)
+            nn.Conv2d(1, width, kernel_size=5, padding=2), nn.ReLU(), Residual(width),
+            nn.MaxPool2d(2), Residual(width),                              # (width, 14, 14)
+            _wider(width), nn.MaxPool2d(2), Residual(2 * width),           # (2 width, 7, 7)
+            _wider(2 * width), nn.MaxPool2d(2, padding=1), Residual(4 * width),
+            nn.BatchNorm2d(4 * width),                                     # (4 width, 4, 4)
         )  # fmt: skip
         self.head = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout),
-            nn.Linear(4 * width, num_classes),
-        )  # fmt: skip
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, num_classes)
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (B, 1, 28, 28) normalised images to (B, num_classes) logits."""

@@ -13,7 +13,7 @@ PARAMETERS = {
     "DeepCNN": 593_200,
     "DigitNet": 225_034,
     "MultilayerPerceptron": 52_650,
-    "ResidualCNN": 463_594,
+    "ResidualCNN": 668_842,
     "SpeedCNN": 77_034,
     "TinyCNN": 5_106,
 }
