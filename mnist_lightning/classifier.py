@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -22,45 +22,10 @@ from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.errors import UserError
 from mnist_lightning.loss_and_accuracy import LossAndAccuracy
 from mnist_lightning.networks.classic_cnn import ClassicCNN
+from mnist_lightning.step_losses import StepLosses, log
 
 OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]
 LRSchedulerCallable = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
-
-
-def log(trainer: Trainer, metrics: dict[str, Any]) -> None:
-    """Write metrics of this step to the loggers, at once.
-
-    While fitting not by `self.log`: Lightning writes an epoch's means only after its checkpoint,
-    and the number of the epoch two or three times for one step.
-    """
-    for logger in trainer.loggers:
-        logger.log_metrics(metrics, step=trainer.global_step)
-
-
-class StepLosses(Callback):
-    """Logs `train/step_loss` and `learning_rate` every `log_every_n_steps` steps.
-
-    A callback, for theirs is the turn before the checkpoint's: what it counts as done is logged.
-    """
-
-    def __init__(self) -> None:
-        self._logged_step = 0
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log from here on."""
-        self._logged_step = trainer.global_step
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Log the loss if it is a step's turn; several batches may make one step."""
-        step = trainer.global_step
-        interval = trainer.log_every_n_steps  # type: ignore[attr-defined] # set by a connector
-        if interval and step % interval == 0 and step > self._logged_step:
-            self._logged_step = step
-            loss = trainer.strategy.reduce(outputs["loss"]) * trainer.accumulate_grad_batches
-            rate = trainer.optimizers[0].param_groups[0]["lr"]
-            log(trainer, {"train/step_loss": loss, "learning_rate": rate})
 
 
 class DigitClassifier(LightningModule):

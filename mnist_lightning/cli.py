@@ -23,9 +23,10 @@ from mnist_lightning.options import (
     take_run,
 )
 from mnist_lightning.parsing import DigitCLI, quieten
+from mnist_lightning.refusals import refuse_what_cannot_train
 from mnist_lightning.run_logger import cut_back
 from mnist_lightning.runs import Run
-from mnist_lightning.training import refuse_what_cannot_train, train
+from mnist_lightning.training import train
 
 
 def fit(arguments: list[str]) -> int:

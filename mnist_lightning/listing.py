@@ -27,9 +27,7 @@ def main(arguments: list[str]) -> int:
         metavar="ORDER",
         help=f"{NEWEST} or {BEST} first, or by a column: {', '.join(Standing._fields)}",
     )
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print JSON")
-    form.add_argument("--csv", action="store_true", help="print the table as CSV")
+    parser.add_form()
     parser.add_argument(
         "--png", type=Path, metavar="FILE", help="where to draw the curves of those named"
     )

@@ -56,6 +56,12 @@ class CommandParser(argparse.ArgumentParser):
             "--trainer.default_root_dir", dest="root", metavar="DIR", help="where the runs are"
         )
 
+    def add_form(self) -> None:
+        """Take in which form to print: `json`, `csv`, or neither."""
+        form = self.add_mutually_exclusive_group()
+        form.add_argument("--json", action="store_true", help="print JSON")
+        form.add_argument("--csv", action="store_true", help="print CSV")
+
     def add_run_elsewhere(self) -> None:
         """Take what it needs to ask a run anew: its runs' folder, its data, and its network."""
         self.add_root()

@@ -25,10 +25,10 @@ from mnist_lightning.callbacks.dashboards import Level
 from mnist_lightning.callbacks.weights import WeightsFile
 from mnist_lightning.classifier import DigitClassifier
 from mnist_lightning.data.datamodule import FallbackWarning, MNISTDataModule, SkippedWarning
-from mnist_lightning.epoch_loop import LeanEpochLoop
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.options import runs_root
 from mnist_lightning.run_logger import RunLogger
+from mnist_lightning.run_trainer import TRAINER_DEFAULTS, RunTrainer
 
 # The parser finds by its name alone what has been imported.
 NAMED = (ExponentialMovingAverage, WeightsFile)
@@ -39,44 +39,8 @@ BESIDE_THE_PARSER = {
     "validate": ("each_image", "shifts", "ckpt_path"),
 }
 MAX_EPOCHS = 10  # unless max_epochs or max_steps say otherwise
-TRAINER_DEFAULTS = {
-    "devices": 1,
-    # A sanity check would draw from the generators before training.
-    "num_sanity_val_steps": 0,
-    # The data module cuts the batches itself.
-    "use_distributed_sampler": False,
-}
 # Lightning has a class of the same name, so that torch's is not found by its name alone.
 _PLATEAU = "torch.optim.lr_scheduler.ReduceLROnPlateau"
-
-
-class RunTrainer(Trainer):
-    """The Trainer, with the limits typed so that `1` is one batch and `1.0` is all of them.
-
-    Lightning spells their types `Optional[Union[int, float]]`, and `typing` keeps a cache in which
-    that is the same as `Optional[Union[float, int]]`: depending on what was imported before, the
-    parser tries float first, and `--trainer.limit_train_batches 1` trains on everything.
-    """
-
-    def __init__(
-        self,
-        *,
-        limit_train_batches: int | float | None = None,
-        limit_val_batches: int | float | None = None,
-        limit_test_batches: int | float | None = None,
-        overfit_batches: int | float = 0.0,
-        val_check_interval: int | float | str | None = None,
-        **others: Any,
-    ) -> None:
-        super().__init__(
-            limit_train_batches=limit_train_batches,
-            limit_val_batches=limit_val_batches,
-            limit_test_batches=limit_test_batches,
-            overfit_batches=overfit_batches,
-            val_check_interval=val_check_interval,
-            **others,
-        )
-        self.fit_loop.epoch_loop = LeanEpochLoop(self, self.min_steps, self.max_steps)
 
 
 class DigitCLI(LightningCLI):

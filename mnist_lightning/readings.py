@@ -55,9 +55,7 @@ def main(arguments: list[str]) -> int:
         default="auto",
         help="read every digit of a picture (default: where it obviously has several)",
     )
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print JSON")
-    form.add_argument("--csv", action="store_true", help="print CSV")
+    parser.add_form()
     parser.add_argument(
         "--save_inputs", type=Path, metavar="DIR", help="keep what the network saw, 28 x 28, there"
     )

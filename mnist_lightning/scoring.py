@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lightning.pytorch import Trainer
 from rich.console import Console
 
 from mnist_lightning import checkpoint_file, predict, processes, runs, show
@@ -73,13 +74,7 @@ def _evaluate(command: str, arguments: list[str]) -> int:
         raise UserError(f"{first.path}: its run held no images out (val_size 0) to validate on")
 
     def work(weights: Path | None) -> PredictionsTable:
-        evaluate = trainer.test if command == "test" else trainer.validate
-        try:
-            evaluate(cli.model, cli.datamodule, ckpt_path=weights, verbose=False)
-        except SystemExit:  # how Lightning ends after Ctrl-C
-            raise KeyboardInterrupt from None
-        _refuse_nothing(predictions, cli, command)
-        return predictions.table()
+        return _worked_through(command, cli, trainer, predictions, weights)
 
     alone: list[PredictionsTable] = []
     if len(asked) == 1 and not reach:
@@ -111,6 +106,28 @@ def _reach(shifts: str | None) -> int:
     return int(shifts)
 
 
+def _worked_through(
+    command: str,
+    cli: DigitCLI,
+    trainer: Trainer,
+    predictions: Predictions,
+    weights: Path | None,
+) -> PredictionsTable:
+    """Evaluate the model, with a checkpoint's weights if there is one."""
+    evaluate = trainer.test if command == "test" else trainer.validate
+    try:
+        evaluate(cli.model, cli.datamodule, ckpt_path=weights, verbose=False)
+    except SystemExit:  # how Lightning ends after Ctrl-C
+        raise KeyboardInterrupt from None
+    if predictions.total == 0:
+        raise UserError(
+            f"nothing to {command} on: {cli.datamodule.data.name} has no image for it, or "
+            "--trainer.limit_… is 0",
+            status=2,
+        )
+    return predictions.table()
+
+
 def _show_members(
     console: Console,
     asked: Sequence[Asked],
@@ -125,15 +142,6 @@ def _show_members(
         for one, own in zip(asked, rights, strict=True)
     ]
     show.members(console, rows, float(right.mean()))
-
-
-def _refuse_nothing(predictions: Predictions, cli: DigitCLI, command: str) -> None:
-    if predictions.total == 0:
-        raise UserError(
-            f"nothing to {command} on: {cli.datamodule.data.name} has no image for it, or "
-            "--trainer.limit_… is 0",
-            status=2,
-        )
 
 
 def _asked(reference: str, root: Path, dataset: str | None) -> Asked:

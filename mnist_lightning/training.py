@@ -1,7 +1,5 @@
 """One run from its first step, or from a checkpoint, to its closing table."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,9 +7,8 @@ from signal import SIGTERM
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, WeightAveraging
+from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 
 from mnist_lightning import checkpoint_file, processes, show
@@ -26,7 +23,6 @@ from mnist_lightning.checkpoint_file import progress
 from mnist_lightning.epoch_loop import stop_looking_for_gpus
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.evaluation.metrics import temperature
-from mnist_lightning.networks import ask_blank
 from mnist_lightning.options import experiment
 from mnist_lightning.parsing import DigitCLI
 from mnist_lightning.run_logger import RunLogger, as_float
@@ -230,73 +226,3 @@ def _kept(run: Run | None) -> str:
         return "nothing is kept: there was no checkpoint yet"
     saved = progress(checkpoint_file.read(run.recent()))
     return f"{run.folder} is kept up to the end of {saved}"
-
-
-def refuse_what_cannot_train(cli: DigitCLI) -> None:
-    """Find before a run has a folder what would end its training at once.
-
-    Raises:
-        UserError: the options leave nothing to train, or the network does not fit the data.
-    """
-    trainer = cli.make_trainer()
-    if 0 in (trainer.max_epochs, trainer.max_steps, trainer.limit_train_batches):
-        raise UserError("there is nothing to train: a limit of the trainer is 0", status=2)
-    if any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks):
-        raise UserError(
-            "EMAWeightAveraging and other WeightAveraging callbacks leave the weights of the last "
-            "step to the test; use ExponentialMovingAverage",
-            status=2,
-        )
-    if cli.config.trainer.overfit_batches:
-        raise UserError(
-            "--trainer.overfit_batches needs a stock loader; use --trainer.limit_train_batches",
-            status=2,
-        )
-    data = cli.datamodule.data
-    if cli.datamodule.own_train_size == 0:
-        raise UserError(
-            f"{data.name} has no image to train on: all {len(data.test_labels)} are for testing; "
-            "add more, or give --data.test_share 0",
-            status=2,
-        )
-    classes = 1 + int(torch.cat([data.train_labels, data.test_labels]).max())
-    try:
-        shape = tuple(ask_blank(cli.model.network).shape)
-    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"the network does not take (B, 1, 28, 28) images: {reason}", 2) from None
-    if len(shape) != 2 or shape[1] < classes:
-        raise UserError(
-            f"the network gives {shape} for one image of {data.name}, which has {classes} classes",
-            status=2,
-        )
-    if cli.config.model.compile and trainer.strategy.root_device.type == "cpu":
-        _refuse_to_compile_without_a_compiler()
-    _refuse_a_full_disk(cli)
-
-
-def _refuse_to_compile_without_a_compiler() -> None:
-    asked = os.environ.get("CXX")
-    if not any(map(shutil.which, [asked] if asked else ["g++", "clang++"])):
-        raise UserError(
-            f"--model.compile needs a C++ compiler, and there is no {asked or 'g++ or clang++'}; "
-            "install one, or leave --model.compile out"
-        )
-
-
-def _refuse_a_full_disk(cli: DigitCLI) -> None:
-    if cli.config.trainer.fast_dev_run or cli.config.trainer.enable_checkpointing is False:
-        return
-    # Weights and two numbers for each of the optimizer's, in the best checkpoint, the last ones,
-    # and the one that is being written; some more for the logs.
-    weights = sum(p.numel() * p.element_size() for p in cli.model.network.parameters())
-    needed = 3 * weights * (cli.config.keep_last + 2) + 2**20
-    place = cli.root.resolve()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    if free < needed:
-        raise UserError(
-            f"{cli.root} has {free / 2**20:.0f} MB left, this run may need {needed / 2**20:.0f}; "
-            "make room, or choose another place: --trainer.default_root_dir DIR"
-        )

@@ -85,6 +85,59 @@ def test_nothing_in_a_malicious_file_is_executed(
     assert not marker.exists()
 
 
+def name_network(checkpoint: Any) -> None:
+    checkpoint["network"]["class_path"] = "theirs.Network"
+    checkpoint["config"]["model"]["network"]["class_path"] = "theirs.Network"
+
+
+def name_popen(checkpoint: Any) -> None:
+    checkpoint["network"] = {"class_path": "subprocess.Popen", "init_args": {"args": ["id"]}}
+    checkpoint["config"]["model"]["network"] = checkpoint["network"]
+
+
+def name_callback(checkpoint: Any) -> None:
+    checkpoint["config"]["trainer"]["callbacks"] = [{"class_path": "theirs.Callback"}]
+
+
+def name_schedule(checkpoint: Any) -> None:
+    checkpoint["config"]["model"]["lr_scheduler"] = {
+        "class_path": "torch.optim.lr_scheduler.LambdaLR",
+        "init_args": {"lr_lambda": "theirs.learning_rate"},
+    }
+
+
+def name_bare_network(checkpoint: Any) -> None:
+    checkpoint["config"]["model"]["network"] = "theirs.Network"
+
+
+def name_bare_callback(checkpoint: Any) -> None:
+    checkpoint["config"]["trainer"]["callbacks"] = ["theirs.Callback"]
+
+
+def name_bare_optimizer(checkpoint: Any) -> None:
+    checkpoint["config"]["model"]["optimizer"] = "theirs.Optimizer"
+
+
+def name_averaged(checkpoint: Any) -> None:
+    inner = checkpoint["config"]["model"]["network"]
+    checkpoint["config"]["model"]["network"] = {
+        "class_path": "torch.optim.swa_utils.AveragedModel",
+        "init_args": {"model": inner, "avg_fn": "theirs.learning_rate"},
+    }
+
+
+NAMINGS = [
+    name_network,
+    name_popen,
+    name_callback,
+    name_schedule,
+    name_bare_network,
+    name_bare_callback,
+    name_bare_optimizer,
+    name_averaged,
+]
+
+
 def test_a_class_that_a_file_names_is_not_even_imported(
     command: Command, run_0: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,41 +150,7 @@ def test_a_class_that_a_file_names_is_not_even_imported(
     command("fit", *DIGITS, "--trainer.max_epochs", "1")
     path = tmp_path / "strange.ckpt"
 
-    def network(checkpoint: Any) -> None:
-        checkpoint["network"]["class_path"] = "theirs.Network"
-        checkpoint["config"]["model"]["network"]["class_path"] = "theirs.Network"
-
-    def popen(checkpoint: Any) -> None:
-        checkpoint["network"] = {"class_path": "subprocess.Popen", "init_args": {"args": ["id"]}}
-        checkpoint["config"]["model"]["network"] = checkpoint["network"]
-
-    def callback(checkpoint: Any) -> None:
-        checkpoint["config"]["trainer"]["callbacks"] = [{"class_path": "theirs.Callback"}]
-
-    def schedule(checkpoint: Any) -> None:
-        checkpoint["config"]["model"]["lr_scheduler"] = {
-            "class_path": "torch.optim.lr_scheduler.LambdaLR",
-            "init_args": {"lr_lambda": "theirs.learning_rate"},
-        }
-
-    def bare_network(checkpoint: Any) -> None:
-        checkpoint["config"]["model"]["network"] = "theirs.Network"
-
-    def bare_callback(checkpoint: Any) -> None:
-        checkpoint["config"]["trainer"]["callbacks"] = ["theirs.Callback"]
-
-    def bare_optimizer(checkpoint: Any) -> None:
-        checkpoint["config"]["model"]["optimizer"] = "theirs.Optimizer"
-
-    def averaged(checkpoint: Any) -> None:
-        inner = checkpoint["config"]["model"]["network"]
-        checkpoint["config"]["model"]["network"] = {
-            "class_path": "torch.optim.swa_utils.AveragedModel",
-            "init_args": {"model": inner, "avg_fn": "theirs.learning_rate"},
-        }
-
-    changes = [network, popen, callback, schedule, bare_network, bare_callback]
-    for change in (*changes, bare_optimizer, averaged):
+    for change in NAMINGS:
         checkpoint = load(run_0.recent())
         change(checkpoint)
         path.write_bytes(dump(checkpoint))
@@ -139,7 +158,7 @@ def test_a_class_that_a_file_names_is_not_even_imported(
         assert result.status == 1
         assert "none of ours; nothing that a checkpoint names is imported" in result.err
         assert command("test", str(path)).status == 1
-        if change in (network, popen):
+        if change in (name_network, name_popen):
             with pytest.raises(UserError, match="none of"):
                 mnist_lightning.load(path)
     assert not (tmp_path / "executed").exists()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import lightning.pytorch as pl
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
@@ -39,7 +39,7 @@ class ExponentialMovingAverage(Callback):
         self._averaged_step = 0
 
     def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Take over a run's mean and its weights; one that had none starts with its weights."""
         if trainer.state.fn == TrainerFn.FITTING:
@@ -47,55 +47,51 @@ class ExponentialMovingAverage(Callback):
             if TRAINED in checkpoint:
                 _network(pl_module).load_state_dict(checkpoint[TRAINED])
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the mean beside the weights, on their device."""
         self._average = {
             name: self._average.get(name, weights).to(weights, copy=True)
             for name, weights in _weights(pl_module).items()
         }
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Average from here on."""
         self._averaged_step = trainer.global_step
 
     def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Average the weights of a new step; several batches may make one."""
         step = trainer.global_step
         if step > self._averaged_step:
             self._averaged_step = step
             weights = list(_weights(pl_module).values())
-            average = get_ema_multi_avg_fn(min(self.decay, (step + 1) / (step + 10)))
+            decay = min(self.decay, (step + 1) / (step + 10))
+            average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call] # torch's
             average(list(self._average.values()), weights, step)
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Validate the mean."""
         self._exchange(trainer, pl_module)
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go on with the weights."""
         self._exchange(trainer, pl_module)
 
-    def _exchange(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def _exchange(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == TrainerFn.FITTING:
             for name, weights in _weights(pl_module).items():
                 average = self._average[name].clone()
                 self._average[name].copy_(weights)
                 weights.copy_(average)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the mean in the network."""
         self._exchange(trainer, pl_module)
         self._average = {}
 
     def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Save the mean as the network's weights, and beside it those to go on from."""
         if self._average:
@@ -104,21 +100,21 @@ class ExponentialMovingAverage(Callback):
                 checkpoint["state_dict"][f"network.{name}"] = average
 
     @staticmethod
-    def weights_to_keep(trainer: pl.Trainer, network: nn.Module) -> dict[str, Tensor]:
+    def weights_to_keep(trainer: Trainer, network: nn.Module) -> dict[str, Tensor]:
         """What a checkpoint of now would hold as the network's weights."""
         weights = dict(network.state_dict())
-        for callback in trainer.callbacks:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined] # set by a connector
             if isinstance(callback, ExponentialMovingAverage):
                 weights |= callback._average
         return weights
 
 
-def _network(pl_module: pl.LightningModule) -> nn.Module:
+def _network(pl_module: LightningModule) -> nn.Module:
     assert isinstance(pl_module, DigitClassifier)
     return pl_module.network
 
 
-def _weights(pl_module: pl.LightningModule) -> dict[str, Tensor]:
+def _weights(pl_module: LightningModule) -> dict[str, Tensor]:
     """The network's parameters and statistics; what only counts is no matter of means."""
     state = _network(pl_module).state_dict()
     return {name: weights for name, weights in state.items() if weights.is_floating_point()}

@@ -8,8 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
@@ -78,7 +78,7 @@ class RunCheckpoints(Checkpoint):
         self._validated: dict[str, float] = {}
         self._validated_step = -1
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop at once where the checkpoint is that of a run which was stopped early."""
         reasons = {callback.stopping_reason for callback in trainer.early_stopping_callbacks}
         if reasons - {EarlyStoppingReason.NOT_STOPPED}:
@@ -86,12 +86,7 @@ class RunCheckpoints(Checkpoint):
         self._saved_at = time.monotonic()
 
     def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save within the epoch if it is time to, and end the run if it is asked to."""
         due = time.monotonic() - self._saved_at >= self.autosave_seconds
@@ -101,14 +96,14 @@ class RunCheckpoints(Checkpoint):
             self._save_last(trainer)
             self.interrupt.end_if_asked()
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the figures, and of which weights they are."""
         names = ("val/accuracy", "val/loss")
         metrics = trainer.callback_metrics
         self._validated = {name: as_float(metrics[name]) for name in names if name in metrics}
         self._validated_step = trainer.global_step
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the epoch, as the best one too if it is."""
         improved = self._take_score(trainer)
         # The best first: killed in between, the resumed run does this epoch again and finds the
@@ -122,7 +117,7 @@ class RunCheckpoints(Checkpoint):
         self.interrupt.heard(trainer)
         self.interrupt.end_if_asked()
 
-    def _save_last(self, trainer: pl.Trainer, copied: Path | None = None) -> None:
+    def _save_last(self, trainer: Trainer, copied: Path | None = None) -> None:
         self._flush(trainer)
         if trainer.is_global_zero:
             self._rotate()
@@ -133,13 +128,13 @@ class RunCheckpoints(Checkpoint):
         self._saved_at = time.monotonic()
 
     @staticmethod
-    def _flush(trainer: pl.Trainer) -> None:
+    def _flush(trainer: Trainer) -> None:
         """What a checkpoint counts as done is in the logs."""
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
                 logger.flush()
 
-    def _take_score(self, trainer: pl.Trainer) -> bool:
+    def _take_score(self, trainer: Trainer) -> bool:
         score = {"epoch": float(trainer.current_epoch + 1)}
         if self._validated_step == trainer.global_step:
             score |= self._validated
@@ -165,7 +160,7 @@ class RunCheckpoints(Checkpoint):
         self.best = dict(state_dict["best"])
 
     def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Add the configuration: a checkpoint is enough to go on from."""
         checkpoint["config"] = self.config
@@ -183,7 +178,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def between_steps(trainer: pl.Trainer, batch_idx: int) -> bool:
+def between_steps(trainer: Trainer, batch_idx: int) -> bool:
     """Tell whether a run can be saved after this batch to go on exactly: nothing is half done.
 
     Not after an epoch's last batch, for the epoch's end follows; not before a validation, which a

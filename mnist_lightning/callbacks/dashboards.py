@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -65,7 +65,7 @@ class Dashboards(Callback):
         self._started_at = 0.0
         self._trained = 0
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show what the run begins with; a resumed one has shown it."""
         self._started_at, self._trained = time.perf_counter(), trainer.global_step
         if trainer.global_step > 0:
@@ -92,17 +92,12 @@ class Dashboards(Callback):
         except Exception as error:  # whatever a network does that a tracer cannot follow
             print(f"TensorBoard gets no graph of the network: {type(error).__name__}")
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the time."""
         self._started_at, self._trained = time.perf_counter(), trainer.global_step
 
     def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """After an epoch's last batch, show how fast it was; gradients are still there."""
         if not trainer.is_last_batch:
@@ -125,7 +120,7 @@ class Dashboards(Callback):
             sheet = tiles.grid(pictures, min(10, len(pictures)), zoom=zoom)
             self._picture("filters/first layer", sheet, trainer.global_step)
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show what the network made of the images held out."""
         _, data = _known(trainer, pl_module)
         table, step = self.predictions.table(), trainer.global_step
@@ -212,9 +207,7 @@ def _shown(settings: Mapping[str, Any]) -> dict[str, bool | float | str]:
     return shown
 
 
-def _known(
-    trainer: pl.Trainer, pl_module: pl.LightningModule
-) -> tuple[DigitClassifier, MNISTDataModule]:
+def _known(trainer: Trainer, pl_module: LightningModule) -> tuple[DigitClassifier, MNISTDataModule]:
     data = trainer.datamodule  # type: ignore[attr-defined] # set by Trainer.fit
     assert isinstance(pl_module, DigitClassifier)
     assert isinstance(data, MNISTDataModule)

@@ -2,7 +2,7 @@
 
 import signal
 
-import lightning.pytorch as pl
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from mnist_lightning import processes
@@ -22,7 +22,7 @@ class Interrupt(Callback):
         """The exit status as shells have it: 130 for an interrupt, 143 for a termination."""
         return 128 + (self.signal or signal.SIGINT)
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen, in place of Lightning's own handlers; Lightning puts back all that were before.
 
         Where somebody ignores a signal (nohup, a shell's background) it stays ignored.
@@ -36,7 +36,7 @@ class Interrupt(Callback):
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def heard(self, trainer: pl.Trainer, batch_idx: int = 0, otherwise: bool = False) -> bool:
+    def heard(self, trainer: Trainer, batch_idx: int = 0, otherwise: bool = False) -> bool:
         """Tell whether a signal was noted, or `otherwise`; of several processes, by any of them.
 
         They ask each other at every tenth batch.

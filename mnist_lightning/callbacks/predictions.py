@@ -2,8 +2,8 @@
 
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
@@ -19,55 +19,32 @@ class Predictions(Callback):
         self._logits: list[Tensor] = []
         self._labels: list[Tensor] = []
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin anew."""
-        self._logits, self._labels = [], []
-
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin anew."""
         self._logits, self._labels = [], []
 
     def on_validation_batch_end(
         self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
+        trainer: Trainer,
+        pl_module: LightningModule,
         outputs: Any,
         batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         """Keep a batch's logits (the step returns them) and labels."""
-        self._keep(outputs, batch)
-
-    def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep a batch's logits (the step returns them) and labels."""
-        self._keep(outputs, batch)
-
-    def _keep(self, logits: Tensor, batch: Any) -> None:
-        self._logits.append(logits)
+        self._logits.append(outputs)
         self._labels.append(batch[1])
 
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Bring together what several processes said."""
-        self._gather()
-
-    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Bring together what several processes said."""
-        self._gather()
-
-    def _gather(self) -> None:
-        # Batch by batch, each cut into the shares of the processes, by rank.
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Bring together what several processes said, of each batch its shares by rank."""
         for kept in (self._logits, self._labels) if processes.count() > 1 else ():
             by_rank = processes.gathered([part.cpu() for part in kept])
             kept[:] = [part for parts in zip(*by_rank, strict=True) for part in parts]
+
+    on_test_start = on_validation_start
+    on_test_batch_end = on_validation_batch_end
+    on_test_epoch_end = on_validation_epoch_end
 
     def table(self) -> PredictionsTable:
         """Labels and probabilities, in the order of the images."""
@@ -87,7 +64,7 @@ class Predictions(Callback):
         table = self.table()
         return int((table.true == table.predicted).sum())
 
-    def figures(self, trainer: pl.Trainer) -> dict[str, float]:
+    def figures(self, trainer: Trainer) -> dict[str, float]:
         """The figures of the test that this trainer made; none if it made none."""
         metrics = trainer.callback_metrics
         if "test/accuracy" not in metrics:

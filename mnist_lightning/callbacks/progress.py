@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-import lightning.pytorch as pl
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -27,7 +27,7 @@ class ProgressLines(Callback):
         self._progress: Progress | None = None
         self._shown_at = self._started_at = 0.0
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar."""
         if self.bar and trainer.is_global_zero:
             self._progress = Progress(
@@ -43,11 +43,11 @@ class ProgressLines(Callback):
             self._progress.start()
         self._begin_epoch(trainer)
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin an epoch."""
         self._begin_epoch(trainer)
 
-    def _begin_epoch(self, trainer: pl.Trainer) -> None:
+    def _begin_epoch(self, trainer: Trainer) -> None:
         self._started_at = time.perf_counter()
         if self._progress is not None:
             for task in self._progress.task_ids:
@@ -56,12 +56,7 @@ class ProgressLines(Callback):
             self._progress.add_task(name, total=trainer.num_training_batches)
 
     def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move the bar, some times a second; print the batch's line if it is due."""
         if self.log_lines and (batch_idx + 1) % self.log_lines == 0:
@@ -76,7 +71,7 @@ class ProgressLines(Callback):
             task = self._progress.task_ids[0]
             self._progress.update(task, completed=batch_idx + 1, refresh=True)
 
-    def _print_batch(self, trainer: pl.Trainer, loss: float, batches: int) -> None:
+    def _print_batch(self, trainer: Trainer, loss: float, batches: int) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined] # set by Trainer.fit
         total = len(data.train_indices)
         done = min(batches * data.batch_size, total)
@@ -88,7 +83,7 @@ class ProgressLines(Callback):
     def _print(self, line: str) -> None:
         self.console.print(line, highlight=False, soft_wrap=True)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the epoch's line."""
         if not trainer.is_global_zero:
             return
@@ -105,12 +100,12 @@ class ProgressLines(Callback):
             parts[-1] += f" ({round(float(metrics['val/accuracy']) * total)}/{total})"
         self._print("  ".join([*parts, f"{seconds:.1f} s"]))
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the bar."""
         self._close()
 
     def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Close the bar: the terminal stays usable."""
         self._close()

@@ -3,9 +3,9 @@
 import random
 from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from mnist_lightning import processes
@@ -41,7 +41,7 @@ class RandomState(Callback):
         """Remember the states until training starts."""
         self._restored = state_dict
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore what a checkpoint brought; without one, each process draws for itself."""
         kept = [self._restored, *self._restored.get("others", ())] if self._restored else []
         if len(kept) == processes.count() or (kept and processes.rank() == 0):
@@ -56,11 +56,11 @@ class RandomState(Callback):
             )
         self._restored = None
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember the states of training."""
         self._before_validation = self._states()
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take them up again."""
         _restore(self._before_validation)
 

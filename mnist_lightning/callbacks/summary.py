@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from mnist_lightning.callbacks.checkpoints import RunCheckpoints, versions
@@ -51,7 +51,7 @@ class RunSummary(Callback):
         self._epoch_started_at: float | None = None
         self._epoch_seconds: list[float] = []
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write down what the run is made of."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         self.facts = {
@@ -68,16 +68,16 @@ class RunSummary(Callback):
         }
         self._write_while_fitting()
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the time; the epoch before this one is saved by now."""
         self._epoch_started_at = time.perf_counter()
         self._write_while_fitting()
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the last epoch."""
         self._write_while_fitting()
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note how far the run is, and the median of its epochs' durations, validation included."""
         self.facts["epochs"] = trainer.current_epoch + 1
         if self._epoch_started_at is not None:  # not resumed in the epoch's middle
@@ -85,7 +85,7 @@ class RunSummary(Callback):
             self.facts["epoch_seconds"] = round(statistics.median(self._epoch_seconds), 3)
 
     def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Write how the run ended."""
         interrupted = isinstance(exception, KeyboardInterrupt)
@@ -127,7 +127,7 @@ def facts_of_data(data: MNISTDataModule) -> dict[str, Any]:
     }
 
 
-def facts_of_network(model: pl.LightningModule) -> dict[str, Any]:
+def facts_of_network(model: LightningModule) -> dict[str, Any]:
     """Class, arguments and size of the network."""
     assert isinstance(model, DigitClassifier)
     count = sum(parameter.numel() for parameter in model.network.parameters())

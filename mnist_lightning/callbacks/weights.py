@@ -3,8 +3,8 @@
 import io
 from pathlib import Path
 
-import lightning.pytorch as pl
 import torch
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from mnist_lightning.callbacks.averaging import ExponentialMovingAverage
@@ -25,7 +25,7 @@ class WeightsFile(Callback):
     def __init__(self, name: str = "model.pth") -> None:
         self.name = name
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Replace the file."""
         fast_dev_run = trainer.fast_dev_run  # type: ignore[attr-defined] # set by a connector
         if fast_dev_run or not trainer.is_global_zero:

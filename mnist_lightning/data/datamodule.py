@@ -1,21 +1,20 @@
 """MNIST and its relatives as a LightningDataModule."""
 
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor
 
 from mnist_lightning import processes
 from mnist_lightning.data.augment import Augmentation
 from mnist_lightning.data.batches import BatchDataset, BatchLoader
+from mnist_lightning.data.division import Division, divide, joined, usual_val_size
 from mnist_lightning.data.folder import load_folder
 from mnist_lightning.data.mnist import FetchError
-from mnist_lightning.data.sources import SOURCES, VAL_SHARE, DigitData, split
+from mnist_lightning.data.sources import SOURCES, DigitData
 from mnist_lightning.errors import PROGRAM, UserError
 
 SourceName = Literal[
@@ -78,24 +77,6 @@ class MNISTDataModule(LightningDataModule):
         extra_share: float = 0.1,
     ) -> None:
         super().__init__()
-        known = ["auto", "folder", *SOURCES]
-        if dataset not in known:
-            raise ValueError(f"no data set {dataset!r}; there are: {', '.join(known)}")
-        if (dataset == "folder") != (folder is not None):
-            raise ValueError("your own pictures need both: dataset `folder`, and folder DIR")
-        if not 0 <= test_share <= 1:
-            raise ValueError(f"test_share is {test_share}; it has to be from 0 to 1")
-        if not 0 < extra_share < 1:
-            raise ValueError(f"extra_share is {extra_share}; it has to be between 0 and 1")
-        for name, value, least in (
-            ("batch_size", batch_size, 1),
-            ("eval_batch_size", eval_batch_size, 1),
-            ("val_size", val_size or 0, 0),
-            ("num_workers", num_workers, 0),
-            ("seed", seed or 0, 0),
-        ):
-            if value < least:
-                raise ValueError(f"{name} is {value}; it has to be at least {least}")
         self.dataset = dataset
         self.data_dir = Path(data_dir).expanduser()
         self.batch_size = batch_size
@@ -116,6 +97,23 @@ class MNISTDataModule(LightningDataModule):
         self._loaded: dict[str, DigitData] = {}
         self._data: DigitData | None = None
         self._train_loader: BatchLoader | None = None
+        self._refuse_nonsense()
+
+    def _refuse_nonsense(self) -> None:
+        known = ["auto", "folder", *SOURCES]
+        if self.dataset not in known:
+            raise ValueError(f"no data set {self.dataset!r}; there are: {', '.join(known)}")
+        if (self.dataset == "folder") != (self.folder is not None):
+            raise ValueError("your own pictures need both: dataset `folder`, and folder DIR")
+        if not 0 <= self.test_share <= 1:
+            raise ValueError(f"test_share is {self.test_share}; it has to be from 0 to 1")
+        if not 0 < self.extra_share < 1:
+            raise ValueError(f"extra_share is {self.extra_share}; it has to be between 0 and 1")
+        least = {"batch_size": 1, "eval_batch_size": 1, "val_size": 0, "num_workers": 0, "seed": 0}
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if value is not None and value < bound:
+                raise ValueError(f"{name} is {value}; it has to be at least {bound}")
 
     def prepare_data(self) -> None:
         """Download what is missing; on one process only.
@@ -143,51 +141,27 @@ class MNISTDataModule(LightningDataModule):
         """Load and split the data; once, whatever the stage."""
         if self._data is not None:
             return
-        data = self._load(self.dataset)
-        self.train_indices, self.val_indices = self._split(data)
-        self.own_train_size = len(self.train_indices)  # without those of further data sets
-        self._checksums: dict[str, Any] = {"checksum": data.checksum}
-        extra = [self._load(name) for name in self.extra if name != data.name]
+        own = self._divided(self._load(self.dataset), self.val_size)
+        self.own_train_size = len(own.train)  # without those of further data sets
+        self._checksums: dict[str, Any] = {"checksum": own.data.checksum}
+        usual = 0 if self.val_size == 0 else None
+        extra = [self._load(name) for name in self.extra if name != own.data.name]
         if extra:
-            data = self._joined(data, extra)
-        self._data = data
+            self._checksums["extra_checksums"] = {data.name: data.checksum for data in extra}
+            others = [self._divided(data, usual) for data in extra]
+            own = joined(own, others, self.extra_share)
+        self._data, self.train_indices, self.val_indices = own
 
-    def _split(self, data: DigitData) -> tuple[Tensor, Tensor]:
+    def _divided(self, data: DigitData, val_size: int | None) -> Division:
         count = len(data.train_labels)
-        val_size = _usual_val_size(data) if self.val_size is None else self.val_size
+        val_size = usual_val_size(data) if val_size is None else val_size
         if val_size >= count > 0:
             raise UserError(
                 f"--data.val_size {val_size} leaves nothing to train on: "
                 f"{data.name} has {count:,} training images",
                 status=2,
             )
-        return split(count, min(val_size, count), self.split_seed)
-
-    def _joined(self, own: DigitData, extra: list[DigitData]) -> DigitData:
-        """Train and validate on all; each image is seen, so many times that the share holds."""
-        theirs, theirs_held = [], []
-        start = len(own.train_labels)
-        for data in extra:
-            count = len(data.train_labels)
-            val_size = 0 if self.val_size == 0 else _usual_val_size(data)
-            seen, held = split(count, val_size, self.split_seed)
-            theirs.append(seen + start)
-            theirs_held.append(held + start)
-            start += count
-        mine, others = self.train_indices, torch.cat(theirs)
-        ratio = self.extra_share / (1 - self.extra_share)
-        mine, others = (
-            _repeated(mine, round(len(others) / ratio)),
-            _repeated(others, round(len(mine) * ratio)),
-        )
-        self.train_indices = torch.cat([mine, others])
-        self.val_indices = torch.cat([self.val_indices, *theirs_held])
-        self._checksums["extra_checksums"] = {data.name: data.checksum for data in extra}
-        return replace(
-            own,
-            train_images=torch.cat([data.train_images for data in (own, *extra)]),
-            train_labels=torch.cat([data.train_labels for data in (own, *extra)]),
-        )
+        return divide(data, val_size, self.split_seed)
 
     def _load(self, name: str) -> DigitData:
         if self.folder is not None and name == "folder":
@@ -314,15 +288,3 @@ def _remedy(name: str) -> str:
         f"with a network: {PROGRAM} data {'mnist' if name == 'auto' else name} --fetch; or point "
         "--data.data_dir at a folder that torchvision downloaded to"
     )
-
-
-def _usual_val_size(data: DigitData) -> int:
-    source = SOURCES.get(data.name)
-    return round(len(data.train_labels) * (VAL_SHARE if source is None else source.val_share))
-
-
-def _repeated(indices: Tensor, least: int) -> Tensor:
-    """All indices, from the first on again until there are at least so many; none of none."""
-    if len(indices) == 0:
-        return indices
-    return indices[torch.arange(max(least, len(indices))) % len(indices)]

@@ -187,12 +187,3 @@ SOURCES = {
     "digits": Source("embedded 8x8 digits, 1,500 + 297", 2 / 15, _load_digits, _embedded),
     "strokes": Source("drawn by rule, 2,000 + 500", 1 / 10, _load_strokes, _embedded),
 }
-
-
-def split(count: int, val_size: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices of the training and of the validation images among the `count` training images.
-
-    Disjoint, each ascending; a function of the arguments alone, by a generator of its own.
-    """
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    return order[val_size:].sort().values, order[:val_size].sort().values

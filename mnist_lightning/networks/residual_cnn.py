@@ -14,7 +14,8 @@ class Residual(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, channels, H, W) to the same."""
         normal: Tensor = self.norm(features)
-        return normal + self.change(normal)
+        changed: Tensor = normal + self.change(normal)
+        return changed
 
 
 def _wider(channels: int) -> nn.Sequential:

@@ -6,8 +6,9 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -164,15 +165,6 @@ def _search(study: optuna.Study, plan: Plan, count: int, workers: int, console: 
         UserError: the study cannot be written, or trial after trial fails alike.
     """
     stop = Event()
-    told: list[int] = []
-
-    def end(number: int, _: object) -> None:
-        told.append(128 + number)
-        stop.set()
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, end)
     desk = Desk(study, count, plan.folder)
     worker = Worker(study, plan, stop)
 
@@ -193,6 +185,7 @@ def _search(study: optuna.Study, plan: Plan, count: int, workers: int, console: 
 
     try:
         with (
+            _told_to_end(stop) as told,
             ThreadPoolExecutor(workers) as pool,
             Live(console=console, auto_refresh=False, transient=True) as live,
         ):
@@ -206,10 +199,26 @@ def _search(study: optuna.Study, plan: Plan, count: int, workers: int, console: 
     except StorageInternalError as error:
         reason = " ".join(str(error).split())[:LONGEST]
         raise UserError(f"the study cannot be kept: {reason}; the same command goes on") from None
+    return told[0] if told else 130 * stop.is_set()
+
+
+@contextmanager
+def _told_to_end(stop: Event) -> Iterator[list[int]]:
+    """Set `stop` at Ctrl-C and SIGTERM; give the exit statuses that these stand for."""
+    told: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        told.append(128 + number)
+        stop.set()
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield told
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return told[0] if told else 130 * stop.is_set()
 
 
 def _refuse_to_fail_on(study: optuna.Study, plan: Plan, stop: Event) -> None:

@@ -118,7 +118,17 @@ def make_app(readers: Readers, collect: Path | None, local: bool) -> FastAPI:
 
     _guard(app, local)
     _tell_problems(app)
+    _tell_of_runs(app, readers, collects=collect is not None)
+    _read(app, readers, limiter)
+    if collect is not None:
+        _collect(app, collect, limiter)
+    for file in sorted(PAGE.iterdir()):
+        if file.suffix in TYPES:
+            app.add_api_route(**_static(file), include_in_schema=False)
+    return app
 
+
+def _tell_of_runs(app: FastAPI, readers: Readers, collects: bool) -> None:
     @app.get("/api/health")
     async def health() -> Health:
         """Tell that the server is up, and whom it asks."""
@@ -126,7 +136,7 @@ def make_app(readers: Readers, collect: Path | None, local: bool) -> FastAPI:
             status="ok",
             version=__version__,
             run=readers.default.folder.name,
-            collects=collect is not None,
+            collects=collects,
         )
 
     @app.get("/api/runs")
@@ -134,6 +144,8 @@ def make_app(readers: Readers, collect: Path | None, local: bool) -> FastAPI:
         """List the runs that can be asked."""
         return [answers.known_run(run) for run in readers.known().values()]
 
+
+def _read(app: FastAPI, readers: Readers, limiter: CapacityLimiter) -> None:
     @app.post("/api/predict", openapi_extra=PICTURE)
     async def read_picture(
         request: Request,
@@ -155,21 +167,14 @@ def make_app(readers: Readers, collect: Path | None, local: bool) -> FastAPI:
             milliseconds=round(1000 * (time.perf_counter() - began), 2),
         )
 
-    if collect is not None:
 
-        @app.post("/api/corrections", status_code=201, openapi_extra=PICTURE)
-        async def keep(
-            request: Request, label: Annotated[int, Query(ge=0, le=9)]
-        ) -> dict[str, str]:
-            """Keep a picture of one digit under its true label."""
-            content = await _content(request)
-            kept = await to_thread.run_sync(answers.keep, collect, label, content, limiter=limiter)
-            return {"kept": kept}
-
-    for file in sorted(PAGE.iterdir()):
-        if file.suffix in TYPES:
-            app.add_api_route(**_static(file), include_in_schema=False)
-    return app
+def _collect(app: FastAPI, folder: Path, limiter: CapacityLimiter) -> None:
+    @app.post("/api/corrections", status_code=201, openapi_extra=PICTURE)
+    async def keep(request: Request, label: Annotated[int, Query(ge=0, le=9)]) -> dict[str, str]:
+        """Keep a picture of one digit under its true label."""
+        content = await _content(request)
+        kept = await to_thread.run_sync(answers.keep, folder, label, content, limiter=limiter)
+        return {"kept": kept}
 
 
 def _static(file: Path) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 from mnist_lightning import checkpoint_file, load
 from mnist_lightning.data.batches import normalise
-from mnist_lightning.data.sources import SOURCES, split
+from mnist_lightning.data.division import split
+from mnist_lightning.data.sources import SOURCES
 from mnist_lightning.evaluation.metrics import temperature
 from mnist_lightning.evaluation.tiles import GAP
 from mnist_lightning.runs import Run

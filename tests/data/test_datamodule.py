@@ -7,7 +7,7 @@ import torch
 
 from mnist_lightning import MNISTDataModule
 from mnist_lightning.data.batches import BatchLoader
-from mnist_lightning.data.sources import split
+from mnist_lightning.data.division import split
 from mnist_lightning.errors import UserError
 
 

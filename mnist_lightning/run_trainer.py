@@ -1,0 +1,44 @@
+"""The Trainer of a run: Lightning's, with typed limits and our loop over an epoch."""
+
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from mnist_lightning.epoch_loop import LeanEpochLoop
+
+TRAINER_DEFAULTS = {
+    "devices": 1,
+    # A sanity check would draw from the generators before training.
+    "num_sanity_val_steps": 0,
+    # The data module cuts the batches itself.
+    "use_distributed_sampler": False,
+}
+
+
+class RunTrainer(Trainer):
+    """The Trainer, with the limits typed so that `1` is one batch and `1.0` is all of them.
+
+    Lightning spells their types `Optional[Union[int, float]]`, and `typing` keeps a cache in which
+    that is the same as `Optional[Union[float, int]]`: depending on what was imported before, the
+    parser tries float first, and `--trainer.limit_train_batches 1` trains on everything.
+    """
+
+    def __init__(
+        self,
+        *,
+        limit_train_batches: int | float | None = None,
+        limit_val_batches: int | float | None = None,
+        limit_test_batches: int | float | None = None,
+        overfit_batches: int | float = 0.0,
+        val_check_interval: int | float | str | None = None,
+        **others: Any,
+    ) -> None:
+        super().__init__(
+            limit_train_batches=limit_train_batches,
+            limit_val_batches=limit_val_batches,
+            limit_test_batches=limit_test_batches,
+            overfit_batches=overfit_batches,
+            val_check_interval=val_check_interval,
+            **others,
+        )
+        self.fit_loop.epoch_loop = LeanEpochLoop(self, self.min_steps, self.max_steps)
