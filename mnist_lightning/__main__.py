@@ -92,6 +92,12 @@ COMMANDS = {
         "[NAME]… [--fetch]",
         "show where each data set is and whether it is whole; fetch it",
     ),
+    "completion": Command(
+        "mnist_lightning.completion",
+        "main",
+        "bash|zsh",
+        "a script by which a shell completes all of this at the tab key",
+    ),
 }
 
 

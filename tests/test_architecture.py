@@ -11,7 +11,7 @@ PACKAGE = Path(mnist_lightning.__file__).parent
 
 # From the roof to the ground. Within a floor a module may import those named after it.
 FLOORS = [
-    ["__main__"],
+    ["completion", "__main__"],
     [
         "cli",
         "scoring",

@@ -1,0 +1,25 @@
+# What has to hold before a change goes in; CI runs the same.
+.PHONY: check test style types coverage reference
+
+check: style types test
+
+test:
+	pytest
+
+style:
+	ruff check .
+	ruff format --check .
+
+types:
+	mypy
+
+# Which lines no test reaches, those of the tests' own processes among them.
+coverage:
+	coverage erase
+	coverage run -m pytest
+	coverage combine
+	coverage report
+
+# docs/reference.md, from the signatures.
+reference:
+	python docs/make_reference.py
