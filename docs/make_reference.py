@@ -1,6 +1,6 @@
 """Writes docs/reference.md from the table of commands, the signatures and the docstrings.
 
-    python docs/make_reference.py
+python docs/make_reference.py
 """
 
 import inspect
@@ -20,8 +20,8 @@ from mnist_lightning.schedules import Cosine, OneCycle
 FILE = Path(__file__).parent / "reference.md"
 HEAD = """# Reference
 
-Made by `make reference` from the signatures; a test holds it to them. `python -m mnist_lightning COMMAND --help` has
-each command's options, with the Trainer's, which are [Lightning's](https://lightning.ai/docs/pytorch/stable/common/trainer.html).
+Made by `make reference` from the signatures; a test holds it to them. Each command's `--help` has
+its options, the Trainer's among them, which are Lightning's.
 """
 
 
