@@ -1,13 +1,17 @@
 """The table of commands."""
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import mnist_lightning
 from mnist_lightning import __version__
 from mnist_lightning.__main__ import COMMANDS, main
+from tests.conftest import DIGITS, Command
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,3 +81,39 @@ def test_what_is_registered_for_a_process_s_end_is_done() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
     assert done.returncode == 2
     assert done.stdout == b"done\n"
+
+
+def test_the_public_names_are_those_that_are_meant() -> None:
+    meant = {"DigitClassifier", "MNISTDataModule", "Recogniser", "UserError", "__version__", "load"}
+    assert set(mnist_lightning.__all__) == meant
+    for name in meant:
+        assert getattr(mnist_lightning, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'classifier_'"):
+        _ = mnist_lightning.classifier_
+
+
+@pytest.mark.parametrize("columns", [40, 60, 200])
+def test_what_a_run_prints_fits_a_narrow_terminal_and_a_wide_one(
+    command: Command, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    few = [*DIGITS, "--trainer.max_epochs", "1", "--dashboards", "none"]
+    printed = command("fit", *few).out + command("runs").out + command("test", "0").out
+    assert "test accuracy" in printed.replace("\n", " ")
+    # Frames do not break; lines of a table, of layers or of an epoch are the terminal's to wrap.
+    framed = [line for line in printed.splitlines() if line.startswith(("┌", "│", "└", "┏"))]
+    assert framed
+    assert max(map(len, framed)) <= columns
+
+
+def test_without_colour_there_is_none(command: Command, tmp_path: Path) -> None:
+    few = [*DIGITS, "--trainer.max_epochs", "1", "--dashboards", "none"]
+    for colour, marks in (({"NO_COLOR": "1"}, False), ({"FORCE_COLOR": "1"}, True)):
+        done = subprocess.run(
+            [sys.executable, "-m", "mnist_lightning", "fit", *few],
+            capture_output=True,
+            cwd=tmp_path,
+            env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "100"} | colour,
+        )
+        assert done.returncode == 0, done.stderr
+        assert (re.search(rb"\x1b\[[\d;]*3\dm", done.stdout) is not None) == marks, colour
