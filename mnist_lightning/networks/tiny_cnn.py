@@ -3,31 +3,40 @@
 from torch import Tensor, nn
 
 
-class TinyCNN(nn.Module):
-    """Six convolutions with batch normalisation and a mean over the picture.
+def _separable(inputs: int, outputs: int, padding: int = 0) -> list[nn.Module]:
+    """A 3x3 convolution of each channel by itself, and one over the channels of each pixel."""
+    return [
+        nn.Conv2d(inputs, inputs, 3, padding=padding, groups=inputs, bias=False),
+        nn.BatchNorm2d(inputs), nn.ReLU(),
+        nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(),
+    ]  # fmt: skip
 
-    The plan of the smallest networks for MNIST: thin layers, no linear layer over pixels, a 1x1
-    convolution where channels are to become fewer.
+
+class TinyCNN(nn.Module):
+    """Six convolutions, five of them separable, and a mean over the picture.
+
+    With the default argument 3,418 parameters. Separable convolutions, as in MobileNet (Howard
+    et al., 2017), take a sixth of the parameters that plain ones of these sizes would.
+
+    Args:
+        num_classes: how many logits.
+        width: channels of the first layer; the others have 2, 2.5 and 3 times as many.
     """
 
-    def __init__(self, num_classes: int = 10, width: int = 12, dropout: float = 0.0) -> None:
+    def __init__(self, num_classes: int = 10, width: int = 8) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.width = width
-        self.dropout = dropout
-
-        def layer(inputs: int, outputs: int, size: int = 3, padding: int = 0) -> list[nn.Module]:
-            convolution = nn.Conv2d(inputs, outputs, size, padding=padding, bias=False)
-            return [convolution, nn.BatchNorm2d(outputs), nn.ReLU(), nn.Dropout2d(dropout)]
-
+        second, third, last = 2 * width, 5 * width // 2, 3 * width
         self.features = nn.Sequential(
-            *layer(1, width), *layer(width, width), nn.MaxPool2d(2),            # (width, 12, 12)
-            *layer(width, width, padding=1), *layer(width, width, padding=1),
-            nn.MaxPool2d(2),                                                    # (width, 6, 6)
-            *layer(width, width + 4, padding=1), *layer(width + 4, width + 4),  # (width + 4, 4, 4)
+            nn.Conv2d(1, width, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+            *_separable(width, second), nn.MaxPool2d(2),                          # 12x12
+            *_separable(second, third, padding=1), *_separable(third, third, padding=1),
+            nn.MaxPool2d(2),                                                      # 6x6
+            *_separable(third, last, padding=1), *_separable(last, last),         # 4x4
         )  # fmt: skip
         self.head = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width + 4, num_classes)
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, num_classes)
         )
 
     def forward(self, images: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ PARAMETERS = {
     "MultilayerPerceptron": 52_650,
     "ResidualCNN": 668_842,
     "SpeedCNN": 77_034,
-    "TinyCNN": 5_106,
+    "TinyCNN": 3_418,
 }
 
 
