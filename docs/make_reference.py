@@ -68,8 +68,8 @@ def _described(thing: Any) -> str:
 def _signature(thing: Any) -> str:
     signature = inspect.signature(thing)
     arguments = [
-        re.sub(r"<function .*?>|functools\.partial\(.*\)", "…", str(parameter))
-        for parameter in signature.parameters.values()
+        re.sub(r"<function .*>|\b(\w+\.)+(?=[A-Z])", lambda found: "…" * (found[0][0] == "<"), text)
+        for text in map(str, signature.parameters.values())
     ]
     line = f"{thing.__name__}({', '.join(arguments)})"
     if len(line) <= 100:
