@@ -23,8 +23,8 @@ README, HOWTO, LEARN = ROOT / "README.md", ROOT / "docs/howto.md", ROOT / "docs/
 PYTHON = "python -m mnist_lightning "
 # What goes on until it is told to end, and where it answers.
 SERVERS = {"serve": "http://127.0.0.1:8000/api/health", "tensorboard": "http://localhost:6006/"}
-# What needs a network; without one it says so in a line.
-DOWNLOADS = ("fashion_mnist", "--fetch")
+# What needs MNIST or another download; without a network it says so in a line.
+DOWNLOADS = ("fashion_mnist", "my_handwriting.yaml", "--fetch")
 
 
 def blocks(document: Path, language: str) -> list[str]:
