@@ -99,12 +99,12 @@ def gradient(network: ClassicCNN, images: Tensor, labels: Tensor) -> None:
     near = values[18:43]
     axes.plot(
         near,
-        float(loss) + slope * (near - now),
+        loss.item() + slope * (near - now),
         color="black",
         linestyle="--",
         label=f"slope {slope:.2f}: the gradient",
     )
-    axes.plot([now], [float(loss)], "o", color="black")
+    axes.plot([now], [loss.item()], "o", color="black")
     axes.set_xlabel("one of 21,840 weights")
     axes.legend(frameon=False, fontsize=8)
     save(figure, "gradient")
@@ -120,7 +120,7 @@ def steps(batches: list[tuple[Tensor, Tensor]], seed: int, lr: float) -> Iterato
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        yield float(loss)
+        yield loss.item()
 
 
 def smooth(values: list[float]) -> Tensor:

@@ -68,7 +68,9 @@ def type_in(line: str) -> str:
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=500)
     printed = done.stdout + done.stderr
     assert "Traceback" not in printed, (line, printed)
-    if not any(word in line for word in DOWNLOADS):
+    if done.returncode == 1 and any(word in line for word in DOWNLOADS):
+        assert "mnist-lightning: error: " in done.stderr, (line, printed)
+    else:
         assert done.returncode == 0, (line, printed)
     return printed
 
