@@ -14,7 +14,10 @@ def main(arguments: list[str]) -> int:
     description = "Print what makes a shell complete `mnist-lightning` at the tab key."
     parser = CommandParser("completion", description, "bash > ~/.mnist-lightning.sh")
     parser.add_argument(
-        "shell", choices=("bash", "zsh"), help="source the script in ~/.bashrc or ~/.zshrc"
+        "shell",
+        metavar="SHELL",
+        choices=("bash", "zsh"),
+        help="source the script in ~/.bashrc or ~/.zshrc",
     )
     shell = parser.parse_args(arguments).shell
     script = templates.fill(

@@ -1,8 +1,11 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and YAML that is read or explained."""
 
 import os
 from pathlib import Path
 from threading import get_ident
+from typing import Any
+
+import yaml
 
 from mnist_lightning.errors import UserError
 
@@ -24,6 +27,24 @@ def write_atomically(content: bytes, path: Path) -> None:
         raise type(error)(error.errno, error.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file.
+
+    Raises:
+        UserError: it is none, or cannot be read.
+    """
+    try:
+        return yaml.safe_load(path.read_text())
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
+        raise UserError(f"{path} is no YAML{where}: {error.problem}", status=2) from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}", status=2) from None
+    except (ValueError, yaml.YAMLError):
+        raise UserError(f"{path} is no text", status=2) from None
 
 
 def make_folder(folder: Path, option: str) -> None:

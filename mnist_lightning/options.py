@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, NoReturn
 
+from mnist_lightning import mistakes
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.runs import LOGS_FOLDER, Run
 
@@ -43,6 +44,7 @@ class CommandParser(argparse.ArgumentParser):
     """A parser of a command that has but a few options; its errors are the project's own."""
 
     def __init__(self, command: str, description: str, example: str) -> None:
+        self.command = command
         super().__init__(
             prog=f"{PROGRAM} {command}",
             description=description,
@@ -78,7 +80,8 @@ class CommandParser(argparse.ArgumentParser):
         Raises:
             UserError: always.
         """
-        raise UserError(message, status=2)
+        options = [option.removeprefix("--") for option in self._option_string_actions]
+        raise UserError(mistakes.plainly(message, options, self.command), status=2)
 
 
 MOST_SEEDS = 1000

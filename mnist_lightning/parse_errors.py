@@ -8,7 +8,7 @@ from inspect import isabstract
 from lightning.pytorch import callbacks
 from torch.optim import Optimizer, lr_scheduler
 
-from mnist_lightning import schedules
+from mnist_lightning import mistakes, schedules
 from mnist_lightning.callbacks.averaging import ExponentialMovingAverage
 from mnist_lightning.callbacks.weights import WeightsFile
 from mnist_lightning.data.augment import Augmentation
@@ -25,8 +25,12 @@ def explain(message: str, options: Iterable[str], command: str) -> str:
         command: the command, for the remedy.
     """
     names = list(options)
-    if found := re.search(r"unrecognized arguments: (.*)", message):
-        return _unknown_option(found[1].split()[0], names, command)
+    stray = re.search(r"unrecognized arguments: ([^-]\S*)", message)
+    if stray and command != "fit":
+        return (
+            f"{stray[1]!r} is not an option; a RUN comes right after the command: "
+            f"{PROGRAM} {command} RUN …"
+        )
     if found := re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message):
         return _unknown_key(f"{found[1]}.{found[2]}", names)
     in_file = re.search(r"Key '([\w.]+)' is not expected|Option '([\w.]+)' is not", message)
@@ -36,7 +40,7 @@ def explain(message: str, options: Iterable[str], command: str) -> str:
         return f"there is no configuration file {found[1]}"
     if found := re.search(r'Parser key "([\w.]+)"', message):
         return f"--{found[1]}: {_reason(message, found[1])}"
-    return _one_line(message)
+    return mistakes.plainly(message, names, command)
 
 
 def of_a_class(error: Exception) -> str:
@@ -47,21 +51,8 @@ def of_a_class(error: Exception) -> str:
     return found[1] if found else text
 
 
-def _unknown_option(word: str, names: list[str], command: str) -> str:
-    if not word.startswith("-") and command == "fit":
-        return f"{word!r} is not an option; all options: {PROGRAM} fit --help"
-    if not word.startswith("-"):
-        return (
-            f"{word!r} is not an option; a RUN comes right after the command: "
-            f"{PROGRAM} {command} RUN …"
-        )
-    option = word.split("=")[0]
-    hint = _close(option.lstrip("-"), names, "--")
-    return f"there is no option {option}" + (hint or f"; all options: {PROGRAM} {command} --help")
-
-
 def _unknown_key(key: str, names: list[str]) -> str:
-    return f"the configuration has an unknown key {key}{_close(key, names)}"
+    return f"the configuration has an unknown key {key}{mistakes.close(key, names)}"
 
 
 def _reason(message: str, key: str) -> str:
@@ -73,16 +64,16 @@ def _reason(message: str, key: str) -> str:
     found = re.search(r"[Ii]mport path(?: string:)? ([\w.]+)|Expected a path but ([\w.]+)", message)
     if classes and found:
         return _wrong_class(found[1] or found[2], classes)
-    if found := re.search(
-        r"Not of type \w+: (\S+) does not conform to restriction v(\S+)", message
-    ):
-        return f"{found[1]} will not do; it has to be {found[2]}"
-    value = re.search(r"(?:Got|Given) value: (.*)", message)
+    if found := re.search(r"NestedArg\(key='(\w+)'", message):
+        first = f"--{key} CLASS --{key}.{found[1]} …"
+        return f"{found[1]} is a class's argument; name the class first: {first}"
+    value = re.search(r"(?:Got|Given) value: (.*)", message) or re.search(
+        r"Not of type \w+: .*?'?([^\s']+)'?(?: does not conform.*)?$", message
+    )
     if classes and value and (found := re.search(r"'class_path': '([\w.]+)'", value[1])):
         return _wrong_class(found[1], classes)
-    expected = [
-        _plainly(text) for text in re.findall(r"Expected an? (.*?)(?:\. Got|$)", message, re.M)
-    ]
+    wanted = re.findall(r"(?:Expected an?|Not of type) (.*?)(?:\. Got|: |$)", message, re.M)
+    expected = [_plainly(text) for text in wanted]
     if not expected or value is None:
         return _one_line(message.split(":", 1)[1])
     near = get_close_matches(value[1], re.findall(r"[\w-]+", " ".join(expected)), n=1)
@@ -95,12 +86,16 @@ _PLAIN_NAMES = {
     "bool": "true or false",
     "int": "a whole number",
     "float": "a number",
+    "PositiveInt": "a whole number above 0",
+    "NonNegativeFloat": "a number from 0 up",
 }
 
 
 def _plainly(expected: str) -> str:
     if found := re.fullmatch(r"<class '(\w+)'>", expected):
         return _PLAIN_NAMES.get(found[1], found[1])
+    if expected in _PLAIN_NAMES:
+        return _PLAIN_NAMES[expected]
     if found := re.fullmatch(r"typing\.Literal\[(.*)\]", expected):
         return found[1].replace("'", "")
     return expected
@@ -140,15 +135,6 @@ def _subclasses(base: type) -> set[type]:
 
 def _is_public(cls: type) -> bool:
     return cls.__module__.startswith("torch.optim") and not cls.__name__.startswith("_")
-
-
-def _close(name: str, names: list[str], prefix: str = "") -> str:
-    # By its last part first: --model.batch_size is a mistake for --data.batch_size.
-    last = name.rsplit(".", 1)[-1]
-    by_last = {n.rsplit(".", 1)[-1]: n for n in names}
-    near = get_close_matches(name, names, n=1, cutoff=0.8)
-    near = near or [by_last[match] for match in get_close_matches(last, by_last, n=1)]
-    return f"; did you mean {prefix}{near[0]}?" if near else ""
 
 
 def _one_line(message: str) -> str:

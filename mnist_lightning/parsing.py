@@ -26,6 +26,7 @@ from mnist_lightning.callbacks.weights import WeightsFile
 from mnist_lightning.classifier import DigitClassifier
 from mnist_lightning.data.datamodule import FallbackWarning, MNISTDataModule, SkippedWarning
 from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.files import read_yaml
 from mnist_lightning.options import runs_root
 from mnist_lightning.run_logger import RunLogger
 from mnist_lightning.run_trainer import TRAINER_DEFAULTS, RunTrainer
@@ -119,6 +120,7 @@ class DigitCLI(LightningCLI):
         Raises:
             UserError: an option is unknown or has a wrong value.
         """
+        _refuse_broken_files(args)
         words = [re.sub(r"^(.*=)?ReduceLROnPlateau$", rf"\1{_PLATEAU}", word) for word in args]
         try:
             self.config = parser.parse_args(words)
@@ -232,6 +234,14 @@ class DigitCLI(LightningCLI):
     def root(self) -> Path:
         """The folder of the runs."""
         return runs_root(self.config.trainer.default_root_dir)
+
+
+def _refuse_broken_files(words: Sequence[str]) -> None:
+    """Find configurations that are no YAML before the parser does, which does not say which."""
+    for before, word in zip(["", *words], words, strict=False):
+        named = word if before in ("-c", "--config") else word.partition("--config=")[2]
+        if named and not named.startswith("{") and Path(named).is_file():
+            read_yaml(Path(named))
 
 
 def _cluster() -> list[SLURMEnvironment]:

@@ -31,7 +31,7 @@ FLOORS = [
         "predict",
     ],
     ["refusals", "training"],
-    ["parsing", "run_trainer", "epoch_loop", "parse_errors", "options", "show"],
+    ["parsing", "run_trainer", "epoch_loop", "parse_errors", "options", "mistakes", "show"],
     ["callbacks", "run_logger", "runs"],
     ["classifier", "data", "evaluation"],
     [

@@ -81,7 +81,7 @@ def test_runs_are_sorted_as_asked(command: Command) -> None:
     assert order() == ["3", "2", "1", "0"]
     assert order("--sort", "best") == ["1", "3", "0", "2"]
     assert order("--sort", "seconds") == ["0", "1", "2", "3"]
-    assert "invalid choice: 'beauty'" in command("runs", "--sort", "beauty").err
+    assert "--sort: beauty will not do" in command("runs", "--sort", "beauty").err
 
 
 def test_csv_and_json_say_the_same(command: Command) -> None:
@@ -170,7 +170,7 @@ def test_mistakes_are_told(command: Command) -> None:
     pretend(0)
     assert "version_0 is named twice" in command("runs", "0", str(ROOT / "version_0")).err
     assert "no run 7 in lightning_logs" in command("runs", "0", "7").err
-    assert "--csv: not allowed with argument --json" in command("runs", "--json", "--csv").err
+    assert "both --json and --csv: give one" in command("runs", "--json", "--csv").err
     assert "name two or more" in command("runs", "0", "--png", "curves.png").err
     pretend(1)
     assert "there is no folder nowhere" in command("runs", "0", "1", "--png", "nowhere/c.png").err

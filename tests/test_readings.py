@@ -133,10 +133,10 @@ def test_mistakes_are_told(fitted: Command) -> None:
     assert "no picture in empty" in fitted("predict", "empty").err
     assert "no run 9 in lightning_logs" in fitted("predict", "pictures", "--run", "9").err
     assert (
-        "--csv: not allowed with argument --json"
+        "both --json and --csv: give one"
         in fitted("predict", "pictures", "--json", "--csv").err
     )
-    assert "arguments are required: IMAGE" in fitted("predict").err
+    assert "IMAGE is missing" in fitted("predict").err
 
 
 def test_a_file_named_twice_is_read_twice(fitted: Command) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from optuna import Trial
 
 from mnist_lightning.errors import UserError
+from mnist_lightning.files import read_yaml
 
 KINDS = {
     "uniform": "[low, high]",
@@ -67,11 +67,7 @@ def read(path: Path) -> Space:
     Raises:
         UserError: it is none.
     """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise UserError(f"--space {path}: {reason}", status=2) from None
+    content = read_yaml(path)
     example = "model.optimizer.init_args.lr: {log_uniform: [1e-4, 1e-1]}"
     if not isinstance(content, dict) or not content:
         raise UserError(f"--space {path} is no space: a line of one is, say, {example}", status=2)

@@ -45,7 +45,7 @@ def test_trials_choose_values_of_each_option(tmp_path: Path) -> None:
     [
         ("", "is no space: a line of one is, say, model.optimizer"),
         ("[1, 2]", "is no space"),
-        ("a: [", "while parsing"),
+        ("a: [", "is no YAML"),
         ("a: 3", "3 is not one of uniform, log_uniform, int, log_int, choice"),
         ("a: {normal: [0, 1]}", "there is no 'normal', but uniform"),
         ("a: {uniform: [0]}", r"uniform takes \[low, high\], not \[0\]"),
