@@ -211,6 +211,9 @@ def _differences(cli: DigitCLI, saved: dict[str, Any]) -> list[str]:
     """What keeps the options from going on with a run that was made with `saved`."""
     config = cli.complete_config()
     found = conflicts(saved, config)
+    if found:
+        saved = cli.completed(saved)
+        found = conflicts(saved, config)
     if cli.model.needs_run_length(cli.model.lr_scheduler_factory):
         found += [
             f"--trainer.{name} is {config['trainer'][name]} here, {saved['trainer'][name]} in the "

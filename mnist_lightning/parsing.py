@@ -1,5 +1,6 @@
 """From a command's options to data, model and trainer: LightningCLI as a parser."""
 
+import copy
 import logging
 import re
 import warnings
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -211,9 +213,24 @@ class DigitCLI(LightningCLI):
 
     def complete_config(self) -> dict[str, Any]:
         """The whole configuration in primitives, with the data set that `auto` came to."""
-        config: dict[str, Any] = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))
+        config = self._in_primitives(self.config)
         config["data"]["dataset"] = self.datamodule.data.name
         return config
+
+    def completed(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Give the configuration of an earlier version the options that have come since.
+
+        What cannot be parsed any more stays as it is.
+        """
+        try:
+            return self._in_primitives(self.parser.parse_object(copy.deepcopy(config)))
+        except ArgumentError:
+            return config
+
+    def _in_primitives(self, config: Namespace) -> dict[str, Any]:
+        text = self.parser.dump(config, skip_unset=False)
+        primitives: dict[str, Any] = yaml.safe_load(text)
+        return primitives
 
     def load_data(self) -> None:
         """Read the data set, download it first where need be, once.

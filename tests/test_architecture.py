@@ -1,6 +1,7 @@
 """Imports point one way: each module may import only from the floors below its own."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,9 @@ FLOORS = [
 RANKS = {name: (floor, place) for floor, row in enumerate(FLOORS) for place, name in enumerate(row)}
 
 
+ROOT = Path(__file__).parent.parent
+
+
 def modules() -> dict[str, Path]:
     """Every module of the package by its dotted name below it."""
     named = {}
@@ -100,6 +104,30 @@ def test_no_module_imports_itself_through_others() -> None:
 
     for name in graph:
         visit(name, ())
+
+
+def test_the_diagram_of_the_readme_has_these_floors() -> None:
+    diagram = (
+        (ROOT / "README.md").read_text().split("## How it is built\n\n```\n")[1].split("```")[0]
+    )
+    drawn = [
+        {name for line in floor.splitlines() for name in re.findall(r"[a-z_]+", line[:57])}
+        for floor in re.split(r"\n +│\n", diagram)
+    ]
+    assert drawn == [
+        {name for name in row if "." not in name and name != "__init__"} for row in FLOORS
+    ]
+
+
+def test_every_module_is_in_the_list_of_contributing() -> None:
+    listed = (
+        (ROOT / "CONTRIBUTING.md").read_text().split("```\nmnist_lightning/\n")[1].split("```")[0]
+    )
+    names = set(re.findall(r"(\w+)(?:\.py|/)", listed))
+    for path in modules().values():
+        rooms = path.relative_to(PACKAGE).parts
+        if path.stem != "__init__" and "networks" not in rooms:  # those speak for themselves
+            assert path.stem in names, path
 
 
 def test_every_module_has_its_floor() -> None:

@@ -19,7 +19,9 @@ from mnist_lightning.data.sources import SOURCES
 from tests.test_ink import drawn
 
 ROOT = Path(__file__).parent.parent
-README, HOWTO, LEARN = ROOT / "README.md", ROOT / "docs/howto.md", ROOT / "docs/learn.md"
+README, GUIDE, HOWTO, LEARN = (
+    ROOT / name for name in ("README.md", "docs/guide.md", "docs/howto.md", "docs/learn.md")
+)
 PYTHON = "python -m mnist_lightning "
 # What goes on until it is told to end, and where it answers.
 SERVERS = {"serve": "http://127.0.0.1:8000/api/health", "tensorboard": "http://localhost:6006/"}
@@ -33,9 +35,11 @@ def blocks(document: Path, language: str) -> list[str]:
     return [content for marked, content in fenced if marked == language]
 
 
-def commands(document: Path) -> list[str]:
-    """Each line to be typed into a shell."""
-    return [line for block in blocks(document, "console") for line in block.splitlines()]
+def commands(document: Path, *read_before: Path) -> list[str]:
+    """Each line to be typed into a shell that the documents read before did not have."""
+    known = {line for earlier in read_before for line in commands(earlier)}
+    lines = [line for block in blocks(document, "console") for line in block.splitlines()]
+    return [line for line in lines if line not in known]
 
 
 @pytest.fixture
@@ -54,7 +58,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path = tmp_path / "mine" / str(label) / f"{place}.png"
         path.parent.mkdir(exist_ok=True, parents=True)
         Image.fromarray(255 - digits.train_images[place].numpy()).resize((140, 140)).save(path)
-    (tmp_path / "space.yaml").write_text(blocks(README, "yaml")[0])
+    (tmp_path / "space.yaml").write_text(blocks(GUIDE, "yaml")[0])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
@@ -115,15 +119,21 @@ def test_every_command_of_the_readme_works(checkout: Path) -> None:
     assert len(list((checkout / "seen").iterdir())) == 2
 
 
+def test_every_command_of_the_guide_works(checkout: Path) -> None:
+    type_in(f"{PYTHON}fit --data.dataset digits --trainer.max_epochs 1")
+    for line in commands(GUIDE, README):
+        if rest := installs(line):
+            type_in(rest)
+
+
 def test_every_command_of_the_how_to_works(checkout: Path) -> None:
     (checkout / "mnist_lightning/networks/my_net.py").write_text(blocks(HOWTO, "python")[0])
     type_in(f"{PYTHON}fit --seeds 0..4 --trainer.max_epochs 1 --data.dataset digits")
-    told = set(commands(README))
-    for line in commands(HOWTO):
+    for line in commands(HOWTO, README, GUIDE):
         rest = installs(line)
         if rest == f"{PYTHON}resume":
             interrupt(f"{PYTHON}fit --data.dataset digits --trainer.max_epochs 500")
-        if rest and line not in told:
+        if rest:
             type_in(rest)
 
 

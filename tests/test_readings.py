@@ -132,10 +132,7 @@ def test_mistakes_are_told(fitted: Command) -> None:
     Path("empty").mkdir()
     assert "no picture in empty" in fitted("predict", "empty").err
     assert "no run 9 in lightning_logs" in fitted("predict", "pictures", "--run", "9").err
-    assert (
-        "both --json and --csv: give one"
-        in fitted("predict", "pictures", "--json", "--csv").err
-    )
+    assert "both --json and --csv: give one" in fitted("predict", "pictures", "--json", "--csv").err
     assert "IMAGE is missing" in fitted("predict").err
 
 

@@ -28,6 +28,8 @@ def _wider(channels: int) -> nn.Sequential:
 class ResidualCNN(nn.Module):
     """Four residual blocks, at 28x28, 14x14, 7x7 and 4x4 pixels, and a mean over the picture.
 
+    Each picture is first brought to mean 0 and standard deviation 1: thin and thick strokes differ less.
+
     With the default arguments 668,842 parameters. Residual learning is that of He, Zhang, Ren and
     Sun (2016). The plan, of blocks with one convolution each, is that of T. Doucet's committee
     for MNIST (2018; 128 channels at first, some 8 times the work).
@@ -42,6 +44,7 @@ class ResidualCNN(nn.Module):
         self.num_classes = num_classes
         self.width = width
         self.features = nn.Sequential(
+            nn.InstanceNorm2d(1),  # each picture as light and as full of contrast as the others
             nn.Conv2d(1, width, kernel_size=5, padding=2), nn.ReLU(), Residual(width),
             nn.MaxPool2d(2), Residual(width),                              # (width, 14, 14)
             _wider(width), nn.MaxPool2d(2), Residual(2 * width),           # (2 width, 7, 7)

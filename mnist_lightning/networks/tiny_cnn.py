@@ -29,6 +29,7 @@ class TinyCNN(nn.Module):
         self.width = width
         second, third, last = 2 * width, 5 * width // 2, 3 * width
         self.features = nn.Sequential(
+            nn.InstanceNorm2d(1),  # each picture as light and as full of contrast as the others
             nn.Conv2d(1, width, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
             *_separable(width, second), nn.MaxPool2d(2),                          # 12x12
             *_separable(second, third, padding=1), *_separable(third, third, padding=1),

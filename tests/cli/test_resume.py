@@ -8,6 +8,7 @@ import torch
 import yaml
 from filelock import FileLock
 
+from mnist_lightning import checkpoint_file
 from mnist_lightning.callbacks.predictions import Predictions
 from mnist_lightning.runs import Run
 from tests.cli.checks import accuracy, assert_equal, load, logged
@@ -53,6 +54,20 @@ def test_fit_with_a_checkpoint_goes_on_in_the_same_folder(command: Command, run_
     assert result.status == 0, result.err
     assert run_0.summary()["epochs"] == 2
     assert [run_0.folder] == list(run_0.folder.parent.iterdir())
+
+
+def test_a_run_of_a_version_with_fewer_options_is_resumed(command: Command, run_0: Run) -> None:
+    command("fit", *DIGITS, "--trainer.max_epochs", "1")
+    checkpoint = checkpoint_file.read(run_0.recent())
+    for config in (checkpoint["config"], earlier := run_0.read_config()):
+        del config["data"]["extra_share"], config["model"]["network"]["init_args"]["dropout"]
+    run_0.recent().write_bytes(checkpoint_file.dump(checkpoint))
+    run_0.write_config(earlier)
+    resumed = command("resume", "--trainer.max_epochs", "2")
+    assert resumed.status == 0, resumed.err
+    assert run_0.summary()["epochs"] == 2
+    other = command("resume", "--trainer.max_epochs", "3", "--data.extra_share", "0.2")
+    assert "--data.extra_share is 0.2 here, 0.1 in the checkpoint" in other.err
 
 
 def test_what_changes_the_training_is_refused_on_resume(command: Command, run_0: Run) -> None:

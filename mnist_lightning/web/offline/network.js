@@ -115,15 +115,31 @@ const network = (() => {
     return { shape: input.shape, data: input.data.map((value) => value - most - total) };
   }
 
-  function batch_norm({ input, weight, bias, running_mean, running_var, eps }) {
-    check(running_mean && running_var, "batch_norm without running statistics");
+  // Each channel less a mean, by the root of a variance.
+  function normalised({ input, weight, bias, eps }, mean, variance) {
     const size = input.data.length / input.shape[0];
     const data = input.data.map((value, i) => {
       const c = Math.floor(i / size);
-      const unit = (value - running_mean.data[c]) / Math.sqrt(running_var.data[c] + eps);
+      const unit = (value - mean.data[c]) / Math.sqrt(variance.data[c] + eps);
       return unit * (weight ? weight.data[c] : 1) + (bias ? bias.data[c] : 0);
     });
     return { shape: input.shape, data };
+  }
+
+  function batch_norm(given) {
+    const { running_mean, running_var } = given;
+    check(running_mean && running_var, "batch_norm without running statistics");
+    return normalised(given, running_mean, running_var);
+  }
+
+  function instance_norm(given) {
+    check(given.use_input_stats, "instance_norm with running statistics");
+    const { input } = given;
+    const [channels] = input.shape;
+    const mean = means(input, [channels]);
+    const size = input.data.length / channels;
+    const squares = input.data.map((value, i) => (value - mean.data[Math.floor(i / size)]) ** 2);
+    return normalised(given, mean, means({ shape: input.shape, data: squares }, [channels]));
   }
 
   function linear({ input, weight, bias }) {
@@ -177,6 +193,7 @@ const network = (() => {
     adaptive_avg_pool2d,
     "add.Tensor": add,
     batch_norm,
+    instance_norm,
     avg_pool2d,
     conv2d,
     "conv2d.padding": conv2d,
