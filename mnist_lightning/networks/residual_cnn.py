@@ -28,7 +28,8 @@ def _wider(channels: int) -> nn.Sequential:
 class ResidualCNN(nn.Module):
     """Four residual blocks, at 28x28, 14x14, 7x7 and 4x4 pixels, and a mean over the picture.
 
-    Each picture is first brought to mean 0 and standard deviation 1: thin and thick strokes differ less.
+    Each picture is first brought to mean 0 and standard deviation 1: thin and thick strokes then
+    differ less.
 
     With the default arguments 668,842 parameters. Residual learning is that of He, Zhang, Ren and
     Sun (2016). The plan, of blocks with one convolution each, is that of T. Doucet's committee
