@@ -235,7 +235,7 @@ class DigitClassifier(LightningModule):
 
     def _steps_per_epoch(self) -> int:
         trainer = self.trainer
-        data: MNISTDataModule = trainer.datamodule  # type: ignore[attr-defined] # set by Trainer.fit
+        data = MNISTDataModule.of(trainer)
         limit = trainer.limit_train_batches
         batches = data.train_batches
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from mnist_lightning.errors import PROGRAM
 
-_KINDS = {"int": "a whole number", "float": "a number"}
+KINDS = {"int": "a whole number", "float": "a number"}
 
 
 def plainly(message: str, options: Iterable[str], command: str) -> str:
@@ -30,22 +30,26 @@ def plainly(message: str, options: Iterable[str], command: str) -> str:
     if found := re.fullmatch(r"argument (\S+): expected (one|at least one) argument", message):
         return f"{found[1]} needs a value"
     if found := re.fullmatch(r"argument (\S+): invalid (\w+) value: '(.*)'", message):
-        kind = _KINDS.get(found[2], found[2])
+        kind = KINDS.get(found[2], found[2])
         return f"{found[1]}: {found[3]} will not do; it takes {kind}"
     if found := re.fullmatch(
         r"argument (\S+): invalid choice: '?(.*?)'? \(.* from (.*)\)", message
     ):
         choices = found[3].replace("'", "").split(", ")
-        return f"{found[1]}: {will_not_do(found[2], choices)}"
+        return f"{found[1]}: {will_not_do(found[2], choices, ', '.join(choices))}"
     return " ".join(message.split())
 
 
-def will_not_do(value: str, choices: Iterable[str]) -> str:
-    """Say that a value is none of those there are, and which one may be meant."""
-    listed = list(choices)
-    near = get_close_matches(value, listed, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return f"{value} will not do; {hint}it takes {', '.join(listed)}"
+def will_not_do(value: str, choices: Iterable[str], takes: str) -> str:
+    """Say what is taken in place of a value, and which of the choices may be meant."""
+    return f"{value} will not do; {hint(value, choices)}it takes {takes}"
+
+
+def hint(word: str, choices: Iterable[str]) -> str:
+    """Ask whether one of the choices is meant: by its letters alone, `one_cycle` is `OneCycle`."""
+    by_letters = {choice.replace("_", "").lower(): choice for choice in choices}
+    near = get_close_matches(word.replace("_", "").lower(), by_letters, n=1)
+    return f"did you mean {by_letters[near[0]]}? " if near else ""
 
 
 def close(name: str, names: Iterable[str], prefix: str = "") -> str:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable
-from difflib import get_close_matches
 from inspect import isabstract
 
 from lightning.pytorch import callbacks
@@ -76,16 +75,14 @@ def _reason(message: str, key: str) -> str:
     expected = [_plainly(text) for text in wanted]
     if not expected or value is None:
         return _one_line(message.split(":", 1)[1])
-    near = get_close_matches(value[1], re.findall(r"[\w-]+", " ".join(expected)), n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return f"{value[1]} will not do; {hint}it takes {' or '.join(dict.fromkeys(expected))}"
+    words = re.findall(r"[\w-]+", " ".join(expected))
+    return mistakes.will_not_do(value[1], words, " or ".join(dict.fromkeys(expected)))
 
 
 _PLAIN_NAMES = {
+    **mistakes.KINDS,
     "NoneType": "null",
     "bool": "true or false",
-    "int": "a whole number",
-    "float": "a number",
     "PositiveInt": "a whole number above 0",
     "NonNegativeFloat": "a number from 0 up",
 }
@@ -102,12 +99,9 @@ def _plainly(expected: str) -> str:
 
 
 def _wrong_class(path: str, classes: list[str]) -> str:
-    name = path.rsplit(".", 1)[-1]
     if path in classes:
         return f"several classes are called {path}; write the path of the one you mean"
-    by_lower = {known.lower(): known for known in classes}
-    near = get_close_matches(name.replace("_", "").lower(), by_lower, n=1)
-    hint = f"did you mean {by_lower[near[0]]}? " if near else ""
+    hint = mistakes.hint(path.rsplit(".", 1)[-1], classes)
     return f"{path} will not do; {hint}it takes {', '.join(classes)}, or the path of such a class"
 
 

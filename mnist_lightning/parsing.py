@@ -122,13 +122,13 @@ class DigitCLI(LightningCLI):
         Raises:
             UserError: an option is unknown or has a wrong value.
         """
-        _refuse_broken_files(args)
         words = [re.sub(r"^(.*=)?ReduceLROnPlateau$", rf"\1{_PLATEAU}", word) for word in args]
         try:
             self.config = parser.parse_args(words)
             if self._forget_other_classes(parser):
                 self.config = parser.parse_args(words)
         except ArgumentError as error:
+            _refuse_broken_files(args)
             options = [*parser.get_defaults().keys(), *BESIDE_THE_PARSER.get(self.command, ())]
             raise UserError(
                 parse_errors.explain(str(error), options, self.command), status=2
@@ -254,7 +254,7 @@ class DigitCLI(LightningCLI):
 
 
 def _refuse_broken_files(words: Sequence[str]) -> None:
-    """Find configurations that are no YAML before the parser does, which does not say which."""
+    """Find the configuration that is no YAML: the parser does not say which."""
     for before, word in zip(["", *words], words, strict=False):
         named = word if before in ("-c", "--config") else word.partition("--config=")[2]
         if named and not named.startswith("{") and Path(named).is_file():

@@ -18,7 +18,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from mnist_lightning.errors import PROGRAM, UserError
-from mnist_lightning.files import make_folder, write_atomically
+from mnist_lightning.files import make_folder, read_yaml, write_atomically
 
 LOGS_FOLDER = "lightning_logs"
 _VERSION = re.compile(r"version_(\d+)")
@@ -78,8 +78,8 @@ class Run:
             UserError: it is none.
         """
         try:
-            config = yaml.safe_load(self.config.read_text())
-        except (OSError, ValueError, yaml.YAMLError):
+            config = read_yaml(self.config)
+        except UserError:
             config = None
         if not isinstance(config, dict):
             raise UserError(f"{self.config} is no configuration, or damaged")

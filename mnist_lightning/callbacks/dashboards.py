@@ -208,10 +208,8 @@ def _shown(settings: Mapping[str, Any]) -> dict[str, bool | float | str]:
 
 
 def _known(trainer: Trainer, pl_module: LightningModule) -> tuple[DigitClassifier, MNISTDataModule]:
-    data = trainer.datamodule  # type: ignore[attr-defined] # set by Trainer.fit
     assert isinstance(pl_module, DigitClassifier)
-    assert isinstance(data, MNISTDataModule)
-    return pl_module, data
+    return pl_module, MNISTDataModule.of(trainer)
 
 
 def _as_pictures(images: Tensor) -> tiles.Pixels:

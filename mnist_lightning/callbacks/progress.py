@@ -8,6 +8,8 @@ from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mnist_lightning.data.datamodule import MNISTDataModule
+
 REFRESH_SECONDS = 0.2
 
 
@@ -72,7 +74,7 @@ class ProgressLines(Callback):
             self._progress.update(task, completed=batch_idx + 1, refresh=True)
 
     def _print_batch(self, trainer: Trainer, loss: float, batches: int) -> None:
-        data = trainer.datamodule  # type: ignore[attr-defined] # set by Trainer.fit
+        data = MNISTDataModule.of(trainer)
         total = len(data.train_indices)
         done = min(batches * data.batch_size, total)
         self._print(
@@ -95,7 +97,7 @@ class ProgressLines(Callback):
                 loss, accuracy = metrics[f"{stage}/loss"], metrics[f"{stage}/accuracy"]
                 parts.append(f"{stage} loss {loss:.4f} accuracy {100 * accuracy:6.2f} %")
         if "val/accuracy" in metrics:
-            data = trainer.datamodule  # type: ignore[attr-defined] # set by Trainer.fit
+            data = MNISTDataModule.of(trainer)
             total = len(data.val_indices)
             parts[-1] += f" ({round(float(metrics['val/accuracy']) * total)}/{total})"
         self._print("  ".join([*parts, f"{seconds:.1f} s"]))

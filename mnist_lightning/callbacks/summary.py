@@ -57,7 +57,7 @@ class RunSummary(Callback):
         self.facts = {
             "state": "running",
             "started": self._earlier.get("started", now),
-            **facts_of_data(trainer.datamodule),  # type: ignore[attr-defined] # set by Trainer.fit
+            **facts_of_data(MNISTDataModule.of(trainer)),
             **facts_of_network(pl_module),
             "seed": self.seed,
             "device": device_name(trainer.strategy.root_device),

@@ -2,10 +2,10 @@
 
 import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from mnist_lightning import processes
@@ -114,6 +114,13 @@ class MNISTDataModule(LightningDataModule):
             value = getattr(self, name)
             if value is not None and value < bound:
                 raise ValueError(f"{name} is {value}; it has to be at least {bound}")
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> Self:
+        """The data module that a run's trainer was given."""
+        data = trainer.datamodule  # type: ignore[attr-defined] # set by Trainer.fit
+        assert isinstance(data, cls)
+        return data
 
     def prepare_data(self) -> None:
         """Download what is missing; on one process only.

@@ -1,8 +1,8 @@
 """The command `data`: where each data set is, whether it is whole; fetch it."""
 
-from difflib import get_close_matches
 from pathlib import Path
 
+from mnist_lightning import mistakes
 from mnist_lightning.data.mnist import DamagedError
 from mnist_lightning.data.sources import SOURCES
 from mnist_lightning.errors import PROGRAM, UserError
@@ -18,8 +18,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     for name in options.names:
         if name not in SOURCES:
-            close = get_close_matches(name, SOURCES, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
+            hint = mistakes.hint(name, SOURCES)
             raise UserError(
                 f"no data set {name!r}; {hint}there are: {', '.join(SOURCES)}", status=2
             )

@@ -33,7 +33,7 @@ class ResidualCNN(nn.Module):
 
     With the default arguments 668,842 parameters. Residual learning is that of He, Zhang, Ren and
     Sun (2016). The plan, of blocks with one convolution each, is that of T. Doucet's committee
-    for MNIST (2018; 128 channels at first, some 8 times the work).
+    for MNIST (2018; 128 channels at first, some 7 times the work).
 
     Args:
         num_classes: how many logits.
