@@ -1,10 +1,13 @@
 # What has to hold before a change goes in; CI runs the same.
 .PHONY: check test style types coverage reference
 
+# Tests beside each other: each takes one core and up to 1 GB.
+WORKERS ?= 2
+
 check: style types test
 
 test:
-	pytest
+	pytest -n $(WORKERS) --dist worksteal
 
 style:
 	ruff check .
@@ -16,7 +19,7 @@ types:
 # Which lines no test reaches, those of the tests' own processes among them.
 coverage:
 	coverage erase
-	coverage run -m pytest
+	coverage run -m pytest -n $(WORKERS) --dist worksteal
 	coverage combine
 	coverage report
 

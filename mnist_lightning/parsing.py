@@ -127,7 +127,7 @@ class DigitCLI(LightningCLI):
             self.config = parser.parse_args(words)
             if self._forget_other_classes(parser):
                 self.config = parser.parse_args(words)
-        except ArgumentError as error:
+        except (ArgumentError, UnicodeDecodeError) as error:
             _refuse_broken_files(args)
             options = [*parser.get_defaults().keys(), *BESIDE_THE_PARSER.get(self.command, ())]
             raise UserError(

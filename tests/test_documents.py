@@ -73,7 +73,7 @@ def type_in(line: str) -> str:
     printed = done.stdout + done.stderr
     assert "Traceback" not in printed, (line, printed)
     if done.returncode == 1 and any(word in line for word in DOWNLOADS):
-        assert "mnist-lightning: error: " in done.stderr, (line, printed)
+        assert re.search("error: .* could not be downloaded", done.stderr), (line, printed)
     else:
         assert done.returncode == 0, (line, printed)
     return printed
@@ -158,12 +158,20 @@ def test_what_the_first_lesson_prints_is_what_its_code_prints(
         [sys.executable, "-W", "ignore", "-c", lesson], capture_output=True, text=True, timeout=200
     )
     assert done.returncode == 0, done.stderr
-    wanted = "".join(blocks(LEARN, ""))
-    numbers = [re.findall(r"\d+(?:\.\d+)?", text) for text in (done.stdout, wanted)]
-    # Another processor adds in another order: figures of a trained network are near, not equal.
-    assert [float(number) for number in numbers[0]] == pytest.approx(
-        [float(number) for number in numbers[1]], rel=0.03, abs=0.25
-    )
+    # Another processor adds in another order: an untrained network's figures differ in the last
+    # place, those of the loss of a last batch and of a trained network more.
+    *printed, loss, right = done.stdout.splitlines()
+    *told, told_loss, told_right = "".join(blocks(LEARN, "")).splitlines()
+    for line, told_line in zip(printed, told, strict=True):
+        assert re.sub(r"[\d.]+", "#", line) == re.sub(r"[\d.]+", "#", told_line)
+        assert numbers(line) == pytest.approx(numbers(told_line), abs=0.0015)
+    assert numbers(loss) == pytest.approx(numbers(told_loss), abs=0.1)
+    assert numbers(right) == pytest.approx(numbers(told_right), abs=60)
+
+
+def numbers(line: str) -> list[float]:
+    """The numbers in a line, as they come."""
+    return [float(number) for number in re.findall(r"\d+(?:\.\d+)?", line)]
 
 
 def test_the_reference_is_that_of_the_signatures() -> None:

@@ -147,16 +147,17 @@ with Run(Path({str(alive.folder)!r})).lock():
 def test_five_hundred_runs_are_listed_in_a_second(command: Command) -> None:
     for version in range(500):
         pretend(version)
-    seconds = []
-    for _ in range(3):
+    for _ in range(10):  # on a machine that does other things, too
         started = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-m", "mnist_lightning", "runs"], capture_output=True, text=True
         )
-        seconds.append(time.perf_counter() - started)
+        seconds = time.perf_counter() - started
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("finished") == 500
-    assert min(seconds) < 1
+        if seconds < 1:
+            return
+    pytest.fail(f"ten times more than a second; the last took {seconds:.1f} s")
 
 
 def test_no_runs_are_no_mistake(command: Command) -> None:

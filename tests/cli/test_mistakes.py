@@ -28,6 +28,7 @@ def test_a_mistake_is_told_in_one_line_and_leaves_nothing_behind(
 ) -> None:
     (tmp_path / "key.yaml").write_text("data: {batchsize: 3}\n")
     (tmp_path / "broken.yaml").write_text("data: [\n")
+    (tmp_path / "picture.yaml").write_bytes(b"\x89PNG\r\n")
     (tmp_path / "small.yaml").write_text("data: {dataset: digits}\n")
     (tmp_path / "space.yaml").write_text("model.optimizer.init_args.lr: {log: [1, 2]}\n")
     (tmp_path / "good_space.yaml").write_text("data.batch_size: {choice: [16, 32]}\n")
