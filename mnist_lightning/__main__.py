@@ -200,6 +200,9 @@ def explain(error: BaseException) -> tuple[str, int]:
     # here would cost every command lightning.
     if isinstance(error, ValueError) or type(error).__name__ == "MisconfigurationException":
         return " ".join(str(error).split()), 2
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
+        smaller = "--data.batch_size N or --data.eval_batch_size N"
+        return f"the GPU's memory is full; give smaller batches, {smaller}", 1
     return f"{type(error).__name__}: {error} (this looks like a bug; --debug shows where)", 1
 
 

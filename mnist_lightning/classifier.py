@@ -26,6 +26,9 @@ from mnist_lightning.step_losses import StepLosses, log
 
 OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]
 LRSchedulerCallable = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
+NO_END = (
+    "this learning-rate schedule spans the whole run, which has no end; set --trainer.max_epochs"
+)
 
 
 class DigitClassifier(LightningModule):
@@ -69,6 +72,8 @@ class DigitClassifier(LightningModule):
         compile: bool = False,
     ) -> None:
         super().__init__()
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(f"label_smoothing is {label_smoothing}; it is a share, from 0 to 1")
         self._network_was_given = network is not None
         self.channels_last = channels_last
         self.compile_network = compile
@@ -167,16 +172,24 @@ class DigitClassifier(LightningModule):
             # Clipped in mixed precision, gradients are unscaled before; a fused optimizer would
             # do it by itself, too late.
             optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined] # torch's sign
-        factory = self.lr_scheduler_factory
-        if factory is None:
+        spans = self.needs_run_length(self.lr_scheduler_factory)
+        schedule = self.make_schedule(optimizer, self._total_steps() if spans else 0)
+        if schedule is None:
             return optimizer
-        if self.needs_run_length(factory):
-            schedule = factory(optimizer, total_steps=self._total_steps())  # type: ignore[call-arg] # needs_run_length found it
-            interval = "step"
-        else:
-            schedule = factory(optimizer)
-            interval = self.lr_scheduler_interval
+        interval = "step" if spans else self.lr_scheduler_interval
         return {"optimizer": optimizer, "lr_scheduler": self._schedule_config(schedule, interval)}
+
+    def make_schedule(
+        self, optimizer: Optimizer, total_steps: int
+    ) -> LRScheduler | ReduceLROnPlateau | None:
+        """Make the schedule of an optimizer's learning rate, if there is one.
+
+        `total_steps`, the steps of the run, matter only where the schedule spans it.
+        """
+        factory = self.lr_scheduler_factory
+        if factory is None or not self.needs_run_length(factory):
+            return None if factory is None else factory(optimizer)
+        return factory(optimizer, total_steps=total_steps)  # type: ignore[call-arg] # needs_run_length found it
 
     @staticmethod
     def needs_run_length(factory: LRSchedulerCallable | None) -> bool:
@@ -226,11 +239,7 @@ class DigitClassifier(LightningModule):
         if trainer.max_epochs is not None and trainer.max_epochs > 0:
             limits.append(trainer.max_epochs * self._steps_per_epoch())
         if not limits:
-            raise UserError(
-                "this learning-rate schedule spans the whole run, which has no end; "
-                "set --trainer.max_epochs",
-                status=2,
-            )
+            raise UserError(NO_END, status=2)
         return min(limits)
 
     def _steps_per_epoch(self) -> int:

@@ -26,7 +26,7 @@ from mnist_lightning.parsing import DigitCLI, quieten
 from mnist_lightning.refusals import refuse_what_cannot_train
 from mnist_lightning.run_logger import cut_back
 from mnist_lightning.runs import Run
-from mnist_lightning.training import train
+from mnist_lightning.training import goes_on_by, train
 
 
 def fit(arguments: list[str]) -> int:
@@ -41,6 +41,8 @@ def fit(arguments: list[str]) -> int:
             raise UserError("--ckpt_path goes on with one run, --seeds makes several: give one", 2)
         if init_from is not None:
             raise UserError("--ckpt_path goes on with a run, --init_from begins one: give one", 2)
+        if into is not None:
+            raise UserError("--ckpt_path goes on with a run, --into is a new one's: give one", 2)
         return resume([checkpoint, *rest])
     if seeds is None:
         return _fit_once(rest, init_from, into=into)[0]
@@ -180,8 +182,11 @@ def _go_on(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]) -> i
     done, ends = checkpoint_file.progress(checkpoint), cli.config.trainer.max_epochs
     if _is_finished(run, checkpoint["config"], cli, done.epochs):
         count = f"{done.epochs} of {max(ends, done.epochs)} epochs"
-        more = f"{PROGRAM} resume {run.reference} --trainer.max_epochs {2 * done.epochs}"
-        print(f"{run.folder} is finished: {count}. To go on: {more}")
+        longer = goes_on_by(cli, done.epochs, checkpoint["global_step"])
+        more = f"to go on: {PROGRAM} resume {run.reference} {longer}"
+        if longer is None:
+            more = "its learning-rate schedule spanned them; for more, start a new run with fit"
+        print(f"{run.folder} is finished: {count}; {more}")
         return 0
     if 0 <= ends < done.epochs + bool(done.batches):
         raise UserError(f"{path} is from {done}; --trainer.max_epochs {ends} is behind it", 2)

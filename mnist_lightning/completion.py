@@ -6,6 +6,7 @@ import re
 
 from mnist_lightning import templates
 from mnist_lightning.__main__ import COMMANDS, dispatch
+from mnist_lightning.errors import UserError
 from mnist_lightning.options import CommandParser
 
 
@@ -31,8 +32,8 @@ def main(arguments: list[str]) -> int:
 
 
 def options_of(command: str) -> list[str]:
-    """The options that a command's help names."""
+    """The options that a command's help names; none of one whose packages are not installed."""
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit, UserError):
         dispatch([command, "--help"])
     return sorted(set(re.findall(r"(?<![\w.-])--[a-z][\w.]*\w", printed.getvalue())))

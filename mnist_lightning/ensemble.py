@@ -38,6 +38,8 @@ class Ensemble(nn.Module):
 class Shifts(nn.Module):
     """The mean of the probabilities that a network gives to an image and its shifted copies.
 
+    One kind of test-time augmentation.
+
     Args:
         network: maps images (B, 1, 28, 28) to logits (B, C).
         reach: by up to how many pixels the copies are shifted, each way; there are

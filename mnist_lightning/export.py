@@ -206,14 +206,18 @@ def main(arguments: list[str]) -> int:
         raise UserError("--check_images: at least 1; a model that is not checked is none", 2)
     kind = FORMATS[options.format]
     root = runs_root(options.root)
-    classes = [] if options.network is None else [predict.network_class(options.network)]
+    classes = predict.own_classes(options.network)
     run, folder, recogniser, summary = _asked(options, root, classes)
-    pixels = data_of(run, options.data_dir).test_images[: options.check_images].numpy()
+    data = data_of(run, options.data_dir, unchanged=False)
+    images = data.test_images if len(data.test_images) else data.train_images
+    pixels = images[: options.check_images].numpy()
     metadata = model_card.metadata(summary, recogniser)
     path = options.output or folder / "export" / options.format / f"model.{kind.suffix}"
     export = Export(recogniser, options.softmax, metadata)
     said = write(export, kind, pixels, path)
-    card = path.with_name("MODEL_CARD.md")
+    card = path.with_name(
+        "MODEL_CARD.md" if options.output is None else f"{path.stem}.MODEL_CARD.md"
+    )
     text = model_card.card(metadata, options.format, path.name, export.output, said)
     write_atomically(text.encode(), card)
     print(f"{folder} as {options.format}: {said}")
@@ -246,7 +250,7 @@ def _asked(
     if len({each.get("checksum") for each in summaries}) > 1:
         raise UserError("these runs were trained on different data; they are no one model", 2)
     untold["seed"] = ", ".join(str(each.get("seed")) for each in summaries)
-    place = runs.ensemble_place(root, [run for run, _ in found])
+    place = runs.ensemble_place([run for run, _ in found])
     return run, place, predict.load(options.run, root, classes), summary | untold
 
 

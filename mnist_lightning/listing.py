@@ -36,6 +36,8 @@ def main(arguments: list[str]) -> int:
     root = runs_root(options.root)
     if options.png and len(options.runs) < 2:
         raise UserError("--png draws the curves of runs side by side: name two or more", status=2)
+    if options.png and options.csv:
+        raise UserError("--csv lists the runs, --png draws them side by side: give one", status=2)
     if options.runs:
         chosen = [runs.find(reference, root)[0] for reference in options.runs]
         _refuse_the_same(chosen)

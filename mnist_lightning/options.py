@@ -3,11 +3,13 @@
 import argparse
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from mnist_lightning import mistakes
 from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.files import read_yaml
 from mnist_lightning.runs import LOGS_FOLDER, Run
 
 # What may differ when a run goes on: how long, where, and what is shown of it.
@@ -70,6 +72,10 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument(
             "--data.data_dir", dest="data_dir", metavar="DIR", help="where its data set is now"
         )
+        self.add_network()
+
+    def add_network(self) -> None:
+        """Take the class of a network of one's own, as `network`."""
         self.add_argument(
             "--model.network", dest="network", metavar="CLASS", help="your own network's class"
         )
@@ -168,6 +174,18 @@ def asks_for_help(arguments: list[str]) -> bool:
 def root_in(arguments: list[str]) -> Path:
     """The folder of the runs, by a command's options."""
     return runs_root(take_option("--trainer.default_root_dir", arguments)[0])
+
+
+def refuse_broken_files(arguments: Sequence[str]) -> None:
+    """Find the configuration that is no YAML: the parser does not say which.
+
+    Raises:
+        UserError: there is one.
+    """
+    for before, word in zip(["", *arguments], arguments, strict=False):
+        named = word if before in ("-c", "--config") else word.partition("--config=")[2]
+        if named and not named.startswith("{") and Path(named).is_file():
+            read_yaml(Path(named))
 
 
 def read_seeds(text: str) -> list[int]:

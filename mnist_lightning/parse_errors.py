@@ -25,7 +25,7 @@ def explain(message: str, options: Iterable[str], command: str) -> str:
     """
     names = list(options)
     stray = re.search(r"unrecognized arguments: ([^-]\S*)", message)
-    if stray and command != "fit":
+    if stray and command in ("resume", "validate", "test"):
         return (
             f"{stray[1]!r} is not an option; a RUN comes right after the command: "
             f"{PROGRAM} {command} RUN …"
@@ -57,7 +57,7 @@ def _unknown_key(key: str, names: list[str]) -> str:
 def _reason(message: str, key: str) -> str:
     if found := re.search(r"Option '(\w+)' is not accepted", message):
         owner = re.search(r"Problem with given class_path '([\w.]+)'", message)
-        name = (owner[1] if owner else key).rsplit(".", 1)[-1]
+        name = owner[1].rsplit(".", 1)[-1] if owner else f"the {key.rsplit('.', 1)[-1]}"
         return f"{name} has no argument {found[1]!r}"
     classes = _classes(key)
     found = re.search(r"[Ii]mport path(?: string:)? ([\w.]+)|Expected a path but ([\w.]+)", message)
@@ -75,7 +75,7 @@ def _reason(message: str, key: str) -> str:
     expected = [_plainly(text) for text in wanted]
     if not expected or value is None:
         return _one_line(message.split(":", 1)[1])
-    words = re.findall(r"[\w-]+", " ".join(expected))
+    words = [word for choices in wanted for word in _choices(choices)]
     return mistakes.will_not_do(value[1], words, " or ".join(dict.fromkeys(expected)))
 
 
@@ -93,9 +93,12 @@ def _plainly(expected: str) -> str:
         return _PLAIN_NAMES.get(found[1], found[1])
     if expected in _PLAIN_NAMES:
         return _PLAIN_NAMES[expected]
-    if found := re.fullmatch(r"typing\.Literal\[(.*)\]", expected):
-        return found[1].replace("'", "")
-    return expected
+    return ", ".join(_choices(expected)) or expected
+
+
+def _choices(expected: str) -> list[str]:
+    found = re.fullmatch(r"typing\.Literal\[(.*)\]", expected)
+    return found[1].replace("'", "").split(", ") if found else []
 
 
 def _wrong_class(path: str, classes: list[str]) -> str:

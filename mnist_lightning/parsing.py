@@ -28,8 +28,7 @@ from mnist_lightning.callbacks.weights import WeightsFile
 from mnist_lightning.classifier import DigitClassifier
 from mnist_lightning.data.datamodule import FallbackWarning, MNISTDataModule, SkippedWarning
 from mnist_lightning.errors import PROGRAM, UserError
-from mnist_lightning.files import read_yaml
-from mnist_lightning.options import runs_root
+from mnist_lightning.options import refuse_broken_files, runs_root
 from mnist_lightning.run_logger import RunLogger
 from mnist_lightning.run_trainer import TRAINER_DEFAULTS, RunTrainer
 
@@ -128,7 +127,7 @@ class DigitCLI(LightningCLI):
             if self._forget_other_classes(parser):
                 self.config = parser.parse_args(words)
         except (ArgumentError, UnicodeDecodeError) as error:
-            _refuse_broken_files(args)
+            refuse_broken_files(args)
             options = [*parser.get_defaults().keys(), *BESIDE_THE_PARSER.get(self.command, ())]
             raise UserError(
                 parse_errors.explain(str(error), options, self.command), status=2
@@ -143,7 +142,8 @@ class DigitCLI(LightningCLI):
         To a class that takes another's place the parser hands on every argument that it has too:
         ClassicCNN's dropout, Adam's weight_decay.
         """
-        asked = {key: self.config[key].class_path for key in ("model.network", "model.optimizer")}
+        sections = {key: self.config[key] for key in ("model.network", "model.optimizer")}
+        asked = {key: section.class_path for key, section in sections.items() if section}
         others = {
             key: {"class_path": path}
             for key, path in asked.items()
@@ -156,18 +156,21 @@ class DigitCLI(LightningCLI):
         """Make the data and the model. The trainer needs the run's folder: see `make_trainer`.
 
         Raises:
-            UserError: they, or the optimizer, do not accept their arguments.
+            UserError: they, the optimizer, or its schedule do not accept their arguments.
         """
         try:
             self.config_init = self.parser.instantiate(self.config)
         except (ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise UserError(parse_errors.of_a_class(error), status=2) from None
         self.datamodule, self.model = self.config_init.data, self.config_init.model
+        tried = "optimizer"
         try:
-            self.model.optimizer_factory(self.model.network.parameters())
-        except (ValueError, TypeError, RuntimeError) as error:
+            optimizer = self.model.optimizer_factory(self.model.network.parameters())
+            tried = "lr_scheduler"
+            self.model.make_schedule(optimizer, total_steps=1000)
+        except (ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
             reason = " ".join(str(error).split())
-            raise UserError(f"--model.optimizer: {reason}", status=2) from None
+            raise UserError(f"--model.{tried}: {reason}", status=2) from None
 
     def make_trainer(
         self,
@@ -251,14 +254,6 @@ class DigitCLI(LightningCLI):
     def root(self) -> Path:
         """The folder of the runs."""
         return runs_root(self.config.trainer.default_root_dir)
-
-
-def _refuse_broken_files(words: Sequence[str]) -> None:
-    """Find the configuration that is no YAML: the parser does not say which."""
-    for before, word in zip(["", *words], words, strict=False):
-        named = word if before in ("-c", "--config") else word.partition("--config=")[2]
-        if named and not named.startswith("{") and Path(named).is_file():
-            read_yaml(Path(named))
 
 
 def _cluster() -> list[SLURMEnvironment]:

@@ -215,12 +215,14 @@ def _is_normalised(array: NDArray[Any]) -> bool:
     return math.isclose(array.min(), -images.MEAN / images.STD, abs_tol=0.01)
 
 
-def network_class(name: str) -> type[nn.Module]:
-    """Import the class of a network of one's own, as named on the command line.
+def own_classes(name: str | None) -> list[type[nn.Module]]:
+    """Import the class of a network of one's own, as named on the command line, if it was.
 
     Raises:
         UserError: there is none of that name.
     """
+    if name is None:
+        return []
     module, _, bare = name.rpartition(".")
     try:
         found = getattr(import_module(module), bare)
@@ -228,4 +230,4 @@ def network_class(name: str) -> type[nn.Module]:
         found = None
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise UserError(f"--model.network: {name} is no network's class that can be imported", 2)
-    return found
+    return [found]

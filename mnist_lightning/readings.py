@@ -60,10 +60,11 @@ def main(arguments: list[str]) -> int:
         "--save_inputs", type=Path, metavar="DIR", help="keep what the network saw, 28 x 28, there"
     )
     parser.add_root()
+    parser.add_network()
     options = parser.parse_args(arguments)
     root = runs_root(options.root)
     multiple = MULTIPLE[options.multiple]
-    recogniser = predict.load(options.run, root)
+    recogniser = predict.load(options.run, root, predict.own_classes(options.network))
     if options.save_inputs is not None:
         make_folder(options.save_inputs, "--save_inputs")
     answers = [

@@ -6,6 +6,7 @@ import shutil
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
 
+from mnist_lightning.classifier import NO_END
 from mnist_lightning.errors import UserError
 from mnist_lightning.networks import ask_blank
 from mnist_lightning.parsing import DigitCLI
@@ -20,6 +21,9 @@ def refuse_what_cannot_train(cli: DigitCLI) -> None:
     trainer = cli.make_trainer()
     if 0 in (trainer.max_epochs, trainer.max_steps, trainer.limit_train_batches):
         raise UserError("there is nothing to train: a limit of the trainer is 0", status=2)
+    endless = trainer.max_steps == -1 and trainer.max_epochs in (None, -1)
+    if endless and cli.model.needs_run_length(cli.model.lr_scheduler_factory):
+        raise UserError(NO_END, status=2)
     others = trainer.callbacks  # type: ignore[attr-defined] # set by a connector
     if any(isinstance(callback, WeightAveraging) for callback in others):
         raise UserError(

@@ -8,7 +8,7 @@ A RUN, as the commands take it, is a run's folder, its version number, a checkpo
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -221,10 +221,10 @@ def _exists(name: str) -> bool:
         return False
 
 
-def ensemble_place(root: Path, members: Iterable[Run]) -> Path:
-    """Where what is made of several runs as one goes."""
+def ensemble_place(members: Sequence[Run]) -> Path:
+    """Where what is made of several runs as one goes: beside the first of them."""
     names = [run.folder.name.removeprefix("version_") for run in members]
-    return root / f"ensemble_{'_'.join(names)}"
+    return members[0].folder.parent / f"ensemble_{'_'.join(names)}"
 
 
 def find(reference: str, root: Path, dataset: str | None = None) -> tuple[Run, Path | None]:

@@ -60,6 +60,8 @@ class Cosine(LambdaLR):
     ) -> None:
         if total_steps is None:
             raise ValueError("Cosine needs total_steps, the number of steps of the run")
+        if not 0 <= warmup <= 1:
+            raise ValueError(f"warmup is {warmup}; it is a share of the run, from 0 to 1")
         warmup_steps = round(warmup * total_steps)
 
         def factor(step: int) -> float:

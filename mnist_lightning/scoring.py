@@ -62,7 +62,7 @@ def _evaluate(command: str, arguments: list[str]) -> int:
     first = asked[0]
     config = what_evaluates(config_of(first.checkpoint, first.path, first.run, rest))
     if dataset is not None:
-        config["data"] |= {"folder": None, "extra": None}
+        config["data"] = config.get("data", {}) | {"folder": None, "extra": None}
     cli = DigitCLI(command, [*as_argument(config), *rest])
     predictions = Predictions()
     trainer = cli.make_trainer(callbacks=[predictions])
@@ -84,8 +84,6 @@ def _evaluate(command: str, arguments: list[str]) -> int:
     if not processes.is_first():
         return 0
     kept = _kept(asked, cli, table, reach) if command == "test" else None
-    if kept is not None:
-        write_predictions(table, kept)
     if each_image:
         show.each_image(table)
     which = str(first.path) if not alone else ", ".join(one.reference for one in asked)
@@ -95,6 +93,8 @@ def _evaluate(command: str, arguments: list[str]) -> int:
     show.evaluation(console, command, which, name, trainer, predictions, kept)
     if alone:
         _show_members(console, asked, alone, table)
+    if kept is not None:  # last: a folder that nobody may write to costs no figure
+        write_predictions(table, kept)
     return 0
 
 
@@ -184,8 +184,8 @@ def _kept(asked: Sequence[Asked], cli: DigitCLI, table: PredictionsTable, reach:
     name = cli.datamodule.data.name + (f".shifts{reach}" if reach else "")
     first = asked[0]
     if len(asked) > 1:
-        place = runs.ensemble_place(cli.root, [one.run for one in asked])
-        return place.with_suffix(f".{name}.csv")
+        place = runs.ensemble_place([one.run for one in asked])
+        return place.with_name(f"{place.name}.{name}.csv")
     whole = len(table.true) == len(cli.datamodule.data.test_labels)
     same_data = cli.datamodule.state_dict() == first.checkpoint.get("MNISTDataModule")
     own = first.path == first.run.best and whole and same_data and not reach

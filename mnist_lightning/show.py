@@ -84,8 +84,13 @@ def interrupted(console: Console, run: Run | None, kept: str) -> None:
         following(console, [f"{PROGRAM} resume {run.reference}"])
 
 
-def closing(console: Console, facts: dict[str, Any], run: Run | None, root: Path) -> None:
-    """Show what came out of a run, where it lies, and what to do next."""
+def closing(
+    console: Console, facts: dict[str, Any], run: Run | None, root: Path, longer: str | None
+) -> None:
+    """Show what came out of a run, where it lies, and what to do next.
+
+    `longer` is the option by which it would go on beyond its end; None where none does.
+    """
     note = " (embedded; not MNIST)" if facts["dataset"] == "digits" else ""
     rows = [("data set", facts["dataset"] + note)]
     if facts["val/accuracy"] is not None:
@@ -113,8 +118,10 @@ def closing(console: Console, facts: dict[str, Any], run: Run | None, root: Path
         commands += [f"{PROGRAM} report {run.reference}", f"{PROGRAM} test {run.reference}"]
     if run.recent().exists():
         resume = f"{PROGRAM} resume {run.reference}"
-        longer = f" --trainer.max_epochs {2 * facts['epochs']}"
-        commands.append(resume + (longer if facts["state"] == "finished" else ""))
+        if facts["state"] != "finished":
+            commands.append(resume)
+        elif longer is not None:
+            commands.append(f"{resume} {longer}")
     following(console, commands)
 
 

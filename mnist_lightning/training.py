@@ -77,8 +77,21 @@ def train(
         cli.datamodule.teardown("fit")  # Lightning does not, after an interrupt
         if crew.logger is not None:
             crew.logger.close()
-    show.closing(console, crew.facts.facts, run, cli.root)
+    longer = goes_on_by(cli, crew.facts.facts["epochs"], crew.trainer.global_step)
+    show.closing(console, crew.facts.facts, run, cli.root, longer)
     return 0 if state == "finished" else _status(crew)
+
+
+def goes_on_by(cli: DigitCLI, epochs: int, steps: int) -> str | None:
+    """The option by which a run that came to its end goes on for as long again.
+
+    None: by none, for its learning-rate schedule spanned the whole run.
+    """
+    if cli.model.needs_run_length(cli.model.lr_scheduler_factory):
+        return None
+    by_steps = 0 < cli.config.trainer.max_steps <= steps
+    name, done = ("max_steps", steps) if by_steps else ("max_epochs", epochs)
+    return f"--trainer.{name} {2 * done}"
 
 
 def _status(crew: Crew) -> int:

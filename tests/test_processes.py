@@ -144,6 +144,18 @@ def test_ended_in_between_and_resumed_it_has_the_same_bits(
     assert first_difference_of_runs(run_in(whole), run_in(tmp_path)) is None
 
 
+def test_gradients_that_are_summed_up_do_not_keep_it_from_saving_within_an_epoch(
+    tmp_path: Path,
+) -> None:
+    summed = ["--trainer.accumulate_grad_batches", "2", "--data.batch_size", "2"]
+    process = start([*PROGRAM, *FIT, *TWO, *summed, "--autosave", "0.001"], tmp_path)
+    while not list(tmp_path.glob("lightning_logs/*/checkpoints/last.ckpt")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert re.search("up to the end of batch [0-9]+ of epoch 1", ended(process, 143))
+
+
 def test_a_run_goes_on_in_another_number_of_processes_and_says_so(tmp_path: Path) -> None:
     ended(start([*PROGRAM, *FIT, *TWO], tmp_path))
     alone = ["--trainer.devices", "1", "--trainer.strategy", "auto"]

@@ -1,7 +1,9 @@
 """The mean of the weights along the way, which is better than where the way ends."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
@@ -36,6 +38,7 @@ class ExponentialMovingAverage(Callback):
             raise ValueError(f"decay is {decay}; it has to be from 0 to below 1")
         self.decay = decay
         self._average: dict[str, Tensor] = {}
+        self._trained: dict[str, Tensor] = {}
         self._averaged_step = 0
 
     def on_load_checkpoint(
@@ -48,9 +51,12 @@ class ExponentialMovingAverage(Callback):
                 _network(pl_module).load_state_dict(checkpoint[TRAINED])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the mean beside the weights, on their device."""
+        """Put the mean beside the weights, on their device; in half precision it would stand still.
+
+        A step adds a thousandth to it, where bfloat16 has but 8 bits.
+        """
         self._average = {
-            name: self._average.get(name, weights).to(weights, copy=True)
+            name: self._average.get(name, weights).to(weights.device, _at_least_single(weights))
             for name, weights in _weights(pl_module).items()
         }
 
@@ -65,29 +71,26 @@ class ExponentialMovingAverage(Callback):
         step = trainer.global_step
         if step > self._averaged_step:
             self._averaged_step = step
-            weights = list(_weights(pl_module).values())
+            weights = [each.to(_at_least_single(each)) for each in _weights(pl_module).values()]
             decay = min(self.decay, (step + 1) / (step + 10))
             average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call] # torch's
             average(list(self._average.values()), weights, step)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Validate the mean."""
-        self._exchange(trainer, pl_module)
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._trained = {name: each.clone() for name, each in _weights(pl_module).items()}
+            _put(self._average, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go on with the weights."""
-        self._exchange(trainer, pl_module)
-
-    def _exchange(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == TrainerFn.FITTING:
-            for name, weights in _weights(pl_module).items():
-                average = self._average[name].clone()
-                self._average[name].copy_(weights)
-                weights.copy_(average)
+            _put(self._trained, pl_module)
+            self._trained = {}
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the mean in the network."""
-        self._exchange(trainer, pl_module)
+        _put(self._average, pl_module)
         self._average = {}
 
     def on_save_checkpoint(
@@ -112,6 +115,15 @@ class ExponentialMovingAverage(Callback):
 def _network(pl_module: LightningModule) -> nn.Module:
     assert isinstance(pl_module, DigitClassifier)
     return pl_module.network
+
+
+def _put(values: Mapping[str, Tensor], pl_module: LightningModule) -> None:
+    for name, weights in _weights(pl_module).items():
+        weights.copy_(values[name])
+
+
+def _at_least_single(weights: Tensor) -> torch.dtype:
+    return torch.promote_types(weights.dtype, torch.float32)
 
 
 def _weights(pl_module: LightningModule) -> dict[str, Tensor]:

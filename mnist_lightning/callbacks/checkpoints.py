@@ -89,10 +89,11 @@ class RunCheckpoints(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save within the epoch if it is time to, and end the run if it is asked to."""
+        if not between_steps(trainer, batch_idx):
+            return
         due = time.monotonic() - self._saved_at >= self.autosave_seconds
         ends = trainer.should_stop or trainer.global_step == trainer.max_steps
-        asked = self.interrupt.heard(trainer, batch_idx, due)
-        if (asked or ends) and between_steps(trainer, batch_idx):
+        if self.interrupt.heard_at_step(trainer, due) or ends:
             self._save_last(trainer)
             self.interrupt.end_if_asked()
 

@@ -16,6 +16,7 @@ class Interrupt(Callback):
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self._steps = 0
 
     @property
     def status(self) -> int:
@@ -36,15 +37,17 @@ class Interrupt(Callback):
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def heard(self, trainer: Trainer, batch_idx: int = 0, otherwise: bool = False) -> bool:
-        """Tell whether a signal was noted, or `otherwise`; of several processes, by any of them.
+    def heard_at_step(self, trainer: Trainer, otherwise: bool) -> bool:
+        """As `heard`; several processes ask each other at every tenth step only."""
+        self._steps += 1
+        if processes.count() > 1 and self._steps % 10:
+            return False
+        return self.heard(trainer, otherwise)
 
-        They ask each other at every tenth batch.
-        """
+    def heard(self, trainer: Trainer, otherwise: bool = False) -> bool:
+        """Tell whether a signal was noted, or `otherwise`; of several processes, by any of them."""
         if processes.count() == 1:
             return otherwise or self.signal is not None
-        if batch_idx % 10:
-            return False
         number = processes.most(self.signal or int(otherwise), trainer.strategy.root_device)
         if number > 1:  # one that came since is heard the next time
             self.signal = signal.Signals(number)

@@ -213,7 +213,7 @@ class NoDigit(Mixture):
 
 
 class Cutout(Augmentation):
-    """Covers a square of each image with paper.
+    """Covers a square of some images with paper.
 
     After DeVries and Taylor ("Improved regularization of convolutional neural networks with
     cutout", 2017).

@@ -123,11 +123,13 @@ class MNISTDataModule(LightningDataModule):
         return data
 
     def prepare_data(self) -> None:
-        """Download what is missing; on one process only.
+        """Download what is missing; on one process only, and once.
 
         Raises:
             UserError: the data set is damaged, or is strict and cannot be had.
         """
+        if self._data is not None:
+            return
         for name in (self.dataset, *self.extra):
             if name != "folder":
                 self._prepare(name)
@@ -287,6 +289,7 @@ class MNISTDataModule(LightningDataModule):
             raise UserError(
                 "the checkpoint was trained on other data: "
                 + "; ".join(f"{key} {state_dict.get(key)} there, {mine[key]} here" for key in other)
+                + "; put them back as they were, or start a new run with fit"
             )
 
 

@@ -57,11 +57,11 @@ READ_SECONDS = 20.0
 
 
 class DamagedError(UserError):
-    """A file that should be MNIST's has other content."""
+    """A file of a data set has other content than it should."""
 
 
 class FetchError(UserError):
-    """MNIST could not be downloaded."""
+    """A data set could not be downloaded."""
 
 
 def raw_folder(data_dir: Path) -> Path:

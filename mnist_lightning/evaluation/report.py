@@ -93,7 +93,7 @@ def _network_of(run: Run, name: str | None) -> tuple[Recogniser | None, list[str
     Raises:
         UserError: there is no class of that name.
     """
-    classes = [] if name is None else [predict.network_class(name)]
+    classes = predict.own_classes(name)
     try:
         return predict.load(run.folder, classes=classes), []
     except UnknownNetworkError as error:

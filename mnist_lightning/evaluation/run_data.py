@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mnist_lightning.data.folder import load_folder
 from mnist_lightning.data.sources import SOURCES, DigitData
-from mnist_lightning.errors import UserError
+from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.runs import Run
 
 # What is told of a run.
@@ -25,8 +25,13 @@ _NEEDED = {
 }
 
 
-def data_of(run: Run, data_dir: str | None) -> DigitData:
+def data_of(run: Run, data_dir: str | None, unchanged: bool = True) -> DigitData:
     """Load the data set that a run was trained on.
+
+    Args:
+        run: the run.
+        data_dir: where its data set is now; None: where it was.
+        unchanged: whether it has to be what it was then.
 
     Raises:
         UserError: the run does not say which it was, it is not here, or it is another one.
@@ -42,17 +47,19 @@ def data_of(run: Run, data_dir: str | None) -> DigitData:
         raise UserError(f"the summary.json of {run.folder} is damaged: {wrong} missing or nonsense")
     section = run.read_config().get("data")
     options = section if isinstance(section, dict) else {}
-    if data_dir is None:
-        data_dir = options.get("data_dir", "data")
+    own = summary["dataset"] == "folder"
+    place = Path(str(data_dir or options.get("folder" if own else "data_dir", "data"))).expanduser()
     try:
-        if summary["dataset"] == "folder":
-            data_dir = str(options["folder"])
-            data, _ = load_folder(Path(data_dir).expanduser(), float(options["test_share"]))
+        if own:
+            data, _ = load_folder(place, float(options["test_share"]))
         else:
-            data = SOURCES[summary["dataset"]].load(Path(str(data_dir)).expanduser())
-    except FileNotFoundError as missing:
-        remedy = "say where the data set is: --data.data_dir DATA"
+            data = SOURCES[summary["dataset"]].load(place)
+    except (FileNotFoundError, UserError) as missing:
+        remedy = "say where the data set is now: --data.data_dir DIR"
         raise UserError(f"{missing}; {remedy}") from None
-    if data.checksum != summary["checksum"]:
-        raise UserError(f"the {data.name} in {data_dir} is not the one that the run was trained on")
+    if unchanged and data.checksum != summary["checksum"]:
+        raise UserError(
+            f"the {data.name} in {place} is not the one that the run was trained on; put it back "
+            f"as it was, say where it is (--data.data_dir DIR), or train anew: {PROGRAM} fit"
+        )
     return data

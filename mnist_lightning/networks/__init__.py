@@ -71,7 +71,8 @@ def build(description: dict[str, Any], also: Iterable[type[nn.Module]] = ()) -> 
     if path not in by_path:
         raise UnknownNetworkError(
             f"the checkpoint holds a network of class {path}, which is none of "
-            f"{', '.join(cls.__name__ for cls in known)}; pass its class or the network itself"
+            f"{', '.join(cls.__name__ for cls in known)}; name its class: "
+            "--model.network MODULE.CLASS, or in Python pass it, or the network itself"
         )
     if init_args is None:
         raise UserError(

@@ -110,6 +110,11 @@ def _refuse_what_no_trial_can_do(fit_options: list[str], found: space.Space) -> 
     cli = DigitCLI("sweep", [*parsed, *space.as_options(found.example)])
     if cli.has_no_end:
         raise UserError("a sweep needs runs that end: give --trainer.max_epochs", status=2)
+    if 0 in (cli.config.data.val_size, cli.config.trainer.limit_val_batches):
+        raise UserError(
+            "a sweep chooses by the images held out, and there are none: give --data.val_size 5000",
+            status=2,
+        )
 
 
 def _study(asked: Any, name: str, folder: Path, digest: str) -> optuna.Study:

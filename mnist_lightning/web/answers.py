@@ -3,12 +3,14 @@
 import base64
 import hashlib
 import io
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from torch import nn
 
 from mnist_lightning import images, predict, runs
 from mnist_lightning.errors import UserError
@@ -82,13 +84,20 @@ class Readers:
         run: what is asked if nothing else is said.
         checkpoint: one of its checkpoints; None: its best.
         root: the folder of the others. One of the same name as the default's cannot be asked.
+        classes: your own network classes, that they may need.
     """
 
-    def __init__(self, run: Run, checkpoint: Path | None, root: Path) -> None:
+    def __init__(
+        self,
+        run: Run,
+        checkpoint: Path | None,
+        root: Path,
+        classes: Sequence[type[nn.Module]] = (),
+    ) -> None:
         self.default = run
         self.root = root
-        self._first = predict.load(checkpoint or run.folder, root)
-        self._load = lru_cache(maxsize=4)(lambda name: predict.load(root / name, root))
+        self._first = predict.load(checkpoint or run.folder, root, classes)
+        self._load = lru_cache(maxsize=4)(lambda name: predict.load(root / name, root, classes))
 
     def known(self) -> dict[str, Run]:
         """The default run, and the others that have a checkpoint, by name."""

@@ -24,20 +24,23 @@ def main(arguments: list[str]) -> int:
         "--collect", type=Path, metavar="DIR", help="keep misread digits there, by true label"
     )
     parser.add_root()
+    parser.add_network()
     options = parser.parse_args(arguments)
     import uvicorn
 
+    from mnist_lightning.predict import own_classes
     from mnist_lightning.web.answers import Readers
     from mnist_lightning.web.server import make_app
 
     root = runs_root(options.root)
     run, checkpoint = runs.find(options.run, root)
+    classes = own_classes(options.network)
     if options.collect is not None:
         make_folder(options.collect, "--collect")
     with _listening(options.host, options.port) as listener:
         host, port = listener.getsockname()[:2]
         local = ip_address(host).is_loopback
-        app = make_app(Readers(run, checkpoint, root), options.collect, local)
+        app = make_app(Readers(run, checkpoint, root, classes), options.collect, local)
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         print(f"{run.folder} reads digits on {address}", flush=True)
         print(f"for programs: {address}/docs; Ctrl-C ends", flush=True)
