@@ -60,6 +60,9 @@ def _fit_each(seeds: list[int], arguments: list[str], init_from: str | None) -> 
         for seed in seeds:
             status, run = _fit_once([*arguments, "--seed_everything", str(seed)], init_from, True)
             if status != 0:
+                left = seeds[seeds.index(seed) + 1 :]
+                if left:
+                    print(f"not begun: --seeds {','.join(map(str, left))}")
                 return status
             if run is not None:
                 finished.append(run)
@@ -118,13 +121,25 @@ def _take_weights(cli: DigitCLI, reference: str) -> str:
     theirs, mine = checkpoint.get("network"), describe(cli.model.network)
     if theirs != mine:
         raise UserError(
-            f"--init_from: the network in {path} is {theirs}, this run's is {mine}; "
-            "they have to be the same: see --model.network",
+            f"--init_from: the network in {path} is another than this run's; to have the same: "
+            f"{_as_options(theirs, mine)}",
             status=2,
         )
     cli.model.network.load_state_dict(checkpoint_file.network_weights(checkpoint))
     print(f"beginning with the weights in {path}")
     return f"{path} sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+
+
+def _as_options(network: dict[str, Any] | None, other: dict[str, Any]) -> str:
+    """The options that make a network, of one that `other` is not."""
+    if network is None:
+        return "it does not say which it is"
+    option, arguments = "--model.network", network["init_args"] or {}
+    named = [f"{option} {network['class_path'].rsplit('.', 1)[-1]}"]
+    if network["class_path"] == other["class_path"]:
+        named, theirs = [], other["init_args"] or {}
+        arguments = {name: of for name, of in arguments.items() if of != theirs.get(name)}
+    return " ".join([*named, *(f"{option}.{name} {of}" for name, of in arguments.items())])
 
 
 def _newest_alike(cli: DigitCLI, origin: str | None) -> Run | None:

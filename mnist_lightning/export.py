@@ -209,20 +209,20 @@ def main(arguments: list[str]) -> int:
     classes = predict.own_classes(options.network)
     run, folder, recogniser, summary = _asked(options, root, classes)
     data = data_of(run, options.data_dir, unchanged=False)
-    images = data.test_images if len(data.test_images) else data.train_images
-    pixels = images[: options.check_images].numpy()
+    pixels = (data.test_images if len(data.test_images) else data.train_images).numpy()
     metadata = model_card.metadata(summary, recogniser)
     path = options.output or folder / "export" / options.format / f"model.{kind.suffix}"
+    if path.is_dir():
+        raise UserError(f"--output {path} is a folder; name a file: {path}/model.{kind.suffix}", 2)
     export = Export(recogniser, options.softmax, metadata)
-    said = write(export, kind, pixels, path)
+    said = write(export, kind, pixels[: options.check_images], path)
     card = path.with_name(
         "MODEL_CARD.md" if options.output is None else f"{path.stem}.MODEL_CARD.md"
     )
     text = model_card.card(metadata, options.format, path.name, export.output, said)
     write_atomically(text.encode(), card)
     print(f"{folder} as {options.format}: {said}")
-    print(f"  {path} ({path.stat().st_size / 1000:,.0f} kB)")
-    print(f"  {card}")
+    print(f"  {path} ({path.stat().st_size / 1000:,.0f} kB)\n  {card}")
     return 0
 
 

@@ -34,12 +34,13 @@ def main(arguments: list[str]) -> int:
     parser.add_root()
     options = parser.parse_args(arguments)
     root = runs_root(options.root)
-    if options.png and len(options.runs) < 2:
+    if options.png and len([one for named in options.runs for one in runs.several(named)]) < 2:
         raise UserError("--png draws the curves of runs side by side: name two or more", status=2)
     if options.png and options.csv:
         raise UserError("--csv lists the runs, --png draws them side by side: give one", status=2)
     if options.runs:
-        chosen = [runs.find(reference, root)[0] for reference in options.runs]
+        asked = [one for reference in options.runs for one in runs.several(reference)]
+        chosen = [runs.find(reference, root)[0] for reference in asked]
         _refuse_the_same(chosen)
         if len(chosen) > 1 and not options.csv:
             from mnist_lightning import comparison  # brings matplotlib and SciPy

@@ -6,6 +6,9 @@ from difflib import get_close_matches
 
 from mnist_lightning.errors import PROGRAM
 
+SHORTEST = 3  # letters of a word that says something
+ALIKE = 0.8  # difflib's ratio, of words that are but mistyped
+MAYBE = 0.6  # of words that may be meant
 KINDS = {"int": "a whole number", "float": "a number"}
 
 
@@ -17,12 +20,15 @@ def plainly(message: str, options: Iterable[str], command: str) -> str:
         options: the names of the options there are, such as `data.batch_size`.
         command: the command, for the remedy.
     """
+    known = list(options)
     see = f"all options: {PROGRAM} {command} --help"
     if found := re.fullmatch(r"unrecognized arguments: (\S+).*", message):
         option = found[1].split("=")[0]
+        if option == "--run" and "run" not in known:
+            return f"a RUN comes right after the command: {PROGRAM} {command} RUN …"
         if not option.startswith("-"):
             return f"{option!r} is not an option; {see}"
-        return f"there is no option {option}" + (close(option, options, "--") or f"; {see}")
+        return f"there is no option {option}" + (close(option, known, "--") or f"; {see}")
     if found := re.fullmatch(r"the following arguments are required: (.*)", message):
         return f"{found[1]} is missing; {see}"
     if found := re.fullmatch(r"argument (\S+): not allowed with argument (\S+)", message):
@@ -48,8 +54,8 @@ def will_not_do(value: str, choices: Iterable[str], takes: str) -> str:
 def hint(word: str, choices: Iterable[str]) -> str:
     """Ask whether one of the choices is meant: by its letters alone, `one_cycle` is `OneCycle`."""
     by_letters = {choice.replace("_", "").lower(): choice for choice in choices}
-    near = get_close_matches(word.replace("_", "").lower(), by_letters, n=1)
-    return f"did you mean {by_letters[near[0]]}? " if near else ""
+    near = _nearest(word.replace("_", "").lower(), by_letters)
+    return f"did you mean {by_letters[near]}? " if near else ""
 
 
 def close(name: str, names: Iterable[str], prefix: str = "") -> str:
@@ -58,8 +64,18 @@ def close(name: str, names: Iterable[str], prefix: str = "") -> str:
     `--model.batch_size` is a mistake for `--data.batch_size`.
     """
     wanted, known = name.lstrip("-"), list(names)
-    by_last = {option.rsplit(".", 1)[-1]: option for option in known}
-    near = get_close_matches(wanted, known, n=1, cutoff=0.8)
-    last = wanted.rsplit(".", 1)[-1]
-    near = near or [by_last[match] for match in get_close_matches(last, by_last, n=1)]
-    return f"; did you mean {prefix}{near[0]}?" if near else ""
+    group, _, last = wanted.rpartition(".")
+    siblings = [option for option in known if option.rpartition(".")[0] == group]
+    for options, least in ((siblings, ALIKE), (known, MAYBE)):
+        by_last = {option.rpartition(".")[2]: option for option in options}
+        if near := _nearest(last, by_last, least):
+            return f"; did you mean {prefix}{by_last[near]}?"
+    return ""
+
+
+def _nearest(word: str, names: Iterable[str], least: float = MAYBE) -> str | None:
+    """The name that is much alike, or that the word is part of, or that is less alike."""
+    known = list(names)
+    within = [name for name in known if len(word) >= SHORTEST and word in name]
+    alike, less = (get_close_matches(word, known, n=1, cutoff=share) for share in (ALIKE, least))
+    return next(iter([*alike, *within, *less]), None)

@@ -134,7 +134,7 @@ def take_option(name: str, arguments: list[str]) -> tuple[str | None, list[str]]
             value = argument.removeprefix(f"{name}=")
         elif argument == name:
             value = next(waiting, None)
-            if value is None:
+            if value is None or value.startswith("--"):
                 raise UserError(f"{name} needs a value", status=2)
         else:
             rest.append(argument)

@@ -1,8 +1,10 @@
 """What is wrong with a command's options, in one line with the remedy."""
 
 import re
-from collections.abc import Iterable
-from inspect import isabstract
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from inspect import isabstract, signature
+from itertools import takewhile
 
 from lightning.pytorch import callbacks
 from torch.optim import Optimizer, lr_scheduler
@@ -38,8 +40,24 @@ def explain(message: str, options: Iterable[str], command: str) -> str:
     if found := re.search(r"File does not exist: '?([^'\n]*)'?", message):
         return f"there is no configuration file {found[1]}"
     if found := re.search(r'Parser key "([\w.]+)"', message):
-        return f"--{found[1]}: {_reason(message, found[1])}"
+        key, message = _innermost(message, found[1])
+        return f"--{key}: {_reason(message, key)}"
     return mistakes.plainly(message, names, command)
+
+
+def _innermost(message: str, key: str) -> tuple[str, str]:
+    """Find the argument of a class that is wrong, and what is said of it alone."""
+    lines = message.splitlines()
+    for place, line in enumerate(lines[1:], 1):
+        if found := re.search(r'Parser key "(\w+)":', line):
+            return f"{key}.{found[1]}", "\n".join([":", *_inside(line, lines[place + 1 :])])
+    return key, message
+
+
+def _inside(line: str, following: list[str]) -> Iterator[str]:
+    """The lines that belong to a line: those that begin further to the right."""
+    margin = len(line) - len(line.lstrip())
+    return takewhile(lambda each: not each or not each[: margin + 1].strip(), following)
 
 
 def of_a_class(error: Exception) -> str:
@@ -57,22 +75,26 @@ def _unknown_key(key: str, names: list[str]) -> str:
 def _reason(message: str, key: str) -> str:
     if found := re.search(r"Option '(\w+)' is not accepted", message):
         owner = re.search(r"Problem with given class_path '([\w.]+)'", message)
-        name = owner[1].rsplit(".", 1)[-1] if owner else f"the {key.rsplit('.', 1)[-1]}"
-        return f"{name} has no argument {found[1]!r}"
-    classes = _classes(key)
+        if owner is None:
+            return f"the {key.rsplit('.', 1)[-1]} has no argument {found[1]!r}"
+        module, _, name = owner[1].rpartition(".")
+        takes = list(signature(getattr(import_module(module), name)).parameters)
+        meant = mistakes.hint(found[1], takes)
+        return f"{name} has no argument {found[1]!r}; {meant}it takes {', '.join(takes)}"
+    classes = _classes(key) if key.count(".") == 1 else []  # not of a class's argument
     found = re.search(r"[Ii]mport path(?: string:)? ([\w.]+)|Expected a path but ([\w.]+)", message)
     if classes and found:
         return _wrong_class(found[1] or found[2], classes)
     if found := re.search(r"NestedArg\(key='(\w+)'", message):
         first = f"--{key} CLASS --{key}.{found[1]} …"
         return f"{found[1]} is a class's argument; name the class first: {first}"
-    value = re.search(r"(?:Got|Given) value: (.*)", message) or re.search(
+    value = re.search(r"(?:Got|Given) value: (.*?)(?=\. Got value|$)", message, re.M) or re.search(
         r"Not of type \w+: .*?'?([^\s']+)'?(?: does not conform.*)?$", message
     )
     if classes and value and (found := re.search(r"'class_path': '([\w.]+)'", value[1])):
         return _wrong_class(found[1], classes)
     wanted = re.findall(r"(?:Expected an?|Not of type) (.*?)(?:\. Got|: |$)", message, re.M)
-    expected = [_plainly(text) for text in wanted]
+    expected = [_plainly(text) for text in wanted if not re.match("path but|dot import", text)]
     if not expected or value is None:
         return _one_line(message.split(":", 1)[1])
     words = [word for choices in wanted for word in _choices(choices)]

@@ -128,7 +128,9 @@ class DigitCLI(LightningCLI):
                 self.config = parser.parse_args(words)
         except (ArgumentError, UnicodeDecodeError) as error:
             refuse_broken_files(args)
-            options = [*parser.get_defaults().keys(), *BESIDE_THE_PARSER.get(self.command, ())]
+            keys = parser.get_defaults().keys()
+            names = [key.removesuffix(".class_path") for key in keys]
+            options = [*names, *BESIDE_THE_PARSER.get(self.command, ())]
             raise UserError(
                 parse_errors.explain(str(error), options, self.command), status=2
             ) from None

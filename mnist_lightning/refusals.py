@@ -20,7 +20,9 @@ def refuse_what_cannot_train(cli: DigitCLI) -> None:
     """
     trainer = cli.make_trainer()
     if 0 in (trainer.max_epochs, trainer.max_steps, trainer.limit_train_batches):
-        raise UserError("there is nothing to train: a limit of the trainer is 0", status=2)
+        names = ("max_epochs", "max_steps", "limit_train_batches")
+        zero = next(name for name in names if getattr(trainer, name) == 0)
+        raise UserError(f"there is nothing to train: --trainer.{zero} is 0", status=2)
     endless = trainer.max_steps == -1 and trainer.max_epochs in (None, -1)
     if endless and cli.model.needs_run_length(cli.model.lr_scheduler_factory):
         raise UserError(NO_END, status=2)
@@ -51,7 +53,8 @@ def refuse_what_cannot_train(cli: DigitCLI) -> None:
         raise UserError(f"the network does not take (B, 1, 28, 28) images: {reason}", 2) from None
     if len(shape) != 2 or shape[1] < classes:
         raise UserError(
-            f"the network gives {shape} for one image of {data.name}, which has {classes} classes",
+            f"the network gives {shape} for one image of {data.name}, whose labels go up to "
+            f"{classes - 1}; --model.network.num_classes {classes} is for that",
             status=2,
         )
     if cli.config.model.compile and trainer.strategy.root_device.type == "cpu":

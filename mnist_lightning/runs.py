@@ -240,10 +240,8 @@ def find(reference: str, root: Path, dataset: str | None = None) -> tuple[Run, P
         UserError: there is no such run.
     """
     path = Path(reference)
-    if reference == "last":
-        return _last(root), None
-    if reference == "best":
-        return _best(root, dataset), None
+    if reference in ("last", "best"):
+        return _last(root) if reference == "last" else _best(root, dataset), None
     if reference.isdigit() or (_VERSION.fullmatch(reference) and not path.exists()):
         run = Run(root / f"version_{reference.removeprefix('version_')}")
         if not run.folder.is_dir():
@@ -254,9 +252,11 @@ def find(reference: str, root: Path, dataset: str | None = None) -> tuple[Run, P
         in_run = path.parent.name == "checkpoints"
         return Run(path.parent.parent if in_run else path.with_suffix("")), path
     if path.is_dir():
-        return Run(path), None
+        run = Run(path.parent if path.name == "checkpoints" else path)
+        if run.config.is_file() or run.checkpoints.is_dir():
+            return run, None
     raise UserError(
-        f"{reference} is no run: not `last`, not `best`, no folder and no checkpoint file; "
+        f"{reference} is no run: not `last`, not `best`, no run's folder, no checkpoint file; "
         f"{_what_there_is(root)}",
         status=2,
     )

@@ -35,6 +35,12 @@ def opening(
     name = network["network"]["class_path"].rsplit(".", 1)[-1]
     sizes = (len(data.train_indices), len(data.val_indices), len(data.data.test_labels))
     line(console, f"{name}, {network['parameters']:,} parameters, on {_device(trainer)}")
+    if network["network"]["init_args"] is None:
+        line(
+            console,
+            f"{name} does not keep its constructor's arguments as attributes (self.width = width): "
+            "predict, serve, report and export will not know how to build it",
+        )
     if summary:
         layers(console, model.network)
     line(

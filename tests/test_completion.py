@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,16 @@ def test_zsh_is_told_to_understand_it(command: Command, script: Path) -> None:
     zsh = command("completion", "zsh").out
     assert "bashcompinit" in zsh
     assert script.read_text().split("_mnist_lightning()")[1] in zsh
+
+
+def test_without_the_packages_of_a_command_the_others_are_completed(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "mnist_lightning.search.sweep", raising=False)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    printed = command("completion", "bash")
+    assert printed.status == 0, printed.err
+    assert "--save_inputs" in printed.out
 
 
 def test_another_shell_is_refused(command: Command) -> None:

@@ -118,6 +118,18 @@ def test_several_are_tested_as_one_and_compared_with_each(three: Command) -> Non
     assert three("validate", "0,2").status == 0
 
 
+def test_several_are_tested_from_another_folder_and_leave_their_table_beside_them(
+    three: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path.cwd() / "lightning_logs"
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    result = three("test", f"{folder / 'version_0'},{folder / 'version_1'}")
+    assert result.status == 0, result.err
+    assert list(Path.cwd().iterdir()) == []
+    assert (folder / "ensemble_0_1.digits.csv").is_file()
+
+
 def test_several_read_pictures_and_leave_as_one(three: Command) -> None:
     drawn().save("seven.png")
     assert three("predict", "seven.png", "--run", "0,1,2").status == 0

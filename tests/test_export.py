@@ -21,6 +21,7 @@ from mnist_lightning.networks import ARCHITECTURES
 from mnist_lightning.predict import Recogniser
 from mnist_lightning.runs import Run
 from tests.conftest import DIGITS, Command
+from tests.test_ink import drawn
 
 PIXELS = SOURCES["digits"].load(Path()).test_images.numpy()
 SUMMARY = {"dataset": "digits", "checksum": "0" * 64, "seed": 1, "versions": {"torch": "2"}}
@@ -57,6 +58,30 @@ def test_a_run_is_exported_and_its_card_s_code_runs(fitted: Command, run_0: Run,
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_pictures_that_changed_since_or_are_none_for_testing_keep_no_model_back(
+    command: Command, tmp_path: Path
+) -> None:
+    for place in range(4):
+        for label in range(10):
+            path = tmp_path / "mine" / str(label) / f"{place}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            drawn(ink=10 * place + label).save(path)
+    own = ("--data.dataset", "folder", "--data.folder", "mine", "--data.test_share", "0")
+    few = ("--data.val_size", "4", "--trainer.max_epochs", "1", "--dashboards", "none")
+    assert command("fit", *own, *few).status == 0
+    drawn(ink=99).save(tmp_path / "mine" / "7" / "new.png")
+    result = command("export", "last", "--format", "pth", "--output", "a.pth")
+    assert result.status == 0, result.err
+    assert "41 of 41 labels equal" in result.out
+    assert {path.name for path in tmp_path.glob("a.*")} == {"a.pth", "a.MODEL_CARD.md"}
+    (tmp_path / "mine").rename(tmp_path / "moved")
+    gone = command("export", "last", "--format", "pth")
+    assert gone.status == 1
+    assert "say where the data set is now: --data.data_dir DIR" in gone.err
+    there = command("export", "last", "--format", "pth", "--data.data_dir", "moved")
+    assert there.status == 0, there.err
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

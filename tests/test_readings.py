@@ -52,6 +52,25 @@ def test_folders_and_patterns_are_expanded(fitted: Command) -> None:
         assert rows[0]["label"] == rows[1]["label"]
 
 
+def test_a_network_of_one_s_own_is_named_by_its_class(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_module.py").write_text(
+        "from mnist_lightning.networks.multilayer_perceptron import MultilayerPerceptron\n\n\n"
+        "class Mine(MultilayerPerceptron):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    named = ("--model.network", "my_module.Mine")
+    assert command("fit", *DIGITS, *named, "--trainer.max_epochs", "1").status == 0
+    drawn().save("seven.png")
+    untold = command("predict", "seven.png", "--run", "last")
+    assert untold.status == 1
+    assert "name its class: --model.network MODULE.CLASS" in untold.err
+    told = command("predict", "seven.png", "--run", "last", *named)
+    assert told.status == 0, told.err
+    assert told.out.startswith("seven.png   ")
+
+
 def test_json_and_csv_say_the_same(fitted: Command) -> None:
     asked = ("predict", "pictures/seven.png", "nowhere.png", "--run", "0")
     as_json = json.loads(fitted(*asked, "--json").out)

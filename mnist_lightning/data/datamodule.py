@@ -104,7 +104,7 @@ class MNISTDataModule(LightningDataModule):
         if self.dataset not in known:
             raise ValueError(f"no data set {self.dataset!r}; there are: {', '.join(known)}")
         if (self.dataset == "folder") != (self.folder is not None):
-            raise ValueError("your own pictures need both: dataset `folder`, and folder DIR")
+            raise ValueError("own pictures need --data.dataset folder and --data.folder DIR")
         if not 0 <= self.test_share <= 1:
             raise ValueError(f"test_share is {self.test_share}; it has to be from 0 to 1")
         if not 0 < self.extra_share < 1:

@@ -26,7 +26,7 @@ def load_folder(folder: Path, test_share: float) -> tuple[DigitData, str | None]
         test_share: of the pictures, 0 to 1.
 
     Returns:
-        The data, and what to say of files that are no picture of a digit; None where all are.
+        The data, and what to say of what is left out or missing; None where nothing is.
 
     Raises:
         UserError: there is none.
@@ -52,16 +52,26 @@ def load_folder(folder: Path, test_share: float) -> tuple[DigitData, str | None]
             classes.append(int(path.relative_to(folder).parts[0]))
         except (OSError, ValueError) as error:
             skipped.append(f"{path.relative_to(folder)} ({error})")
-    notice = None
+    notices = []
     if skipped:
         more = f", and {len(skipped) - SHOWN} more" if len(skipped) > SHOWN else ""
         what = f"{len(skipped)} of {len(skipped) + len(pictures)} files in {folder} are skipped"
-        notice = f"{what}: {', '.join(skipped[:SHOWN])}{more}"
+        notices.append(f"{what}: {', '.join(skipped[:SHOWN])}{more}")
+    beside = [path for path in folder.iterdir() if path not in labels and path.name[0] != "."]
+    if beside:
+        notices.append(f"not in a label's folder, and left out: {_listed(beside)}")
+    gaps = sorted(set(range(max(classes, default=0))) - set(classes))
+    if gaps:
+        notices.append(
+            f"no picture of {', '.join(map(str, gaps[:SHOWN]))}{' …' * (len(gaps) > SHOWN)}"
+        )
     if not pictures:
         raise UserError(f"{folder}: none of its files is a picture of a digit", status=2)
     ink, true = torch.from_numpy(np.stack(pictures)), torch.tensor(classes)
     test = torch.tensor([_place(picture) < test_share for picture in pictures])
-    return DigitData("folder", ink[~test], true[~test], ink[test], true[test]), notice
+    return DigitData("folder", ink[~test], true[~test], ink[test], true[test]), "; ".join(
+        notices
+    ) or None
 
 
 def _place(ink: NDArray[np.uint8]) -> float:
@@ -70,4 +80,5 @@ def _place(ink: NDArray[np.uint8]) -> float:
 
 
 def _listed(paths: list[Path]) -> str:
-    return ", ".join(sorted(path.name for path in paths)[:SHOWN])
+    names = sorted(path.name + "/" * path.is_dir() for path in paths)
+    return ", ".join(names[:SHOWN]) + " …" * (len(names) > SHOWN)

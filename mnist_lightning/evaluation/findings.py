@@ -147,7 +147,7 @@ def _calibration(table: PredictionsTable, findings: Findings) -> None:
     if isinstance(temperature, float):
         stages["temperature-scaled"] = metrics.tempered(table.probabilities, temperature)
     else:
-        findings.missing.append("no temperature: there was no validation to fit one on")
+        findings.missing.append("no temperature: a run fits one at its end, on the images held out")
     found = {
         name: metrics.calibration(probabilities.max(axis=1), right)
         for name, probabilities in stages.items()

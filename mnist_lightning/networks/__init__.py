@@ -22,11 +22,18 @@ class UnknownNetworkError(UserError):
 
 
 def _find_architectures() -> dict[str, type[nn.Module]]:
-    found = {}
+    found: dict[str, type[nn.Module]] = {}
     for file in pkgutil.iter_modules(__path__):
-        module = import_module(f"{__name__}.{file.name}")
+        try:
+            module = import_module(f"{__name__}.{file.name}")
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            raise UserError(f"networks/{file.name}.py cannot be imported: {what}") from error
         names = {name.lower(): name for name in vars(module)}
-        architecture = getattr(module, names[file.name.replace("_", "")])
+        architecture = getattr(module, names.get(file.name.replace("_", ""), ""), None)
+        if not (inspect.isclass(architecture) and issubclass(architecture, nn.Module)):
+            wanted = file.name.title().replace("_", "")
+            raise UserError(f"networks/{file.name}.py has to hold a class {wanted}, named as it is")
         found[architecture.__name__] = architecture
     return found
 

@@ -1,6 +1,7 @@
 """The command `serve`: a web page to draw digits on."""
 
 import socket
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -49,7 +50,9 @@ def main(arguments: list[str]) -> int:
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, limit_concurrency=MOST_CONNECTIONS
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        with suppress(KeyboardInterrupt):  # the way to end it
+            uvicorn.Server(config).run(sockets=[listener])
+        print("ended")
     return 0
 
 

@@ -1,13 +1,14 @@
 """The moving mean of the weights: what it is, and who gets it."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
+from torch import Tensor, nn
 
 from mnist_lightning import DigitClassifier, MNISTDataModule
 from mnist_lightning.callbacks.averaging import TRAINED, ExponentialMovingAverage
@@ -109,6 +110,22 @@ def test_from_a_checkpoint_without_a_mean_it_starts_at_the_weights(tmp_path: Pat
     before, after = steps.weights
     for name, tensor in model.network.state_dict().items():
         torch.testing.assert_close(tensor, (7 * before[name] + 9 * after[name]) / 16)
+
+
+def test_in_half_precision_the_mean_does_not_stand_still() -> None:
+    class Model(DigitClassifier):
+        global_step = 100_000
+
+    model = Model(nn.Linear(1, 1).bfloat16())
+    callback, trainer = ExponentialMovingAverage(0.999), pl.Trainer(logger=False)
+    torch.nn.init.zeros_(model.network.weight)  # type: ignore[arg-type] # it is a Linear's
+    callback.on_fit_start(trainer, model)
+    torch.nn.init.ones_(model.network.weight)  # type: ignore[arg-type] # it is a Linear's
+    for step in range(100_000, 101_000):
+        trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total.completed = step
+        callback.on_train_batch_end(trainer, model, None, None, 0)
+    mean = callback.weights_to_keep(SimpleNamespace(callbacks=[callback]), model.network)  # type: ignore[arg-type] # all that it asks of one
+    assert float(mean["weight"]) == pytest.approx(1 - 0.999**999, abs=0.001)
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1])

@@ -106,6 +106,28 @@ def test_resume_on_other_data_is_refused(command: Command, run_0: Run) -> None:
     assert "trained on other data: checksum 0000" in result.err
 
 
+@pytest.mark.parametrize(
+    ("options", "longer"),
+    [
+        (["--trainer.max_epochs", "1"], "--trainer.max_epochs 2"),
+        (["--trainer.max_steps", "20"], "--trainer.max_steps 40"),
+        (["--trainer.max_epochs", "1", "--model.lr_scheduler", "OneCycle"], None),
+    ],
+)
+def test_how_a_run_says_that_it_can_be_gone_on_with_is_how_it_can(
+    command: Command, options: list[str], longer: str | None
+) -> None:
+    told = command("fit", *DIGITS, *options).out
+    again = command("resume").out
+    if longer is None:
+        assert "mnist_lightning resume" not in told
+        assert "its learning-rate schedule spanned them" in again
+        return
+    assert f"python -m mnist_lightning resume 0 {longer}\n" in told
+    assert f"to go on: python -m mnist_lightning resume 0 {longer}\n" in again
+    assert "going on with" in command("resume", "0", *longer.split()).out
+
+
 def test_resume_of_a_finished_run_says_how_to_go_on(command: Command) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "1")
     result = command("resume")

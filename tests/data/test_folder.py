@@ -116,7 +116,7 @@ def test_both_the_folder_and_the_data_set_have_to_be_named(command: Command, min
     for options in (("--data.folder", str(mine)), ("--data.dataset", "folder")):
         result = command("fit", *options)
         assert result.status == 2
-        assert "your own pictures need both" in result.err
+        assert "own pictures need --data.dataset folder and --data.folder DIR" in result.err
     everything = ("--data.dataset", "folder", "--data.folder", str(mine), "--data.test_share", "1")
     for extra in ((), ("--data.extra", "digits")):
         assert "folder has no image to train on" in command("fit", *everything, *extra).err
