@@ -176,7 +176,10 @@ def resume(arguments: list[str]) -> int:
         path = path or run.newest_checkpoint()
         checkpoint = checkpoint_file.read(path)
         if "config" not in checkpoint:
-            raise UserError(f"{path} was not made by `fit`: it does not say with which options")
+            raise UserError(
+                f"{path} was not made by `fit`: it does not say with which options; to go on with "
+                f"another: {PROGRAM} resume RUN, of those that `{PROGRAM} runs` lists"
+            )
         base = as_argument(config_of(checkpoint, path, run, rest))
         if run.config.is_file():
             base = ["--config", str(run.config)]

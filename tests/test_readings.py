@@ -68,7 +68,7 @@ def test_a_network_of_one_s_own_is_named_by_its_class(
     assert "name its class: --model.network MODULE.CLASS" in untold.err
     told = command("predict", "seven.png", "--run", "last", *named)
     assert told.status == 0, told.err
-    assert told.out.startswith("seven.png   ")
+    assert told.out.startswith("seven.png  ")
 
 
 def test_json_and_csv_say_the_same(fitted: Command) -> None:

@@ -39,6 +39,10 @@ def data_of(run: Run, data_dir: str | None, unchanged: bool = True) -> DigitData
     summary = run.summary()
     if not run.config.is_file() or not summary:
         raise UserError(f"{run.folder} was not made by `fit`: it does not say what it is")
+    if not {"dataset", "network"} & summary.keys():
+        raise UserError(
+            f"{run.folder} was ended before its training began: there is nothing to tell"
+        )
     damaged = [name for name, kind in _NEEDED.items() if not isinstance(summary.get(name), kind)]
     if "network" not in damaged and not isinstance(summary["network"].get("class_path"), str):
         damaged.append("network")

@@ -113,19 +113,19 @@ def test_from_a_checkpoint_without_a_mean_it_starts_at_the_weights(tmp_path: Pat
 
 
 def test_in_half_precision_the_mean_does_not_stand_still() -> None:
-    class Model(DigitClassifier):
-        global_step = 100_000
-
-    model = Model(nn.Linear(1, 1).bfloat16())
-    callback, trainer = ExponentialMovingAverage(0.999), pl.Trainer(logger=False)
-    torch.nn.init.zeros_(model.network.weight)  # type: ignore[arg-type] # it is a Linear's
-    callback.on_fit_start(trainer, model)
-    torch.nn.init.ones_(model.network.weight)  # type: ignore[arg-type] # it is a Linear's
-    for step in range(100_000, 101_000):
-        trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total.completed = step
+    model, callback = DigitClassifier(nn.Linear(1, 1).bfloat16()), ExponentialMovingAverage(0.999)
+    trainer: Any = SimpleNamespace(global_step=100_000, callbacks=[callback])
+    for value in (0, 1):
+        for parameter in model.network.parameters():
+            nn.init.constant_(parameter, value)
+        if value == 0:
+            callback.on_fit_start(trainer, model)
+            callback.on_train_start(trainer, model)
+    for _ in range(1000):
+        trainer.global_step += 1
         callback.on_train_batch_end(trainer, model, None, None, 0)
-    mean = callback.weights_to_keep(SimpleNamespace(callbacks=[callback]), model.network)  # type: ignore[arg-type] # all that it asks of one
-    assert float(mean["weight"]) == pytest.approx(1 - 0.999**999, abs=0.001)
+    mean = callback.weights_to_keep(trainer, model.network)
+    assert float(mean["weight"]) == pytest.approx(1 - 0.999**1000, abs=0.001)
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1])
