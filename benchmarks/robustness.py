@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from mnist_lightning import runs
-from mnist_lightning.evaluation import report
+from mnist_lightning.reporting import report
 
 
 def row(reference: str) -> tuple[str, dict[str, float]]:

@@ -57,7 +57,7 @@ COMMANDS = {
         "a web page: draw or upload a digit, see what the network saw and thinks",
     ),
     "report": Command(
-        "mnist_lightning.evaluation.report",
+        "mnist_lightning.reporting.report",
         "main",
         "[RUN]",
         "put what a run did on one page, with pictures",
@@ -87,7 +87,7 @@ COMMANDS = {
         "prove the promises on this machine, with runs that are killed and resumed",
     ),
     "data": Command(
-        "mnist_lightning.data.inventory",
+        "mnist_lightning.inventory",
         "main",
         "[NAME]… [--fetch]",
         "show where each data set is and whether it is whole; fetch it",

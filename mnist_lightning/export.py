@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from mnist_lightning import images, model_card, predict, runs
 from mnist_lightning.errors import UserError
-from mnist_lightning.evaluation.run_data import data_of
 from mnist_lightning.files import write_atomically
 from mnist_lightning.networks import traced
 from mnist_lightning.options import CommandParser, runs_root
 from mnist_lightning.predict import Recogniser
+from mnist_lightning.reporting.run_data import data_of
 from mnist_lightning.runs import Run
 from mnist_lightning.web import offline_page
 

@@ -1,1 +1,1 @@
-"""From arrays to figures of merit (metrics), to pictures (plots), to files (report)."""
+"""Arrays to figures of merit, to pictures, and to what a network makes of disturbed ones."""

@@ -9,12 +9,12 @@ import yaml
 from mnist_lightning import __version__, predict, runs, templates
 from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation import plots
-from mnist_lightning.evaluation.findings import Findings, examine
-from mnist_lightning.evaluation.run_data import data_of
 from mnist_lightning.files import write_atomically
 from mnist_lightning.networks import UnknownNetworkError
 from mnist_lightning.options import CommandParser, runs_root
 from mnist_lightning.predict import Recogniser
+from mnist_lightning.reporting.findings import Findings, examine
+from mnist_lightning.reporting.run_data import data_of
 from mnist_lightning.runs import Run
 from mnist_lightning.templates import percent
 
@@ -76,7 +76,7 @@ def page(findings: Findings, run: Run, pictures: dict[str, bytes]) -> str:
     """Fill the page; everything it shows is in it."""
     embedded = {name: base64.b64encode(content).decode() for name, content in pictures.items()}
     return templates.fill(
-        "evaluation/report.html",
+        "reporting/report.html",
         facts=findings.facts,
         missing=findings.missing,
         pictures=embedded,

@@ -1,0 +1,1 @@
+"""The command `report`, and what it knows of a run."""
