@@ -24,7 +24,8 @@ LONGEST = 100  # characters of a file's name in that of what is kept
 class Answer(NamedTuple):
     """A digit that was read in a file, or in `error` why none could be; the rest is None then.
 
-    The box is in pixels of the upright picture; `wide` tells that it may hold several digits.
+    The box is in pixels of the upright picture; `wide` tells that it may hold several digits,
+    `unsure` that the confidence is low.
     """
 
     file: str
@@ -38,6 +39,7 @@ class Answer(NamedTuple):
     right: int | None = None
     bottom: int | None = None
     wide: bool | None = None
+    unsure: bool | None = None
     error: str | None = None
 
 
@@ -113,7 +115,8 @@ def _answer(file: str, reading: Reading) -> Answer:
     ink = "dark" if reading.digit.dark else "light"
     chances = reading.probabilities.tolist()
     box, wide = reading.digit.box, reading.digit.wide
-    return Answer(file, first, chances[first], second, chances[second], ink, *box, wide)
+    unsure = chances[first] < UNSURE
+    return Answer(file, first, chances[first], second, chances[second], ink, *box, wide, unsure)
 
 
 def _print(groups: Sequence[Sequence[Answer]], as_json: bool, as_csv: bool) -> None:
@@ -149,6 +152,6 @@ def _said(answer: Answer, placed: bool) -> str:
         parts.append(f"at {answer.left},{answer.top} to {answer.right},{answer.bottom}")
     if answer.wide:
         parts.append("wide: perhaps several digits that touch")
-    if answer.confidence < UNSURE:
+    if answer.unsure:
         parts.append("unsure")
     return "  ".join(parts)
