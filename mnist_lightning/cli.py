@@ -121,7 +121,8 @@ def _take_weights(cli: DigitCLI, reference: str) -> str:
     theirs, mine = checkpoint.get("network"), describe(cli.model.network)
     if theirs != mine:
         raise UserError(
-            f"--init_from: the network in {path} is another than this run's; to have the same: "
+            f"--init_from: the network in {path} is another than this run's; "
+            "they have to be the same: see --model.network, here "
             f"{_as_options(theirs, mine)}",
             status=2,
         )

@@ -70,7 +70,7 @@ def show(chosen: Sequence[Run], as_json: bool, png: Path | None) -> int:
     print("\nsettings that differ:" if differing else "\nno setting differs")
     for name, values in differing.items():
         print(f"  {name}")
-        for value, of in _alike(_alone(values), rows).items():
+        for value, of in _alike(values, rows).items():
             print(f"    {', '.join(of)}: {value}")
     print()
     for line in [*map(_verdict, duels), *silent, *map(_spread, pools)]:
@@ -88,18 +88,6 @@ def _alike(values: Sequence[Any], rows: Sequence[Standing]) -> dict[str, list[st
     return groups
 
 
-def _alone(values: list[Any]) -> list[Any]:
-    """Of classes that differ, the arguments that all of them have and in which they differ."""
-    if not all(isinstance(one, dict) and isinstance(one.get("init_args"), dict) for one in values):
-        return values
-    every = [one["init_args"] for one in values]
-    shared = [name for name in every[0] if all(name in each for each in every)]
-    differ = [name for name in shared if any(each[name] != every[0][name] for each in every)]
-    return [
-        one | {"init_args": {name: one["init_args"][name] for name in differ}} for one in values
-    ]
-
-
 def _said(value: Any) -> str:
     """A setting as people read it; a class with its arguments as a call."""
     if isinstance(value, list):
@@ -107,8 +95,7 @@ def _said(value: Any) -> str:
     if isinstance(value, dict) and "class_path" in value:
         arguments = value.get("init_args") or {}
         inner = ", ".join(f"{name}={_said(of)}" for name, of in arguments.items())
-        name = value["class_path"].rsplit(".", 1)[-1]
-        return f"{name}({inner})" if inner else name
+        return f"{value['class_path'].rsplit('.', 1)[-1]}({inner})"
     return str(value)
 
 

@@ -79,7 +79,7 @@ def test_pictures_that_changed_since_or_are_none_for_testing_keep_no_model_back(
     (tmp_path / "mine").rename(tmp_path / "moved")
     gone = command("export", "last", "--format", "pth")
     assert gone.status == 1
-    assert "say where the data set is now: --data.data_dir DIR" in gone.err
+    assert "say where the data set is: --data.data_dir DATA" in gone.err
     there = command("export", "last", "--format", "pth", "--data.data_dir", "moved")
     assert there.status == 0, there.err
 

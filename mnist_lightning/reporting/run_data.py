@@ -59,7 +59,7 @@ def data_of(run: Run, data_dir: str | None, unchanged: bool = True) -> DigitData
         else:
             data = SOURCES[summary["dataset"]].load(place)
     except (FileNotFoundError, UserError) as missing:
-        remedy = "say where the data set is now: --data.data_dir DIR"
+        remedy = "say where the data set is: --data.data_dir DATA"
         raise UserError(f"{missing}; {remedy}") from None
     if unchanged and data.checksum != summary["checksum"]:
         raise UserError(
