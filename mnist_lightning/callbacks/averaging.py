@@ -56,7 +56,9 @@ class ExponentialMovingAverage(Callback):
         A step adds a thousandth to it, where bfloat16 has but 8 bits.
         """
         self._average = {
-            name: self._average.get(name, weights).to(weights.device, _at_least_single(weights))
+            name: self._average.get(name, weights).to(
+                weights.device, _at_least_single(weights), copy=True
+            )
             for name, weights in _weights(pl_module).items()
         }
 
