@@ -31,16 +31,7 @@ def load_folder(folder: Path, test_share: float) -> tuple[DigitData, str | None]
     Raises:
         UserError: there is none.
     """
-    named = [] if not folder.is_dir() else [path for path in folder.iterdir() if path.is_dir()]
-    numbered = [path for path in named if path.name.isdecimal() and len(path.name) <= LONGEST]
-    labels = sorted(numbered, key=lambda path: int(path.name))
-    if not labels:
-        found = "no folder" if not folder.is_dir() else f"has {_listed(named) or 'no folder'}"
-        raise UserError(
-            f"{folder}: {found}; your own pictures lie in a folder for each label, named by its "
-            f"number, say {folder}/3/anything.png; see --data.folder",
-            status=2,
-        )
+    labels = _labels(folder)
     pictures: list[NDArray[np.uint8]] = []
     classes: list[int] = []
     skipped: list[str] = []
@@ -52,26 +43,36 @@ def load_folder(folder: Path, test_share: float) -> tuple[DigitData, str | None]
             classes.append(int(path.relative_to(folder).parts[0]))
         except (OSError, ValueError) as error:
             skipped.append(f"{path.relative_to(folder)} ({error})")
-    notices = []
-    if skipped:
-        more = f", and {len(skipped) - SHOWN} more" if len(skipped) > SHOWN else ""
-        what = f"{len(skipped)} of {len(skipped) + len(pictures)} files in {folder} are skipped"
-        notices.append(f"{what}: {', '.join(skipped[:SHOWN])}{more}")
-    beside = [path for path in folder.iterdir() if path not in labels and path.name[0] != "."]
-    if beside:
-        notices.append(f"not in a label's folder, and left out: {_listed(beside)}")
-    gaps = sorted(set(range(max(classes, default=0))) - set(classes))
-    if gaps:
-        notices.append(
-            f"no picture of {', '.join(map(str, gaps[:SHOWN]))}{' …' * (len(gaps) > SHOWN)}"
-        )
     if not pictures:
         raise UserError(f"{folder}: none of its files is a picture of a digit", status=2)
+    notices = []
+    if skipped:
+        what = f"{len(skipped)} of {len(skipped) + len(pictures)} files in {folder} are skipped"
+        more = f", and {len(skipped) - SHOWN} more" if len(skipped) > SHOWN else ""
+        notices.append(f"{what}: {', '.join(skipped[:SHOWN])}{more}")
+    if beside := [path for path in folder.iterdir() if path not in labels and path.name[0] != "."]:
+        notices.append(f"not in a label's folder, and left out: {_listed(_names(beside))}")
+    if gaps := sorted(set(range(max(classes))) - set(classes)):
+        notices.append(f"no picture of {_listed([str(label) for label in gaps])}")
     ink, true = torch.from_numpy(np.stack(pictures)), torch.tensor(classes)
     test = torch.tensor([_place(picture) < test_share for picture in pictures])
-    return DigitData("folder", ink[~test], true[~test], ink[test], true[test]), "; ".join(
-        notices
-    ) or None
+    data = DigitData("folder", ink[~test], true[~test], ink[test], true[test])
+    return data, "; ".join(notices) or None
+
+
+def _labels(folder: Path) -> list[Path]:
+    """The labels' own folders, by number; a UserError where there is none."""
+    named = [] if not folder.is_dir() else [path for path in folder.iterdir() if path.is_dir()]
+    labels = [path for path in named if path.name.isdecimal() and len(path.name) <= LONGEST]
+    if not labels:
+        has = f"has {_listed(_names(named)) or 'no folder'}"
+        raise UserError(
+            f"{folder}: {has if folder.is_dir() else 'no folder'}; your own pictures lie in a "
+            f"folder for each label, named by its number, say {folder}/3/anything.png; "
+            "see --data.folder",
+            status=2,
+        )
+    return sorted(labels, key=lambda path: int(path.name))
 
 
 def _place(ink: NDArray[np.uint8]) -> float:
@@ -79,6 +80,9 @@ def _place(ink: NDArray[np.uint8]) -> float:
     return int.from_bytes(hashlib.sha256(ink.tobytes()).digest()[:8]) / 2**64
 
 
-def _listed(paths: list[Path]) -> str:
-    names = sorted(path.name + "/" * path.is_dir() for path in paths)
+def _names(paths: list[Path]) -> list[str]:
+    return sorted(path.name + "/" * path.is_dir() for path in paths)
+
+
+def _listed(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + " …" * (len(names) > SHOWN)
