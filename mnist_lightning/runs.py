@@ -297,4 +297,4 @@ def _what_there_is(root: Path) -> str:
     if not names:
         return f"there is none at all; make one with: {PROGRAM} fit"
     shown = names if len(names) <= 8 else [*names[:3], "…", *names[-4:]]
-    return f"there are runs {', '.join(shown)}"
+    return f"name one that is there, or say `last`: {', '.join(shown)}"

@@ -70,7 +70,7 @@ def test_what_is_not_there_is_said_with_what_there_is(tmp_path: Path) -> None:
     ):
         runs.find("last", tmp_path)
     make(tmp_path, 0, dataset="mnist")
-    with pytest.raises(UserError, match=r"no run 5 in .*there are runs 0 \(mnist\)"):
+    with pytest.raises(UserError, match=r"no run 5 in .*; name one .*: 0 \(mnist\)"):
         runs.find("5", tmp_path)
 
 
