@@ -99,12 +99,16 @@ class Layer(NamedTuple):
 
 
 def layers(network: nn.Module) -> list[Layer]:
-    """List the innermost layers in the order in which a picture passes them."""
+    """List the innermost layers in the order in which a picture passes them.
+
+    The parameters of a layer that is passed again are counted the first time.
+    """
     found: list[Layer] = []
 
     def note(name: str) -> Any:
         def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
-            count = sum(parameter.numel() for parameter in layer.parameters())
+            own = [] if name in {of.name for of in found} else layer.parameters()
+            count = sum(parameter.numel() for parameter in own)
             first = output[0] if isinstance(output, tuple) else output  # of an LSTM, say
             shape = [-1, *first.shape[1:]] if isinstance(first, Tensor) else []
             found.append(Layer(name, type(layer).__name__, shape, count))

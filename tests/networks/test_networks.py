@@ -104,6 +104,19 @@ def test_a_layer_of_several_outputs_is_listed_with_its_first() -> None:
     assert [layer.output_shape for layer in layers(Rows())] == [[-1, 28, 16], [-1, 10]]
 
 
+def test_a_layer_that_is_passed_twice_is_listed_twice_and_counted_once() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.again, self.head = nn.Linear(28, 28), nn.Linear(784, 10)
+
+        def forward(self, images: Tensor) -> Tensor:
+            logits: Tensor = self.head(self.again(self.again(images)).flatten(start_dim=1))
+            return logits
+
+    assert [layer.parameters for layer in layers(Twice())] == [28 * 28 + 28, 0, 7850]
+
+
 def test_network_that_keeps_no_arguments_has_to_be_passed_itself() -> None:
     description = describe(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)))
     assert description["init_args"] is None
