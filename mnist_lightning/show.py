@@ -153,8 +153,9 @@ def evaluation(
 def members(console: Console, rows: Sequence[tuple[str, float, McNemar]], together: float) -> None:
     """Show the members of an ensemble beside it: RUN, accuracy, and McNemar's test of the two."""
     grid = Table(title="its members, alone", title_justify="left", title_style="bold")
-    for name in ("RUN", "accuracy", "only together right", "only alone right", "McNemar's p"):
-        grid.add_column(name, justify="left" if name == "RUN" else "right")
+    grid.add_column("RUN", overflow="fold")
+    for name in ("accuracy", "only together right", "only alone right", "McNemar's p"):
+        grid.add_column(name, justify="right")
     for reference, accuracy, duel in rows:
         counts = (str(duel.only_first), str(duel.only_second), f"{duel.p:.2g}")
         grid.add_row(reference, f"{100 * accuracy:.2f} %", *counts)
