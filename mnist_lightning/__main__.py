@@ -3,6 +3,7 @@
 import atexit
 import os
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -104,6 +105,9 @@ COMMANDS = {
 # Who brings what a command needs beside the core.
 EXTRAS = {"fastapi": "web", "uvicorn": "web", "optuna": "sweep", "psutil": "sweep"}
 
+# How long the first of several processes may take longer than another to find the same error.
+PATIENCE_S = 10
+
 
 def help_text() -> str:
     """The help of the whole, without importing any command."""
@@ -172,14 +176,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         message, status = explain(error)
-        number = _number()
-        if number == "0":
-            print(f"mnist-lightning: error: {message}", file=sys.stderr)
-            return status
-        # Of several processes for one run the first tells what all of them find.
-        if status not in (2, 130):
-            print(f"mnist-lightning: error: process {number}: {message}", file=sys.stderr)
+        _tell(message, status)
         return status
+
+
+def _tell(message: str, status: int) -> None:
+    """Say on stderr what ended this process.
+
+    Of several processes for one run the first tells what all of them find. The others wait for
+    that before they end: at the first end of any, those who start them may end the rest.
+    """
+    number = _number()
+    if number == "0":
+        print(f"mnist-lightning: error: {message}", file=sys.stderr)
+        return
+    if status == 130:
+        return
+    if status == 2:
+        starter = os.getppid()
+        time.sleep(PATIENCE_S)
+        if os.getppid() != starter:  # the first had started this one, and has ended
+            return
+    print(f"mnist-lightning: error: process {number}: {message}", file=sys.stderr)
 
 
 def _number() -> str:

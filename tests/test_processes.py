@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from mnist_lightning import processes
+from mnist_lightning.__main__ import main
 from mnist_lightning.callbacks.interrupt import Interrupt
 from mnist_lightning.data.augment import Deformation
 from mnist_lightning.data.batches import BatchDataset, BatchLoader
@@ -171,8 +172,26 @@ def test_torchrun_starts_the_processes(tmp_path: Path) -> None:
     printed = ended(start([*torchrun, *TWO], tmp_path))
     assert printed.count("run: lightning_logs/version_0") == 1
     assert run_in(tmp_path).summary()["state"] == "finished"
-    printed = ended(start(torchrun, tmp_path), 1)
-    assert "2 processes were started, and this run is for one: give --trainer.devices 2" in printed
+
+
+def test_an_error_of_all_is_told_once_even_if_the_first_is_the_last_to_find_it(
+    tmp_path: Path,
+) -> None:
+    # torchrun ends the others as soon as one has ended.
+    late = ["bash", "-c", '[ "$RANK" = 1 ] || sleep 3; exec "$@"', "bash", *PROGRAM, *FIT, *MLP]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
+    printed = ended(start([*torchrun, "--nproc_per_node", "2", *late], tmp_path), 1)
+    told = "2 processes were started, and this run is for one: give --trainer.devices 2"
+    assert printed.count(told) == 1
+
+
+def test_an_error_that_only_another_finds_is_told_by_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr("mnist_lightning.__main__.PATIENCE_S", 0)
+    assert main(["fti"]) == 2
+    assert "error: process 1: there is no command 'fti'" in capsys.readouterr().err
 
 
 def test_srun_starts_the_processes(tmp_path: Path) -> None:
