@@ -3,10 +3,6 @@
 import gzip
 import hashlib
 import multiprocessing
-import threading
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -45,27 +41,6 @@ def write(folder: Path, files: dict[str, bytes], ending: str = "") -> None:
     for name, content in files.items():
         data = gzip.compress(content) if ending == ".gz" else content
         (folder / f"{name}{ending}").write_bytes(data)
-
-
-class Handler(SimpleHTTPRequestHandler):
-    """A quiet file server."""
-
-    def log_message(self, *args: object) -> None:
-        """Print nothing."""
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    """A server of the folder `served`."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-    handler = partial(Handler, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
-        thread = threading.Thread(target=httpd.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{httpd.server_port}/"
-        httpd.shutdown()
-        thread.join()
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])

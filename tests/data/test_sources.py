@@ -1,14 +1,18 @@
 """The other data sets, through torchvision's classes, from generated files."""
 
+import gc
 import gzip
+import hashlib
+import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torchvision.datasets import KMNIST
 
 from mnist_lightning.data import sources
-from mnist_lightning.data.mnist import DamagedError
+from mnist_lightning.data.mnist import DamagedError, FetchError
 from tests.conftest import Command
 
 
@@ -80,6 +84,52 @@ def test_half_extracted_files_are_named(tmp_path: Path, damage: str) -> None:
     expected = (60_000, 10_000) if damage == "few" else (30, 20)
     with pytest.raises(DamagedError, match=r"kmnist in .*KMNIST are damaged"):
         source("kmnist", "KMNIST", expected).load(tmp_path)
+
+
+@pytest.fixture
+def kmnist(tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A served KMNIST of 50 pictures, the only one that torchvision knows of; its folder."""
+    folder = tmp_path / "served" / "kmnist"
+    write_like_mnist(folder, (30, 20))
+    resources = []
+    for file in list(folder.iterdir()):
+        packed = gzip.compress(file.read_bytes())
+        (folder / f"{file.name}.gz").write_bytes(packed)
+        resources.append((f"{file.name}.gz", hashlib.md5(packed).hexdigest()))
+    monkeypatch.setattr(KMNIST, "mirrors", [f"{server}kmnist/"])
+    monkeypatch.setattr(KMNIST, "resources", resources)
+    return folder
+
+
+def test_another_data_set_is_fetched_by_torchvision_and_then_read(
+    tmp_path: Path, kmnist: Path
+) -> None:
+    small = source("kmnist", "KMNIST", (30, 20))
+    with pytest.raises(FileNotFoundError):
+        small.load(tmp_path / "data")
+    small.fetch(tmp_path / "data")
+    assert small.load(tmp_path / "data").test_labels.tolist() == [n % 10 for n in range(20)]
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # torchvision's, of a missing file
+@pytest.mark.parametrize("trouble", ["missing", "other", "silent"])
+def test_a_fetch_that_fails_says_of_what_and_where(
+    tmp_path: Path, kmnist: Path, trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnist_lightning.data.mnist.READ_SECONDS", 0.5)
+    labels = kmnist / "t10k-labels-idx1-ubyte.gz"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        if trouble == "missing":
+            labels.unlink()
+        if trouble == "other":
+            labels.write_bytes(b"a page of somebody's who has no such file")
+        if trouble == "silent":
+            where = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+            monkeypatch.setattr(KMNIST, "mirrors", [where])
+        with pytest.raises(FetchError, match=r"kmnist could not be downloaded into .*data: \S"):
+            source("kmnist", "KMNIST", (30, 20)).fetch(tmp_path / "data")
+    assert socket.getdefaulttimeout() is None
+    gc.collect()
 
 
 def test_a_data_set_that_is_not_there_is_missing(tmp_path: Path) -> None:

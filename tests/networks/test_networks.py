@@ -1,9 +1,14 @@
 """The architectures: what they map, how large they are, how a checkpoint describes them."""
 
+import re
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from mnist_lightning import networks
 from mnist_lightning.errors import UserError
 from mnist_lightning.networks import ARCHITECTURES, build, describe, layers
 
@@ -35,6 +40,24 @@ class Linear(nn.Module):
 
 def test_every_architecture_has_its_count() -> None:
     assert ARCHITECTURES.keys() == PARAMETERS.keys()
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("import torhc", "cannot be imported: ModuleNotFoundError: No module named 'torhc'"),
+        ("class Net: ...", "has to hold a class MyNet, named as it is"),
+    ],
+)
+def test_a_file_of_one_s_own_that_is_no_architecture_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, told: str
+) -> None:
+    (tmp_path / "my_net.py").write_text(code)
+    monkeypatch.setattr(networks, "__path__", [str(tmp_path)])
+    monkeypatch.setitem(sys.modules, f"{networks.__name__}.my_net", None)
+    monkeypatch.delitem(sys.modules, f"{networks.__name__}.my_net")
+    with pytest.raises(UserError, match=f"^networks/my_net.py {re.escape(told)}$"):
+        networks._find_architectures()
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -1,6 +1,8 @@
 """sweep: real trials in real processes, killed and gone on with."""
 
+import contextlib
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -109,6 +111,30 @@ def test_killed_twice_it_goes_on_and_a_failed_trial_stops_nobody(place: Path) ->
     summary = Run(place / "again").summary()
     assert summary["val/accuracy"] == best
     assert summary["test/total"] == 297
+
+
+def test_at_a_terminal_a_table_of_the_trials_grows(place: Path) -> None:
+    (place / "space.yaml").write_text("model.network: {choice: [MultilayerPerceptron]}\n")
+    mine, theirs = pty.openpty()
+    sweep = subprocess.Popen(
+        [sys.executable, "-m", "mnist_lightning", *SWEEP, "--trials", "2"],
+        cwd=place,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        env=os.environ | {"COLUMNS": "100", "TERM": "xterm"},
+    )
+    os.close(theirs)
+    shown = ""
+    with contextlib.suppress(OSError):  # how a terminal ends on Linux
+        while more := os.read(mine, 10_000):
+            shown += more.decode()
+    assert sweep.wait(60) == 0, shown
+    for count in range(3):
+        assert f"{count} of 2 trials" in shown
+    _, _, last = shown.rpartition("2 of 2 trials")
+    assert "MultilayerPerceptron" in last
+    assert "2 trials: 2 finished" in last
 
 
 @pytest.fixture(autouse=True)
