@@ -106,7 +106,7 @@ COMMANDS = {
 EXTRAS = {"fastapi": "web", "uvicorn": "web", "optuna": "sweep", "psutil": "sweep"}
 
 # How long the first of several processes may take longer than another to find the same error.
-PATIENCE_S = 10
+PATIENCE_SECONDS = 30
 
 
 def help_text() -> str:
@@ -183,21 +183,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _tell(message: str, status: int) -> None:
     """Say on stderr what ended this process.
 
-    Of several processes for one run the first tells what all of them find. The others wait for
-    that before they end: at the first end of any, those who start them may end the rest.
+    Of several processes for one run the first tells what all of them find. torchrun and clusters
+    may end it as soon as another has ended, so the others give it time; who is still there
+    after that tells it, too.
     """
     number = _number()
-    if number == "0":
-        print(f"mnist-lightning: error: {message}", file=sys.stderr)
-        return
-    if status == 130:
-        return
-    if status == 2:
-        starter = os.getppid()
-        time.sleep(PATIENCE_S)
-        if os.getppid() != starter:  # the first had started this one, and has ended
+    if number != "0":
+        started_by_first = "LOCAL_RANK" in os.environ and "RANK" not in os.environ
+        if status == 130 or (status == 2 and started_by_first):
             return
-    print(f"mnist-lightning: error: process {number}: {message}", file=sys.stderr)
+        if status == 2:
+            time.sleep(PATIENCE_SECONDS)
+        message = f"process {number}: {message}"
+    print(f"mnist-lightning: error: {message}", file=sys.stderr)
 
 
 def _number() -> str:

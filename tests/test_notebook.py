@@ -12,7 +12,7 @@ TOUR = Path(__file__).parent.parent / "notebooks" / "tour.ipynb"
 
 
 def read(path: Path) -> NotebookNode:
-    tour: NotebookNode = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call] # theirs
+    tour: NotebookNode = nbformat.read(path, as_version=4)
     return tour
 
 

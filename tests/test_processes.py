@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from mnist_lightning import processes
-from mnist_lightning.__main__ import main
+from mnist_lightning.__main__ import PATIENCE_SECONDS, main
 from mnist_lightning.callbacks.interrupt import Interrupt
 from mnist_lightning.data.augment import Deformation
 from mnist_lightning.data.batches import BatchDataset, BatchLoader
@@ -185,11 +185,18 @@ def test_an_error_of_all_is_told_once_even_if_the_first_is_the_last_to_find_it(
     assert printed.count(told) == 1
 
 
+def test_an_error_of_all_is_told_once_where_the_first_starts_the_others(tmp_path: Path) -> None:
+    started = time.monotonic()
+    printed = ended(start([*PROGRAM, *FIT, *TWO, "--data.val_size", "3000"], tmp_path), 2)
+    assert printed.count("--data.val_size 3000 leaves nothing to train on") == 1
+    assert time.monotonic() - started < PATIENCE_SECONDS
+
+
 def test_an_error_that_only_another_finds_is_told_by_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RANK", "1")
-    monkeypatch.setattr("mnist_lightning.__main__.PATIENCE_S", 0)
+    monkeypatch.setattr("mnist_lightning.__main__.PATIENCE_SECONDS", 0)
     assert main(["fti"]) == 2
     assert "error: process 1: there is no command 'fti'" in capsys.readouterr().err
 

@@ -75,7 +75,7 @@ class ExponentialMovingAverage(Callback):
             self._averaged_step = step
             weights = [each.to(_at_least_single(each)) for each in _weights(pl_module).values()]
             decay = min(self.decay, (step + 1) / (step + 10))
-            average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call] # torch's
+            average = get_ema_multi_avg_fn(decay)
             average(list(self._average.values()), weights, step)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -182,8 +182,8 @@ class Dashboards(Callback):
         for name, value in figures.items():
             if not name.startswith("test/"):  # those are logged
                 self.board.add_scalar(name, value, step)
-        writer = self.board._get_file_writer()  # type: ignore[no-untyped-call] # torch's
-        for part in hparams(_shown(settings), dict(figures)):  # type: ignore[no-untyped-call] # torch's
+        writer = self.board._get_file_writer()
+        for part in hparams(_shown(settings), dict(figures)):
             writer.add_summary(part)
 
     def _histogram(self, tag: str, values: Tensor | None, step: int) -> None:

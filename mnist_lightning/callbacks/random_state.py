@@ -75,5 +75,5 @@ def _restore(states: dict[str, Any]) -> None:
 
 
 def _cuda_is_used() -> bool:
-    used: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call] # torch left it untyped
+    used: bool = torch.cuda.is_initialized()
     return used

@@ -212,8 +212,8 @@ def pixels(figure: Figure, dpi: int = 100) -> NDArray[np.uint8]:
     """Draw a figure as an array (H, W, 3)."""
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # type: ignore[no-untyped-call] # matplotlib's
-    return np.asarray(canvas.buffer_rgba())[:, :, :3]  # type: ignore[no-untyped-call] # matplotlib's
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[:, :, :3]
 
 
 def curves(history: Mapping[str, Sequence[float]]) -> Figure:
