@@ -215,10 +215,14 @@ class Desk:
             return trial
 
     def _hold(self, number: int) -> bool:
+        """Take a trial, unless a worker has it, or has brought it to its end by now."""
         lock = FileLock(self.folder / f".trial_{number}.lock", blocking=False)
         try:
             lock.acquire()
         except Timeout:
+            return False
+        if self.study.get_trials(deepcopy=False)[number].state.is_finished():
+            lock.release()
             return False
         self.held[number] = lock
         return True

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import optuna
 import pytest
@@ -230,3 +231,26 @@ def test_each_trial_is_handed_out_once(tmp_path: Path) -> None:
     desk.give_back(third)
     (tmp_path / "elsewhere").mkdir()
     assert Desk(study, 3, tmp_path / "elsewhere").next() is None
+
+
+def test_a_trial_that_ends_while_another_worker_looks_is_not_handed_out(tmp_path: Path) -> None:
+    class SlowlyRead(optuna.Study):
+        """Between its list of trials and what is made of it, the first worker is done."""
+
+        def get_trials(self, *args: Any, **kwargs: Any) -> list[optuna.trial.FrozenTrial]:
+            found = super().get_trials(*args, **kwargs)
+            if desk.held:
+                assert first is not None
+                self.tell(first, 0.5)
+                desk.give_back(first)
+            return found
+
+    made = optuna.create_study()
+    study = SlowlyRead(made.study_name, made._storage)
+    desk, other = Desk(made, 2, tmp_path), Desk(study, 2, tmp_path)
+    first = desk.next()
+    assert first is not None
+    second = other.next()
+    assert second is not None
+    assert (first.number, second.number) == (0, 1)
+    assert list(other.held) == [1]
