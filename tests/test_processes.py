@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from mnist_lightning import processes
-from mnist_lightning.__main__ import PATIENCE_SECONDS, main
+from mnist_lightning.__main__ import main
 from mnist_lightning.callbacks.interrupt import Interrupt
 from mnist_lightning.data.augment import Deformation
 from mnist_lightning.data.batches import BatchDataset, BatchLoader
@@ -186,10 +186,18 @@ def test_an_error_of_all_is_told_once_even_if_the_first_is_the_last_to_find_it(
 
 
 def test_an_error_of_all_is_told_once_where_the_first_starts_the_others(tmp_path: Path) -> None:
-    started = time.monotonic()
     printed = ended(start([*PROGRAM, *FIT, *TWO, "--data.val_size", "3000"], tmp_path), 2)
     assert printed.count("--data.val_size 3000 leaves nothing to train on") == 1
-    assert time.monotonic() - started < PATIENCE_SECONDS
+
+
+def test_one_that_the_first_started_keeps_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr("mnist_lightning.__main__.time.sleep", lambda _: pytest.fail("it waited"))
+    assert main(["fti"]) == 2
+    assert capsys.readouterr().err == ""
 
 
 def test_an_error_that_only_another_finds_is_told_by_it(
