@@ -1,5 +1,6 @@
 """What a run says while it learns: a bar on a terminal, one line an epoch everywhere."""
 
+import math
 import time
 from typing import Any
 
@@ -28,6 +29,7 @@ class ProgressLines(Callback):
         self.bar = bar and console.is_terminal
         self._progress: Progress | None = None
         self._shown_at = self._started_at = 0.0
+        self._diverged = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar."""
@@ -101,6 +103,21 @@ class ProgressLines(Callback):
             total = len(data.val_indices)
             parts[-1] += f" ({round(float(metrics['val/accuracy']) * total)}/{total})"
         self._print("  ".join([*parts, f"{seconds:.1f} s"]))
+        if not math.isfinite(metrics.get("train/loss", 0)):
+            self._tell_divergence(trainer, pl_module)
+
+    def _tell_divergence(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say, once, that the weights are lost; a loss may pass a number's range and they not."""
+        lost = not all(weights.isfinite().all() for weights in pl_module.parameters())
+        if lost and not self._diverged:
+            self._diverged = True
+            precise = trainer.precision in ("32-true", "64-true")
+            remedy = "" if precise else f" or another --trainer.precision than {trainer.precision}"
+            self._print(
+                "the network diverged: its weights are no numbers any more, and no further epoch "
+                "mends them. Ctrl-C ends the run; train it again with a lower "
+                f"--model.optimizer.init_args.lr{remedy}"
+            )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the bar."""

@@ -9,8 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
+from mnist_lightning.__main__ import main
 from mnist_lightning.callbacks.progress import ProgressLines
 
 FIT = ["fit", "--data.dataset", "digits", "--trainer.max_epochs", "3"]
@@ -66,3 +68,16 @@ def test_no_bar_is_shown_where_none_is_wanted() -> None:
     assert ProgressLines(terminal).bar
     assert not ProgressLines(terminal, bar=False).bar
     assert not ProgressLines(Console(file=io.StringIO())).bar
+
+
+def test_a_network_that_diverged_is_told_once_with_what_helps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    steps = ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.init_args.lr"]
+    assert main([*FIT, *steps, "1e12"]) == 0
+    told = re.findall("the network diverged: .*", capsys.readouterr().out)
+    assert len(told) == 1
+    assert told[0].endswith("a lower --model.optimizer.init_args.lr")
+    assert main([*FIT, *steps, "0.1"]) == 0
+    assert "diverged" not in capsys.readouterr().out
