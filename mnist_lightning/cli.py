@@ -186,6 +186,7 @@ def resume(arguments: list[str]) -> int:
             base = ["--config", str(run.config)]
         cli = DigitCLI("resume", [*base, *rest], _RESUME_HELP)
         _begin(cli)
+        processes.refuse_to_differ(path)
         return _go_on(cli, run, path, checkpoint)
 
 

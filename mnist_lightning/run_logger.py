@@ -127,5 +127,5 @@ def _records(content: bytes) -> Iterator[bytes]:
 def _stays(record: bytes, step: int) -> bool:
     event = Event.FromString(record[_HEADER:-_FOOTER])
     # Hyper-parameters come with the final figures, which the run will have anew.
-    ended = any(value.tag.startswith("_hparams_/") for value in event.summary.value)
+    ended = any(value.tag.startswith(("_hparams_/", "final/")) for value in event.summary.value)
     return event.step <= step and not ended

@@ -85,13 +85,16 @@ class Run:
             raise UserError(f"{self.config} is no configuration, or damaged")
         return config
 
-    def lock(self) -> AbstractContextManager[Any]:
+    def lock(self, patience: float = 1.0) -> AbstractContextManager[Any]:
         """Keep other processes from training in this folder; a killed process lets go of it.
 
+        Args:
+            patience: seconds to wait; whoever only looks holds it for a moment, too.
+
         Raises:
-            UserError: one does.
+            UserError: another process trains.
         """
-        lock = FileLock(self.folder / ".lock", blocking=False)
+        lock = FileLock(self.folder / ".lock", timeout=patience)
         try:
             return lock.acquire()  # gives the lock back at the end of a `with`
         except Timeout:

@@ -67,6 +67,8 @@ def _evaluate(command: str, arguments: list[str]) -> int:
     predictions = Predictions()
     trainer = cli.make_trainer(callbacks=[predictions])
     processes.join(trainer)
+    for one in asked:
+        processes.refuse_to_differ(one.path)
     cli.load_data()
     console = Console()
     show.notices(console, cli.datamodule)

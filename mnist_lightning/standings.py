@@ -54,7 +54,7 @@ def _state(run: Run, summary: dict[str, Any]) -> str:
     if state != "running":
         return state
     try:
-        with run.lock():
+        with run.lock(patience=0):
             return "interrupted"
     except (UserError, OSError):
         return state

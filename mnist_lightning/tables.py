@@ -49,7 +49,8 @@ class MetricsFile:
             settled = read_metrics(self.path, self._settled)
             self.columns += dict.fromkeys(new)
             text = _table(self.columns, settled)
-            write_atomically(text, self.path)
+            # The open row may have been in the file: killed here, it has to be there still.
+            write_atomically(text + _lines(self.columns, self._open), self.path)
             self._settled = len(text)
         with self.path.open("r+b") as file:
             file.seek(self._settled)

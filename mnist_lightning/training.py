@@ -68,8 +68,12 @@ def train(
     try:
         with _failures_told(run):
             state = _fit(cli, run, crew, checkpoint, console)
-            crew.facts.finish(state, _test(cli, run, crew))
-            _show_settings(cli, crew)
+            figures = _test(cli, run, crew)
+            _show_settings(cli, crew, figures)
+            if crew.logger is not None:
+                crew.logger.flush()
+            # Last: of a run that says so all is written.
+            crew.facts.finish(state, figures)
     except SystemExit:
         show.interrupted(console, run, _kept(run))
         return _status(crew)
@@ -110,6 +114,8 @@ def _fit(
     """
     try:
         crew.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
+        if crew.interrupt.heard(crew.trainer):  # after the last step
+            raise SystemExit
     except SystemExit:  # how Lightning ends after Ctrl-C
         # To interrupt a run without an end is the way to end it; a termination cannot wait.
         testable = crew.best is not None and crew.best.exists()
@@ -139,13 +145,13 @@ def _failures_told(run: Run | None) -> Iterator[None]:
         raise UserError(f"{what}; {_kept(run)}; once that is mended: {resume}") from None
 
 
-def _show_settings(cli: DigitCLI, crew: Crew) -> None:
+def _show_settings(cli: DigitCLI, crew: Crew, figures: dict[str, float]) -> None:
     """Bring the settings, and the figures that came of them, to the dashboards."""
     if crew.boards is not None:
         config = cli.complete_config()
         settings = experiment(config) | {"seed": config["seed_everything"]}
         step = crew.trainer.global_step
-        crew.boards.show_settings(settings, _final(crew.facts.facts), step)
+        crew.boards.show_settings(settings, _final(crew.facts.facts | figures), step)
 
 
 def _assemble(

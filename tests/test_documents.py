@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,8 +24,8 @@ README, GUIDE, HOWTO, LEARN = (
     ROOT / name for name in ("README.md", "docs/guide.md", "docs/howto.md", "docs/learn.md")
 )
 PYTHON = "python -m mnist_lightning "
-# What goes on until it is told to end, and where it answers.
-SERVERS = {"serve": "http://127.0.0.1:8000/api/health", "tensorboard": "http://localhost:6006/"}
+# What goes on until it is told to end, and which page of it answers.
+SERVERS = {"serve": "api/health", "tensorboard": ""}
 # What needs MNIST or another download; without a network it says so in a line.
 DOWNLOADS = ("fashion_mnist", "my_handwriting.yaml", "--fetch")
 
@@ -80,8 +81,12 @@ def type_in(line: str) -> str:
 
 
 def _served(line: str) -> str:
-    url = next(url for name, url in SERVERS.items() if name in line)
-    process = subprocess.Popen(["bash", "-c", f"exec {line}"], start_new_session=True)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    page = next(page for name, page in SERVERS.items() if name in line)
+    url = f"http://localhost:{port}/{page}"
+    elsewhere = f"exec {line} --port {port}"  # beside whatever else this machine serves
+    process = subprocess.Popen(["bash", "-c", elsewhere], start_new_session=True)
     try:
         for _ in range(240):
             assert process.poll() is None, f"{line} ended"
@@ -94,7 +99,8 @@ def _served(line: str) -> str:
         else:
             pytest.fail(f"{line} does not answer at {url}")
     finally:
-        os.killpg(process.pid, signal.SIGINT)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)
         process.wait(30)
     return ""
 
@@ -132,7 +138,7 @@ def test_every_command_of_the_how_to_works(checkout: Path) -> None:
     for line in commands(HOWTO, README, GUIDE):
         rest = installs(line)
         if rest == f"{PYTHON}resume":
-            interrupt(f"{PYTHON}fit --data.dataset digits --trainer.max_epochs 500")
+            interrupt(f"{PYTHON}fit --data.dataset digits --trainer.max_epochs 50")
         if rest:
             type_in(rest)
 

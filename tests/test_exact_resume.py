@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_lightning.checkpoint_file import progress
 from mnist_lightning.runs import Run
+from mnist_lightning.verify import first_difference_of_runs
 from tests.cli.checks import assert_equal, load, logged
 from tests.conftest import DIGITS
 from tests.processes import Place, ended, run, start
@@ -170,6 +172,28 @@ def test_a_kill_while_saving_costs_at_most_what_was_being_saved(
     assert run([*FIT, *OPTIONS["autosave"]], tmp_path, place) == 128 + signal.SIGKILL
     assert run(["resume"], tmp_path) == 0
     uninterrupted("autosave").assert_same(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        *(Place("mnist_lightning.tables", "write_atomically", call, True) for call in (2, 4)),
+        Place("mnist_lightning.training", "_show_settings", 1, after=True),
+        Place("mnist_lightning.run_logger", "RunLogger.flush", 8, after=True),
+    ],
+    ids=["as a column comes", "as the test's columns come", "after the test", "at the last flush"],
+)
+def test_a_kill_between_two_files_loses_no_line_of_the_logs(
+    tmp_path: Path, uninterrupted: Callable[[str], Whole], place: Place
+) -> None:
+    whole = uninterrupted("autosave")
+    assert run([*FIT, *OPTIONS["autosave"]], tmp_path, place) == 128 + signal.SIGKILL
+    assert run(["resume"], tmp_path) == 0
+    whole.assert_same(tmp_path)
+    resumed = Run(tmp_path / "lightning_logs" / "version_0")
+    assert first_difference_of_runs(whole.run, resumed) is None  # the test's figures, too
+    tags = EventAccumulator(str(resumed.folder)).Reload()
+    assert len(tags.Scalars("final/val_accuracy")) == 1
 
 
 def test_a_half_written_file_is_cleared_away(

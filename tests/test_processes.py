@@ -19,6 +19,7 @@ from mnist_lightning.__main__ import main
 from mnist_lightning.callbacks.interrupt import Interrupt
 from mnist_lightning.data.augment import Deformation
 from mnist_lightning.data.batches import BatchDataset, BatchLoader
+from mnist_lightning.errors import UserError
 from mnist_lightning.runs import Run
 from mnist_lightning.tables import METRICS_FILE, read_metrics, read_predictions
 from mnist_lightning.verify import first_difference_of_runs
@@ -100,8 +101,11 @@ def test_a_signal_that_comes_while_others_are_asked_is_heard_next(
     monkeypatch.setattr(processes, "most", most)
     trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=None))
     for _ in range(2):
+        interrupt.end_if_asked()  # alone it would leave the other waiting
         heard.append(interrupt.heard(trainer))  # type: ignore[arg-type] # all that it asks of one
     assert heard == [False, True]
+    with pytest.raises(KeyboardInterrupt):
+        interrupt.end_if_asked()
     assert interrupt.status == 143
 
 
@@ -166,6 +170,14 @@ def test_a_run_goes_on_in_another_number_of_processes_and_says_so(tmp_path: Path
     assert run_in(tmp_path).summary()["epochs"] == 5
 
 
+def test_one_that_finds_another_run_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "gathered", lambda path: [path, str(tmp_path / "newer")])
+    with pytest.raises(UserError, match="another run came while the processes began"):
+        processes.refuse_to_differ(tmp_path / "older")
+
+
 def test_torchrun_starts_the_processes(tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     torchrun += ["--nproc_per_node", "2", "-m", "mnist_lightning", *FIT, *MLP]
@@ -214,7 +226,7 @@ def test_srun_starts_the_processes(tmp_path: Path) -> None:
     common = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "run", "SLURM_STEP_ID": "0"}
     common |= {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1"}
     common |= {"SLURM_NODEID": "0", "SLURM_STEP_NODELIST": "127.0.0.1"}
-    common |= {"SLURM_JOB_NODELIST": "127.0.0.1", "MASTER_PORT": str(20_000 + os.getpid() % 20_000)}
+    common |= {"SLURM_JOB_NODELIST": "127.0.0.1", "MASTER_PORT": str(20_000 + os.getpid() % 12_000)}
     tasks = [
         start([*PROGRAM, *FIT, *TWO], tmp_path, SLURM_PROCID=rank, SLURM_LOCALID=rank, **common)
         for rank in "01"

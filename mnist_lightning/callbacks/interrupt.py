@@ -16,6 +16,7 @@ class Interrupt(Callback):
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self._agreed: signal.Signals | None = None  # what all processes have heard of
         self._steps = 0
 
     @property
@@ -47,17 +48,18 @@ class Interrupt(Callback):
     def heard(self, trainer: Trainer, otherwise: bool = False) -> bool:
         """Tell whether a signal was noted, or `otherwise`; of several processes, by any of them."""
         if processes.count() == 1:
+            self._agreed = self.signal
             return otherwise or self.signal is not None
         number = processes.most(self.signal or int(otherwise), trainer.strategy.root_device)
         if number > 1:  # one that came since is heard the next time
-            self.signal = signal.Signals(number)
+            self.signal = self._agreed = signal.Signals(number)
         return number > 0
 
     def end_if_asked(self) -> None:
         """End the training here.
 
         Raises:
-            KeyboardInterrupt: a signal was noted.
+            KeyboardInterrupt: a signal was heard of, by all of several processes.
         """
-        if self.signal is not None:
+        if self._agreed is not None:
             raise KeyboardInterrupt

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from typing import NamedTuple
@@ -92,7 +93,8 @@ class Worker:
         while _is_being_trained(run) or _processes_of(run):
             if self._is_to_be_pruned(trial, run):
                 for process in _processes_of(run):
-                    process.terminate()
+                    with suppress(psutil.NoSuchProcess):
+                        process.terminate()
                 return True, 0
             if self.stop.wait(POLL_SECONDS):
                 return False, 0
@@ -153,7 +155,7 @@ def _is_being_trained(run: Run) -> bool:
     if not run.folder.is_dir():
         return False
     try:
-        with run.lock():
+        with run.lock(patience=0):
             return False
     except UserError:
         return True

@@ -1,7 +1,9 @@
 """resume, as typed: the same bits, the same folder, the same options."""
 
 import shutil
+import signal
 from pathlib import Path
+from threading import Timer
 
 import pytest
 import torch
@@ -10,6 +12,8 @@ from filelock import FileLock
 
 from mnist_lightning import checkpoint_file
 from mnist_lightning.callbacks.predictions import Predictions
+from mnist_lightning.callbacks.summary import RunSummary
+from mnist_lightning.errors import UserError
 from mnist_lightning.runs import Run
 from tests.cli.checks import accuracy, assert_equal, load, logged
 from tests.conftest import DIGITS, Command
@@ -205,6 +209,32 @@ def test_only_one_process_trains_in_a_folder(command: Command, run_0: Run) -> No
     assert result.status == 1
     assert "another process is training in lightning_logs/version_0" in result.err
     assert run_0.recent().read_bytes() == before
+
+
+def test_who_only_looks_keeps_nobody_from_training(tmp_path: Path) -> None:
+    looks = FileLock(tmp_path / ".lock", thread_local=False)
+    looks.acquire()
+    Timer(0.2, looks.release).start()
+    with pytest.raises(UserError, match="another process is training"), Run(tmp_path).lock(0):
+        pass
+    with Run(tmp_path).lock():
+        assert not looks.is_locked
+
+
+def test_a_signal_after_the_last_step_is_heard(
+    command: Command, run_0: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told_to_end(self: RunSummary, *_: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunSummary, "on_train_end", told_to_end)
+        result = command("fit", *DIGITS, "--trainer.max_epochs", "1", "--seeds", "1..3")
+    assert result.status == 143
+    assert "interrupted; lightning_logs/version_0 is kept up to the end of epoch 1" in result.out
+    assert not run_0.folder.with_name("version_1").exists()
+    assert command("resume").status == 0
+    assert run_0.summary()["state"] == "finished"
 
 
 def test_a_checkpoint_from_elsewhere_goes_on_in_a_new_run(

@@ -59,6 +59,7 @@ def draw(page: Page, strokes: list[Stroke]) -> None:
             if number == 0:
                 page.mouse.down()
         page.mouse.up()
+    page.wait_for_function("() => !asking")  # what is shown is of the whole drawing, and stays
 
 
 def probabilities(page: Page) -> list[float]:
