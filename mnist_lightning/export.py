@@ -179,8 +179,7 @@ def asking(module: nn.Module) -> Ask:
 
     def ask(pixels: Pixels) -> Logits:
         with torch.inference_mode():
-            logits: Logits = module(torch.from_numpy(pixels)).numpy()
-        return logits
+            return np.asarray(module(torch.from_numpy(pixels)), dtype=np.float32)
 
     return ask
 

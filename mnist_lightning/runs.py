@@ -86,10 +86,7 @@ class Run:
         return config
 
     def lock(self, patience: float = 1.0) -> AbstractContextManager[Any]:
-        """Keep other processes from training in this folder; a killed process lets go of it.
-
-        Args:
-            patience: seconds to wait; whoever only looks holds it for a moment, too.
+        """Keep others from training here while this process lives; wait for one that only looks.
 
         Raises:
             UserError: another process trains.

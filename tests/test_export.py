@@ -5,12 +5,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
 from onnxruntime import InferenceSession
+from py_mini_racer import MiniRacer
 from safetensors import safe_open
 from torch import nn
 
@@ -94,6 +96,25 @@ def test_each_architecture_leaves_in_each_format(name: str, kind: str, tmp_path:
     said = write(Export(recogniser, False, about), FORMATS[kind], PIXELS[:40], path)
     assert said.startswith("40 of 40 labels equal")
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_what_a_page_answers_outlives_a_clearing_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate = MiniRacer.eval
+
+    def then_clear(engine: MiniRacer, *arguments: Any) -> Any:
+        answer = evaluate(engine, *arguments)
+        engine.low_memory_notification()
+        return answer
+
+    monkeypatch.setattr(MiniRacer, "eval", then_clear)
+    torch.manual_seed(0)
+    recogniser = Recogniser(ARCHITECTURES["SpeedCNN"](), temperature=1.5)
+    about = model_card.metadata(SUMMARY, recogniser)
+    export_of = Export(recogniser, False, about)
+    said = write(export_of, FORMATS["html"], PIXELS[:40], tmp_path / "model.html")
+    assert said.startswith("40 of 40 labels equal")
 
 
 def test_an_onnx_model_stands_alone(fitted: Command, run_0: Run) -> None:

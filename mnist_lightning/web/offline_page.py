@@ -133,7 +133,9 @@ def ask(path: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         engine.eval(reading + ASKING)
         room: Any = engine.eval(f"const pixels = new Uint8Array({pixels.size}); pixels.buffer")
         np.frombuffer(room, np.uint8)[:] = pixels.ravel()
-        logits: Any = engine.eval(f"ask({json.dumps(model)}, pixels)")
+        # By a name: the engine frees what has none, though a view of it is held here.
+        asked = f"const logits = ask({json.dumps(model)}, pixels); logits"
+        logits: Any = engine.eval(asked)
     except JSEvalException as error:
         found = re.search(r"Error: (.*)", str(error))
         reason = found[1] if found else str(error)

@@ -109,14 +109,18 @@ def test_killed_twice_it_goes_on_and_a_failed_trial_stops_nobody(place: Path) ->
     assert re.search(r"6 trials: \d finished, \d failed", printed)
     folder = place / "lightning_logs" / "sweeps" / "space"
     assert (folder / "history.png").read_bytes()[:4] == b"\x89PNG"
-    # The best configuration is one, and makes the same run again.
-    fit = [sys.executable, "-m", "mnist_lightning", "fit", "--config", str(folder / "best.yaml")]
+    best = max(trial.value or 0 for trial in trials if trial.state == TrialState.COMPLETE)
+    assert_makes_again(folder / "best.yaml", place, best)
+
+
+def assert_makes_again(config: Path, place: Path, accuracy: float) -> None:
+    """A configuration makes the run of a trial again, and tests it."""
+    fit = [sys.executable, "-m", "mnist_lightning", "fit", "--config", str(config)]
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2))}  # as the trials had
     again = [*fit, "--into", "again"]
     subprocess.run(again, cwd=place, check=True, capture_output=True, env=os.environ | threads)
-    best = max(trial.value or 0 for trial in trials if trial.state == TrialState.COMPLETE)
     summary = Run(place / "again").summary()
-    assert summary["val/accuracy"] == best
+    assert summary["val/accuracy"] == accuracy
     assert summary["test/total"] == 297
 
 
