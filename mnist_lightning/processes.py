@@ -115,13 +115,13 @@ def gathered(value: Value) -> list[Value]:
     return [torch.load(io.BytesIO(each), weights_only=True) for each in contents]
 
 
-def refuse_to_differ(path: Path) -> None:
-    """See to it that all work on the same file: each has looked for it by itself.
+def refuse_to_differ(*paths: Path) -> None:
+    """See to it that all work on the same files: each has looked for them by itself.
 
     Raises:
         UserError: in all, where another run came while they looked.
     """
-    if len(set(gathered(str(path)))) > 1:
+    if len(set(gathered("\0".join(map(str, paths))))) > 1:
         raise UserError("another run came while the processes began: give the RUN by its number", 2)
 
 

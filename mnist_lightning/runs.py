@@ -86,10 +86,10 @@ class Run:
         return config
 
     def lock(self, patience: float = 1.0) -> AbstractContextManager[Any]:
-        """Keep others from training here while this process lives; wait for one that only looks.
+        """Keep others from training here; wait `patience` seconds for one that only looks.
 
         Raises:
-            UserError: another process trains.
+            UserError: another process trains here, and lives.
         """
         lock = FileLock(self.folder / ".lock", timeout=patience)
         try:

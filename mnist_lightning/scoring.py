@@ -67,8 +67,7 @@ def _evaluate(command: str, arguments: list[str]) -> int:
     predictions = Predictions()
     trainer = cli.make_trainer(callbacks=[predictions])
     processes.join(trainer)
-    for one in asked:
-        processes.refuse_to_differ(one.path)
+    processes.refuse_to_differ(*(one.path for one in asked))
     cli.load_data()
     console = Console()
     show.notices(console, cli.datamodule)

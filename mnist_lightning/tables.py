@@ -52,10 +52,11 @@ class MetricsFile:
             # The open row may have been in the file: killed here, it has to be there still.
             write_atomically(text + _lines(self.columns, self._open), self.path)
             self._settled = len(text)
-        with self.path.open("r+b") as file:
-            file.seek(self._settled)
-            file.write(_lines(self.columns, self._open))
-            file.truncate()
+        else:
+            with self.path.open("r+b") as file:
+                file.seek(self._settled)
+                file.write(_lines(self.columns, self._open))
+                file.truncate()
         self._settled += len(_lines(self.columns, self._open[:-1]))
         self._open = self._open[-1:]
 

@@ -19,7 +19,6 @@ from mnist_lightning.__main__ import main
 from mnist_lightning.callbacks.interrupt import Interrupt
 from mnist_lightning.data.augment import Deformation
 from mnist_lightning.data.batches import BatchDataset, BatchLoader
-from mnist_lightning.errors import UserError
 from mnist_lightning.runs import Run
 from mnist_lightning.tables import METRICS_FILE, read_metrics, read_predictions
 from mnist_lightning.verify import first_difference_of_runs
@@ -29,6 +28,7 @@ PROGRAM = [sys.executable, "-m", "mnist_lightning"]
 TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
 FIT = ["fit", *DIGITS, "--trainer.accelerator", "cpu", "--trainer.max_epochs", "3"]
 MLP = ["--model.network", "MultilayerPerceptron"]
+MORE = {"test": [], "resume": ["--trainer.max_epochs", "4"]}
 
 
 def start(arguments: Sequence[str], folder: Path, **environment: str) -> subprocess.Popen[str]:
@@ -170,12 +170,15 @@ def test_a_run_goes_on_in_another_number_of_processes_and_says_so(tmp_path: Path
     assert run_in(tmp_path).summary()["epochs"] == 5
 
 
-def test_one_that_finds_another_run_keeps_nobody_waiting(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(processes, "gathered", lambda path: [path, str(tmp_path / "newer")])
-    with pytest.raises(UserError, match="another run came while the processes began"):
-        processes.refuse_to_differ(tmp_path / "older")
+@pytest.mark.parametrize("command", ["test", "resume"])
+def test_processes_that_find_different_runs_refuse_to_go_on(tmp_path: Path, command: str) -> None:
+    ended(start([*PROGRAM, *FIT, *MLP, "--seeds", "1..2"], tmp_path))
+    # As if version_1 had come between the looks of the two.
+    found = ["bash", "-c", 'exec "${@:1:4}" "$RANK" "${@:5}"', "bash", *PROGRAM, command]
+    each = [*found, *TWO, "--trainer.accelerator", "cpu", *MORE[command]]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
+    printed = ended(start([*torchrun, "--nproc_per_node", "2", *each], tmp_path), 1)
+    assert printed.count("another run came while the processes began: give the RUN by its") == 1
 
 
 def test_torchrun_starts_the_processes(tmp_path: Path) -> None:

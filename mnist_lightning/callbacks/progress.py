@@ -108,16 +108,16 @@ class ProgressLines(Callback):
 
     def _tell_divergence(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say, once, that the weights are lost; a loss may pass a number's range and they not."""
-        lost = not all(weights.isfinite().all() for weights in pl_module.parameters())
-        if lost and not self._diverged:
-            self._diverged = True
-            precise = trainer.precision in ("32-true", "64-true")
-            remedy = "" if precise else f" or another --trainer.precision than {trainer.precision}"
-            self._print(
-                "the network diverged: its weights are no numbers any more, and no further epoch "
-                "mends them. Ctrl-C ends the run; train it again with a lower "
-                f"--model.optimizer.init_args.lr{remedy}"
-            )
+        if self._diverged or all(each.isfinite().all() for each in pl_module.parameters()):
+            return
+        self._diverged = True
+        precise = trainer.precision in ("32-true", "64-true")
+        remedy = "" if precise else f" or another --trainer.precision than {trainer.precision}"
+        self._print(
+            "the network diverged: its weights are no numbers any more, and no further epoch "
+            "mends them. Ctrl-C ends the run; train it again with a lower "
+            f"--model.optimizer.init_args.lr{remedy}"
+        )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the bar."""

@@ -131,7 +131,8 @@ def load(data_dir: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
     Images are uint8, 0 for paper and 255 for ink; labels int64.
     """
-    return tuple(_parse(read(data_dir, name)) for name in FILES)  # type: ignore[return-value] # FILES has four entries
+    images, labels, test_images, test_labels = (_parse(read(data_dir, name)) for name in FILES)
+    return images, labels, test_images, test_labels
 
 
 def _parse(content: bytes) -> Tensor:

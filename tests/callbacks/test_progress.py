@@ -79,5 +79,7 @@ def test_a_network_that_diverged_is_told_once_with_what_helps(
     told = re.findall("the network diverged: .*", capsys.readouterr().out)
     assert len(told) == 1
     assert told[0].endswith("a lower --model.optimizer.init_args.lr")
+    assert main([*FIT, *steps, "1e12", "--trainer.precision", "bf16-true"]) == 0
+    assert "init_args.lr or another --trainer.precision than bf16-true" in capsys.readouterr().out
     assert main([*FIT, *steps, "0.1"]) == 0
     assert "diverged" not in capsys.readouterr().out
