@@ -16,7 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mnist_lightning import images, load, runs
+from mnist_lightning import images, load
+from mnist_lightning.runs import lookup, run_directory
 
 CONFIG = Path(__file__).parent.parent / "configs" / "my_handwriting.yaml"
 LEAST = 10
@@ -40,7 +41,7 @@ def main() -> None:
     parser.add_argument("run", metavar="RUN")
     parser.add_argument("--data_dir", type=Path, required=True)
     asked = parser.parse_args()
-    run, _ = runs.find(asked.run, Path(runs.LOGS_FOLDER))
+    run, _ = lookup.find(asked.run, Path(run_directory.LOGS_FOLDER))
     folder = asked.data_dir.resolve() / "photos"
     with (folder / "labels.csv").open() as file:
         rows = [(folder / row["file"], int(row["label"])) for row in csv.DictReader(file)]

@@ -16,9 +16,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from mnist_lightning import checkpoint_file, runs
 from mnist_lightning.errors import UserError
-from mnist_lightning.runs import LOGS_FOLDER, Run
+from mnist_lightning.runs import run_directory
+from mnist_lightning.runs.checkpoint import read_checkpoint
+from mnist_lightning.runs.run_directory import LOGS_FOLDER, Run
 from mnist_lightning.verify import first_difference_of_runs, start
 
 LENGTH = ["--trainer.max_epochs", "3", "--trainer.log_every_n_steps", "5", "--autosave", "0.001"]
@@ -26,7 +27,7 @@ LENGTH = ["--trainer.max_epochs", "3", "--trainer.log_every_n_steps", "5", "--au
 
 def newest(folder: Path) -> Run | None:
     """The newest run in a folder that can be gone on with."""
-    found = [run for run in runs.runs(folder / LOGS_FOLDER) if run.recent().exists()]
+    found = [run for run in run_directory.list_runs(folder / LOGS_FOLDER) if run.recent().exists()]
     return found[-1] if found else None
 
 
@@ -106,7 +107,7 @@ def kills_while_saving(fit: list[str], place: Path, count: int) -> None:
         done += 1
         for path in run.checkpoints.glob("*.ckpt"):
             try:
-                checkpoint_file.read(path)
+                read_checkpoint(path)
             except UserError:
                 unreadable += 1
     print(

@@ -15,9 +15,10 @@ import numpy as np
 import onnxruntime
 import torch
 
-from mnist_lightning import load, runs
+from mnist_lightning import load
 from mnist_lightning.export import FORMATS, Ask, Export, FromPixels, asking
-from mnist_lightning.runs import LOGS_FOLDER
+from mnist_lightning.runs import lookup
+from mnist_lightning.runs.run_directory import LOGS_FOLDER
 
 TURNS, PICTURES = 11, 300
 
@@ -28,7 +29,7 @@ def main() -> None:
     parser.add_argument("run", nargs="?", default="best", metavar="RUN")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    run, _ = runs.find(asked.run, Path(LOGS_FOLDER))
+    run, _ = lookup.find(asked.run, Path(LOGS_FOLDER))
     recogniser = load(run.folder)
     picture = np.random.default_rng(0).integers(0, 256, (1, 28, 28)).astype(np.uint8)
     export = Export(recogniser, False, {})

@@ -17,10 +17,11 @@ import torch
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from mnist_lightning import images, load, runs
+from mnist_lightning import images, load
 from mnist_lightning.data.batches import normalise
 from mnist_lightning.data.sources import SOURCES
 from mnist_lightning.ink import upright
+from mnist_lightning.runs import lookup, run_directory
 
 AT_ONCE = 500
 LABELS = """(text) => {
@@ -69,7 +70,7 @@ def main() -> None:
     parser.add_argument("run", metavar="RUN")
     parser.add_argument("--data_dir", type=Path, required=True)
     asked = parser.parse_args()
-    run, _ = runs.find(asked.run, Path(runs.LOGS_FOLDER))
+    run, _ = lookup.find(asked.run, Path(run_directory.LOGS_FOLDER))
     pixels = SOURCES["mnist"].load(asked.data_dir).test_images
     wanted = load(run.folder).probabilities(normalise(pixels)).argmax(dim=1)
     photos = asked.data_dir / "photos"

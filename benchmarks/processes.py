@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.tables import METRICS_FILE, read_metrics, read_predictions
 
 CONFIG = Path(__file__).parent.parent / "configs" / "mlp.yaml"

@@ -9,13 +9,13 @@ import argparse
 import json
 from pathlib import Path
 
-from mnist_lightning import runs
 from mnist_lightning.reporting import report
+from mnist_lightning.runs import lookup
 
 
 def row(reference: str) -> tuple[str, dict[str, float]]:
     """Make a run's report; return the run's network and its accuracies."""
-    run, _ = runs.find(reference, Path("lightning_logs"))
+    run, _ = lookup.find(reference, Path("lightning_logs"))
     if report.main([reference]) != 0:
         raise SystemExit(f"no report of {reference}")
     facts = json.loads((run.folder / "report" / report.FIGURES).read_text())

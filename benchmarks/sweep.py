@@ -21,7 +21,7 @@ import optuna
 import yaml
 from optuna.trial import TrialState
 
-from mnist_lightning.runs import LOGS_FOLDER, Run, runs
+from mnist_lightning.runs.run_directory import LOGS_FOLDER, Run, list_runs
 
 CONFIG = Path(__file__).parent.parent / "configs" / "mlp.yaml"
 SPACE = {
@@ -79,7 +79,8 @@ def main() -> None:
         states = collections.Counter(trial.state.name.lower() for trial in trials)
         used = [trial.user_attrs["run"] for trial in trials]
         print(f"status {status}; {len(trials)} trials in {seconds:.0f} s: {dict(states)}")
-        print(f"{len(set(used))} runs of theirs, {len(list(runs(folder / LOGS_FOLDER)))} in all")
+        count = sum(1 for _ in list_runs(folder / LOGS_FOLDER))
+        print(f"{len(set(used))} runs of theirs, {count} in all")
         best = max(
             (t for t in trials if t.state == TrialState.COMPLETE), key=lambda t: t.value or 0
         )

@@ -26,7 +26,7 @@ from mnist_lightning import cli
 from mnist_lightning.data.batches import normalise
 from mnist_lightning.data.sources import SOURCES
 from mnist_lightning.epoch_loop import stop_looking_for_gpus
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.run_directory import Run
 
 SPEEDRUN = Path(__file__).parent.parent / "configs" / "speedrun.yaml"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from mnist_lightning import checkpoint_file, processes, runs, show
+from mnist_lightning import processes, show
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import write_atomically
 from mnist_lightning.networks import describe
@@ -25,7 +25,14 @@ from mnist_lightning.options import (
 from mnist_lightning.parsing import DigitCLI, quieten
 from mnist_lightning.refusals import refuse_what_cannot_train
 from mnist_lightning.run_logger import cut_back
-from mnist_lightning.runs import Run
+from mnist_lightning.runs import lookup, run_directory
+from mnist_lightning.runs.checkpoint import (
+    network_weights,
+    newest_checkpoint,
+    progress,
+    read_checkpoint,
+)
+from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.training import goes_on_by, train
 
 
@@ -87,9 +94,13 @@ def _fit_once(
         earlier = processes.agreed(lambda: _newest_alike(cli, origin))
         if earlier is not None:
             with _kept_from_others(earlier):
-                path = earlier.newest_checkpoint()
-                return _go_on(cli, earlier, path, checkpoint_file.read(path)), earlier
-    run = processes.agreed(lambda: runs.claim(cli.root) if into is None else runs.take(Path(into)))
+                path = newest_checkpoint(earlier)
+                return _go_on(cli, earlier, path, read_checkpoint(path)), earlier
+    run = processes.agreed(
+        lambda: (
+            run_directory.claim(cli.root) if into is None else run_directory.create_at(Path(into))
+        )
+    )
     with _kept_from_others(run):
         return train(cli, run, init_from=origin), run
 
@@ -115,9 +126,9 @@ def _kept_from_others(run: Run) -> AbstractContextManager[Any]:
 
 def _take_weights(cli: DigitCLI, reference: str) -> str:
     """Begin with the weights of another run's network; say whose, and which."""
-    run, path = runs.find(reference, cli.root)
+    run, path = lookup.find(reference, cli.root)
     path = path or run.best_checkpoint()
-    checkpoint = checkpoint_file.read(path)
+    checkpoint = read_checkpoint(path)
     theirs, mine = checkpoint.get("network"), describe(cli.model.network)
     if theirs != mine:
         raise UserError(
@@ -126,7 +137,7 @@ def _take_weights(cli: DigitCLI, reference: str) -> str:
             f"{_as_options(theirs, mine)}",
             status=2,
         )
-    cli.model.network.load_state_dict(checkpoint_file.network_weights(checkpoint))
+    cli.model.network.load_state_dict(network_weights(checkpoint))
     print(f"beginning with the weights in {path}")
     return f"{path} sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
 
@@ -146,14 +157,14 @@ def _as_options(network: dict[str, Any] | None, other: dict[str, Any]) -> str:
 def _newest_alike(cli: DigitCLI, origin: str | None) -> Run | None:
     """The newest run of the same options that can be gone on with; say which are passed over."""
     wanted = cli.complete_config()["trainer"]
-    for run in reversed(list(runs.runs(cli.root))):
+    for run in reversed(list(run_directory.list_runs(cli.root))):
         if not run.config.is_file() or not any(run.checkpoints.glob("last*.ckpt")):
             continue
         try:
             saved = run.read_config()
             if _differences(cli, saved) or run.summary().get("init_from") != origin:
                 continue
-            done = checkpoint_file.progress(checkpoint_file.read(run.newest_checkpoint()))
+            done = progress(read_checkpoint(newest_checkpoint(run)))
         except UserError as error:
             print(f"passing over {run.folder}: {error}")
             continue
@@ -171,11 +182,11 @@ def resume(arguments: list[str]) -> int:
     reference, rest = take_run(arguments)
     if asks_for_help(rest):
         DigitCLI("resume", rest, _RESUME_HELP)
-    run, path = runs.find("last" if reference is None else reference, root_in(rest))
+    run, path = lookup.find("last" if reference is None else reference, root_in(rest))
     # Locked before it is read: another process may be about to save.
     with _kept_from_others(run) if run.config.is_file() else nullcontext():
-        path = path or run.newest_checkpoint()
-        checkpoint = checkpoint_file.read(path)
+        path = path or newest_checkpoint(run)
+        checkpoint = read_checkpoint(path)
         if "config" not in checkpoint:
             raise UserError(
                 f"{path} was not made by `fit`: it does not say with which options; to go on with "
@@ -199,7 +210,7 @@ def _go_on(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]) -> i
             status=2,
         )
     cli.datamodule.refuse_other_data(checkpoint["MNISTDataModule"])
-    done, ends = checkpoint_file.progress(checkpoint), cli.config.trainer.max_epochs
+    done, ends = progress(checkpoint), cli.config.trainer.max_epochs
     if _is_finished(run, checkpoint["config"], cli, done.epochs):
         count = f"{done.epochs} of {max(ends, done.epochs)} epochs"
         longer = goes_on_by(cli, done.epochs, checkpoint["global_step"])
@@ -216,7 +227,7 @@ def _go_on(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]) -> i
             cut_back(run.folder, checkpoint["global_step"])
         print(f"going on with {run.folder} after {done}, from {path}")
         return train(cli, run, path, done.epochs)
-    own = processes.agreed(lambda: runs.claim(cli.root))
+    own = processes.agreed(lambda: run_directory.claim(cli.root))
     print(f"{path} lies in no run's folder: going on in a new one, {own.folder}, after {done}")
     with _kept_from_others(own):
         for copy in (own.best, own.recent()) if processes.is_first() else ():

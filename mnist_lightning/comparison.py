@@ -13,7 +13,7 @@ from mnist_lightning.evaluation import plots
 from mnist_lightning.evaluation.metrics import McNemar, mcnemar, spread
 from mnist_lightning.files import write_atomically
 from mnist_lightning.options import experiment
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.standings import Standing, standing, table
 from mnist_lightning.tables import METRICS_FILE, PredictionsTable, read_history, read_predictions
 

@@ -12,14 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mnist_lightning import images, model_card, predict, runs
+from mnist_lightning import images, model_card, predict
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import write_atomically
 from mnist_lightning.networks import traced
 from mnist_lightning.options import CommandParser, runs_root
 from mnist_lightning.predict import Recogniser
 from mnist_lightning.reporting.run_data import data_of
-from mnist_lightning.runs import Run
+from mnist_lightning.runs import lookup
+from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.web import offline_page
 
 CHECKED = 1_000  # test images
@@ -234,7 +235,7 @@ def _asked(
     Raises:
         UserError: there is no such run, or several are no model in this format.
     """
-    found = [runs.find(one, root) for one in runs.several(options.run)]
+    found = [lookup.find(one, root) for one in lookup.expand_references(options.run)]
     run, checkpoint = found[0]
     summary = run.summary()
     untold: dict[str, Any] = dict.fromkeys(("val/accuracy", "test/correct", "test/total"))
@@ -250,7 +251,7 @@ def _asked(
     if len({each.get("checksum") for each in summaries}) > 1:
         raise UserError("these runs were trained on different data; they are no one model", 2)
     untold["seed"] = ", ".join(str(each.get("seed")) for each in summaries)
-    place = runs.ensemble_place([run for run, _ in found])
+    place = lookup.ensemble_directory([run for run, _ in found])
     return run, place, predict.load(options.run, root, classes), summary | untold
 
 

@@ -9,10 +9,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from mnist_lightning import runs
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.options import CommandParser, runs_root
-from mnist_lightning.runs import Run
+from mnist_lightning.runs import lookup, run_directory
+from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.standings import BEST, NEWEST, Standing, ordered, standing, table
 
 
@@ -34,13 +34,16 @@ def main(arguments: list[str]) -> int:
     parser.add_root()
     options = parser.parse_args(arguments)
     root = runs_root(options.root)
-    if options.png and len([one for named in options.runs for one in runs.several(named)]) < 2:
+    if (
+        options.png
+        and len([one for named in options.runs for one in lookup.expand_references(named)]) < 2
+    ):
         raise UserError("--png draws the curves of runs side by side: name two or more", status=2)
     if options.png and options.csv:
         raise UserError("--csv lists the runs, --png draws them side by side: give one", status=2)
     if options.runs:
-        asked = [one for reference in options.runs for one in runs.several(reference)]
-        chosen = [runs.find(reference, root)[0] for reference in asked]
+        asked = [one for reference in options.runs for one in lookup.expand_references(reference)]
+        chosen = [lookup.find(reference, root)[0] for reference in asked]
         _refuse_the_same(chosen)
         if len(chosen) > 1 and not options.csv:
             from mnist_lightning import comparison  # brings matplotlib and SciPy
@@ -49,7 +52,7 @@ def main(arguments: list[str]) -> int:
             png = options.png or unasked
             return comparison.show(chosen, options.json, png)
     else:
-        chosen = list(runs.runs(root))
+        chosen = list(run_directory.list_runs(root))
     as_it_is = "run" if options.runs else NEWEST
     rows = ordered([standing(run) for run in chosen], options.sort or as_it_is)
     if options.json:

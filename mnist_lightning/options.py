@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from mnist_lightning import mistakes
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import read_yaml
-from mnist_lightning.runs import LOGS_FOLDER, Run
+from mnist_lightning.runs.run_directory import LOGS_FOLDER, Run
 
 # What may differ when a run goes on: how long, where, and what is shown of it.
 FREE_ON_RESUME = {

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from mnist_lightning import checkpoint_file, images, networks, runs
+from mnist_lightning import images, networks
 from mnist_lightning.data.batches import normalise
 from mnist_lightning.ensemble import Ensemble
 from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation.metrics import tempered
+from mnist_lightning.runs import lookup, run_directory
+from mnist_lightning.runs.checkpoint import network_weights, read_checkpoint
 
 UNSURE = 0.8  # a calibrated confidence below this is said
 # Whether there are several digits, as people say it.
@@ -128,7 +130,7 @@ class Recogniser:
 
 def load(
     run: str | Path = "best",
-    root: str | Path = runs.LOGS_FOLDER,
+    root: str | Path = run_directory.LOGS_FOLDER,
     classes: Iterable[type[nn.Module]] = (),
 ) -> Recogniser:
     """Load the network of a run's best checkpoint, of a checkpoint file, or of an export.
@@ -143,19 +145,19 @@ def load(
     Raises:
         UserError: there is no such run, its checkpoint is damaged, or its network is unknown.
     """
-    asked = runs.several(str(run))
+    asked = lookup.expand_references(str(run))
     if len(asked) > 1:
         classes = list(classes)
         return Recogniser(Ensemble([load(one, root, classes).network for one in asked]))
-    found, path = runs.find(str(run), Path(root))
+    found, path = lookup.find(str(run), Path(root))
     path = path or found.best_checkpoint()
     if path.suffix == ".safetensors":
         return _load_safetensors(path, classes)
-    checkpoint = checkpoint_file.read(path)
+    checkpoint = read_checkpoint(path)
     if "network" not in checkpoint:
         raise UserError(f"{path} holds no DigitClassifier")
     network = networks.build(checkpoint["network"], classes)
-    network.load_state_dict(checkpoint_file.network_weights(checkpoint))
+    network.load_state_dict(network_weights(checkpoint))
     temperature = found.summary().get("temperature")
     return Recogniser(network, temperature if isinstance(temperature, float) else 1.0)
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from lightning.pytorch import Trainer
 from rich.console import Console
 
-from mnist_lightning import checkpoint_file, predict, processes, runs, show
+from mnist_lightning import predict, processes, show
 from mnist_lightning.callbacks.predictions import Predictions
 from mnist_lightning.ensemble import Ensemble, Shifts
 from mnist_lightning.errors import PROGRAM, UserError
@@ -23,7 +23,9 @@ from mnist_lightning.options import (
     what_evaluates,
 )
 from mnist_lightning.parsing import DigitCLI, quieten
-from mnist_lightning.runs import Run
+from mnist_lightning.runs import lookup
+from mnist_lightning.runs.checkpoint import read_checkpoint
+from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.tables import PredictionsTable, write_predictions
 
 MOST_SHIFTS = 4  # pixels, which are 81 copies of each image
@@ -57,7 +59,9 @@ def _evaluate(command: str, arguments: list[str]) -> int:
     if asks_for_help(rest):
         DigitCLI(command, rest, _HELP.format(command=command))
     dataset, _ = take_option("--data.dataset", rest)
-    asked = [_asked(one, root_in(rest), dataset) for one in runs.several(reference or "best")]
+    asked = [
+        _asked(one, root_in(rest), dataset) for one in lookup.expand_references(reference or "best")
+    ]
     _refuse_strangers(asked, command)
     first = asked[0]
     config = what_evaluates(config_of(first.checkpoint, first.path, first.run, rest))
@@ -148,9 +152,9 @@ def _show_members(
 def _asked(reference: str, root: Path, dataset: str | None) -> Asked:
     # A network of any data set may be asked about these.
     among = None if dataset in ("auto", "folder") else dataset
-    run, path = runs.find(reference, root, among)
+    run, path = lookup.find(reference, root, among)
     path = path or run.best_checkpoint()
-    return Asked(reference, run, path, checkpoint_file.read(path))
+    return Asked(reference, run, path, read_checkpoint(path))
 
 
 def _refuse_strangers(asked: Sequence[Asked], command: str) -> None:
@@ -185,7 +189,7 @@ def _kept(asked: Sequence[Asked], cli: DigitCLI, table: PredictionsTable, reach:
     name = cli.datamodule.data.name + (f".shifts{reach}" if reach else "")
     first = asked[0]
     if len(asked) > 1:
-        place = runs.ensemble_place([one.run for one in asked])
+        place = lookup.ensemble_directory([one.run for one in asked])
         return place.with_name(f"{place.name}.{name}.csv")
     whole = len(table.true) == len(cli.datamodule.data.test_labels)
     same_data = cli.datamodule.state_dict() == first.checkpoint.get("MNISTDataModule")

@@ -17,7 +17,7 @@ from mnist_lightning.classifier import DigitClassifier
 from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.errors import PROGRAM
 from mnist_lightning.evaluation.metrics import McNemar, spread
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.tables import PredictionsTable
 
 

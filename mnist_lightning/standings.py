@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from mnist_lightning.errors import UserError
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.run_directory import Run
 
 
 class Standing(NamedTuple):

@@ -11,7 +11,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 
-from mnist_lightning import checkpoint_file, processes, show
+from mnist_lightning import processes, show
 from mnist_lightning.callbacks.checkpoints import RunCheckpoints
 from mnist_lightning.callbacks.dashboards import Dashboards
 from mnist_lightning.callbacks.interrupt import Interrupt
@@ -19,14 +19,14 @@ from mnist_lightning.callbacks.predictions import Predictions
 from mnist_lightning.callbacks.progress import ProgressLines
 from mnist_lightning.callbacks.random_state import RandomState
 from mnist_lightning.callbacks.summary import RunSummary
-from mnist_lightning.checkpoint_file import progress
 from mnist_lightning.epoch_loop import stop_looking_for_gpus
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.evaluation.metrics import temperature
 from mnist_lightning.options import experiment
 from mnist_lightning.parsing import DigitCLI
 from mnist_lightning.run_logger import RunLogger, as_float
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.checkpoint import progress, read_checkpoint
+from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.tables import PredictionsTable, write_predictions
 
 LONGEST = 300  # characters of what another library says
@@ -243,5 +243,5 @@ def _kept(run: Run | None) -> str:
     """Say up to where a run can be gone on from."""
     if run is None or not run.recent().exists():
         return "nothing is kept: there was no checkpoint yet"
-    saved = progress(checkpoint_file.read(run.recent()))
+    saved = progress(read_checkpoint(run.recent()))
     return f"{run.folder} is kept up to the end of {saved}"

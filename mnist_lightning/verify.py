@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from mnist_lightning import checkpoint_file
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.options import as_argument, take_option
 from mnist_lightning.parsing import DigitCLI, quieten
-from mnist_lightning.runs import LOGS_FOLDER, Run
+from mnist_lightning.runs.checkpoint import progress, read_checkpoint
+from mnist_lightning.runs.run_directory import LOGS_FOLDER, Run
 from mnist_lightning.tables import METRICS_FILE
 
 KILLS = 3
@@ -124,7 +124,7 @@ def _kill_and_resume(fit: list[str], folder: Path, longest: float) -> list[str]:
         process.join()
         if process.exitcode != -signal.SIGKILL:
             break  # it was done already
-        moments.append(f"after {checkpoint_file.progress(checkpoint_file.read(run.recent()))}")
+        moments.append(f"after {progress(read_checkpoint(run.recent()))}")
         command = ["resume"]
     _finish(command, folder)
     return moments
@@ -149,7 +149,7 @@ def _run(folder: Path) -> Run:
 def first_difference_of_runs(left: Run, right: Run) -> str | None:
     """Say where two runs differ in what they go on from, are tested with, or have logged."""
     for name in ("last.ckpt", "best.ckpt"):
-        pair = (checkpoint_file.read(run.checkpoints / name) for run in (left, right))
+        pair = (read_checkpoint(run.checkpoints / name) for run in (left, right))
         if where := first_difference(name, *pair):
             return f"they differ in {where}"
     tables = [(run.folder / METRICS_FILE).read_bytes() for run in (left, right)]

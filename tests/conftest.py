@@ -11,7 +11,7 @@ import torch
 from playwright.sync_api import Browser, sync_playwright
 
 from mnist_lightning.__main__ import main
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.run_directory import Run
 
 # A run of seconds on real digits that come with scikit-learn.
 DIGITS = ["--data.dataset", "digits"]

@@ -31,7 +31,7 @@ FLOORS = [
     ],
     ["refusals", "training"],
     ["parsing", "run_trainer", "epoch_loop", "parse_errors", "options", "mistakes", "show"],
-    ["callbacks", "run_logger", "runs"],
+    ["callbacks", "run_logger"],
     ["classifier", "data", "evaluation"],
     [
         "loss_and_accuracy",
@@ -43,7 +43,7 @@ FLOORS = [
         "ink",
         "ruled_lines",
         "pieces",
-        "checkpoint_file",
+        "runs",
         "tables",
         "templates",
     ],

@@ -8,12 +8,13 @@ import pytest
 import torch
 from onnxruntime import InferenceSession
 
-from mnist_lightning import UserError, load, runs
+from mnist_lightning import UserError, load
 from mnist_lightning.data.sources import SOURCES
 from mnist_lightning.ensemble import Ensemble, Shifts
 from mnist_lightning.images import PAPER
 from mnist_lightning.networks.classic_cnn import ClassicCNN
 from mnist_lightning.networks.multilayer_perceptron import MultilayerPerceptron
+from mnist_lightning.runs import lookup, run_directory
 from mnist_lightning.tables import read_predictions
 from tests.conftest import DIGITS, Command
 from tests.test_ink import drawn
@@ -26,7 +27,10 @@ def three(command: Command) -> Command:
     """A command line in a folder with three runs, of two architectures."""
     few = ("--trainer.max_epochs", "2", "--dashboards", "none")
     for network in ("MultilayerPerceptron", "MultilayerPerceptron", "ClassicCNN"):
-        seed = ("--seed_everything", str(len(list(runs.runs(Path("lightning_logs"))))))
+        seed = (
+            "--seed_everything",
+            str(len(list(run_directory.list_runs(Path("lightning_logs"))))),
+        )
         assert command("fit", *DIGITS, "--model.network", network, *few, *seed).status == 0
     return command
 
@@ -88,13 +92,13 @@ def test_a_run_is_tested_with_shifted_copies_beside_itself(three: Command) -> No
     ],
 )
 def test_several_runs_are_listed(reference: str, wanted: list[str]) -> None:
-    assert runs.several(reference) == wanted
+    assert lookup.expand_references(reference) == wanted
 
 
 def test_a_folder_with_a_comma_is_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a,b").mkdir()
-    assert runs.several("a,b") == ["a,b"]
+    assert lookup.expand_references("a,b") == ["a,b"]
 
 
 def test_several_are_tested_as_one_and_compared_with_each(three: Command) -> None:
@@ -103,7 +107,9 @@ def test_several_are_tested_as_one_and_compared_with_each(three: Command) -> Non
     table = read_predictions(Path("lightning_logs/ensemble_0_1_2.digits.csv"))
     right = table.predicted == table.true
     assert f"{right.sum()} of 297" in result.out
-    members = [read_predictions(run.predictions) for run in runs.runs(Path("lightning_logs"))]
+    members = [
+        read_predictions(run.predictions) for run in run_directory.list_runs(Path("lightning_logs"))
+    ]
     mean = np.mean([member.probabilities for member in members], axis=0)
     assert table.probabilities == pytest.approx(mean, abs=1e-5)
     rows = re.findall(r"│ (\d) +│ +([\d.]+) % │ +(\d+) │ +(\d+) │", result.out)

@@ -7,13 +7,13 @@ import pytest
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, LambdaCallback
 
-from mnist_lightning import checkpoint_file
 from mnist_lightning.classifier import DigitClassifier
 from mnist_lightning.data.batches import Batch
 from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.epoch_loop import LeanEpochLoop
 from mnist_lightning.parsing import DigitCLI, quieten
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.checkpoint import read_checkpoint
+from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.tables import METRICS_FILE, read_metrics
 from mnist_lightning.verify import first_difference
 from tests.conftest import DIGITS, Command
@@ -64,7 +64,7 @@ def test_a_hook_within_the_step_is_called_and_changes_no_bit(
         assert CountSteps.steps >= 14 if watched else CountSteps.steps == 0  # LBFGS asks often
     states = []
     for number in (0, 1):
-        checkpoint = checkpoint_file.read(Run(Path(f"lightning_logs/version_{number}")).recent())
+        checkpoint = read_checkpoint(Run(Path(f"lightning_logs/version_{number}")).recent())
         del checkpoint["config"]
         states.append(checkpoint)
     assert first_difference("last.ckpt", *states) is None

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mnist_lightning.checkpoint_file import progress
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.checkpoint import progress
+from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.verify import first_difference_of_runs
 from tests.cli.checks import assert_equal, load, logged
 from tests.conftest import DIGITS

@@ -21,7 +21,7 @@ from mnist_lightning.data.sources import SOURCES
 from mnist_lightning.export import FORMATS, Export, FromPixels, compare, write
 from mnist_lightning.networks import ARCHITECTURES
 from mnist_lightning.predict import Recogniser
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.run_directory import Run
 from tests.conftest import DIGITS, Command
 from tests.test_ink import drawn
 

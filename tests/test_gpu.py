@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.verify import first_difference_of_runs
 from tests.conftest import DIGITS, Command
 

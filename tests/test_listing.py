@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from mnist_lightning.files import write_atomically
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.run_directory import Run
 from tests.conftest import DIGITS, Command
 
 ROOT = Path("lightning_logs")
@@ -125,7 +125,7 @@ def test_no_folder_whatever_is_in_it_breaks_the_table(command: Command) -> None:
 def test_a_run_whose_process_is_gone_is_interrupted(command: Command) -> None:
     gone, alive = pretend(0, state="running"), pretend(1, state="running")
     script = f"""
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.run_directory import Run
 from pathlib import Path
 with Run(Path({str(alive.folder)!r})).lock():
     print("locked", flush=True)

@@ -17,7 +17,7 @@ from mnist_lightning import Recogniser, UserError, load
 from mnist_lightning.data.batches import normalise
 from mnist_lightning.data.sources import SOURCES
 from mnist_lightning.networks.classic_cnn import ClassicCNN
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.tables import read_predictions
 from tests.conftest import DIGITS, Command
 

@@ -19,7 +19,7 @@ from mnist_lightning.__main__ import main
 from mnist_lightning.callbacks.interrupt import Interrupt
 from mnist_lightning.data.augment import Deformation
 from mnist_lightning.data.batches import BatchDataset, BatchLoader
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.tables import METRICS_FILE, read_metrics, read_predictions
 from mnist_lightning.verify import first_difference_of_runs
 from tests.conftest import DIGITS

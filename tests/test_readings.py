@@ -12,7 +12,7 @@ from PIL import Image
 
 from mnist_lightning import images, load
 from mnist_lightning.evaluation.metrics import tempered
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.run_directory import Run
 from tests.conftest import DIGITS, Command
 from tests.test_ink import drawn, like_the_seven
 

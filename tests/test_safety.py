@@ -14,11 +14,16 @@ import torch
 from torch import nn
 
 import mnist_lightning
-from mnist_lightning.checkpoint_file import DamagedCheckpointError, dump, read
 from mnist_lightning.errors import UserError
 from mnist_lightning.networks import describe
 from mnist_lightning.networks.classic_cnn import ClassicCNN
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.checkpoint import (
+    DamagedCheckpointError,
+    dump_checkpoint,
+    newest_checkpoint,
+    read_checkpoint,
+)
+from mnist_lightning.runs.run_directory import Run
 from tests.cli.checks import load
 from tests.conftest import DIGITS, Command
 from tests.processes import run
@@ -153,7 +158,7 @@ def test_a_class_that_a_file_names_is_not_even_imported(
     for change in NAMINGS:
         checkpoint = load(run_0.recent())
         change(checkpoint)
-        path.write_bytes(dump(checkpoint))
+        path.write_bytes(dump_checkpoint(checkpoint))
         result = command("resume", str(path), "--trainer.max_epochs", "2")
         assert result.status == 1
         assert "none of ours; nothing that a checkpoint names is imported" in result.err
@@ -186,8 +191,8 @@ def test_each_of_a_hundred_corruptions_is_found_and_recovered_from(
         tried += 1
         run_0.recent().write_bytes(damaged)
         with pytest.raises(DamagedCheckpointError):
-            read(run_0.recent())
-        assert run_0.newest_checkpoint() == run_0.recent(1)
+            read_checkpoint(run_0.recent())
+        assert newest_checkpoint(run_0) == run_0.recent(1)
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "flipped"])

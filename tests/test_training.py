@@ -16,10 +16,10 @@ from mnist_lightning.callbacks.checkpoints import RunCheckpoints
 from mnist_lightning.callbacks.predictions import Predictions
 from mnist_lightning.callbacks.progress import ProgressLines
 from mnist_lightning.callbacks.weights import WeightsFile
-from mnist_lightning.checkpoint_file import progress
 from mnist_lightning.classifier import DigitClassifier
 from mnist_lightning.networks.digit_net import DigitNet
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.checkpoint import progress
+from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.tables import read_metrics
 from tests.cli.checks import load
 from tests.conftest import DIGITS, Command

@@ -10,8 +10,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from mnist_lightning import checkpoint_file
 from mnist_lightning.classifier import DigitClassifier
+from mnist_lightning.runs.checkpoint import network_weights
 
 # Where a checkpoint keeps the weights that training goes on from.
 TRAINED = "trained_weights"
@@ -46,7 +46,7 @@ class ExponentialMovingAverage(Callback):
     ) -> None:
         """Take over a run's mean and its weights; one that had none starts with its weights."""
         if trainer.state.fn == TrainerFn.FITTING:
-            self._average = checkpoint_file.network_weights(checkpoint)
+            self._average = network_weights(checkpoint)
             if TRAINED in checkpoint:
                 _network(pl_module).load_state_dict(checkpoint[TRAINED])
 
@@ -100,7 +100,7 @@ class ExponentialMovingAverage(Callback):
     ) -> None:
         """Save the mean as the network's weights, and beside it those to go on from."""
         if self._average:
-            checkpoint[TRAINED] = checkpoint_file.network_weights(checkpoint)
+            checkpoint[TRAINED] = network_weights(checkpoint)
             for name, average in self._average.items():
                 checkpoint["state_dict"][f"network.{name}"] = average
 

@@ -13,11 +13,12 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
-from mnist_lightning import __version__, checkpoint_file
+from mnist_lightning import __version__
 from mnist_lightning.callbacks.interrupt import Interrupt
 from mnist_lightning.files import write_atomically
 from mnist_lightning.run_logger import RunLogger, as_float
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.checkpoint import dump_checkpoint, read_checkpoint
+from mnist_lightning.runs.run_directory import Run
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -26,15 +27,15 @@ class AtomicCheckpointIO(CheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        """Write `checkpoint` with its digest; see `checkpoint_file`."""
+        """Write `checkpoint` with its digest; see `runs.checkpoint`."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(checkpoint_file.dump(checkpoint), Path(path))
+        write_atomically(dump_checkpoint(checkpoint), Path(path))
 
     def load_checkpoint(
         self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Read a checkpoint on the CPU; Lightning moves its parts to where they belong."""
-        return checkpoint_file.read(Path(path))
+        return read_checkpoint(Path(path))
 
     def remove_checkpoint(self, path: Any) -> None:
         """Delete a checkpoint."""

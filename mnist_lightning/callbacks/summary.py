@@ -15,7 +15,7 @@ from mnist_lightning.callbacks.checkpoints import RunCheckpoints, versions
 from mnist_lightning.classifier import DigitClassifier
 from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.networks import describe
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.run_directory import Run
 
 
 class RunSummary(Callback):

@@ -15,7 +15,7 @@ from mnist_lightning.data.sources import DigitData
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.evaluation import attribution, disturbances, metrics, plots
 from mnist_lightning.predict import Recogniser
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.tables import METRICS_FILE, PredictionsTable, read_history, read_predictions
 
 Ask = Callable[[NDArray[np.uint8]], NDArray[np.float32]]

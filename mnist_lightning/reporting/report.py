@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from mnist_lightning import __version__, predict, runs, templates
+from mnist_lightning import __version__, predict, templates
 from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation import plots
 from mnist_lightning.files import write_atomically
@@ -15,7 +15,8 @@ from mnist_lightning.options import CommandParser, runs_root
 from mnist_lightning.predict import Recogniser
 from mnist_lightning.reporting.findings import Findings, examine
 from mnist_lightning.reporting.run_data import data_of
-from mnist_lightning.runs import Run
+from mnist_lightning.runs import lookup
+from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.templates import percent
 
 PAGE, FIGURES = "report.html", "report.json"
@@ -30,7 +31,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_run_elsewhere()
     options = parser.parse_args(arguments)
-    run, checkpoint = runs.find(options.run, runs_root(options.root))
+    run, checkpoint = lookup.find(options.run, runs_root(options.root))
     if checkpoint is not None and checkpoint.resolve() != run.best.resolve():
         raise UserError(
             f"a report is of a run and its best checkpoint, not of {checkpoint}; name the run", 2

@@ -5,7 +5,7 @@ from pathlib import Path
 from mnist_lightning.data.folder import load_folder
 from mnist_lightning.data.sources import SOURCES, DigitData
 from mnist_lightning.errors import PROGRAM, UserError
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.run_directory import Run
 
 # What is told of a run.
 _NEEDED = {

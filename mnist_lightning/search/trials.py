@@ -18,10 +18,10 @@ import psutil
 from filelock import FileLock, Timeout
 from optuna.trial import TrialState
 
-from mnist_lightning import runs
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import write_atomically
-from mnist_lightning.runs import Run
+from mnist_lightning.runs import run_directory
+from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.search.space import Space, as_options
 from mnist_lightning.tables import METRICS_FILE, read_metrics
 
@@ -81,7 +81,7 @@ class Worker:
 
     def _run_of(self, trial: optuna.Trial) -> Run:
         if "run" not in trial.user_attrs:
-            run = runs.claim(self.plan.root)
+            run = run_directory.claim(self.plan.root)
             trial.set_user_attr("run", str(run.folder.resolve()))
         return Run(Path(trial.user_attrs["run"]))
 

@@ -12,13 +12,14 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from torch import nn
 
-from mnist_lightning import images, predict, runs
+from mnist_lightning import images, predict
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import write_atomically
 from mnist_lightning.images import png
 from mnist_lightning.ink import upright
 from mnist_lightning.predict import Reading, Recogniser
-from mnist_lightning.runs import Run
+from mnist_lightning.runs import run_directory
+from mnist_lightning.runs.run_directory import Run
 
 MOST_KEPT = 10_000  # corrected pictures in a folder
 
@@ -101,7 +102,9 @@ class Readers:
 
     def known(self) -> dict[str, Run]:
         """The default run, and the others that have a checkpoint, by name."""
-        others = {run.folder.name: run for run in runs.runs(self.root) if run.best.is_file()}
+        others = {
+            run.folder.name: run for run in run_directory.list_runs(self.root) if run.best.is_file()
+        }
         return others | {self.default.folder.name: self.default}
 
     def __getitem__(self, name: str | None) -> Recogniser:

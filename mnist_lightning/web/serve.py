@@ -5,10 +5,10 @@ from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 
-from mnist_lightning import runs
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import make_folder
 from mnist_lightning.options import CommandParser, runs_root
+from mnist_lightning.runs import lookup
 
 MOST_CONNECTIONS = 64  # each may hold a picture
 
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
     from mnist_lightning.web.server import make_app
 
     root = runs_root(options.root)
-    run, checkpoint = runs.find(options.run, root)
+    run, checkpoint = lookup.find(options.run, root)
     classes = own_classes(options.network)
     if options.collect is not None:
         make_folder(options.collect, "--collect")

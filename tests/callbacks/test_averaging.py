@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from mnist_lightning import DigitClassifier, MNISTDataModule
 from mnist_lightning.callbacks.averaging import TRAINED, ExponentialMovingAverage
-from mnist_lightning.checkpoint_file import network_weights
 from mnist_lightning.networks.batch_norm_cnn import BatchNormCNN
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.checkpoint import network_weights
+from mnist_lightning.runs.run_directory import Run
 from tests.cli.checks import assert_equal, load
 from tests.conftest import DIGITS, Command
 

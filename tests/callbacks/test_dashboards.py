@@ -9,13 +9,14 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from mnist_lightning import checkpoint_file, load
+from mnist_lightning import load
 from mnist_lightning.data.batches import normalise
 from mnist_lightning.data.division import split
 from mnist_lightning.data.sources import SOURCES
 from mnist_lightning.evaluation.metrics import temperature
 from mnist_lightning.evaluation.tiles import GAP
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.checkpoint import read_checkpoint
+from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.verify import first_difference
 from tests.conftest import DIGITS, Command
 
@@ -94,7 +95,7 @@ def test_dashboards_change_no_bit_of_what_is_learned(command: Command) -> None:
     states = []
     for number, level in enumerate(("none", "basic", "full")):
         assert command("fit", *DIGITS, *SHORT, "--dashboards", level).status == 0
-        checkpoint = checkpoint_file.read(Run(Path(f"lightning_logs/version_{number}")).recent())
+        checkpoint = read_checkpoint(Run(Path(f"lightning_logs/version_{number}")).recent())
         del checkpoint["config"]
         states.append(checkpoint)
     assert first_difference("last.ckpt", states[0], states[1]) is None

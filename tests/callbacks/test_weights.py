@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 from mnist_lightning import DigitClassifier, MNISTDataModule
 from mnist_lightning.callbacks.weights import WeightsFile
 from mnist_lightning.networks.classic_cnn import ClassicCNN
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.run_directory import Run
 from tests.conftest import DIGITS, Command
 
 OPTIONS = [*DIGITS, "--trainer.callbacks", "mnist_lightning.callbacks.weights.WeightsFile"]

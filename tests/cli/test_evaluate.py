@@ -3,7 +3,7 @@
 import re
 import shutil
 
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.tables import read_predictions
 from tests.cli.checks import accuracy
 from tests.conftest import DIGITS, Command

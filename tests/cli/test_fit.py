@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mnist_lightning import checkpoint_file, networks
-from mnist_lightning.runs import Run
+from mnist_lightning import networks
+from mnist_lightning.runs.checkpoint import read_checkpoint
+from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.verify import first_difference
 from tests.cli.checks import accuracy, assert_equal, load
 from tests.conftest import DIGITS, Command
@@ -223,12 +224,12 @@ def test_a_compiled_run_s_checkpoint_is_like_any_other(command: Command, run_0: 
         "fit", *DIGITS, *network, "--model.compile", "true", "--trainer.max_steps", "2"
     )
     assert result.status == 0, result.err
-    names = checkpoint_file.read(run_0.recent())["state_dict"]
+    names = read_checkpoint(run_0.recent())["state_dict"]
     assert not any("_orig_mod" in name for name in names)
     assert command("test", "0").status == 0
     longer = ["--trainer.max_steps", "3", "--model.compile", "false"]
     assert command("resume", "0", *longer).status == 0
-    assert checkpoint_file.read(run_0.recent())["global_step"] == 3
+    assert read_checkpoint(run_0.recent())["global_step"] == 3
 
 
 def test_to_compile_without_a_compiler_is_refused(
@@ -247,7 +248,7 @@ def test_augmented_training_is_repeatable_and_resumable(command: Command, run_0:
     assert command("fit", *DIGITS, *augment, "--trainer.max_epochs", "1").status == 0
     assert command("resume", "1", "--trainer.max_epochs", "3").status == 0
     weights = [
-        checkpoint_file.read(run.recent())["state_dict"]
+        read_checkpoint(run.recent())["state_dict"]
         for run in (run_0, Run(run_0.folder.with_name("version_1")))
     ]
     assert first_difference("weights", *weights) is None

@@ -10,11 +10,11 @@ import torch
 import yaml
 from filelock import FileLock
 
-from mnist_lightning import checkpoint_file
 from mnist_lightning.callbacks.predictions import Predictions
 from mnist_lightning.callbacks.summary import RunSummary
 from mnist_lightning.errors import UserError
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.checkpoint import dump_checkpoint, read_checkpoint
+from mnist_lightning.runs.run_directory import Run
 from tests.cli.checks import accuracy, assert_equal, load, logged
 from tests.conftest import DIGITS, Command
 from tests.processes import Place, run
@@ -62,10 +62,10 @@ def test_fit_with_a_checkpoint_goes_on_in_the_same_folder(command: Command, run_
 
 def test_a_run_of_a_version_with_fewer_options_is_resumed(command: Command, run_0: Run) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "1")
-    checkpoint = checkpoint_file.read(run_0.recent())
+    checkpoint = read_checkpoint(run_0.recent())
     for config in (checkpoint["config"], earlier := run_0.read_config()):
         del config["data"]["extra_share"], config["model"]["network"]["init_args"]["dropout"]
-    run_0.recent().write_bytes(checkpoint_file.dump(checkpoint))
+    run_0.recent().write_bytes(dump_checkpoint(checkpoint))
     run_0.write_config(earlier)
     resumed = command("resume", "--trainer.max_epochs", "2")
     assert resumed.status == 0, resumed.err

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.training import train
 from tests.cli.checks import assert_equal, load
 from tests.conftest import DIGITS, Command

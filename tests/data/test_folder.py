@@ -13,7 +13,7 @@ from mnist_lightning.data.datamodule import MNISTDataModule, SkippedWarning
 from mnist_lightning.data.folder import load_folder
 from mnist_lightning.data.sources import SOURCES
 from mnist_lightning.errors import UserError
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.run_directory import Run
 from tests.conftest import DIGITS, Command
 from tests.test_ink import drawn
 

@@ -10,7 +10,7 @@ from PIL import Image
 from playwright.sync_api import Browser
 
 from mnist_lightning.evaluation import metrics
-from mnist_lightning.runs import Run
+from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.tables import METRICS_FILE, read_history, read_predictions
 from tests.conftest import DIGITS, Command
 

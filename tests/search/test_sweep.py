@@ -17,8 +17,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from mnist_lightning import runs
-from mnist_lightning.runs import Run
+from mnist_lightning.runs import run_directory
+from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.search.space import Range, Space
 from mnist_lightning.search.sweep import PRUNERS
 from mnist_lightning.search.trials import Desk, Plan, Worker
@@ -76,7 +76,7 @@ def test_killed_twice_it_goes_on_and_a_failed_trial_stops_nobody(place: Path) ->
     for kill, runs_begun in ((os.killpg, 1), (os.kill, 3)):
         sweep = start(place, *counts)
         # In the middle of a trial.
-        while len(list(runs.runs(place / "lightning_logs"))) < runs_begun:
+        while len(list(run_directory.list_runs(place / "lightning_logs"))) < runs_begun:
             assert sweep.poll() is None
             time.sleep(0.05)
         time.sleep(2)
@@ -183,7 +183,7 @@ def test_mistakes_are_told_before_any_trial(command: Command, place: Path) -> No
         assert told in result.err
     (place / "space.yaml").write_text("model.label_smothing: {uniform: [0, 1]}")
     assert "there is no option --model.label_smothing" in command(*SWEEP).err
-    assert list(runs.runs(place / "lightning_logs")) == []
+    assert list(run_directory.list_runs(place / "lightning_logs")) == []
 
 
 def test_a_name_stays_with_its_space(command: Command, place: Path) -> None:
@@ -212,7 +212,7 @@ def test_what_falls_behind_is_pruned_but_not_at_its_end(tmp_path: Path) -> None:
         trial = study.ask()
         trial.report(value, 1)
         trial.should_prune()
-    run = runs.claim(tmp_path / "lightning_logs")
+    run = run_directory.claim(tmp_path / "lightning_logs")
     run.write_config({"trainer": {"max_epochs": 3}})
     last, verdicts = study.ask(), []
     rows = ["step,dataset,epoch,val/accuracy"]

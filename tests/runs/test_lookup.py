@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mnist_lightning import runs
 from mnist_lightning.errors import UserError
-from mnist_lightning.runs import Run
+from mnist_lightning.runs import lookup, run_directory
+from mnist_lightning.runs.run_directory import Run
 
 
 def make(root: Path, version: int, **summary: object) -> Run:
@@ -20,30 +20,30 @@ def make(root: Path, version: int, **summary: object) -> Run:
 
 def test_versions_count_up_from_the_highest(tmp_path: Path) -> None:
     root = tmp_path / "logs"
-    assert runs.claim(root).folder.name == "version_0"
+    assert run_directory.claim(root).folder.name == "version_0"
     make(root, 7)
-    assert runs.claim(root).folder.name == "version_8"
+    assert run_directory.claim(root).folder.name == "version_8"
 
 
 def test_runs_started_at_once_never_share_a_folder(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        claimed = list(pool.map(lambda _: runs.claim(tmp_path).folder, range(40)))
+        claimed = list(pool.map(lambda _: run_directory.claim(tmp_path).folder, range(40)))
     assert len(set(claimed)) == 40
 
 
 def test_a_run_is_found_by_number_folder_and_checkpoint(tmp_path: Path) -> None:
     run = make(tmp_path, 3)
     run.best.write_bytes(b"")
-    assert runs.find("3", tmp_path) == (run, None)
-    assert runs.find(str(run.folder), tmp_path) == (run, None)
-    assert runs.find(str(run.best), tmp_path) == (run, run.best)
+    assert lookup.find("3", tmp_path) == (run, None)
+    assert lookup.find(str(run.folder), tmp_path) == (run, None)
+    assert lookup.find(str(run.best), tmp_path) == (run, run.best)
 
 
 def test_last_is_the_highest_number(tmp_path: Path) -> None:
     for version in (9, 10, 2):
         make(tmp_path, version).recent().write_bytes(b"")
     make(tmp_path, 11)  # failed before its first checkpoint
-    assert runs.find("last", tmp_path)[0].version == 10
+    assert lookup.find("last", tmp_path)[0].version == 10
 
 
 def test_best_is_the_highest_val_accuracy_on_mnist(tmp_path: Path) -> None:
@@ -52,15 +52,15 @@ def test_best_is_the_highest_val_accuracy_on_mnist(tmp_path: Path) -> None:
     make(tmp_path, 2, **{"dataset": "digits", "val/accuracy": 1.0})
     make(tmp_path, 3, **{"dataset": "mnist", "val/accuracy": None, "test/accuracy": 1.0})
     make(tmp_path, 4, dataset="mnist", state="running")
-    assert runs.find("best", tmp_path)[0] == best
-    assert runs.find("best", tmp_path, dataset="digits")[0].version == 2
+    assert lookup.find("best", tmp_path)[0] == best
+    assert lookup.find("best", tmp_path, dataset="digits")[0].version == 2
 
 
 def test_best_without_mnist_says_what_it_takes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make(tmp_path, 0, **{"dataset": "digits", "val/accuracy": 0.9})
-    assert runs.find("best", tmp_path)[0].version == 0
+    assert lookup.find("best", tmp_path)[0].version == 0
     assert "no run on mnist" in capsys.readouterr().err
 
 
@@ -68,10 +68,10 @@ def test_what_is_not_there_is_said_with_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"no run with a checkpoint .*python -m mnist_lightning fit"
     ):
-        runs.find("last", tmp_path)
+        lookup.find("last", tmp_path)
     make(tmp_path, 0, dataset="mnist")
     with pytest.raises(UserError, match=r"no run 5 in .*; name one .*: 0 \(mnist\)"):
-        runs.find("5", tmp_path)
+        lookup.find("5", tmp_path)
 
 
 def test_foreign_and_broken_folders_disturb_nobody(tmp_path: Path) -> None:
@@ -82,12 +82,12 @@ def test_foreign_and_broken_folders_disturb_nobody(tmp_path: Path) -> None:
     (tmp_path / "version_3").mkdir()
     (tmp_path / "version_3" / "summary.json").write_text("[1]")
     good = make(tmp_path, 4, **{"dataset": "mnist", "val/accuracy": 0.5})
-    assert [run.version for run in runs.runs(tmp_path)] == [2, 3, 4]
-    assert runs.find("best", tmp_path)[0] == good
+    assert [run.version for run in run_directory.list_runs(tmp_path)] == [2, 3, 4]
+    assert lookup.find("best", tmp_path)[0] == good
 
 
 def test_a_root_that_cannot_be_made_is_named_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for root in (tmp_path / "file", tmp_path / "file" / "logs"):
         with pytest.raises(UserError, match=r"--trainer\.default_root_dir DIR"):
-            runs.claim(root)
+            run_directory.claim(root)

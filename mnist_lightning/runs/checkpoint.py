@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from mnist_lightning.errors import UserError
+from mnist_lightning.runs.run_directory import Run
 
 _MARK = b"mnist_lightning sha256 "
 _TRAILER_LENGTH = len(_MARK) + hashlib.sha256().digest_size
@@ -68,7 +69,7 @@ def network_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def dump(checkpoint: dict[str, Any]) -> bytes:
+def dump_checkpoint(checkpoint: dict[str, Any]) -> bytes:
     """Serialise a checkpoint of primitives and tensors, with its digest behind it."""
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
@@ -76,7 +77,7 @@ def dump(checkpoint: dict[str, Any]) -> bytes:
     return content + _MARK + hashlib.sha256(content).digest()
 
 
-def read(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint on the CPU; no code from the file is ever run.
 
     Raises:
@@ -100,3 +101,24 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise DamagedCheckpointError(f"{path} is no checkpoint of a classifier")
     return checkpoint
+
+
+def newest_checkpoint(run: Run) -> Path:
+    """Find the newest intact `last*.ckpt` of a run; report the damaged ones.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = sorted(run.checkpoints.glob("last*.ckpt"), key=lambda path: path.name[4:])
+    found.sort(key=lambda path: path != run.recent())
+    for path in found:
+        try:
+            read_checkpoint(path)
+        except DamagedCheckpointError as error:
+            more = "; going back to the one before" if path != found[-1] else ""
+            print(f"{error}{more}")
+        else:
+            return path
+    if not run.config.is_file() and any(run.checkpoints.glob("*.ckpt")):
+        raise UserError(f"{run.folder} was not made by `fit`, which alone can be resumed")
+    raise run.no_checkpoint_error("whole checkpoint")

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from mnist_lightning import checkpoint_file
-from mnist_lightning.checkpoint_file import DamagedCheckpointError
 from mnist_lightning.files import write_atomically
+from mnist_lightning.runs.checkpoint import DamagedCheckpointError, dump_checkpoint, read_checkpoint
 
 CHECKPOINT = {
     "state_dict": {"weight": torch.arange(3000.0)},
@@ -24,12 +23,12 @@ CHECKPOINT = {
 def path(tmp_path: Path) -> Path:
     """A written checkpoint."""
     path = tmp_path / "last.ckpt"
-    write_atomically(checkpoint_file.dump(CHECKPOINT), path)
+    write_atomically(dump_checkpoint(CHECKPOINT), path)
     return path
 
 
 def test_what_is_written_is_read(path: Path) -> None:
-    read = checkpoint_file.read(path)
+    read = read_checkpoint(path)
     assert torch.equal(read["state_dict"]["weight"], torch.arange(3000.0))
     assert read["config"] == CHECKPOINT["config"]
 
@@ -40,7 +39,7 @@ def test_torch_load_reads_it_with_weights_only(path: Path) -> None:
 
 def test_a_stock_file_without_digest_is_read_too(path: Path) -> None:
     torch.save(CHECKPOINT, path)
-    assert checkpoint_file.read(path)["epoch"] == 3
+    assert read_checkpoint(path)["epoch"] == 3
 
 
 def test_any_flipped_bit_is_noticed(path: Path) -> None:
@@ -51,7 +50,7 @@ def test_any_flipped_bit_is_noticed(path: Path) -> None:
         content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
         path.write_bytes(content)
         with pytest.raises(DamagedCheckpointError, match=r"last\.ckpt"):
-            checkpoint_file.read(path)
+            read_checkpoint(path)
 
 
 def test_any_truncation_is_noticed(path: Path) -> None:
@@ -60,7 +59,7 @@ def test_any_truncation_is_noticed(path: Path) -> None:
     for length in [0, 1, *(generator.randrange(len(whole)) for _ in range(50))]:
         path.write_bytes(whole[:length])
         with pytest.raises(DamagedCheckpointError, match=r"last\.ckpt"):
-            checkpoint_file.read(path)
+            read_checkpoint(path)
 
 
 class Malicious:
@@ -82,7 +81,7 @@ def test_code_in_a_file_is_never_run(tmp_path: Path, zipped: bool) -> None:
     else:
         path.write_bytes(pickle.dumps(evil))
     with pytest.raises(DamagedCheckpointError):
-        checkpoint_file.read(path)
+        read_checkpoint(path)
     assert not target.exists()
 
 

@@ -1,0 +1,179 @@
+"""Run directories: create, list, read and write what is in them.
+
+Nothing here imports torch: five hundred runs are listed in a second.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.files import make_folder, read_yaml, write_atomically
+
+LOGS_FOLDER = "lightning_logs"
+VERSION = re.compile(r"version_(\d+)")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder and what is in it."""
+
+    folder: Path
+
+    @property
+    def version(self) -> int:
+        """The N of `version_N`; -1 for a folder of another name."""
+        match = VERSION.fullmatch(self.folder.name)
+        return int(match[1]) if match else -1
+
+    @property
+    def reference(self) -> str:
+        """The shortest RUN by which a command finds this run from the folder it was made in."""
+        default = Path(LOGS_FOLDER) / f"version_{self.version}"
+        return str(self.version) if self.folder == default else str(self.folder)
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of its checkpoints."""
+        return self.folder / "checkpoints"
+
+    @property
+    def best(self) -> Path:
+        """Its best checkpoint."""
+        return self.checkpoints / "best.ckpt"
+
+    def recent(self, index: int = 0) -> Path:
+        """Its last checkpoint, or the one `index` before it."""
+        return self.checkpoints / ("last.ckpt" if index == 0 else f"last-{index}.ckpt")
+
+    @property
+    def config(self) -> Path:
+        """Its complete configuration."""
+        return self.folder / "config.yaml"
+
+    @property
+    def predictions(self) -> Path:
+        """What its best checkpoint said of each test image."""
+        return self.folder / "predictions.csv"
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Write `config.yaml`, from which the run can be made again."""
+        text = yaml.safe_dump(config, sort_keys=False)
+        write_atomically(text.encode(), self.config)
+
+    def read_config(self) -> dict[str, Any]:
+        """Read `config.yaml`.
+
+        Raises:
+            UserError: it is none.
+        """
+        try:
+            config = read_yaml(self.config)
+        except UserError:
+            config = None
+        if not isinstance(config, dict):
+            raise UserError(f"{self.config} is no configuration, or damaged")
+        return config
+
+    def lock(self, patience: float = 1.0) -> AbstractContextManager[Any]:
+        """Keep others from training here; wait `patience` seconds for one that only looks.
+
+        Raises:
+            UserError: another process trains here, and lives.
+        """
+        lock = FileLock(self.folder / ".lock", timeout=patience)
+        try:
+            return lock.acquire()  # gives the lock back at the end of a `with`
+        except Timeout:
+            raise UserError(f"another process is training in {self.folder}") from None
+
+    def clear_away(self) -> None:
+        """Delete what a process that was killed had begun to write; call it under the lock."""
+        for folder in (self.folder, self.checkpoints):
+            for leftover in folder.glob(".*.tmp"):
+                leftover.unlink()
+
+    def no_checkpoint_error(self, file: str) -> UserError:
+        """Return the error for a checkpoint that does not exist."""
+        cut_short = self.summary().get("state") in ("interrupted", "failed", "running")
+        reason = ": its run ended before it saved one" if cut_short else ""
+        return UserError(f"no {file} in {self.checkpoints}{reason}; train one with: {PROGRAM} fit")
+
+    def summary(self) -> dict[str, Any]:
+        """Read `summary.json`; empty where there is none that can be read."""
+        try:
+            summary = json.loads((self.folder / "summary.json").read_text())
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return summary if isinstance(summary, dict) else {}
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Replace `summary.json`."""
+        text = json.dumps(summary, indent=2) + "\n"
+        write_atomically(text.encode(), self.folder / "summary.json")
+
+    def best_checkpoint(self) -> Path:
+        """Find the checkpoint to evaluate: `best.ckpt`, or the newest of a stock Lightning run.
+
+        Raises:
+            UserError: there is none.
+        """
+        if self.best.is_file():
+            return self.best
+        others = sorted(self.checkpoints.glob("*.ckpt"), key=lambda path: path.stat().st_mtime)
+        if not others or self.config.is_file():
+            raise self.no_checkpoint_error("best.ckpt")
+        return others[-1]
+
+
+def claim(root: Path) -> Run:
+    """Make the folder of a new run: the next free version number, never one that exists.
+
+    Raises:
+        UserError: no folder can be made there.
+    """
+    version = max((run.version for run in list_runs(root)), default=-1) + 1
+    while True:
+        run = Run(root / f"version_{version}")
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            run.folder.mkdir()  # atomic: of two processes one gets a FileExistsError
+            run.checkpoints.mkdir()
+            return run
+        except FileExistsError:
+            if not root.is_dir():
+                raise UserError(f"cannot keep runs in {root}: it is a file; {_REMEDY}") from None
+            version += 1
+        except OSError as error:
+            raise UserError(f"cannot keep runs in {root}: {error.strerror}; {_REMEDY}") from None
+
+
+def create_at(folder: Path) -> Run:
+    """Make a folder a new run's, unless it is a run already.
+
+    Raises:
+        UserError: it is, or it cannot be made.
+    """
+    run = Run(folder)
+    if run.config.exists():
+        raise UserError(f"--into {folder}: there is a run already; go on with it: resume", 2)
+    make_folder(run.checkpoints, "--into")
+    return run
+
+
+_REMEDY = "make it writable, or choose another place: --trainer.default_root_dir DIR"
+
+
+def list_runs(root: Path) -> Iterator[Run]:
+    """The run folders in `root`, oldest first."""
+    if not root.is_dir():
+        return
+    found = [Run(path) for path in root.iterdir() if VERSION.fullmatch(path.name)]
+    yield from sorted((run for run in found if run.folder.is_dir()), key=lambda run: run.version)
