@@ -12,6 +12,7 @@ from typing import NamedTuple, NoReturn
 
 from mnist_lightning import __version__
 from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.imports import hide_working_directory
 
 
 class Command(NamedTuple):
@@ -229,6 +230,7 @@ def run() -> NoReturn:
     does not bring about. What was registered for its end is done all the same.
     """
     status = 1
+    hide_working_directory()
 
     def leave() -> None:
         sys.stdout.flush()

@@ -12,18 +12,16 @@ from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import write_atomically
 from mnist_lightning.networks import describe
 from mnist_lightning.options import (
-    LENGTHS,
-    as_argument,
     asks_for_help,
-    config_of,
-    conflicts,
     read_seeds,
     root_in,
     take_option,
     take_run,
+    take_switch,
 )
 from mnist_lightning.parsing import DigitCLI, quieten
 from mnist_lightning.refusals import refuse_what_cannot_train
+from mnist_lightning.registry import USER_SCHEMA
 from mnist_lightning.run_logger import cut_back
 from mnist_lightning.runs import lookup, run_directory
 from mnist_lightning.runs.checkpoint import (
@@ -31,9 +29,12 @@ from mnist_lightning.runs.checkpoint import (
     newest_checkpoint,
     progress,
     read_checkpoint,
+    read_signed_checkpoint,
 )
+from mnist_lightning.runs.config import LENGTHS, conflicts
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.training import goes_on_by, train
+from mnist_lightning.trust import trusted_config
 
 
 def fit(arguments: list[str]) -> int:
@@ -43,6 +44,7 @@ def fit(arguments: list[str]) -> int:
     seeds, rest = take_option("--seeds", rest)
     init_from, rest = take_option("--init_from", rest)
     into, rest = take_option("--into", rest)
+    trust, rest = take_switch("--trust", rest)
     if checkpoint is not None:
         if seeds is not None:
             raise UserError("--ckpt_path goes on with one run, --seeds makes several: give one", 2)
@@ -50,22 +52,23 @@ def fit(arguments: list[str]) -> int:
             raise UserError("--ckpt_path goes on with a run, --init_from begins one: give one", 2)
         if into is not None:
             raise UserError("--ckpt_path goes on with a run, --into is a new one's: give one", 2)
-        return resume([checkpoint, *rest])
+        return resume([checkpoint, *rest, *(["--trust"] if trust else [])])
     if seeds is None:
-        return _fit_once(rest, init_from, into=into)[0]
+        return _fit_once(rest, init_from, into=into, trust=trust)[0]
     if into is not None:
         raise UserError("--seeds makes several runs, --into is one's folder: give one", status=2)
-    return _fit_each(read_seeds(seeds), rest, init_from)
+    return _fit_each(read_seeds(seeds), rest, init_from, trust)
 
 
-def _fit_each(seeds: list[int], arguments: list[str], init_from: str | None) -> int:
+def _fit_each(seeds: list[int], arguments: list[str], init_from: str | None, trust: bool) -> int:
     """Make a run with each seed; where one fails or is interrupted, show those before it."""
     if take_option("--seed_everything", arguments)[0] is not None:
         raise UserError("both --seeds and --seed_everything: give one", status=2)
     finished: list[Run] = []
     try:
         for seed in seeds:
-            status, run = _fit_once([*arguments, "--seed_everything", str(seed)], init_from, True)
+            each = [*arguments, "--seed_everything", str(seed)]
+            status, run = _fit_once(each, init_from, ends=True, trust=trust)
             if status != 0:
                 left = seeds[seeds.index(seed) + 1 :]
                 if left:
@@ -79,9 +82,13 @@ def _fit_each(seeds: list[int], arguments: list[str], init_from: str | None) -> 
 
 
 def _fit_once(
-    arguments: list[str], init_from: str | None, ends: bool = False, into: str | None = None
+    arguments: list[str],
+    init_from: str | None,
+    ends: bool = False,
+    into: str | None = None,
+    trust: bool = False,
 ) -> tuple[int, Run | None]:
-    cli = DigitCLI("fit", arguments, _FIT_HELP)
+    cli = DigitCLI("fit", arguments, _FIT_HELP, trust=trust)
     if ends and cli.has_no_end:
         raise UserError("--seeds needs runs that end: give --trainer.max_epochs", status=2)
     _begin(cli)
@@ -179,6 +186,7 @@ def _newest_alike(cli: DigitCLI, origin: str | None) -> Run | None:
 def resume(arguments: list[str]) -> int:
     """Go on with a run from its newest whole checkpoint, in its own folder."""
     quieten()
+    trust, arguments = take_switch("--trust", arguments)
     reference, rest = take_run(arguments)
     if asks_for_help(rest):
         DigitCLI("resume", rest, _RESUME_HELP)
@@ -186,16 +194,17 @@ def resume(arguments: list[str]) -> int:
     # Locked before it is read: another process may be about to save.
     with _kept_from_others(run) if run.config.is_file() else nullcontext():
         path = path or newest_checkpoint(run)
-        checkpoint = read_checkpoint(path)
+        checkpoint, signed = read_signed_checkpoint(path)
         if "config" not in checkpoint:
             raise UserError(
                 f"{path} was not made by `fit`: it does not say with which options; to go on with "
                 f"another: {PROGRAM} resume RUN, of those that `{PROGRAM} runs` lists"
             )
-        base = as_argument(config_of(checkpoint, path, run, rest))
+        config = checkpoint["config"]
         if run.config.is_file():
-            base = ["--config", str(run.config)]
-        cli = DigitCLI("resume", [*base, *rest], _RESUME_HELP)
+            config, signed = run.read_signed_config()
+        base = trusted_config(config, signed or trust, rest)
+        cli = DigitCLI("resume", rest, _RESUME_HELP, base, trust)
         _begin(cli)
         processes.refuse_to_differ(path)
         return _go_on(cli, run, path, checkpoint)
@@ -246,10 +255,7 @@ def _is_finished(run: Run, saved: dict[str, Any], cli: DigitCLI, epochs: int) ->
 def _differences(cli: DigitCLI, saved: dict[str, Any]) -> list[str]:
     """What keeps the options from going on with a run that was made with `saved`."""
     config = cli.complete_config()
-    found = conflicts(saved, config)
-    if found:
-        saved = cli.completed(saved)
-        found = conflicts(saved, config)
+    found = conflicts(saved, config, USER_SCHEMA)
     if cli.model.needs_run_length(cli.model.lr_scheduler_factory):
         found += [
             f"--trainer.{name} is {config['trainer'][name]} here, {saved['trainer'][name]} in the "
@@ -266,6 +272,8 @@ usage: {PROGRAM} fit [--config FILE]... [--seeds 1..5] [--init_from RUN] [option
 --seeds 1..5 (or 1,2,7) makes a run with each of these seeds, and closes with their mean, standard
 deviation and 95 % interval.
 --init_from RUN begins with the weights of another run's best checkpoint.
+--trust allows the classes that a --config file names; otherwise each class that is not part of
+this program or of its registered libraries has to be named in the command.
 --into FOLDER keeps the run there, in place of the next free lightning_logs/version_N.
 
 examples:
@@ -277,7 +285,8 @@ _RESUME_HELP = f"""Go on with a run from its newest whole checkpoint, in its own
 
 usage: {PROGRAM} resume [RUN] [options]
 RUN is a run's folder, its version number, a checkpoint file, or `last`, the newest run (default).
-The run's own options hold; of the options below only those may differ that change no weight.
+The run keeps its options; only options that do not affect the weights may be overridden.
+--trust allows the classes that a run from elsewhere names; your own runs need no consent.
 
 example: {PROGRAM} resume last --trainer.max_epochs 20
 """

@@ -12,7 +12,7 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation import plots
 from mnist_lightning.evaluation.metrics import McNemar, mcnemar, spread
 from mnist_lightning.files import write_atomically
-from mnist_lightning.options import experiment
+from mnist_lightning.runs.config import reproducibility_key
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.standings import Standing, standing, table
 from mnist_lightning.tables import METRICS_FILE, PredictionsTable, read_history, read_predictions
@@ -204,7 +204,7 @@ def _pools(rows: Sequence[Standing], settings: Mapping[str, dict[str, Any]]) -> 
     groups: dict[str, list[Standing]] = {}
     for each in rows:
         if each.run in settings:
-            same = json.dumps(experiment(settings[each.run]), sort_keys=True, default=str)
+            same = json.dumps(reproducibility_key(settings[each.run]), sort_keys=True, default=str)
             groups.setdefault(same, []).append(each)
     pools = []
     for group in groups.values():

@@ -1,4 +1,4 @@
-"""What stands behind a command, before and beside the parser: RUNs, configurations, conflicts."""
+"""Options that commands take before and beside their parsers."""
 
 import argparse
 import json
@@ -7,39 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import yaml
+
 from mnist_lightning import mistakes
 from mnist_lightning.errors import PROGRAM, UserError
-from mnist_lightning.files import read_yaml
-from mnist_lightning.runs.run_directory import LOGS_FOLDER, Run
-
-# What may differ when a run goes on: how long, where, and what is shown of it.
-FREE_ON_RESUME = {
-    "log_lines",
-    "auto_resume",
-    "autosave",
-    "dashboards",
-    "keep_last",
-    "model.compile",
-    "trainer.max_epochs",
-    "trainer.max_steps",
-    "trainer.max_time",
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.num_nodes",
-    "trainer.strategy",
-    "trainer.logger",
-    "trainer.log_every_n_steps",
-    "trainer.default_root_dir",
-    "trainer.enable_progress_bar",
-    "trainer.enable_model_summary",
-    "trainer.profiler",
-    "trainer.limit_test_batches",
-    "data.data_dir",
-    "data.folder",
-    "data.num_workers",
-    "data.pin_memory",
-    "data.eval_batch_size",
-}
+from mnist_lightning.runs.config_schema import COMPONENT_OPTIONS, class_names, dotted_names
+from mnist_lightning.runs.run_directory import LOGS_FOLDER
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -91,24 +64,6 @@ class CommandParser(argparse.ArgumentParser):
 
 
 MOST_SEEDS = 1000
-# What the parser might import: a class, or a function where one is taken, by its dotted name.
-_IMPORTABLE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
-# What a checkpoint may name by itself.
-_OURS = re.compile(
-    r"mnist_lightning\.(networks|schedules|callbacks|data\.augment)(\.\w+)+"
-    r"|torch\.optim\.(lr_scheduler\.)?\w+"
-)
-_FOLDERS = ("data_dir", "default_root_dir", "folder")  # a folder's name may have dots as well
-# What sets the length of a run.
-LENGTHS = ("max_epochs", "max_steps", "max_time")
-# What an evaluation needs to know of the trainer that a run was made with.
-_EVALUATES = (
-    "accelerator",
-    "default_root_dir",
-    "limit_test_batches",
-    "limit_val_batches",
-    "precision",
-)
 
 
 def runs_root(default_root_dir: str | None) -> Path:
@@ -176,16 +131,35 @@ def root_in(arguments: list[str]) -> Path:
     return runs_root(take_option("--trainer.default_root_dir", arguments)[0])
 
 
-def refuse_broken_files(arguments: Sequence[str]) -> None:
-    """Find the configuration that is no YAML: the parser does not say which.
-
-    Raises:
-        UserError: there is one.
-    """
+def config_files(arguments: Sequence[str]) -> list[Path]:
+    """List the configuration files that a command names by `--config`."""
+    found = []
     for before, word in zip(["", *arguments], arguments, strict=False):
         named = word if before in ("-c", "--config") else word.partition("--config=")[2]
         if named and not named.startswith("{") and Path(named).is_file():
-            read_yaml(Path(named))
+            found.append(Path(named))
+    return found
+
+
+def named_classes(arguments: Sequence[str]) -> set[str]:
+    """Collect the class paths that a command names: in options that take classes, and inline."""
+    found: set[str] = set()
+    for before, word in zip(["", *arguments], arguments, strict=False):
+        option, _, inline = word.partition("=")
+        name, value = (option, inline) if inline else (before, word)
+        section = name.split(".")[1:2]
+        if section and section[0].rstrip("+") in COMPONENT_OPTIONS:
+            found |= dotted_names(_parsed(value))
+        elif value.startswith("{"):
+            found |= class_names(_parsed(value))
+    return found
+
+
+def _parsed(value: str) -> Any:
+    try:
+        return yaml.safe_load(value) if value[:1] in ("{", "[") else value
+    except yaml.YAMLError:
+        return value
 
 
 def read_seeds(text: str) -> list[int]:
@@ -206,91 +180,3 @@ def read_seeds(text: str) -> list[int]:
             )
         seeds += range(first, last + 1)
     return list(dict.fromkeys(seeds))
-
-
-def config_of(
-    checkpoint: dict[str, Any], path: Path, run: Run, arguments: list[str]
-) -> dict[str, Any]:
-    """Take the configuration out of a checkpoint; its network alone where Lightning alone made it.
-
-    Parsing a configuration imports what it names. What a file names is imported only if it is
-    this package's or one of torch's optimizers and schedules, or if the user named it too: in the
-    run's `config.yaml`, or in the command.
-
-    Raises:
-        UserError: it has none, or names something else.
-    """
-    if "network" not in checkpoint:
-        raise UserError(f"{path} holds no DigitClassifier")
-    config = checkpoint.get("config", {"model": {"network": checkpoint["network"]}})
-    trusted = _importable(run.read_config()) if run.config.is_file() else set()
-    trusted |= {argument.rsplit("=", 1)[-1] for argument in arguments}
-    for name in sorted(_importable(config) - trusted):
-        if not _OURS.fullmatch(name):
-            raise UserError(
-                f"{path} names {name}, which is none of ours; nothing that a checkpoint names is "
-                "imported unless you name it too, in the command or the run's config.yaml"
-            )
-    return dict(config)
-
-
-def what_evaluates(config: dict[str, Any]) -> dict[str, Any]:
-    """Leave of a configuration what an evaluation needs: network, data, and how to compute."""
-    model, trainer = config["model"], dict(config.get("trainer", {}))
-    for name in ("limit_test_batches", "limit_val_batches"):
-        if trainer.get(name) == 0:  # a sweep's trial looks at no test image; a test does
-            del trainer[name]
-    return {
-        "model": {name: model[name] for name in ("network", "channels_last") if name in model},
-        "trainer": {name: trainer[name] for name in _EVALUATES if name in trainer},
-        **({"data": config["data"]} if "data" in config else {}),
-    }
-
-
-def _importable(part: Any) -> set[str]:
-    """Whatever in a configuration may be the name of something to import, wherever it stands."""
-    if isinstance(part, str):
-        return {part} if _IMPORTABLE.fullmatch(part) else set()
-    if isinstance(part, dict):
-        part = [value for name, value in part.items() if name not in _FOLDERS]
-    return set().union(*map(_importable, part)) if isinstance(part, list | tuple) else set()
-
-
-def conflicts(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """What differs between a checkpoint's configuration and the one wanted, both values shown."""
-    before, now = _flat(saved), _flat(wanted)
-    # Where a class differs, so do all its arguments: to name the class is enough.
-    for path in [name for name in before if name.endswith(".class_path")]:
-        if before[path] != now.get(path):
-            arguments = path.removesuffix("class_path") + "init_args."
-            before = {n: v for n, v in before.items() if not n.startswith(arguments)}
-            now = {n: v for n, v in now.items() if not n.startswith(arguments)}
-    return [
-        f"--{name} is {now.get(name)} here, {before.get(name)} in the checkpoint"
-        for name in sorted(before.keys() | now.keys())
-        if before.get(name) != now.get(name) and not _is_free(name)
-    ]
-
-
-def experiment(config: dict[str, Any]) -> dict[str, Any]:
-    """What a run's result hangs on beside its seed: settings by their dotted names."""
-    lengths = {f"trainer.{name}" for name in LENGTHS}
-    return {
-        name: value
-        for name, value in _flat(config).items()
-        if name != "seed_everything" and (name in lengths or not _is_free(name))
-    }
-
-
-def _is_free(name: str) -> bool:
-    return any(name == free or name.startswith(f"{free}.") for free in FREE_ON_RESUME)
-
-
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = value
-    return flat

@@ -15,6 +15,7 @@ from mnist_lightning.callbacks.weights import WeightsFile
 from mnist_lightning.data.augment import Augmentation
 from mnist_lightning.errors import PROGRAM
 from mnist_lightning.networks import ARCHITECTURES
+from mnist_lightning.runs.config_schema import untrusted
 
 
 def explain(message: str, options: Iterable[str], command: str) -> str:
@@ -81,13 +82,15 @@ def _reason(message: str, key: str) -> str:
         takes = list(signature(getattr(import_module(module), name)).parameters)
         meant = mistakes.hint(found[1], takes)
         return f"{name} has no argument {found[1]!r}; {meant}it takes {', '.join(takes)}"
+    if found := re.search(r"NestedArg\(key='(\w+)'", message):
+        first = f"--{key} CLASS --{key}.{found[1]} …"
+        return f"{found[1]} is a class's argument; name the class first: {first}"
+    if found := re.search(r"Importing '([\w.]+)' is not allowed", message):
+        return untrusted(found[1], "this option's file")
     classes = _classes(key) if key.count(".") == 1 else []  # not of a class's argument
     found = re.search(r"[Ii]mport path(?: string:)? ([\w.]+)|Expected a path but ([\w.]+)", message)
     if classes and found:
         return _wrong_class(found[1] or found[2], classes)
-    if found := re.search(r"NestedArg\(key='(\w+)'", message):
-        first = f"--{key} CLASS --{key}.{found[1]} …"
-        return f"{found[1]} is a class's argument; name the class first: {first}"
     value = re.search(r"(?:Got|Given) value: (.*?)(?=\. Got value|$)", message, re.M) or re.search(
         r"Not of type \w+: .*?'?([^\s']+)'?(?: does not conform.*)?$", message
     )

@@ -1,16 +1,15 @@
 """From a command's options to data, model and trainer: LightningCLI as a parser."""
 
-import copy
 import logging
 import re
 import warnings
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import Namespace
+from jsonargparse import Namespace, set_parsing_settings
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -21,24 +20,24 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from mnist_lightning import parse_errors, processes
-from mnist_lightning.callbacks.averaging import ExponentialMovingAverage
 from mnist_lightning.callbacks.checkpoints import AtomicCheckpointIO
 from mnist_lightning.callbacks.dashboards import Level
-from mnist_lightning.callbacks.weights import WeightsFile
 from mnist_lightning.classifier import DigitClassifier
 from mnist_lightning.data.datamodule import FallbackWarning, MNISTDataModule, SkippedWarning
 from mnist_lightning.errors import PROGRAM, UserError
-from mnist_lightning.options import refuse_broken_files, runs_root
+from mnist_lightning.imports import import_paths
+from mnist_lightning.options import as_argument, runs_root, take_option
+from mnist_lightning.registry import USER_SCHEMA
 from mnist_lightning.run_logger import RunLogger
 from mnist_lightning.run_trainer import TRAINER_DEFAULTS, RunTrainer
+from mnist_lightning.trust import TrustedConfig, allowed_by_user
 
-# The parser finds by its name alone what has been imported.
-NAMED = (ExponentialMovingAverage, WeightsFile)
 # Options that a command takes before the parser does: they are in no configuration.
 BESIDE_THE_PARSER = {
-    "fit": ("seeds", "ckpt_path", "init_from", "into"),
-    "test": ("each_image", "shifts", "ckpt_path"),
-    "validate": ("each_image", "shifts", "ckpt_path"),
+    "fit": ("seeds", "ckpt_path", "init_from", "into", "trust"),
+    "resume": ("trust",),
+    "test": ("each_image", "shifts", "ckpt_path", "trust"),
+    "validate": ("each_image", "shifts", "ckpt_path", "trust"),
 }
 MAX_EPOCHS = 10  # unless max_epochs or max_steps say otherwise
 # Lightning has a class of the same name, so that torch's is not found by its name alone.
@@ -50,15 +49,34 @@ class DigitCLI(LightningCLI):
 
     Args:
         command: the command, for its help and its errors.
-        arguments: what stands behind it.
+        arguments: the options that follow it; they override those of `base`.
         description: the first lines of its help.
+        base: the configuration of a run, checked; None for a new run.
+        trust: allow all classes that the `--config` files name.
+
+    Raises:
+        UserError: an option is unknown, a value is invalid, or a class needs the user's consent.
     """
 
     datamodule: MNISTDataModule
     model: DigitClassifier
 
-    def __init__(self, command: str, arguments: list[str], description: str = "") -> None:
+    def __init__(
+        self,
+        command: str,
+        arguments: list[str],
+        description: str = "",
+        base: TrustedConfig | None = None,
+        trust: bool = False,
+    ) -> None:
         self.command = command
+        allowed = allowed_by_user(arguments, trust)
+        self._may_download = base is None or base.own
+        if base is not None:
+            allowed |= base.classes
+            self._may_download |= take_option("--data.data_dir", arguments)[0] is not None
+            arguments = [*as_argument(base.content), *arguments]
+        _allow_imports(allowed)
         super().__init__(
             DigitClassifier,
             MNISTDataModule,
@@ -127,7 +145,6 @@ class DigitCLI(LightningCLI):
             if self._forget_other_classes(parser):
                 self.config = parser.parse_args(words)
         except (ArgumentError, UnicodeDecodeError) as error:
-            refuse_broken_files(args)
             keys = parser.get_defaults().keys()
             names = [key.removesuffix(".class_path") for key in keys]
             options = [*names, *BESIDE_THE_PARSER.get(self.command, ())]
@@ -222,16 +239,6 @@ class DigitCLI(LightningCLI):
         config["data"]["dataset"] = self.datamodule.data.name
         return config
 
-    def completed(self, config: dict[str, Any]) -> dict[str, Any]:
-        """Give the configuration of an earlier version the options that have come since.
-
-        What cannot be parsed any more stays as it is.
-        """
-        try:
-            return self._in_primitives(self.parser.parse_object(copy.deepcopy(config)))
-        except ArgumentError:
-            return config
-
     def _in_primitives(self, config: Namespace) -> dict[str, Any]:
         text = self.parser.dump(config, skip_unset=False)
         primitives: dict[str, Any] = yaml.safe_load(text)
@@ -243,7 +250,8 @@ class DigitCLI(LightningCLI):
         Raises:
             UserError: it is damaged or cannot be had.
         """
-        processes.agreed(self.datamodule.prepare_data)
+        if self._may_download:  # where a file from elsewhere says, nothing is written
+            processes.agreed(self.datamodule.prepare_data)
         self.datamodule.setup()
 
     @property
@@ -256,6 +264,25 @@ class DigitCLI(LightningCLI):
     def root(self) -> Path:
         """The folder of the runs."""
         return runs_root(self.config.trainer.default_root_dir)
+
+
+def _allow_imports(classes: Iterable[str]) -> None:
+    """Let the parser import the registered classes and these, and nothing else.
+
+    The parser's own check is by prefixes and holds for the whole process: it is the second line
+    of defense behind `trust`.
+    """
+    foreign = {path for name in classes for path in import_paths(name)}
+    set_parsing_settings(
+        instantiate_subclass_spec_in_any=False,
+        import_path_denylist=["*", *_allowed_before],
+        import_path_allowlist=[*USER_SCHEMA.components, *foreign],
+    )
+    _allowed_before.clear()
+    _allowed_before.update(foreign - USER_SCHEMA.components.keys())
+
+
+_allowed_before: set[str] = set()  # by an earlier command of this process
 
 
 def _cluster() -> list[SLURMEnvironment]:

@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Iterable
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from mnist_lightning.data.batches import normalise
 from mnist_lightning.ensemble import Ensemble
 from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation.metrics import tempered
+from mnist_lightning.imports import import_allowed
 from mnist_lightning.runs import lookup, run_directory
 from mnist_lightning.runs.checkpoint import network_weights, read_checkpoint
 
@@ -225,10 +225,9 @@ def own_classes(name: str | None) -> list[type[nn.Module]]:
     """
     if name is None:
         return []
-    module, _, bare = name.rpartition(".")
     try:
-        found = getattr(import_module(module), bare)
-    except (ImportError, AttributeError, ValueError):
+        found = import_allowed(name)
+    except ImportError:
         found = None
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise UserError(f"--model.network: {name} is no network's class that can be imported", 2)

@@ -13,20 +13,19 @@ from mnist_lightning.ensemble import Ensemble, Shifts
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.evaluation.metrics import mcnemar
 from mnist_lightning.options import (
-    as_argument,
     asks_for_help,
-    config_of,
     root_in,
     take_option,
     take_run,
     take_switch,
-    what_evaluates,
 )
 from mnist_lightning.parsing import DigitCLI, quieten
 from mnist_lightning.runs import lookup
-from mnist_lightning.runs.checkpoint import read_checkpoint
+from mnist_lightning.runs.checkpoint import read_signed_checkpoint
+from mnist_lightning.runs.config import evaluation_config
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.tables import PredictionsTable, write_predictions
+from mnist_lightning.trust import trusted_config
 
 MOST_SHIFTS = 4  # pixels, which are 81 copies of each image
 
@@ -38,6 +37,7 @@ class Asked(NamedTuple):
     run: Run
     path: Path
     checkpoint: dict[str, Any]
+    signed: bool
 
 
 def validate(arguments: list[str]) -> int:
@@ -54,6 +54,7 @@ def _evaluate(command: str, arguments: list[str]) -> int:
     quieten()
     each_image, arguments = take_switch("--each_image", arguments)
     shifts, arguments = take_option("--shifts", arguments)
+    trust, arguments = take_switch("--trust", arguments)
     reach = _reach(shifts)
     reference, rest = take_run(arguments)
     if asks_for_help(rest):
@@ -64,10 +65,11 @@ def _evaluate(command: str, arguments: list[str]) -> int:
     ]
     _refuse_strangers(asked, command)
     first = asked[0]
-    config = what_evaluates(config_of(first.checkpoint, first.path, first.run, rest))
+    base = trusted_config(_config_of(first), first.signed or trust, rest)
+    config = evaluation_config(base.content)
     if dataset is not None:
         config["data"] = config.get("data", {}) | {"folder": None, "extra": None}
-    cli = DigitCLI(command, [*as_argument(config), *rest])
+    cli = DigitCLI(command, rest, base=base._replace(content=config), trust=trust)
     predictions = Predictions()
     trainer = cli.make_trainer(callbacks=[predictions])
     processes.join(trainer)
@@ -154,7 +156,17 @@ def _asked(reference: str, root: Path, dataset: str | None) -> Asked:
     among = None if dataset in ("auto", "folder") else dataset
     run, path = lookup.find(reference, root, among)
     path = path or run.best_checkpoint()
-    return Asked(reference, run, path, read_checkpoint(path))
+    return Asked(reference, run, path, *read_signed_checkpoint(path))
+
+
+def _config_of(asked: Asked) -> dict[str, Any]:
+    """Return a checkpoint's configuration; its network alone if a stock Trainer made it."""
+    if "network" not in asked.checkpoint:
+        raise UserError(f"{asked.path} holds no DigitClassifier")
+    config: dict[str, Any] = asked.checkpoint.get(
+        "config", {"model": {"network": asked.checkpoint["network"]}}
+    )
+    return config
 
 
 def _refuse_strangers(asked: Sequence[Asked], command: str) -> None:
@@ -205,6 +217,7 @@ the highest val/accuracy (default). `--ckpt_path FILE` and `--config FILE` work 
 Several RUNs, as 3,5 or 3..7, are an ensemble: the mean of their probabilities.
 --each_image prints a line an image, with its true and its predicted label.
 --shifts N shows each image also shifted by up to N pixels each way, and takes the mean.
+--trust allows the classes that a run from elsewhere names; your own runs need no consent.
 
 example: {PROGRAM} {{command}} best
 """

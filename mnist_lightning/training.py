@@ -22,11 +22,12 @@ from mnist_lightning.callbacks.summary import RunSummary
 from mnist_lightning.epoch_loop import stop_looking_for_gpus
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.evaluation.metrics import temperature
-from mnist_lightning.options import experiment
 from mnist_lightning.parsing import DigitCLI
 from mnist_lightning.run_logger import RunLogger, as_float
 from mnist_lightning.runs.checkpoint import progress, read_checkpoint
+from mnist_lightning.runs.config import reproducibility_key
 from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.runs.signature import key_path
 from mnist_lightning.tables import PredictionsTable, write_predictions
 
 LONGEST = 300  # characters of what another library says
@@ -149,7 +150,7 @@ def _show_settings(cli: DigitCLI, crew: Crew, figures: dict[str, float]) -> None
     """Bring the settings, and the figures that came of them, to the dashboards."""
     if crew.boards is not None:
         config = cli.complete_config()
-        settings = experiment(config) | {"seed": config["seed_everything"]}
+        settings = reproducibility_key(config) | {"seed": config["seed_everything"]}
         step = crew.trainer.global_step
         crew.boards.show_settings(settings, _final(crew.facts.facts | figures), step)
 
@@ -165,7 +166,8 @@ def _assemble(
     own = run if processes.is_first() else None
     logger, boards, checkpoints = None, None, None
     if own is not None:
-        own.write_config(config)
+        if not own.write_config(config):
+            show.line(console, f"This run is not signed: no key can be stored as {key_path()}.")
         own.predictions.unlink(missing_ok=True)  # of weights that will not be the best for long
         if config["trainer"]["logger"] in (None, True):
             logger = RunLogger(own.folder, cli.datamodule.data.name)

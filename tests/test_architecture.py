@@ -30,7 +30,17 @@ FLOORS = [
         "predict",
     ],
     ["refusals", "training"],
-    ["parsing", "run_trainer", "epoch_loop", "parse_errors", "options", "mistakes", "show"],
+    [
+        "parsing",
+        "trust",
+        "registry",
+        "run_trainer",
+        "epoch_loop",
+        "parse_errors",
+        "options",
+        "mistakes",
+        "show",
+    ],
     ["callbacks", "run_logger"],
     ["classifier", "data", "evaluation"],
     [
@@ -47,7 +57,7 @@ FLOORS = [
         "tables",
         "templates",
     ],
-    ["files", "processes", "errors", "__init__"],
+    ["imports", "files", "processes", "errors", "__init__"],
 ]
 RANKS = {name: (floor, place) for floor, row in enumerate(FLOORS) for place, name in enumerate(row)}
 

@@ -1,8 +1,9 @@
 """The content of checkpoint files: made with a digest, and read only when whole.
 
-A file is what `torch.save` writes, followed by a mark and the SHA-256 of all before the mark;
-`torch.load` does not mind what follows its archive. Files without the mark (a stock Lightning
-checkpoint) are read too: they just cannot be checked. Nothing here imports lightning.
+A file is what `torch.save` writes, followed by a mark and this user's signature where one can be
+made, and by another mark and the SHA-256 of all before it; `torch.load` ignores what follows its
+archive. Files that end with their archive (a stock Lightning checkpoint) are read too, unchecked.
+Nothing here imports lightning.
 """
 
 import hashlib
@@ -14,10 +15,16 @@ from typing import Any, NamedTuple
 import torch
 
 from mnist_lightning.errors import UserError
+from mnist_lightning.runs import signature
 from mnist_lightning.runs.run_directory import Run
 
+_SIGNED = b"mnist_lightning hmac "
+_SIGNATURE_LENGTH = len(_SIGNED) + signature.SIGNATURE_BYTES
 _MARK = b"mnist_lightning sha256 "
-_TRAILER_LENGTH = len(_MARK) + hashlib.sha256().digest_size
+_DIGEST_LENGTH = len(_MARK) + hashlib.sha256().digest_size
+_KIND = "checkpoint"  # of a signature
+# How a zip archive without a comment ends: this mark, and 18 more bytes.
+_ZIP, _ZIP_END, _ZIP_END_LENGTH = b"PK", b"PK\x05\x06", 22
 
 
 class DamagedCheckpointError(UserError):
@@ -70,10 +77,13 @@ def network_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 def dump_checkpoint(checkpoint: dict[str, Any]) -> bytes:
-    """Serialise a checkpoint of primitives and tensors, with its digest behind it."""
+    """Serialize a checkpoint of primitives and tensors; append its digest and a signature."""
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
     content = buffer.getvalue()
+    signed = signature.sign(_KIND, content)
+    if signed is not None:
+        content += _SIGNED + signed
     return content + _MARK + hashlib.sha256(content).digest()
 
 
@@ -84,12 +94,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         DamagedCheckpointError: it is truncated or altered, or holds more than primitives and
             tensors.
     """
-    content = path.read_bytes()
-    trailer = content[-_TRAILER_LENGTH:]
-    if trailer.startswith(_MARK):
-        content = content[:-_TRAILER_LENGTH]
-        if hashlib.sha256(content).digest() != trailer[len(_MARK) :]:
-            raise DamagedCheckpointError(f"{path} is damaged: it does not match its digest")
+    return read_signed_checkpoint(path)[0]
+
+
+def read_signed_checkpoint(path: Path) -> tuple[dict[str, Any], bool]:
+    """Read a checkpoint as `read_checkpoint` does, and tell whether this user made it here.
+
+    Raises:
+        DamagedCheckpointError: see `read_checkpoint`.
+    """
+    content, signed = _split(path)
     try:
         with warnings.catch_warnings(action="ignore"):
             checkpoint = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
@@ -100,7 +114,25 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ) from None
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise DamagedCheckpointError(f"{path} is no checkpoint of a classifier")
-    return checkpoint
+    return checkpoint, signature.is_signed(_KIND, content, signed)
+
+
+def _split(path: Path) -> tuple[bytes, bytes]:
+    """Read a file, check its digest, and return its archive and its signature (or nothing)."""
+    content, signed = path.read_bytes(), b""
+    if content[-_DIGEST_LENGTH:].startswith(_MARK):
+        digest = content[-_DIGEST_LENGTH + len(_MARK) :]
+        content = content[:-_DIGEST_LENGTH]
+        if hashlib.sha256(content).digest() != digest:
+            raise DamagedCheckpointError(f"{path} is damaged: it does not match its digest")
+    if content[-_SIGNATURE_LENGTH:].startswith(_SIGNED):
+        signed = content[-_SIGNATURE_LENGTH + len(_SIGNED) :]
+        content = content[:-_SIGNATURE_LENGTH]
+    if content.startswith(_ZIP) and not content[-_ZIP_END_LENGTH:].startswith(_ZIP_END):
+        raise DamagedCheckpointError(
+            f"{path} is damaged, or no checkpoint at all: its end is missing"
+        )
+    return content, signed
 
 
 def newest_checkpoint(run: Run) -> Path:

@@ -16,9 +16,13 @@ from filelock import FileLock, Timeout
 
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import make_folder, read_yaml, write_atomically
+from mnist_lightning.runs import signature
 
 LOGS_FOLDER = "lightning_logs"
 VERSION = re.compile(r"version_(\d+)")
+_CONFIG = "config"  # of a signature
+_SIGNED = b"# signature of mnist_lightning: "  # the last line of a signed config.yaml
+_HEX = re.compile(rb"[0-9a-f]{64}\n")
 
 
 @dataclass(frozen=True)
@@ -63,24 +67,37 @@ class Run:
         """What its best checkpoint said of each test image."""
         return self.folder / "predictions.csv"
 
-    def write_config(self, config: dict[str, Any]) -> None:
-        """Write `config.yaml`, from which the run can be made again."""
-        text = yaml.safe_dump(config, sort_keys=False)
-        write_atomically(text.encode(), self.config)
+    def write_config(self, config: dict[str, Any]) -> bool:
+        """Write `config.yaml`, from which the run can be made again; tell whether it is signed."""
+        content = yaml.safe_dump(config, sort_keys=False).encode()
+        signed = signature.sign(_CONFIG, content)
+        end = b"" if signed is None else _SIGNED + signed.hex().encode() + b"\n"
+        write_atomically(content + end, self.config)
+        return signed is not None
 
     def read_config(self) -> dict[str, Any]:
         """Read `config.yaml`.
 
         Raises:
-            UserError: it is none.
+            UserError: it is damaged.
+        """
+        return self.read_signed_config()[0]
+
+    def read_signed_config(self) -> tuple[dict[str, Any], bool]:
+        """Read `config.yaml`, and tell whether this user's program wrote it on this machine.
+
+        Raises:
+            UserError: it is damaged.
         """
         try:
             config = read_yaml(self.config)
-        except UserError:
+            content, mark, end = self.config.read_bytes().rpartition(_SIGNED)
+        except (UserError, OSError):
             config = None
         if not isinstance(config, dict):
             raise UserError(f"{self.config} is no configuration, or damaged")
-        return config
+        signed = bytes.fromhex(end.decode().strip()) if _HEX.fullmatch(end) else b""
+        return config, bool(mark) and signature.is_signed(_CONFIG, content, signed)
 
     def lock(self, patience: float = 1.0) -> AbstractContextManager[Any]:
         """Keep others from training here; wait `patience` seconds for one that only looks.

@@ -1,0 +1,43 @@
+"""Imports of classes that a user allowed, and of nothing else from the working directory.
+
+Python puts the working directory first on its search path, where any file of a downloaded folder
+could take the place of a module. Here it is searched only for classes that the user names.
+"""
+
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+
+def hide_working_directory() -> None:
+    """Remove the working directory from where `python -m` put it on the search path."""
+    if sys.path and os.path.realpath(sys.path[0] or ".") == os.path.realpath("."):
+        del sys.path[0]
+
+
+def import_allowed(name: str) -> Any:
+    """Import what the user allowed by its dotted name, also from the working directory.
+
+    Raises:
+        ImportError: there is no such module, or nothing of that name in it.
+    """
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(import_module(module), attribute)
+    except (AttributeError, ValueError) as error:  # also: no module at all
+        raise ImportError(str(error)) from None
+
+
+def import_paths(name: str) -> set[str]:
+    """Return the names of an allowed class: the given one, and where it is defined."""
+    try:
+        found = import_allowed(name)
+    except Exception:  # whoever uses the name reports what is wrong with it
+        return {name}
+    module, qualified = getattr(found, "__module__", None), getattr(found, "__qualname__", None)
+    return {name, f"{module}.{qualified}"} if module and qualified else {name}

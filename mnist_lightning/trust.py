@@ -1,0 +1,71 @@
+"""Which configurations from files may be parsed, and which classes they may import.
+
+See `docs/decisions/trust.md`: a file of a run counts as the user's own if it is signed, or if the
+user says so by `--trust`; any other file is data from elsewhere.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from mnist_lightning.errors import UserError
+from mnist_lightning.files import read_yaml
+from mnist_lightning.options import config_files, named_classes
+from mnist_lightning.registry import SCHEMA, USER_SCHEMA
+from mnist_lightning.runs.config import Config, portable
+from mnist_lightning.runs.config_schema import (
+    check_config,
+    class_names,
+    foreign_classes,
+    untrusted,
+)
+
+
+class TrustedConfig(NamedTuple):
+    """A configuration that was compared with its schema.
+
+    Attributes:
+        content: what it sets.
+        classes: the class paths that it may import beside the registered ones.
+        own: whether it is the user's own; if not, it decides nothing about this machine.
+    """
+
+    content: Config
+    classes: frozenset[str] = frozenset()
+    own: bool = True
+
+
+def trusted_config(config: Config, own: bool, arguments: Sequence[str]) -> TrustedConfig:
+    """Check the configuration of a run before it is parsed.
+
+    Args:
+        config: as a checkpoint or a `config.yaml` holds it.
+        own: whether that file is signed, or the user trusts it.
+        arguments: of the command, which may name classes.
+
+    Raises:
+        UserError: it holds something that no configuration has, or names a class without consent.
+    """
+    named = named_classes(arguments)
+    if own:
+        allowed = named | class_names(config)
+        check_config(config, USER_SCHEMA, allowed)
+        return TrustedConfig(config, frozenset(allowed - USER_SCHEMA.components.keys()))
+    content = portable(config) if isinstance(config, dict) else config
+    check_config(content, SCHEMA, named)
+    return TrustedConfig(content, frozenset(named), own=False)
+
+
+def allowed_by_user(arguments: Sequence[str], trust: bool) -> set[str]:
+    """Collect the class paths that a command allows: named in it, or in its `--config` files.
+
+    Raises:
+        UserError: a `--config` file names a class that this command does not, without `--trust`.
+    """
+    named = named_classes(arguments)
+    for path in config_files(arguments):
+        content = read_yaml(path)
+        if trust:
+            named |= class_names(content)
+        elif foreign := foreign_classes(content, USER_SCHEMA, named):
+            raise UserError(untrusted(foreign[0], str(path)), status=2)
+    return named
