@@ -34,7 +34,7 @@ from mnist_lightning.runs.checkpoint import (
 from mnist_lightning.runs.config import LENGTHS, conflicts
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.training import goes_on_by, train
-from mnist_lightning.trust import trusted_config
+from mnist_lightning.trust import check_network, trusted_config
 
 
 def fit(arguments: list[str]) -> int:
@@ -204,6 +204,7 @@ def resume(arguments: list[str]) -> int:
         if run.config.is_file():
             config, signed = run.read_signed_config()
         base = trusted_config(config, signed or trust, rest)
+        check_network(base, checkpoint)
         cli = DigitCLI("resume", rest, _RESUME_HELP, base, trust)
         _begin(cli)
         processes.refuse_to_differ(path)

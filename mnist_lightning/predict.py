@@ -156,10 +156,11 @@ def load(
     checkpoint = read_checkpoint(path)
     if "network" not in checkpoint:
         raise UserError(f"{path} holds no DigitClassifier")
-    network = networks.build(checkpoint["network"], classes)
-    network.load_state_dict(network_weights(checkpoint))
+    network = networks.build(checkpoint["network"], classes, network_weights(checkpoint))
     temperature = found.summary().get("temperature")
-    return Recogniser(network, temperature if isinstance(temperature, float) else 1.0)
+    if not isinstance(temperature, float) or not 0 < temperature < math.inf:
+        temperature = 1.0
+    return Recogniser(network, temperature)
 
 
 def _load_safetensors(path: Path, classes: Iterable[type[nn.Module]]) -> Recogniser:
@@ -173,8 +174,7 @@ def _load_safetensors(path: Path, classes: Iterable[type[nn.Module]]) -> Recogni
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {})[METADATA])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
-        network = networks.build(about["network"], classes)
-        network.load_state_dict(weights)
+        network = networks.build(about["network"], classes, weights)
         return Recogniser(network, float(about["temperature"]))
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())

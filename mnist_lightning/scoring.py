@@ -25,7 +25,7 @@ from mnist_lightning.runs.checkpoint import read_signed_checkpoint
 from mnist_lightning.runs.config import evaluation_config
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.tables import PredictionsTable, write_predictions
-from mnist_lightning.trust import trusted_config
+from mnist_lightning.trust import check_network, trusted_config
 
 MOST_SHIFTS = 4  # pixels, which are 81 copies of each image
 
@@ -66,6 +66,7 @@ def _evaluate(command: str, arguments: list[str]) -> int:
     _refuse_strangers(asked, command)
     first = asked[0]
     base = trusted_config(_config_of(first), first.signed or trust, rest)
+    check_network(base, first.checkpoint)
     config = evaluation_config(base.content)
     if dataset is not None:
         config["data"] = config.get("data", {}) | {"folder": None, "extra": None}

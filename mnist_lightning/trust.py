@@ -5,12 +5,14 @@ user says so by `--trust`; any other file is data from elsewhere.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import read_yaml
+from mnist_lightning.networks import ARCHITECTURES, REGISTERED, check_weights
 from mnist_lightning.options import config_files, named_classes
 from mnist_lightning.registry import SCHEMA, USER_SCHEMA
+from mnist_lightning.runs.checkpoint import network_weights
 from mnist_lightning.runs.config import Config, portable
 from mnist_lightning.runs.config_schema import (
     check_config,
@@ -69,3 +71,18 @@ def allowed_by_user(arguments: Sequence[str], trust: bool) -> set[str]:
         elif foreign := foreign_classes(content, USER_SCHEMA, named):
             raise UserError(untrusted(foreign[0], str(path)), status=2)
     return named
+
+
+def check_network(base: TrustedConfig, checkpoint: dict[str, Any]) -> None:
+    """Compare the network of a run from elsewhere with its weights, before it is built.
+
+    Raises:
+        UserError: the weights are those of another network.
+    """
+    network = base.content.get("model", {}).get("network")
+    if (
+        not base.own
+        and isinstance(network, dict)
+        and network["class_path"] in ARCHITECTURES | REGISTERED
+    ):
+        check_weights(network, network_weights(checkpoint))

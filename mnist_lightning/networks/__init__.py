@@ -7,7 +7,7 @@ layers do, so that a checkpoint can say how to build it again.
 
 import inspect
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -39,6 +39,7 @@ def _find_architectures() -> dict[str, type[nn.Module]]:
 
 
 ARCHITECTURES = _find_architectures()
+REGISTERED = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in ARCHITECTURES.values()}
 
 
 def describe(network: nn.Module) -> dict[str, Any]:
@@ -63,18 +64,28 @@ def _is_primitive(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
-def build(description: dict[str, Any], also: Iterable[type[nn.Module]] = ()) -> nn.Module:
-    """Build the network that `describe` described.
+def build(
+    description: dict[str, Any],
+    also: Iterable[type[nn.Module]] = (),
+    weights: Mapping[str, Tensor] | None = None,
+) -> nn.Module:
+    """Build the network that `describe` described, and give it its weights.
 
     Only the architectures of this package and the classes in `also` are considered: the
     description comes out of a file, and nothing that a file names is ever imported.
 
+    Args:
+        description: its `class_path` and `init_args`.
+        also: the user's own classes.
+        weights: by their names in the network; None leaves the initial ones.
+
     Raises:
-        UserError: the class is not among them, or its arguments were not kept.
+        UserError: the class is not among them, its arguments were not kept or are invalid, or
+            the weights are those of another network.
     """
     known = [*ARCHITECTURES.values(), *also]
     by_path = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in known}
-    path, init_args = description["class_path"], description["init_args"]
+    path, init_args = _parts(description)
     if path not in by_path:
         raise UnknownNetworkError(
             f"the checkpoint holds a network of class {path}, which is none of "
@@ -86,7 +97,54 @@ def build(description: dict[str, Any], also: Iterable[type[nn.Module]] = ()) -> 
             f"the checkpoint does not say how to build its {path}: the class does not keep its "
             "constructor's arguments as attributes; pass the network itself"
         )
-    return by_path[path](**init_args)
+    if weights is not None and path in ARCHITECTURES | REGISTERED:
+        check_weights(description, weights)
+    try:
+        network = by_path[path](**init_args)
+        if weights is not None:
+            network.load_state_dict(dict(weights))
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise UserError(f"the network {path} cannot be built: {_first_line(error)}") from None
+    return network
+
+
+def check_weights(description: dict[str, Any], weights: Mapping[str, Tensor]) -> None:
+    """Compare weights with the architecture that is described, before memory is spent on it.
+
+    Raises:
+        UserError: the description is invalid, or they are those of another network.
+    """
+    path, init_args = _parts(description)
+    try:
+        with torch.device("meta"):
+            wanted = (ARCHITECTURES | REGISTERED)[path](**(init_args or {})).state_dict()
+    except (TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
+        raise UserError(f"the network {path} cannot be built: {_first_line(error)}") from None
+    shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
+    found = {name: tuple(getattr(tensor, "shape", ())) for name, tensor in weights.items()}
+    if shapes != found:
+        names = [name for name in shapes | found if shapes.get(name) != found.get(name)]
+        raise UserError(f"the weights are not those of {path} {init_args}: see {names[0]}")
+
+
+def _parts(description: Any) -> tuple[str, dict[str, Any] | None]:
+    """Take a description from a file apart.
+
+    Raises:
+        UserError: it is none.
+    """
+    if isinstance(description, dict):
+        path, init_args = description.get("class_path"), description.get("init_args")
+        named = init_args is None or (
+            isinstance(init_args, dict) and all(isinstance(name, str) for name in init_args)
+        )
+        if isinstance(path, str) and named:
+            return path, init_args
+    raise UserError("the file is damaged: it does not describe its network")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 class Layer(NamedTuple):
