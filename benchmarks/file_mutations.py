@@ -332,28 +332,28 @@ def _broken(path: Path, chance: Chance) -> str:
 
 def _other_kind(path: Path, chance: Chance) -> str:
     """Put something in the place of the file that is none."""
-    kind = chance.choice(
-        ["link to nothing", "link to itself", "folder", "pipe", "link out", "gone"]
-    )
+    links = {"link to nothing": "nowhere", "link to itself": path.name, "link out": "/etc/passwd"}
+    kind = chance.choice([*links, "folder", "pipe", "gone"])
     path.unlink()
-    if kind == "folder":
+    if kind in links:
+        path.symlink_to(links[kind])
+    elif kind == "folder":
         path.mkdir()
     elif kind == "pipe":
         os.mkfifo(path)
-    elif kind != "gone":
-        path.symlink_to(links[kind])
     return kind
 
 
-BY_FILE: dict[str, list[Callable[[Path, Chance], str]]] = {
-    "best.ckpt": [_checkpoint] * 8 + [_archive, _broken, _other_kind],
-    "last.ckpt": [_checkpoint] * 8 + [_archive, _broken, _other_kind],
-    "config.yaml": [_yaml] * 8 + [_broken, _other_kind],
-    "summary.json": [_json] * 8 + [_broken, _other_kind],
-    "metrics.csv": [_table] * 6 + [_broken, _other_kind],
-    "predictions.csv": [_table] * 6 + [_broken, _other_kind],
-    "events": [_events] * 6 + [_other_kind],
-    "model.safetensors": [_safetensors] * 6 + [_broken, _other_kind],
+Mutation = Callable[[Path, Chance], str]
+BY_FILE: dict[str, list[Mutation]] = {
+    "best.ckpt": [*[_checkpoint] * 8, _archive, _broken, _other_kind],
+    "last.ckpt": [*[_checkpoint] * 8, _archive, _broken, _other_kind],
+    "config.yaml": [*[_yaml] * 8, _broken, _other_kind],
+    "summary.json": [*[_json] * 8, _broken, _other_kind],
+    "metrics.csv": [*[_table] * 6, _broken, _other_kind],
+    "predictions.csv": [*[_table] * 6, _broken, _other_kind],
+    "events": [*[_events] * 6, _other_kind],
+    "model.safetensors": [*[_safetensors] * 6, _broken, _other_kind],
 }
 MUTATIONS = len({function for functions in BY_FILE.values() for function in functions})
 
