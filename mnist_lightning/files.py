@@ -47,6 +47,14 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path} is no text", status=2) from None
 
 
+def exists(name: str) -> bool:
+    """Tell whether a word of a command names something that exists."""
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):  # too long a name, or one with a zero byte
+        return False
+
+
 def make_folder(folder: Path, option: str) -> None:
     """Make the folder that an option names, and find out whether files can be written to it.
 

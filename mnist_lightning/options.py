@@ -11,6 +11,7 @@ import yaml
 
 from mnist_lightning import mistakes
 from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.files import exists
 from mnist_lightning.runs.config_schema import COMPONENT_OPTIONS, class_names, dotted_names
 from mnist_lightning.runs.run_directory import LOGS_FOLDER
 
@@ -132,11 +133,17 @@ def root_in(arguments: list[str]) -> Path:
 
 
 def config_files(arguments: Sequence[str]) -> list[Path]:
-    """List the configuration files that a command names by `--config`."""
+    """List the configuration files that a command names by `--config`.
+
+    Raises:
+        UserError: one is no regular file: a pipe can be read only once, to check or to parse it.
+    """
     found = []
     for before, word in zip(["", *arguments], arguments, strict=False):
         named = word if before in ("-c", "--config") else word.partition("--config=")[2]
-        if named and not named.startswith("{") and Path(named).is_file():
+        if named and not named.startswith("{") and exists(named):
+            if not Path(named).is_file():
+                raise UserError(f"--config {named} is not a regular file; name a YAML file", 2)
             found.append(Path(named))
     return found
 

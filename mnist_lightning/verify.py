@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from mnist_lightning.errors import PROGRAM, UserError
-from mnist_lightning.options import as_argument, take_option
+from mnist_lightning.options import as_argument, take_option, take_switch
 from mnist_lightning.parsing import DigitCLI, quieten
 from mnist_lightning.runs.checkpoint import progress, read_checkpoint
 from mnist_lightning.runs.run_directory import LOGS_FOLDER, Run
@@ -40,10 +40,11 @@ CONTEXT.set_forkserver_preload(PRELOADED)
 def main(arguments: list[str]) -> int:
     """Try each promise and say how it went; return 1 if one does not hold."""
     quieten()
+    trust, arguments = take_switch("--trust", arguments)
     for option, value in SHORT.items():
         if take_option(option, arguments)[0] is None:
             arguments = [*arguments, option, value]
-    cli = DigitCLI("verify", arguments, _HELP)
+    cli = DigitCLI("verify", arguments, _HELP, trust=trust)
     began = time.perf_counter()
     try:
         cli.load_data()
@@ -88,7 +89,8 @@ def _same_bits(cli: DigitCLI) -> list[bool]:
     config["data"]["data_dir"] = str(cli.datamodule.data_dir.resolve())
     if cli.datamodule.folder is not None:
         config["data"]["folder"] = str(cli.datamodule.folder.resolve())
-    fit = ["fit", *as_argument(config)]
+    # The user allowed these classes in this command, whether or not its runs can be signed.
+    fit = ["fit", *as_argument(config), "--trust"]
     with tempfile.TemporaryDirectory(prefix="mnist_lightning_verify_") as place:
         once, again, killed = (Path(place) / name for name in ("once", "again", "killed"))
         for folder in (once, again):
@@ -125,7 +127,7 @@ def _kill_and_resume(fit: list[str], folder: Path, longest: float) -> list[str]:
         if process.exitcode != -signal.SIGKILL:
             break  # it was done already
         moments.append(f"after {progress(read_checkpoint(run.recent()))}")
-        command = ["resume"]
+        command = ["resume", "--trust"]
     _finish(command, folder)
     return moments
 

@@ -11,25 +11,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.files import exists
 from mnist_lightning.runs.run_directory import VERSION, Run, list_runs
 
 
 def expand_references(reference: str) -> list[str]:
     """The RUNs of a list, `3,5,best` or `3..5`, that are asked as one; of another RUN itself."""
-    if _exists(reference):
+    if exists(reference):
         return [reference]
     parts: list[str] = []
     for part in filter(None, reference.split(",")):
         ends = re.fullmatch(r"(\d+)\.\.(\d+)", part)
         parts += map(str, range(int(ends[1]), int(ends[2]) + 1)) if ends else [part]
     return list(dict.fromkeys(parts)) or [reference]
-
-
-def _exists(name: str) -> bool:
-    try:
-        return Path(name).exists()
-    except OSError:  # too long a name for one
-        return False
 
 
 def ensemble_directory(members: Sequence[Run]) -> Path:

@@ -28,7 +28,7 @@ from rich.live import Live
 from mnist_lightning import show
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import make_folder
-from mnist_lightning.options import CommandParser, runs_root, take_option
+from mnist_lightning.options import CommandParser, runs_root, take_option, take_switch
 from mnist_lightning.parsing import DigitCLI, quieten
 from mnist_lightning.search import outcome, space
 from mnist_lightning.search.trials import Desk, Plan, Worker
@@ -107,7 +107,8 @@ def _refuse_what_no_trial_can_do(fit_options: list[str], found: space.Space) -> 
         if take_option(name, fit_options)[0] is not None:
             raise UserError(f"{name} is for one run; a sweep makes its own: leave it out", status=2)
     _, parsed = take_option("--init_from", fit_options)
-    cli = DigitCLI("sweep", [*parsed, *space.as_options(found.example)])
+    trust, parsed = take_switch("--trust", parsed)
+    cli = DigitCLI("sweep", [*parsed, *space.as_options(found.example)], trust=trust)
     if cli.has_no_end:
         raise UserError("a sweep needs runs that end: give --trainer.max_epochs", status=2)
     if 0 in (cli.config.data.val_size, cli.config.trainer.limit_val_batches):

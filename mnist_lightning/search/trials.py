@@ -101,7 +101,8 @@ class Worker:
         if run.summary().get("state") == "finished":
             return False, 0
         if any(run.checkpoints.glob("last*.ckpt")):
-            command = ["resume", str(run.folder)]
+            trusted = ["--trust"] if "--trust" in self.plan.options else []
+            command = ["resume", str(run.folder), *trusted]
         else:
             _empty(run.folder)
             command = ["fit", *self.plan.options, *options, "--into", str(run.folder)]
