@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -115,7 +115,10 @@ class Recogniser:
         Raises:
             ValueError: there is no digit in it.
         """
-        digits = images.find_digits(picture, multiple)
+        return self.read_digits(images.find_digits(picture, multiple))
+
+    def read_digits(self, digits: Sequence[images.Digit]) -> list[Reading]:
+        """Read digits that were found in a picture, with calibrated confidence."""
         inputs = normalise(torch.from_numpy(np.stack([digit.ink for digit in digits])))
         asked = tempered(self.probabilities(inputs).numpy(), self.temperature)
         return [Reading(digit, row) for digit, row in zip(digits, asked, strict=True)]
