@@ -1,6 +1,7 @@
 """Reading processes of the server: slow images do not delay the others, and end in time."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
@@ -13,6 +14,9 @@ QUICK_SECONDS = 1.0  # a photo of 12 megapixels takes 0.3 s
 SLOW_IMAGES = 2
 MAX_WAITING = 64  # images in memory, waiting for their turn
 CHECK_SECONDS = 0.5  # between two looks at whether the client of a slow image is still there
+
+
+T = TypeVar("T")
 
 
 class BusyError(Exception):
@@ -33,6 +37,7 @@ class ReadingPool:
     def __init__(self) -> None:
         self.turns = CapacityLimiter(QUICK_IMAGES)
         self._slow = CapacityLimiter(SLOW_IMAGES)
+        self._threads = CapacityLimiter(QUICK_IMAGES + SLOW_IMAGES)
         self._idle: list[ReadingProcess] = []
         self._waiting = 0
 
@@ -55,8 +60,7 @@ class ReadingPool:
             async with self.turns:
                 if await client_is_gone():
                     raise ClientGoneError
-                process = await to_thread.run_sync(self._take)
-                found = await self._answer(process, QUICK_SECONDS, content, multiple)
+                process, found = await self._in_thread(self._begin, content, multiple)
         finally:
             self._waiting -= 1
         if found is None:
@@ -71,31 +75,26 @@ class ReadingPool:
             raise BusyError(f"{SLOW_IMAGES} large images are being read; try again in 20 seconds")
         async with self._slow:
             while True:
-                found = await self._answer(process, CHECK_SECONDS)
+                found = await self._in_thread(self._answer, process, CHECK_SECONDS)
                 if found is not None:
                     return found
                 if await client_is_gone():
                     process.stop()
                     raise ClientGoneError
 
-    async def _answer(
-        self,
-        process: ReadingProcess,
-        seconds: float,
-        content: bytes | None = None,
-        multiple: bool | None = None,
-    ) -> Found | None:
-        """Send an image, if one is given, and wait; keep the process if it has finished."""
+    async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        # Turns and slow images bound the threads, so that they need no limit of their own.
+        return await to_thread.run_sync(function, *arguments, limiter=self._threads)
 
-        def ask() -> Found | None:
-            if content is not None:
-                process.send(content, multiple)
-            return process.answer(seconds)
+    def _begin(self, content: bytes, multiple: bool | None) -> tuple[ReadingProcess, Found | None]:
+        process = self._take()
+        process.send(content, multiple)
+        return process, self._answer(process, QUICK_SECONDS)
 
-        found = None
+    def _answer(self, process: ReadingProcess, seconds: float) -> Found | None:
+        """Wait for the answer; keep the process if it has finished."""
         try:
-            # A thread cannot be cancelled; its limits are the turns, not a limiter of its own.
-            found = await to_thread.run_sync(ask, limiter=CapacityLimiter(1))
+            found = process.answer(seconds)
         except ValueError:
             self._give_back(process)
             raise
