@@ -27,6 +27,8 @@ MULTIPLE = {"auto": None, "true": True, "false": False}
 
 METADATA = "mnist_lightning"  # the key of what an exported file says of itself
 
+MAX_HEADER_BYTES = 10_000_000  # of a .safetensors file; the networks here need about 3,000
+
 Picture = str | Path | Image.Image | NDArray[Any] | Tensor
 
 
@@ -173,15 +175,36 @@ def _load_safetensors(path: Path, classes: Iterable[type[nn.Module]]) -> Recogni
             "this file needs safetensors; install it: pip install 'mnist-lightning[export]'"
         ) from None
     try:
+        _check_header(path)
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {})[METADATA])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
         network = networks.build(about["network"], classes)
         network.load_state_dict(weights)
         return Recogniser(network, float(about["temperature"]))
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
+    except (
+        SafetensorError,
+        KeyError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        OSError,
+        RecursionError,
+    ) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is damaged, or not made by `export`: {reason}") from None
+
+
+def _check_header(path: Path) -> None:
+    """Check the length of a `.safetensors` header, before it is parsed.
+
+    The library checks that the tensors fit the file.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    most = min(path.stat().st_size - 8, MAX_HEADER_BYTES)
+    if length > most:
+        raise ValueError(f"its header has {length:,} bytes; the limit is {most:,}")
 
 
 def like(recogniser: Recogniser) -> Recogniser:

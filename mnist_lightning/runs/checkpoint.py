@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from mnist_lightning.errors import UserError
+from mnist_lightning.runs.archive import find_excess
 from mnist_lightning.runs.run_directory import Run
 
 _MARK = b"mnist_lightning sha256 "
@@ -77,6 +78,16 @@ def dump_checkpoint(checkpoint: dict[str, Any]) -> bytes:
     return content + _MARK + hashlib.sha256(content).digest()
 
 
+def check_archive(content: bytes) -> None:
+    """Check that loading a checkpoint takes no more memory than its file.
+
+    Raises:
+        DamagedCheckpointError: it would expand, or is no archive of `torch.save`.
+    """
+    if (reason := find_excess(content)) is not None:
+        raise DamagedCheckpointError(reason)
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint on the CPU; no code from the file is ever run.
 
@@ -91,6 +102,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if hashlib.sha256(content).digest() != trailer[len(_MARK) :]:
             raise DamagedCheckpointError(f"{path} is damaged: it does not match its digest")
     try:
+        check_archive(content)
         with warnings.catch_warnings(action="ignore"):
             checkpoint = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
     except Exception as error:  # what a foreign file makes an unpickler raise is anybody's guess

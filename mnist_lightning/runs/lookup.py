@@ -85,7 +85,7 @@ def _last(root: Path) -> Run:
 
 def _best(root: Path, dataset: str | None) -> Run:
     summaries = [(run, run.summary()) for run in list_runs(root)]
-    scored = [pair for pair in summaries if isinstance(pair[1].get("val/accuracy"), float)]
+    scored = [pair for pair in summaries if _is_share(pair[1].get("val/accuracy"))]
     if dataset is None and scored:
         names = [summary.get("dataset") for _, summary in scored]
         dataset = "mnist" if "mnist" in names else names[-1]
@@ -96,6 +96,11 @@ def _best(root: Path, dataset: str | None) -> Run:
         what = f"no run on {dataset or 'mnist'} with a val/accuracy"
         raise UserError(f"{what} in {root}; {_what_there_is(root)}")
     return max(candidates, key=lambda pair: (pair[1]["val/accuracy"], pair[0].version))[0]
+
+
+def _is_share(value: object) -> bool:
+    """Whether a summary's accuracy is one: 1e400 would be the best of all."""
+    return isinstance(value, float) and 0 <= value <= 1
 
 
 def _note(text: str) -> None:
