@@ -4,13 +4,14 @@ import io
 import re
 import struct
 import zlib
+from typing import Any
 
 from PIL import Image
 
 from tests.test_ink import drawn
 
 
-def saved(picture: Image.Image, kind: str, **options: object) -> bytes:
+def saved(picture: Image.Image, kind: str, **options: Any) -> bytes:
     """An image as the content of a file."""
     buffer = io.BytesIO()
     picture.save(buffer, kind, **options)

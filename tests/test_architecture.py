@@ -39,7 +39,9 @@ FLOORS = [
         "schedules",
         "ensemble",
         "networks",
+        "reading_process",
         "images",
+        "image_limits",
         "ink",
         "ruled_lines",
         "pieces",
@@ -47,7 +49,7 @@ FLOORS = [
         "tables",
         "templates",
     ],
-    ["files", "processes", "errors", "__init__"],
+    ["files", "processes", "text", "errors", "__init__"],
 ]
 RANKS = {name: (floor, place) for floor, row in enumerate(FLOORS) for place, name in enumerate(row)}
 

@@ -16,6 +16,7 @@ import torch
 from mnist_lightning.errors import UserError
 from mnist_lightning.runs.archive import find_excess
 from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.text import say
 
 _MARK = b"mnist_lightning sha256 "
 _TRAILER_LENGTH = len(_MARK) + hashlib.sha256().digest_size
@@ -128,7 +129,7 @@ def newest_checkpoint(run: Run) -> Path:
             read_checkpoint(path)
         except DamagedCheckpointError as error:
             more = "; going back to the one before" if path != found[-1] else ""
-            print(f"{error}{more}")
+            say(f"{error}{more}")
         else:
             return path
     if not run.config.is_file() and any(run.checkpoints.glob("*.ckpt")):

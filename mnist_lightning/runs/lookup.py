@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.runs.run_directory import VERSION, Run, list_runs
+from mnist_lightning.text import say
 
 
 def expand_references(reference: str) -> list[str]:
@@ -105,7 +106,7 @@ def _is_share(value: object) -> bool:
 
 def _note(text: str) -> None:
     """Say something beside a command's output, which may be for a program."""
-    print(text, file=sys.stderr)
+    say(text, file=sys.stderr)
 
 
 def _what_there_is(root: Path) -> str:

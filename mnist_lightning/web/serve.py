@@ -9,6 +9,7 @@ from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import make_folder
 from mnist_lightning.options import CommandParser, runs_root
 from mnist_lightning.runs import lookup
+from mnist_lightning.text import say
 
 
 def main(arguments: list[str]) -> int:
@@ -51,17 +52,17 @@ def main(arguments: list[str]) -> int:
         names = hosts.own_names(options.host, options.allow_host, local)
         app = make_app(Readers(run, checkpoint, root, classes), options.collect, names)
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        print(f"{run.folder} reads digits on {address}", flush=True)
-        print(f"for programs: {address}/docs; Ctrl-C ends", flush=True)
+        say(f"{run.folder} reads digits on {address}", flush=True)
+        say(f"for programs: {address}/docs; Ctrl-C ends", flush=True)
         if options.collect is not None:
-            print(f"misread digits are kept in {options.collect}", flush=True)
+            say(f"misread digits are kept in {options.collect}", flush=True)
         # Warnings of uvicorn are about clients' mistakes: a client could fill the terminal.
         config = uvicorn.Config(
             app, http=TimedConnection, ws="none", log_level="error", access_log=False
         )
         with suppress(KeyboardInterrupt):  # the way to end it
             uvicorn.Server(config).run(sockets=[listener])
-        print("ended")
+        say("ended")
     return 0
 
 

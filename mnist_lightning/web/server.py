@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 
 from mnist_lightning import __version__, predict, templates
 from mnist_lightning.reading_process import Found
+from mnist_lightning.text import say
 from mnist_lightning.web import answers, hosts
 from mnist_lightning.web.answers import Answer, Health, KnownRun, ProblemError, Readers
 from mnist_lightning.web.reading_pool import BusyError, ClientGoneError, ReadingPool
@@ -94,7 +95,7 @@ def _guard(app: FastAPI, names: frozenset[str]) -> None:
         except (ClientDisconnect, ClientGoneError):  # nobody is left to be told
             return Response(status_code=499)
         except Exception as error:
-            print(f"{request.url.path}: {type(error).__name__}: {error}", file=sys.stderr)
+            say(f"{request.url.path}: {type(error).__name__}: {error}", file=sys.stderr)
             said = "the server failed at this; its terminal says how"
             return ProblemError(500, "failure", said).response()
         response.headers["Content-Security-Policy"] = POLICY
