@@ -13,6 +13,7 @@ from typing import NamedTuple, NoReturn
 from mnist_lightning import __version__
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.imports import hide_working_directory
+from mnist_lightning.text import say
 
 
 class Command(NamedTuple):
@@ -138,14 +139,14 @@ def help_text() -> str:
 def dispatch(arguments: list[str]) -> int:
     """Run the command that `arguments` begin with; return its exit status."""
     if not arguments or not arguments[0]:
-        print(help_text(), file=sys.stderr)
+        say(help_text(), file=sys.stderr)
         return 2
     name, *rest = arguments
     if name in ("-h", "--help", "help"):
-        print(help_text())
+        say(help_text())
         return 0
     if name == "--version":
-        print(f"mnist-lightning {__version__}")
+        say(f"mnist-lightning {__version__}")
         return 0
     if name not in COMMANDS:
         close = get_close_matches(name, COMMANDS, n=1)
@@ -196,7 +197,7 @@ def _tell(message: str, status: int) -> None:
         if status == 2:
             time.sleep(PATIENCE_SECONDS)
         message = f"process {number}: {message}"
-    print(f"mnist-lightning: error: {message}", file=sys.stderr)
+    say(f"mnist-lightning: error: {message}", file=sys.stderr)
 
 
 def _number() -> str:

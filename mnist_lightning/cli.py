@@ -5,8 +5,6 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from mnist_lightning import processes, show
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import write_atomically
@@ -33,6 +31,7 @@ from mnist_lightning.runs.checkpoint import (
 )
 from mnist_lightning.runs.config import LENGTHS, conflicts
 from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.text import say
 from mnist_lightning.training import goes_on_by, train
 from mnist_lightning.trust import check_network, trusted_config
 
@@ -72,12 +71,12 @@ def _fit_each(seeds: list[int], arguments: list[str], init_from: str | None, tru
             if status != 0:
                 left = seeds[seeds.index(seed) + 1 :]
                 if left:
-                    print(f"not begun: --seeds {','.join(map(str, left))}")
+                    say(f"not begun: --seeds {','.join(map(str, left))}")
                 return status
             if run is not None:
                 finished.append(run)
     finally:
-        show.seeds(Console(), finished)
+        show.seeds(show.make_console(), finished)
     return 0
 
 
@@ -145,7 +144,7 @@ def _take_weights(cli: DigitCLI, reference: str) -> str:
             status=2,
         )
     cli.model.network.load_state_dict(network_weights(checkpoint))
-    print(f"beginning with the weights in {path}")
+    say(f"beginning with the weights in {path}")
     return f"{path} sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
 
 
@@ -173,13 +172,13 @@ def _newest_alike(cli: DigitCLI, origin: str | None) -> Run | None:
                 continue
             done = progress(read_checkpoint(newest_checkpoint(run)))
         except UserError as error:
-            print(f"passing over {run.folder}: {error}")
+            say(f"passing over {run.folder}: {error}")
             continue
         # Another length or another test would be another figure, however equal the weights.
         same_test = wanted["limit_test_batches"] == saved["trainer"]["limit_test_batches"]
         if same_test and not 0 <= wanted["max_epochs"] < done.epochs + bool(done.batches):
             return run
-    print("no run of the same options to go on with: this is a new one")
+    say("no run of the same options to go on with: this is a new one")
     return None
 
 
@@ -227,7 +226,7 @@ def _go_on(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]) -> i
         more = f"to go on: {PROGRAM} resume {run.reference} {longer}"
         if longer is None:
             more = "its learning-rate schedule spanned them; for more, start a new run with fit"
-        print(f"{run.folder} is finished: {count}; {more}")
+        say(f"{run.folder} is finished: {count}; {more}")
         return 0
     if 0 <= ends < done.epochs + bool(done.batches):
         raise UserError(f"{path} is from {done}; --trainer.max_epochs {ends} is behind it", 2)
@@ -235,10 +234,10 @@ def _go_on(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]) -> i
         if processes.is_first():
             run.clear_away()
             cut_back(run.folder, checkpoint["global_step"])
-        print(f"going on with {run.folder} after {done}, from {path}")
+        say(f"going on with {run.folder} after {done}, from {path}")
         return train(cli, run, path, done.epochs)
     own = processes.agreed(lambda: run_directory.claim(cli.root))
-    print(f"{path} lies in no run's folder: going on in a new one, {own.folder}, after {done}")
+    say(f"{path} lies in no run's folder: going on in a new one, {own.folder}, after {done}")
     with _kept_from_others(own):
         for copy in (own.best, own.recent()) if processes.is_first() else ():
             write_atomically(path.read_bytes(), copy)

@@ -16,6 +16,7 @@ from mnist_lightning.runs.config import reproducibility_key
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.standings import Standing, standing, table
 from mnist_lightning.tables import METRICS_FILE, PredictionsTable, read_history, read_predictions
+from mnist_lightning.text import printable, say
 
 SIGNIFICANT = 0.05
 
@@ -64,19 +65,19 @@ def show(chosen: Sequence[Run], as_json: bool, png: Path | None) -> int:
             "pools": [pool._asdict() for pool in pools],
             "missing": silent,
         }
-        print(json.dumps(facts, indent=2))
+        say(json.dumps(facts, indent=2))
         return 0
-    print(table(rows))
-    print("\nsettings that differ:" if differing else "\nno setting differs")
+    say(table(rows))
+    say("\nsettings that differ:" if differing else "\nno setting differs")
     for name, values in differing.items():
-        print(f"  {name}")
+        say(f"  {printable(name)}")
         for value, of in _alike(values, rows).items():
-            print(f"    {', '.join(of)}: {value}")
-    print()
+            say(f"    {printable(', '.join(of))}: {printable(value)}")
+    say()
     for line in [*map(_verdict, duels), *silent, *map(_spread, pools)]:
-        print(line)
+        say(printable(line))
     if png is not None:
-        print(f"curves: {png}")
+        say(f"curves: {png}")
     return 0
 
 

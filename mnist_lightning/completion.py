@@ -8,6 +8,7 @@ from mnist_lightning import templates
 from mnist_lightning.__main__ import COMMANDS, dispatch
 from mnist_lightning.errors import UserError
 from mnist_lightning.options import CommandParser
+from mnist_lightning.text import say
 
 
 def main(arguments: list[str]) -> int:
@@ -27,7 +28,7 @@ def main(arguments: list[str]) -> int:
         options={name: options_of(name) for name in COMMANDS},
         take_runs=[name for name, command in COMMANDS.items() if "[RUN" in command.usage],
     )
-    print(script, end="")
+    say(script, end="")
     return 0
 
 

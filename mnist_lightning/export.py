@@ -21,6 +21,7 @@ from mnist_lightning.predict import Recogniser
 from mnist_lightning.reporting.run_data import data_of
 from mnist_lightning.runs import lookup
 from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.text import say
 from mnist_lightning.web import offline_page
 
 CHECKED = 1_000  # test images
@@ -222,8 +223,8 @@ def main(arguments: list[str]) -> int:
     )
     text = model_card.card(metadata, options.format, path.name, export.output, said)
     write_atomically(text.encode(), card)
-    print(f"{folder} as {options.format}: {said}")
-    print(f"  {path} ({path.stat().st_size / 1000:,.0f} kB)\n  {card}")
+    say(f"{folder} as {options.format}: {said}")
+    say(f"  {path} ({path.stat().st_size / 1000:,.0f} kB)\n  {card}")
     return 0
 
 

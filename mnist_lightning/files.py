@@ -9,6 +9,17 @@ import yaml
 
 from mnist_lightning.errors import UserError
 
+# A configuration has 3 kB and 150 values, ten deep.
+MAX_YAML_BYTES = 1_000_000
+MAX_YAML_NODES = 100_000
+MAX_YAML_DEPTH = 100
+MAX_NUMBER_LENGTH = 100  # 1:1:1:… is a number in base 60, and takes quadratic time
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+
+
+class LimitError(Exception):
+    """A file exceeds a limit that keeps its reading within time and memory."""
+
 
 def write_atomically(content: bytes, path: Path) -> None:
     """Write a file so that `path` holds either all of `content` or what it held before.
@@ -29,20 +40,36 @@ def write_atomically(content: bytes, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def read_bounded(path: Path, limit: int) -> bytes:
+    """Read a file of at most `limit` bytes.
+
+    Raises:
+        UserError: it is larger.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise UserError(f"{path} is too large: the limit is {limit:,} bytes")
+    return content
+
+
 def read_yaml(path: Path) -> Any:
     """Read a YAML file.
 
     Raises:
-        UserError: it is none, or cannot be read.
+        UserError: it is none, cannot be read, or exceeds a limit.
     """
     try:
-        return yaml.safe_load(path.read_text())
+        return parse_yaml(read_bounded(path, MAX_YAML_BYTES).decode())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
         raise UserError(f"{path} is no YAML{where}: {error.problem}", status=2) from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}", status=2) from None
+    except LimitError as error:
+        raise UserError(f"{path}: {error}", status=2) from None
     except (ValueError, yaml.YAMLError):
         raise UserError(f"{path} is no text", status=2) from None
 
@@ -53,6 +80,47 @@ def exists(name: str) -> bool:
         return Path(name).exists()
     except (OSError, ValueError):  # too long a name, or one with a zero byte
         return False
+
+
+def parse_yaml(text: str) -> Any:
+    """Parse YAML; aliases and nesting cannot make it more than `MAX_YAML_NODES` values.
+
+    Raises:
+        yaml.YAMLError, ValueError: it is none.
+        LimitError: it exceeds a limit.
+    """
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _count_nodes(node, {}, 0)
+        return loader.construct_document(node)
+    except RecursionError:
+        raise LimitError("it is nested too deeply") from None
+    finally:
+        loader.dispose()
+
+
+def _count_nodes(node: yaml.Node, counted: dict[yaml.Node, int], depth: int) -> int:
+    """Count the values of a node, those of an alias as often as it occurs."""
+    if depth > MAX_YAML_DEPTH:  # or an alias within what it stands for
+        raise LimitError(f"it is nested more than {MAX_YAML_DEPTH} deep")
+    if node in counted:
+        return counted[node]
+    count = 1
+    if isinstance(node, yaml.MappingNode):
+        children = [each for pair in node.value for each in pair]
+    else:
+        children = node.value if isinstance(node, yaml.SequenceNode) else []
+    for child in children:
+        count += _count_nodes(child, counted, depth + 1)
+        if count > MAX_YAML_NODES:
+            raise LimitError(f"with its aliases it has more than {MAX_YAML_NODES:,} values")
+    if not children and node.tag in _NUMBERS and len(node.value) > MAX_NUMBER_LENGTH:
+        raise LimitError(f"it has a number of more than {MAX_NUMBER_LENGTH} characters")
+    counted[node] = count
+    return count
 
 
 def make_folder(folder: Path, option: str) -> None:

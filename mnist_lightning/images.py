@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from mnist_lightning import image_limits
 from mnist_lightning.ink import LEAST_CONTRAST, edge_of, grey_of, trace
 
 VERSION = 2  # counts the changes that make another 28x28 of the same picture
@@ -29,6 +30,9 @@ PAPER = -MEAN / STD  # what normalised paper is
 WHITE, INKED = 0.43, 40
 
 MOST_PIXELS = 120_000_000  # what telephones make, and what fits in memory several times
+# JPEG's own limit. Of 120 million rows of one pixel each the reading takes 11 s, of a square 2 s.
+MOST_SIDE = 65_535
+MOST_BYTES = 4 * MOST_PIXELS + 1_000_000  # of a file: uncompressed, with notes of the camera
 
 # What people's pictures are. Pillow knows more: PostScript, for which it starts another program.
 FORMATS = ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"]
@@ -79,29 +83,37 @@ def read(source: Path | BinaryIO) -> Image.Image:
         source: a path, or an open file. Of an animation the first picture is taken.
 
     Raises:
-        TooLargeError: it has more than `MOST_PIXELS`.
-        ValueError: it is no picture, or a damaged one.
+        TooLargeError: it has more than `MOST_PIXELS` or `MOST_BYTES`.
+        ValueError: it is no picture, a damaged one, or one that costs too much to decode.
         OSError: the file cannot be opened.
     """
     with source.open("rb") if isinstance(source, Path) else source as file:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of sizes, that are looked at here, and oddities
-                picture = Image.open(file, formats=FORMATS)
-                small_enough = picture.width * picture.height <= MOST_PIXELS
-                if small_enough:
-                    picture.load()
-        except UnidentifiedImageError:
-            file.seek(0)
-            if file.read(12)[4:8] == b"ftyp":
-                raise ValueError("HEIC and AVIF cannot be read; save it as JPEG") from None
-            raise ValueError("no picture that can be read") from None
-        except Image.DecompressionBombError:
-            small_enough = False
-        except Exception as error:  # a decoder meets whatever a file may hold
-            raise ValueError(f"a damaged picture: {error}") from None
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise TooLargeError(f"too large: the most is {MOST_BYTES // 10**6} megabytes")
+    image_limits.check(content)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sizes, that are looked at here, and oddities
+            picture = Image.open(BytesIO(content), formats=FORMATS)
+            small_enough = picture.width * picture.height <= MOST_PIXELS
+            small_enough &= max(picture.size) <= MOST_SIDE
+            if small_enough:
+                picture.load()
+    except UnidentifiedImageError:
+        if content[4:8] == b"ftyp":
+            raise ValueError("HEIC and AVIF cannot be read; save it as JPEG") from None
+        raise ValueError("no picture that can be read") from None
+    except Image.DecompressionBombError:
+        small_enough = False
+    except MemoryError:
+        raise TooLargeError("too large: it does not fit in memory") from None
+    except Exception as error:  # a decoder meets whatever a file may hold
+        raise ValueError(f"a damaged picture: {error}") from None
     if not small_enough:
-        raise TooLargeError(f"too large: the most is {MOST_PIXELS // 10**6} megapixels")
+        raise TooLargeError(
+            f"too large: the most is {MOST_PIXELS // 10**6} megapixels, {MOST_SIDE:,} pixels a side"
+        )
     return picture
 
 

@@ -7,6 +7,7 @@ from mnist_lightning.data.mnist import DamagedError
 from mnist_lightning.data.sources import SOURCES
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.options import CommandParser
+from mnist_lightning.text import say
 
 
 def main(arguments: list[str]) -> int:
@@ -52,5 +53,5 @@ def show(name: str, data_dir: Path) -> str:
             detail += f" --data.data_dir {data_dir}"
     except DamagedError as error:
         state, detail = "damaged", str(error)
-    print(f"{name:<14} {state:<8} {source.description}\n{'':<15}{detail}")
+    say(f"{name:<14} {state:<8} {source.description}\n{'':<15}{detail}")
     return state

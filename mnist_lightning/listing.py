@@ -3,8 +3,6 @@
 Neither torch nor lightning is imported: five hundred runs are listed in a second.
 """
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +12,7 @@ from mnist_lightning.options import CommandParser, runs_root
 from mnist_lightning.runs import lookup, run_directory
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.standings import BEST, NEWEST, Standing, ordered, standing, table
+from mnist_lightning.text import as_csv, say
 
 
 def main(arguments: list[str]) -> int:
@@ -56,11 +55,11 @@ def main(arguments: list[str]) -> int:
     as_it_is = "run" if options.runs else NEWEST
     rows = ordered([standing(run) for run in chosen], options.sort or as_it_is)
     if options.json:
-        print(json.dumps([each._asdict() for each in rows], indent=2))
+        say(json.dumps([each._asdict() for each in rows], indent=2))
     elif options.csv:
-        print(as_csv(rows), end="")
+        say(as_csv(Standing._fields, rows), end="")
     elif not rows:
-        print(f"no runs in {root}; make one with: {PROGRAM} fit")
+        say(f"no runs in {root}; make one with: {PROGRAM} fit")
     else:
         show(rows, root)
     return 0
@@ -73,16 +72,7 @@ def _refuse_the_same(chosen: Sequence[Run]) -> None:
         raise UserError(f"{twice} is named twice", status=2)
 
 
-def as_csv(rows: Sequence[Standing]) -> str:
-    """Write rows as CSV, under the names of the columns."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Standing._fields)
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 def show(rows: Sequence[Standing], root: Path) -> None:
     """Print rows as a table."""
-    print(f"{len(rows)} run{'s' * (len(rows) != 1)} in {root}")
-    print(table(rows))
+    say(f"{len(rows)} run{'s' * (len(rows) != 1)} in {root}")
+    say(table(rows))

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,8 @@ UNSURE = 0.8  # a calibrated confidence below this is said
 MULTIPLE = {"auto": None, "true": True, "false": False}
 
 METADATA = "mnist_lightning"  # the key of what an exported file says of itself
+
+MAX_HEADER_BYTES = 10_000_000  # of a .safetensors file; the networks here need about 3,000
 
 Picture = str | Path | Image.Image | NDArray[Any] | Tensor
 
@@ -115,7 +117,10 @@ class Recogniser:
         Raises:
             ValueError: there is no digit in it.
         """
-        digits = images.find_digits(picture, multiple)
+        return self.read_digits(images.find_digits(picture, multiple))
+
+    def read_digits(self, digits: Sequence[images.Digit]) -> list[Reading]:
+        """Read digits that were found in a picture, with calibrated confidence."""
         inputs = normalise(torch.from_numpy(np.stack([digit.ink for digit in digits])))
         asked = tempered(self.probabilities(inputs).numpy(), self.temperature)
         return [Reading(digit, row) for digit, row in zip(digits, asked, strict=True)]
@@ -171,14 +176,35 @@ def _load_safetensors(path: Path, classes: Iterable[type[nn.Module]]) -> Recogni
             "this file needs safetensors; install it: pip install 'mnist-lightning[export]'"
         ) from None
     try:
+        _check_header(path)
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {})[METADATA])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
         network = networks.build(about["network"], classes, weights)
         return Recogniser(network, float(about["temperature"]))
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
+    except (
+        SafetensorError,
+        KeyError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        OSError,
+        RecursionError,
+    ) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is damaged, or not made by `export`: {reason}") from None
+
+
+def _check_header(path: Path) -> None:
+    """Check the length of a `.safetensors` header, before it is parsed.
+
+    The library checks that the tensors fit the file.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    most = min(path.stat().st_size - 8, MAX_HEADER_BYTES)
+    if length > most:
+        raise ValueError(f"its header has {length:,} bytes; the limit is {most:,}")
 
 
 def like(recogniser: Recogniser) -> Recogniser:

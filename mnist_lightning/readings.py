@@ -1,6 +1,5 @@
 """The command `predict`: read the digits in picture files."""
 
-import csv
 import glob
 import io
 import json
@@ -15,6 +14,7 @@ from mnist_lightning.files import make_folder, write_atomically
 from mnist_lightning.images import png
 from mnist_lightning.options import CommandParser, runs_root
 from mnist_lightning.predict import MULTIPLE, UNSURE, Reading, Recogniser
+from mnist_lightning.text import as_csv, printable, say
 
 STDIN = "-"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp")
@@ -119,30 +119,26 @@ def _answer(file: str, reading: Reading) -> Answer:
     return Answer(file, first, chances[first], second, chances[second], ink, *box, wide, unsure)
 
 
-def _print(groups: Sequence[Sequence[Answer]], as_json: bool, as_csv: bool) -> None:
+def _print(groups: Sequence[Sequence[Answer]], as_json: bool, in_csv: bool) -> None:
     answers = [answer for group in groups for answer in group]
     if as_json:
-        print(json.dumps([answer._asdict() for answer in answers], indent=2))
+        say(json.dumps([answer._asdict() for answer in answers], indent=2))
         return
-    if as_csv:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(Answer._fields)
-        writer.writerows(answers)
-        print(text.getvalue(), end="")
+    if in_csv:
+        say(as_csv(Answer._fields, answers), end="")
         return
-    width = max(len(answer.file) for answer in answers)
+    width = max(len(printable(answer.file)) for answer in answers)
     for rows in groups:
-        file = rows[0].file
+        file = printable(rows[0].file)
         if len(rows) > 1:
-            print(f"{file:<{width}}  {len(rows)} digits: {' '.join(str(r.label) for r in rows)}")
+            say(f"{file:<{width}}  {len(rows)} digits: {' '.join(str(r.label) for r in rows)}")
         for row in rows:
-            print(f"{'' if len(rows) > 1 else file:<{width}}  {_said(row, len(rows) > 1)}")
+            say(f"{'' if len(rows) > 1 else file:<{width}}  {_said(row, len(rows) > 1)}")
 
 
 def _said(answer: Answer, placed: bool) -> str:
     if answer.confidence is None or answer.runner_up_confidence is None:
-        return f"- {answer.error}"
+        return f"- {printable(answer.error or '')}"
     parts = [
         f"{answer.label}  {100 * answer.confidence:5.1f} %",
         f"then {answer.runner_up}  {100 * answer.runner_up_confidence:4.1f} %",

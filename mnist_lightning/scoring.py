@@ -76,7 +76,7 @@ def _evaluate(command: str, arguments: list[str]) -> int:
     processes.join(trainer)
     processes.refuse_to_differ(*(one.path for one in asked))
     cli.load_data()
-    console = Console()
+    console = show.make_console()
     show.notices(console, cli.datamodule)
     if command == "validate" and len(cli.datamodule.val_indices) == 0:
         raise UserError(f"{first.path}: its run held no images out (val_size 0) to validate on")

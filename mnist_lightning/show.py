@@ -19,6 +19,12 @@ from mnist_lightning.errors import PROGRAM
 from mnist_lightning.evaluation.metrics import McNemar, spread
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.tables import PredictionsTable
+from mnist_lightning.text import printable
+
+
+def make_console() -> Console:
+    """Return a console that takes text as it is: `[red]` or `:bug:` in a name are no markup."""
+    return Console(markup=False, emoji=False)
 
 
 def opening(
@@ -78,7 +84,12 @@ def notices(console: Console, data: MNISTDataModule) -> None:
         f"{data.fallback_reason}"
     )
     console.print(
-        Panel(text, title="This is not MNIST", title_align="left", border_style="bold yellow"),
+        Panel(
+            printable(text, keep="\n"),
+            title="This is not MNIST",
+            title_align="left",
+            border_style="bold yellow",
+        ),
         highlight=False,
     )
 
@@ -158,7 +169,7 @@ def members(console: Console, rows: Sequence[tuple[str, float, McNemar]], togeth
         grid.add_column(name, justify="right")
     for reference, accuracy, duel in rows:
         counts = (str(duel.only_first), str(duel.only_second), f"{duel.p:.2g}")
-        grid.add_row(reference, f"{100 * accuracy:.2f} %", *counts)
+        grid.add_row(printable(reference), f"{100 * accuracy:.2f} %", *counts)
     console.print(grid, highlight=False)
     mean = sum(accuracy for _, accuracy, _ in rows) / len(rows)
     line(console, f"mean of its members {100 * mean:.2f} %, together {100 * together:.2f} %")
@@ -196,7 +207,7 @@ def seeds(console: Console, finished: Sequence[Run]) -> None:
         values = (one.get(name) for name in ("val/accuracy", "test/accuracy"))
         grid.add_row(
             str(one["seed"]),
-            run.reference,
+            printable(run.reference),
             str(one["best_epoch"]),
             *("" if value is None else f"{100 * value:.2f} %" for value in values),
             f"{one['test/loss']:.4f}" if "test/loss" in one else "",
@@ -227,7 +238,7 @@ def table(console: Console, title: str, rows: Sequence[tuple[str, str]]) -> None
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in rows:
-        grid.add_row(name, value)
+        grid.add_row(name, printable(value))
     console.print(grid, highlight=False)
 
 
@@ -240,7 +251,7 @@ def following(console: Console, commands: Sequence[str]) -> None:
 
 def line(console: Console, text: str) -> None:
     """Say one line, unbroken, as it is."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(printable(text, keep="\n"), highlight=False, markup=False, soft_wrap=True)
 
 
 def _device(trainer: Trainer) -> str:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from mnist_lightning.errors import UserError
 from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.text import printable
 
 
 class Standing(NamedTuple):
@@ -24,6 +25,7 @@ class Standing(NamedTuple):
     started: str | None
 
 
+LONGEST = 200  # letters of a name in a table
 NEWEST, BEST = "newest", "best"
 _GREATEST_FIRST = ("val_accuracy", "test_accuracy")
 
@@ -36,7 +38,7 @@ def standing(run: Run) -> Standing:
     return Standing(
         run=run.folder.name,
         dataset=_text(summary.get("dataset")),
-        network=path.rsplit(".", 1)[-1] if isinstance(path, str) else None,
+        network=_text(path.rsplit(".", 1)[-1]) if isinstance(path, str) else None,
         parameters=_count(summary.get("parameters")),
         seed=_count(summary.get("seed")),
         epochs=_count(summary.get("epochs")),
@@ -77,7 +79,7 @@ def table(rows: Sequence[Standing]) -> str:
     cells = [("run", "data set", "network", "parameters", "seed", "epochs", "val", "test", "time")]
     cells += [
         (
-            each.run.removeprefix("version_"),
+            printable(each.run.removeprefix("version_")),
             each.dataset or "?",
             each.network or "?",
             "" if each.parameters is None else f"{each.parameters:,}",
@@ -120,7 +122,7 @@ def _duration(seconds: float | None) -> str:
 def _text(value: Any) -> str | None:
     if not isinstance(value, str):
         return None
-    return "".join(letter if letter.isprintable() else "?" for letter in value)
+    return printable(value)[:LONGEST]
 
 
 def _number(value: Any) -> float | None:

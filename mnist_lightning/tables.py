@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_lightning.errors import UserError
-from mnist_lightning.files import write_atomically
+from mnist_lightning.files import read_bounded, write_atomically
 
 METRICS_FILE = "metrics.csv"
+MAX_METRICS_BYTES = 200_000_000  # 60,000 steps of 20 metrics have 10 MB
+MAX_PREDICTIONS_BYTES = 50_000_000  # the 60,000 images of QMNIST have 8 MB
+MAX_CLASSES = 1_000  # a confusion matrix has the square of it
 
 Row = dict[str, str]
 
@@ -68,8 +71,11 @@ def read_metrics(path: Path, size: int | None = None) -> list[Row]:
     """
     if not path.exists():
         return []
-    content = path.read_bytes()[:size].decode()
-    return list(csv.DictReader(io.StringIO(content[: content.rfind("\n") + 1])))
+    content = read_bounded(path, MAX_METRICS_BYTES)[:size].decode()
+    try:
+        return list(csv.DictReader(io.StringIO(content[: content.rfind("\n") + 1])))
+    except csv.Error as error:  # a field of more than 131,072 characters
+        raise UserError(f"{path} is damaged: {error}") from None
 
 
 def cut_metrics(path: Path, step: int) -> None:
@@ -147,12 +153,18 @@ def read_predictions(path: Path) -> PredictionsTable:
     Raises:
         UserError: it is damaged.
     """
+    content = read_bounded(path, MAX_PREDICTIONS_BYTES)
     try:
-        with path.open(newline="") as file:
-            rows = np.array(list(csv.reader(file))[1:], dtype=np.float64)
+        # Not the csv module: a list of strings takes ten times the memory of numbers.
+        _, _, body = content.partition(b"\n")
+        if not body.strip():
+            raise ValueError
+        rows = np.loadtxt(io.BytesIO(body), delimiter=",", ndmin=2, comments=None)
         labels = rows[:, 1:3]
         known = (labels == np.floor(labels)) & (labels >= 0) & (labels < rows.shape[1] - 3)
-        if not known.all() or not np.array_equal(rows[:, 0], np.arange(len(rows))):
+        if rows.shape[1] - 3 > MAX_CLASSES or not known.all():
+            raise ValueError
+        if not np.array_equal(rows[:, 0], np.arange(len(rows))):
             raise ValueError
         true, predicted = labels.astype(np.int64).T
     except (ValueError, IndexError):

@@ -4,12 +4,15 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from mnist_lightning.text import code_span, markdown
+
 
 def fill(path: str, /, **values: Any) -> str:
     """Fill a template.
 
     Args:
-        path: below the package; in `.html` values are escaped unless marked as safe.
+        path: below the package; in `.html` values are escaped unless marked as safe. In `.md` each
+            is escaped by a filter: `md` in prose, `code` between backticks, `repr` in Python.
         values: what it is filled with.
     """
     environment = Environment(
@@ -20,7 +23,7 @@ def fill(path: str, /, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
-    environment.filters["code"] = lambda text: f"`{text}`"
+    environment.filters |= {"md": markdown, "code": code_span, "repr": repr}
     return environment.get_template(path).render(values)
 
 

@@ -62,7 +62,7 @@ def train(
         init_from: whose weights the network has, if another run's.
     """
     stop_looking_for_gpus()
-    console = Console()
+    console = show.make_console()
     crew = _assemble(cli, run, console, epochs, init_from)
     layers = cli.config.trainer.enable_model_summary is not False
     show.opening(console, cli.model, cli.datamodule, crew.trainer, run, layers)

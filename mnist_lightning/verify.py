@@ -20,6 +20,7 @@ from mnist_lightning.parsing import DigitCLI, quieten
 from mnist_lightning.runs.checkpoint import progress, read_checkpoint
 from mnist_lightning.runs.run_directory import LOGS_FOLDER, Run
 from mnist_lightning.tables import METRICS_FILE
+from mnist_lightning.text import say
 
 KILLS = 3
 # A run of some seconds, unless the command says otherwise.
@@ -54,12 +55,12 @@ def main(arguments: list[str]) -> int:
     verdicts = [_whole_data(cli), _disjoint_splits(cli), *_same_bits(cli)]
     broken = verdicts.count(False)
     verdict = f"{broken} of {len(verdicts)} are broken" if broken else "every promise holds here"
-    print(f"{verdict} ({time.perf_counter() - began:.0f} s)")
+    say(f"{verdict} ({time.perf_counter() - began:.0f} s)")
     return 1 if broken else 0
 
 
 def _verdict(promise: str, holds: bool, how: str) -> bool:
-    print(f"{'holds ' if holds else 'BROKEN'}  {promise}: {how}", flush=True)
+    say(f"{'holds ' if holds else 'BROKEN'}  {promise}: {how}", flush=True)
     return holds
 
 
@@ -108,7 +109,7 @@ def _same_bits(cli: DigitCLI) -> list[bool]:
         how += difference or "equal to the uninterrupted run in every bit and logged figure"
         resumes = _verdict("a killed run ends as if nothing had happened", difference is None, how)
     if not repeats and not config["trainer"]["deterministic"]:
-        print(f"        try: {PROGRAM} verify --trainer.deterministic true")
+        say(f"        try: {PROGRAM} verify --trainer.deterministic true")
     return [repeats, resumes]
 
 

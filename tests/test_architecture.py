@@ -49,7 +49,9 @@ FLOORS = [
         "schedules",
         "ensemble",
         "networks",
+        "reading_process",
         "images",
+        "image_limits",
         "ink",
         "ruled_lines",
         "pieces",
@@ -57,7 +59,7 @@ FLOORS = [
         "tables",
         "templates",
     ],
-    ["imports", "files", "processes", "errors", "__init__"],
+    ["imports", "files", "processes", "text", "errors", "__init__"],
 ]
 RANKS = {name: (floor, place) for floor, row in enumerate(FLOORS) for place, name in enumerate(row)}
 

@@ -27,6 +27,7 @@ from mnist_lightning.evaluation import metrics, plots, tiles
 from mnist_lightning.images import MEAN, PAPER, STD
 from mnist_lightning.run_logger import RunLogger
 from mnist_lightning.tables import PredictionsTable
+from mnist_lightning.text import say
 
 Level = Literal["none", "basic", "full"]
 SHOWN = 20  # pictures in a grid, in rows of 10
@@ -90,7 +91,7 @@ class Dashboards(Callback):
                 warnings.simplefilter("ignore")  # of the tracer: it is deprecated, sees constants
                 self.board.add_graph(network, blank)
         except Exception as error:  # whatever a network does that a tracer cannot follow
-            print(f"TensorBoard gets no graph of the network: {type(error).__name__}")
+            say(f"TensorBoard gets no graph of the network: {type(error).__name__}")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the time."""

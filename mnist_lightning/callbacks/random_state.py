@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from mnist_lightning import processes
+from mnist_lightning.text import say
 
 
 class RandomState(Callback):
@@ -50,7 +51,7 @@ class RandomState(Callback):
             mixed = np.random.SeedSequence([torch.initial_seed(), processes.rank()])
             torch.manual_seed(int(mixed.generate_state(1, np.uint64)[0]))
         if kept and len(kept) != processes.count() and processes.is_first():
-            print(
+            say(
                 f"the checkpoint is of a run in {len(kept)}, this one is in {processes.count()}: "
                 "it sees the same batches, and draws other random numbers"
             )

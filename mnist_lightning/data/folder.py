@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mnist_lightning import images
 from mnist_lightning.data.sources import DigitData
 from mnist_lightning.errors import UserError
+from mnist_lightning.text import printable
 
 LONGEST = 3  # digits of a label
 SHOWN = 5  # unreadable files are named up to so many
@@ -42,7 +43,7 @@ def load_folder(folder: Path, test_share: float) -> tuple[DigitData, str | None]
             pictures.append(images.from_picture(images.read(path)))
             classes.append(int(path.relative_to(folder).parts[0]))
         except (OSError, ValueError) as error:
-            skipped.append(f"{path.relative_to(folder)} ({error})")
+            skipped.append(printable(f"{path.relative_to(folder)} ({error})"))
     if not pictures:
         raise UserError(f"{folder}: none of its files is a picture of a digit", status=2)
     notices = []
@@ -81,7 +82,7 @@ def _place(ink: NDArray[np.uint8]) -> float:
 
 
 def _names(paths: list[Path]) -> list[str]:
-    return sorted(path.name + "/" * path.is_dir() for path in paths)
+    return sorted(printable(path.name) + "/" * path.is_dir() for path in paths)
 
 
 def _listed(names: list[str]) -> str:

@@ -6,6 +6,7 @@ there raw or as `.gz` does not matter, and nothing is ever written unless it has
 
 import gzip
 import hashlib
+import io
 import os
 import queue
 import threading
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mnist_lightning.data.download import DownloadError, Limits, download, reason_of
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import write_atomically
 
@@ -54,6 +56,9 @@ MIRRORS = (
 # learns it within seconds (name look-ups have no time-out of their own).
 ANSWER_SECONDS = 6.0
 READ_SECONDS = 20.0
+# The largest of the four files has 9.9 MB as `.gz`. At 30 kB/s it takes 5 minutes.
+MAX_PACKED_BYTES = 20_000_000
+MAX_SECONDS = 600.0
 
 
 class DamagedError(UserError):
@@ -74,12 +79,18 @@ def _candidates(data_dir: Path, name: str) -> list[Path]:
     return [folder / f"{name}{ending}" for folder in folders for ending in ("", ".gz")]
 
 
-def _content(path: Path) -> bytes:
-    data = path.read_bytes()
-    if path.suffix != ".gz":
+def _content(path: Path, size: int) -> bytes:
+    """Read a file, and decompress a `.gz`, up to one byte more than `size`."""
+    packed = path.suffix == ".gz"
+    with path.open("rb") as file:
+        data = file.read((MAX_PACKED_BYTES if packed else size) + 1)
+    if not packed:
         return data
+    if len(data) > MAX_PACKED_BYTES:
+        raise DamagedError(f"{path} is damaged: more than {MAX_PACKED_BYTES:,} bytes")
     try:
-        return gzip.decompress(data)
+        with gzip.open(io.BytesIO(data)) as unpacked:
+            return unpacked.read(size + 1)
     except (EOFError, OSError, zlib.error) as error:
         raise DamagedError(f"{path} is damaged: {error}") from None
 
@@ -90,11 +101,11 @@ def verified_content(path: Path, name: str) -> bytes:
     Raises:
         DamagedError: it is shorter, longer or other than MNIST's.
     """
-    content, expected = _content(path), FILES[name]
+    expected = FILES[name]
+    content = _content(path, expected.size)
     if len(content) != expected.size:
-        raise DamagedError(
-            f"{path} is damaged: {len(content):,} bytes where MNIST's file has {expected.size:,}"
-        )
+        found = "more" if len(content) > expected.size else f"{len(content):,} bytes"
+        raise DamagedError(f"{path} is damaged: {found} where MNIST's file has {expected.size:,}")
     digest = hashlib.sha256(content).hexdigest()
     if digest != expected.sha256:
         raise DamagedError(
@@ -187,7 +198,7 @@ def _answering(mirrors: Sequence[str], file: str) -> list[str]:
             reply = requests.head(mirror + file, timeout=ANSWER_SECONDS, allow_redirects=True)
             answers.put((mirror, None if reply.ok else f"HTTP {reply.status_code}"))
         except requests.RequestException as error:
-            answers.put((mirror, _reason(error)))
+            answers.put((mirror, reason_of(error)))
 
     for mirror in mirrors:
         threading.Thread(target=ask, args=(mirror,), daemon=True).start()
@@ -209,32 +220,19 @@ def _answering(mirrors: Sequence[str], file: str) -> list[str]:
 
 
 def _fetch_file(name: str, folder: Path, mirrors: Sequence[str]) -> None:
-    import pooch
-    import requests
-
-    download = pooch.HTTPDownloader(progressbar=True, timeout=READ_SECONDS)
     packed = folder / f".{name}.{os.getpid()}.gz"
+    limits = Limits(MAX_PACKED_BYTES, MAX_SECONDS, READ_SECONDS)
     reasons = {}
     for mirror in mirrors:
         try:
-            download(f"{mirror}{name}.gz", str(packed), None)
+            download(f"{mirror}{name}.gz", packed, limits)
             write_atomically(verified_content(packed, name), folder / name)
             return
-        except (requests.RequestException, DamagedError) as error:
-            reasons[mirror] = _reason(error)
+        except (DownloadError, DamagedError) as error:
+            reasons[mirror] = str(error)
         finally:
             packed.unlink(missing_ok=True)
     raise FetchError(_failure(reasons))
-
-
-def _reason(error: Exception) -> str:
-    import requests
-
-    if isinstance(error, requests.Timeout):
-        return "no answer in time"
-    if isinstance(error, requests.ConnectionError):
-        return "no connection"
-    return str(error)
 
 
 def _failure(reasons: dict[str, str]) -> str:

@@ -1,9 +1,8 @@
 """The data sets by name: which files, where, verified, as tensors in memory."""
 
 import hashlib
-import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from mnist_lightning import images
 from mnist_lightning.data import mnist
+from mnist_lightning.data.download import DownloadError, Limits, download
 from mnist_lightning.data.strokes import draw_digits
 from mnist_lightning.errors import PROGRAM, UserError
 
@@ -81,6 +81,10 @@ def _embedded(data_dir: Path) -> None:
     """Nothing to fetch: the data comes with scikit-learn, or is drawn."""
 
 
+# EMNIST's largest file has 547 MB. (It is not one of those that are read, which have 188 MB.)
+_MAX_RAW_BYTES = 600_000_000
+
+
 def _torchvision(name: str, class_name: str, data_dir: Path, download: bool = False) -> DigitData:
     """Read, or download first, one of torchvision's MNIST-like data sets."""
     from torchvision import datasets
@@ -89,6 +93,9 @@ def _torchvision(name: str, class_name: str, data_dir: Path, download: bool = Fa
     if name == "emnist_digits":
         arguments = {train: {"train": train, "split": "digits"} for train in (True, False)}
     dataset_class = getattr(datasets, class_name)
+    for file in (data_dir / class_name / "raw").glob("*-ubyte"):  # torchvision reads it whole
+        if file.stat().st_size > _MAX_RAW_BYTES:
+            raise ValueError(f"{file.name} has more than {_MAX_RAW_BYTES:,} bytes")
     halves = [
         dataset_class(root=data_dir, download=download, **arguments[train])
         for train in (True, False)
@@ -132,25 +139,72 @@ def _damaged(name: str, class_name: str, data_dir: Path, reason: object) -> User
 def _fetch_torchvision(name: str, class_name: str, data_dir: Path) -> None:
     from filelock import FileLock
 
+    raw = data_dir / class_name / "raw"
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(data_dir / f".{name}.lock"), _socket_timeout(mnist.READ_SECONDS):
+        raw.mkdir(parents=True, exist_ok=True)
+        with FileLock(data_dir / f".{name}.lock"):
+            # torchvision's own download has no limit of time or size. It extracts an archive that
+            # it finds with the right MD5, so that this is all it does here.
+            for file, md5, urls in _archives(class_name):
+                _fetch_archive(raw / file, md5, urls)
             _torchvision(name, class_name, data_dir, download=True)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, DownloadError) as error:
         raise mnist.FetchError(
             f"{name} could not be downloaded into {data_dir}: {' '.join(str(error).split())}"
         ) from None
 
 
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    """Bound each wait for a byte: torchvision downloads without a time-out of its own."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
+# EMNIST is one archive of 562 MB; the largest of the others has 26 MB.
+_LIMITS = {"EMNIST": (600_000_000, 7_200.0)}
+_USUAL_LIMITS = (100_000_000, 1_200.0)
+
+
+def _archives(class_name: str) -> list[tuple[str, str, list[str]]]:
+    """The archives of one of torchvision's data sets: file name, MD5, and where to get it."""
+    from torchvision import datasets
+
+    of = getattr(datasets, class_name)
+    if class_name == "EMNIST":
+        return [(Path(of.url).name, of.md5, [of.url])]
+    if class_name == "QMNIST":
+        urls = [*of.resources["train"], *of.resources["test"]]
+        return [(Path(url).name, md5, [url]) for url, md5 in urls]
+    return [(file, md5, [f"{mirror}{file}" for mirror in of.mirrors]) for file, md5 in of.resources]
+
+
+def _fetch_archive(path: Path, md5: str, urls: Sequence[str]) -> None:
+    """Download an archive, unless it is there already.
+
+    Raises:
+        DownloadError: no URL gave the right content.
+    """
+    class_name = path.parent.parent.name
+    limits = Limits(*_LIMITS.get(class_name, _USUAL_LIMITS), mnist.READ_SECONDS)
+    if _has_md5(path, md5):
+        return
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    reasons = []
     try:
-        yield
+        for url in urls:
+            try:
+                download(url, part, limits)
+            except DownloadError as error:
+                reasons.append(f"{url} ({error})")
+                continue
+            if _has_md5(part, md5):
+                part.replace(path)
+                return
+            reasons.append(f"{url} (another file: its MD5 is not {md5})")
     finally:
-        socket.setdefaulttimeout(before)
+        part.unlink(missing_ok=True)
+    raise DownloadError(f"tried {'; '.join(reasons)}")
+
+
+def _has_md5(path: Path, md5: str) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest() == md5
 
 
 VAL_SHARE = 1 / 12  # 5,000 of MNIST's 60,000

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from mnist_lightning.evaluation.metrics import Calibration, Interval
+from mnist_lightning.text import printable
 
 RIGHT, WRONG = "black", "red"
 Pictures = NDArray[np.uint8]
@@ -192,12 +193,15 @@ def overlaid(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
         axis = figure.add_subplot(1, 2, place)
         for name, history in histories.items():
             values = history.get(f"val/{quantity}", [])
-            axis.plot(range(1, len(values) + 1), values, marker="o", markersize=3, label=name)
+            # A legend leaves out labels that begin with an underscore.
+            shown = f" {printable(name)}" if name.startswith("_") else printable(name)
+            axis.plot(range(1, len(values) + 1), values, marker="o", markersize=3, label=shown)
         axis.set_title(f"validation {quantity}")
         axis.set_xlabel("epoch")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
-    axis.legend()
+    for text in axis.legend().get_texts():
+        text.set_parse_math(False)  # `$` in a name begins no formula
     return figure
 
 

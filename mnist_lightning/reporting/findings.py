@@ -55,7 +55,8 @@ def examine(run: Run, data: DigitData, recogniser: Recogniser | None) -> Finding
     findings = Findings()
     pixels, labels = data.test_images.numpy(), data.test_labels.numpy()
     findings.facts["summary"] = {
-        name: None if value != value else value for name, value in run.summary().items()
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in run.summary().items()
     }
     findings.facts["config"] = run.read_config()
     findings.figures["samples"] = plots.samples(pixels, labels)

@@ -18,6 +18,7 @@ from mnist_lightning.reporting.run_data import data_of
 from mnist_lightning.runs import lookup
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.templates import percent
+from mnist_lightning.text import say
 
 PAGE, FIGURES = "report.html", "report.json"
 
@@ -43,19 +44,19 @@ def main(arguments: list[str]) -> int:
     folder = run.folder / "report"
     write(findings, run, folder)
     for what in findings.missing:
-        print(what)
+        say(what)
     test = findings.facts.get("test")
     if test is not None:
         low, high = test["interval"]
         wrong = test["total"] - test["correct"]
-        print(
+        say(
             f"{wrong:,} of {test['total']:,} test images were read wrongly: accuracy "
             f"{percent(test['accuracy'])}, 95 % interval {percent(low)} to {percent(high)}"
         )
-    print(f"report of {run.folder}:")
-    print(f"  {folder / PAGE}")
-    print(f"  {folder / FIGURES}")
-    print(f"  {len(findings.figures)} pictures: {', '.join(findings.figures)}")
+    say(f"report of {run.folder}:")
+    say(f"  {folder / PAGE}")
+    say(f"  {folder / FIGURES}")
+    say(f"  {len(findings.figures)} pictures: {', '.join(findings.figures)}")
     return 0
 
 

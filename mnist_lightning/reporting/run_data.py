@@ -24,6 +24,17 @@ _NEEDED = {
     "fit_seconds": int | float,
 }
 
+# What may be told, if it is of this kind.
+_OPTIONAL = {
+    "val/accuracy": int | float,
+    "test/correct": int,
+    "test/total": int,
+    "best_epoch": int,
+    "epoch_seconds": int | float,
+    "commit": str,
+    "extra_checksums": dict,
+}
+
 
 def data_of(run: Run, data_dir: str | None, unchanged: bool = True) -> DigitData:
     """Load the data set that a run was trained on.
@@ -44,6 +55,11 @@ def data_of(run: Run, data_dir: str | None, unchanged: bool = True) -> DigitData
             f"{run.folder} was ended before its training began: there is nothing to tell"
         )
     damaged = [name for name, kind in _NEEDED.items() if not isinstance(summary.get(name), kind)]
+    damaged += [
+        name
+        for name, kind in _OPTIONAL.items()
+        if summary.get(name) is not None and not isinstance(summary[name], kind)
+    ]
     if "network" not in damaged and not isinstance(summary["network"].get("class_path"), str):
         damaged.append("network")
     if damaged or summary["dataset"] not in (*SOURCES, "folder"):

@@ -16,7 +16,9 @@ import torch
 
 from mnist_lightning.errors import UserError
 from mnist_lightning.runs import signature
+from mnist_lightning.runs.archive import find_excess
 from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.text import say
 
 _SIGNED = b"mnist_lightning hmac "
 _SIGNATURE_LENGTH = len(_SIGNED) + signature.SIGNATURE_BYTES
@@ -87,6 +89,16 @@ def dump_checkpoint(checkpoint: dict[str, Any]) -> bytes:
     return content + _MARK + hashlib.sha256(content).digest()
 
 
+def check_archive(content: bytes) -> None:
+    """Check that loading a checkpoint takes no more memory than its file.
+
+    Raises:
+        DamagedCheckpointError: it would expand, or is no archive of `torch.save`.
+    """
+    if (reason := find_excess(content)) is not None:
+        raise DamagedCheckpointError(reason)
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint on the CPU; no code from the file is ever run.
 
@@ -105,6 +117,7 @@ def read_signed_checkpoint(path: Path) -> tuple[dict[str, Any], bool]:
     """
     content, signed = _split(path)
     try:
+        check_archive(content)
         with warnings.catch_warnings(action="ignore"):
             checkpoint = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
     except Exception as error:  # what a foreign file makes an unpickler raise is anybody's guess
@@ -148,7 +161,7 @@ def newest_checkpoint(run: Run) -> Path:
             read_checkpoint(path)
         except DamagedCheckpointError as error:
             more = "; going back to the one before" if path != found[-1] else ""
-            print(f"{error}{more}")
+            say(f"{error}{more}")
         else:
             return path
     if not run.config.is_file() and any(run.checkpoints.glob("*.ckpt")):

@@ -13,6 +13,7 @@ from pathlib import Path
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import exists
 from mnist_lightning.runs.run_directory import VERSION, Run, list_runs
+from mnist_lightning.text import say
 
 
 def expand_references(reference: str) -> list[str]:
@@ -79,7 +80,7 @@ def _last(root: Path) -> Run:
 
 def _best(root: Path, dataset: str | None) -> Run:
     summaries = [(run, run.summary()) for run in list_runs(root)]
-    scored = [pair for pair in summaries if isinstance(pair[1].get("val/accuracy"), float)]
+    scored = [pair for pair in summaries if _is_share(pair[1].get("val/accuracy"))]
     if dataset is None and scored:
         names = [summary.get("dataset") for _, summary in scored]
         dataset = "mnist" if "mnist" in names else names[-1]
@@ -92,9 +93,14 @@ def _best(root: Path, dataset: str | None) -> Run:
     return max(candidates, key=lambda pair: (pair[1]["val/accuracy"], pair[0].version))[0]
 
 
+def _is_share(value: object) -> bool:
+    """Whether a summary's accuracy is one: 1e400 would be the best of all."""
+    return isinstance(value, float) and 0 <= value <= 1
+
+
 def _note(text: str) -> None:
     """Say something beside a command's output, which may be for a program."""
-    print(text, file=sys.stderr)
+    say(text, file=sys.stderr)
 
 
 def _what_there_is(root: Path) -> str:

@@ -15,8 +15,17 @@ import yaml
 from filelock import FileLock, Timeout
 
 from mnist_lightning.errors import PROGRAM, UserError
-from mnist_lightning.files import make_folder, read_yaml, write_atomically
+from mnist_lightning.files import (
+    MAX_YAML_BYTES,
+    LimitError,
+    make_folder,
+    parse_yaml,
+    read_bounded,
+    write_atomically,
+)
 from mnist_lightning.runs import signature
+
+MAX_SUMMARY_BYTES = 10_000_000  # a summary has 3 kB
 
 LOGS_FOLDER = "lightning_logs"
 VERSION = re.compile(r"version_(\d+)")
@@ -90,12 +99,13 @@ class Run:
             UserError: it is damaged.
         """
         try:
-            config = read_yaml(self.config)
-            content, mark, end = self.config.read_bytes().rpartition(_SIGNED)
-        except (UserError, OSError):
+            content = read_bounded(self.config, MAX_YAML_BYTES)
+            config = parse_yaml(content.decode())
+        except (UserError, OSError, ValueError, yaml.YAMLError, LimitError):
             config = None
         if not isinstance(config, dict):
             raise UserError(f"{self.config} is no configuration, or damaged")
+        content, mark, end = content.rpartition(_SIGNED)
         signed = bytes.fromhex(end.decode().strip()) if _HEX.fullmatch(end) else b""
         return config, bool(mark) and signature.is_signed(_CONFIG, content, signed)
 
@@ -126,10 +136,11 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """Read `summary.json`; empty where there is none that can be read."""
         try:
-            summary = json.loads((self.folder / "summary.json").read_text())
-        except (OSError, ValueError, RecursionError):
+            content = read_bounded(self.folder / "summary.json", MAX_SUMMARY_BYTES)
+            summary = json.loads(content, parse_int=_parse_int)
+        except (OSError, ValueError, RecursionError, UserError):
             return {}
-        return summary if isinstance(summary, dict) else {}
+        return summary if isinstance(summary, dict) and _is_shallow(summary) else {}
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Replace `summary.json`."""
@@ -148,6 +159,20 @@ class Run:
         if not others or self.config.is_file():
             raise self.no_checkpoint_error("best.ckpt")
         return others[-1]
+
+
+def _is_shallow(value: Any, levels: int = 20) -> bool:
+    """Whether a value of JSON is nested no deeper than `levels`; a summary's has five."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_is_shallow(each, levels - 1) for each in inner)
+
+
+def _parse_int(text: str) -> int | None:
+    """Parse an integer of JSON; None if it does not fit 64 bits, as no number of a run's is.
+
+    A larger one cannot be converted to a float, or printed in a table.
+    """
+    return int(text) if len(text) <= 19 else None
 
 
 def claim(root: Path) -> Run:

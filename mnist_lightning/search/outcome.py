@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
 from mnist_lightning.files import write_atomically
+from mnist_lightning.text import printable
 
 SHOWN = 12  # of the trials on a terminal, the newest
 LEAST_FOR_IMPORTANCES = 4  # trials that came to their end
@@ -63,9 +64,9 @@ def table(study: optuna.Study, count: int) -> Table:
         is_best = best is not None and trial.number == best.number
         grid.add_row(
             str(trial.number),
-            state_of(trial),
-            described(trial.params),
-            Path(trial.user_attrs.get("run", "")).name,
+            printable(state_of(trial)),
+            printable(described(trial.params)),
+            printable(Path(trial.user_attrs.get("run", "")).name),
             style="bold green" if is_best else "",
         )
     return grid

@@ -87,7 +87,7 @@ def main(arguments: list[str]) -> int:
     options = [*fit_options, "--trainer.limit_test_batches=0", "--auto_resume=false"]
     threads = max(1, (os.cpu_count() or 1) // asked.workers)
     plan = Plan(found, options, root, folder, threads)
-    console = Console()
+    console = show.make_console()
     before = len(study.get_trials(deepcopy=False))
     known = f", {before} of them begun before" if before else ""
     show.line(console, f"sweep {name}: {asked.trials} trials{known}, {asked.workers} at a time")

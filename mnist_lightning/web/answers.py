@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import io
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -12,19 +11,20 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from torch import nn
 
-from mnist_lightning import images, predict
+from mnist_lightning import predict
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import write_atomically
-from mnist_lightning.images import png
-from mnist_lightning.ink import upright
+from mnist_lightning.images import Digit, TooLargeError, png
 from mnist_lightning.predict import Reading, Recogniser
+from mnist_lightning.reading_process import NoDigitError
 from mnist_lightning.runs import run_directory
 from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.web.reading_pool import BusyError
 
 MOST_KEPT = 10_000  # corrected pictures in a folder
 
 
-class Digit(BaseModel):
+class DigitAnswer(BaseModel):
     """A digit in a picture."""
 
     label: int
@@ -43,7 +43,7 @@ class Answer(BaseModel):
     run: str
     width: int
     height: int
-    digits: list[Digit]
+    digits: list[DigitAnswer]
     milliseconds: float
 
 
@@ -123,31 +123,20 @@ class Readers:
             raise ProblemError(409, "unusable_run", str(error)) from None
 
 
-def read(
-    recogniser: Recogniser, content: bytes, multiple: bool | None
-) -> tuple[list[Reading], int, int]:
-    """Read the digits in a picture file; say its width and height, too.
-
-    Raises:
-        ProblemError: there is none that can be read.
-    """
-    try:
-        picture = images.read(io.BytesIO(content))
-    except images.TooLargeError as error:
-        raise ProblemError(413, "too_large", str(error)) from None
-    except ValueError as error:
-        raise ProblemError(422, "unreadable", str(error)) from None
-    try:
-        turned = upright(picture)
-        return recogniser.read(turned, multiple), turned.width, turned.height
-    except ValueError as error:
-        raise ProblemError(422, "no_digit", str(error)) from None
+def problem(error: Exception) -> ProblemError:
+    """Return what a client is told about an image that was not read."""
+    if isinstance(error, BusyError):
+        return ProblemError(503, "busy", str(error))
+    if isinstance(error, TooLargeError):
+        return ProblemError(413, "too_large", str(error))
+    kind = "no_digit" if isinstance(error, NoDigitError) else "unreadable"
+    return ProblemError(422, kind, str(error))
 
 
-def described(reading: Reading) -> Digit:
+def described(reading: Reading) -> DigitAnswer:
     """Put a reading into an answer."""
     digit = reading.digit
-    return Digit(
+    return DigitAnswer(
         label=reading.label,
         confidence=reading.confidence,
         probabilities=reading.probabilities.tolist(),
@@ -173,16 +162,12 @@ def known_run(run: Run) -> KnownRun:
     )
 
 
-def keep(folder: Path, label: int, content: bytes) -> str:
+def keep(folder: Path, label: int, digit: Digit) -> str:
     """Keep what a network saw of a picture, whose file may be anything besides; say where.
 
     Raises:
-        ProblemError: there is no digit in it, or it cannot be kept.
+        ProblemError: it cannot be kept.
     """
-    try:
-        (digit,) = images.find_digits(images.read(io.BytesIO(content)), multiple=False)
-    except ValueError as error:
-        raise ProblemError(422, "unreadable", str(error)) from None
     place = folder / str(label)
     name = f"{hashlib.sha256(digit.ink.tobytes()).hexdigest()[:16]}.png"
     try:

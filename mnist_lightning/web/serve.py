@@ -9,8 +9,7 @@ from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import make_folder
 from mnist_lightning.options import CommandParser, runs_root
 from mnist_lightning.runs import lookup
-
-MOST_CONNECTIONS = 64  # each may hold a picture
+from mnist_lightning.text import say
 
 
 def main(arguments: list[str]) -> int:
@@ -24,13 +23,22 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--collect", type=Path, metavar="DIR", help="keep misread digits there, by true label"
     )
+    parser.add_argument(
+        "--allow_host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another name of this machine, by which browsers may address it; repeatable",
+    )
     parser.add_root()
     parser.add_network()
     options = parser.parse_args(arguments)
     import uvicorn
 
     from mnist_lightning.predict import own_classes
+    from mnist_lightning.web import hosts
     from mnist_lightning.web.answers import Readers
+    from mnist_lightning.web.connections import TimedConnection
     from mnist_lightning.web.server import make_app
 
     root = runs_root(options.root)
@@ -41,18 +49,20 @@ def main(arguments: list[str]) -> int:
     with _listening(options.host, options.port) as listener:
         host, port = listener.getsockname()[:2]
         local = ip_address(host).is_loopback
-        app = make_app(Readers(run, checkpoint, root, classes), options.collect, local)
+        names = hosts.own_names(options.host, options.allow_host, local)
+        app = make_app(Readers(run, checkpoint, root, classes), options.collect, names)
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        print(f"{run.folder} reads digits on {address}", flush=True)
-        print(f"for programs: {address}/docs; Ctrl-C ends", flush=True)
+        say(f"{run.folder} reads digits on {address}", flush=True)
+        say(f"for programs: {address}/docs; Ctrl-C ends", flush=True)
         if options.collect is not None:
-            print(f"misread digits are kept in {options.collect}", flush=True)
+            say(f"misread digits are kept in {options.collect}", flush=True)
+        # Warnings of uvicorn are about clients' mistakes: a client could fill the terminal.
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, limit_concurrency=MOST_CONNECTIONS
+            app, http=TimedConnection, ws="none", log_level="error", access_log=False
         )
         with suppress(KeyboardInterrupt):  # the way to end it
             uvicorn.Server(config).run(sockets=[listener])
-        print("ended")
+        say("ended")
     return 0
 
 

@@ -3,12 +3,13 @@
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -16,12 +17,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from mnist_lightning import __version__, predict, templates
-from mnist_lightning.web import answers
+from mnist_lightning.reading_process import Found
+from mnist_lightning.text import say
+from mnist_lightning.web import answers, hosts
 from mnist_lightning.web.answers import Answer, Health, KnownRun, ProblemError, Readers
+from mnist_lightning.web.reading_pool import BusyError, ClientGoneError, ReadingPool
 
 MOST_BYTES = 25_000_000
 MOST_SECONDS = 30  # for a request to come
-LOCAL = {"127.0.0.1", "localhost", "::1"}  # this machine's own names
+MOST_HELD = 200_000_000  # bytes of all requests that are received, wait, or are read
 PAGE = Path(__file__).parent / "page"
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 # Nothing of the page comes from elsewhere, and nothing that is shown in it can make it so.
@@ -29,22 +33,38 @@ POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src '
 POLICY += "img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
-async def _content(request: Request) -> bytes:
-    """Read a request's body, no longer than is allowed."""
-    content = bytearray()
-    try:
-        async with asyncio.timeout(MOST_SECONDS):
-            async for part in request.stream():
-                content += part
-                if len(content) > MOST_BYTES:
-                    most = f"the most is {MOST_BYTES // 10**6} megabytes"
-                    raise ProblemError(413, "too_large", f"the picture is too large: {most}")
-    except TimeoutError:
-        said = f"the picture did not come within {MOST_SECONDS} seconds"
-        raise ProblemError(408, "too_slow", said) from None
-    if not content:
-        raise ProblemError(422, "no_picture", "the body is empty: send a picture's bytes")
-    return bytes(content)
+class Bodies:
+    """Receives the bodies of requests, with limits for their size, their time and their sum."""
+
+    def __init__(self) -> None:
+        self._held = 0
+
+    @asynccontextmanager
+    async def received(self, request: Request) -> AsyncIterator[bytes]:
+        """Give a request's body; it counts as held until the end of the block."""
+        content = bytearray()
+        try:
+            await self._receive(request, content)
+            if not content:
+                raise ProblemError(422, "no_picture", "the body is empty: send a picture's bytes")
+            yield bytes(content)
+        finally:
+            self._held -= len(content)
+
+    async def _receive(self, request: Request, content: bytearray) -> None:
+        try:
+            async with asyncio.timeout(MOST_SECONDS):
+                async for part in request.stream():
+                    content += part
+                    self._held += len(part)
+                    if len(content) > MOST_BYTES:
+                        most = f"the most is {MOST_BYTES // 10**6} megabytes"
+                        raise ProblemError(413, "too_large", f"the picture is too large: {most}")
+                    if self._held > MOST_HELD:
+                        raise ProblemError(503, "busy", "too many images arrive; try again later")
+        except TimeoutError:
+            said = f"the picture did not come within {MOST_SECONDS} seconds"
+            raise ProblemError(408, "too_slow", said) from None
 
 
 PICTURE: dict[str, Any] = {
@@ -56,25 +76,26 @@ PICTURE: dict[str, Any] = {
 }
 
 
-def _guard(app: FastAPI, local: bool) -> None:
+def _guard(app: FastAPI, names: frozenset[str]) -> None:
     """Refuse other sites' pages; have answers say what a browser may do with them."""
 
     @app.middleware("http")
     async def guard(
         request: Request, call_next: Callable[[Request], Awaitable[Response]]
     ) -> Response:
-        if local and request.url.hostname not in LOCAL:
-            what = "this server answers to this machine's own names only"
-            return ProblemError(403, "foreign_host", what).response()
+        # HTTP/1.0 allows a request without Host; no browser sends one.
+        if not hosts.is_own(request.headers.get("host"), names):
+            what = "this server answers to its own names only; for another one start it with "
+            return ProblemError(403, "foreign_host", f"{what}--allow_host NAME").response()
         origin = request.headers.get("origin")
         if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
             return ProblemError(403, "foreign_origin", "another site's page may not ask").response()
         try:
             response = await call_next(request)
-        except ClientDisconnect:  # nobody is left to be told
+        except (ClientDisconnect, ClientGoneError):  # nobody is left to be told
             return Response(status_code=499)
         except Exception as error:
-            print(f"{request.url.path}: {type(error).__name__}: {error}", file=sys.stderr)
+            say(f"{request.url.path}: {type(error).__name__}: {error}", file=sys.stderr)
             said = "the server failed at this; its terminal says how"
             return ProblemError(500, "failure", said).response()
         response.headers["Content-Security-Policy"] = POLICY
@@ -102,26 +123,36 @@ def _tell_problems(app: FastAPI) -> None:
         return ProblemError(422, "invalid", wrong).response()
 
 
-def make_app(readers: Readers, collect: Path | None, local: bool) -> FastAPI:
+def make_app(readers: Readers, collect: Path | None, names: frozenset[str]) -> FastAPI:
     """Make the application.
 
     Args:
         readers: the runs that can be asked.
         collect: where pictures that were misread are kept, by their true labels; None: nowhere.
-        local: whether only this machine is served; another name that points here, as a foreign
-            page may have, is refused then.
+        names: the names of this server; see `hosts.py`.
     """
-    app = FastAPI(title="mnist_lightning", version=__version__, docs_url=None, redoc_url=None)
-    # Reading is work for a processor, and a large picture takes memory.
-    limiter = CapacityLimiter(2)
+    pool, bodies = ReadingPool(), Bodies()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        pool.stop()
+
+    app = FastAPI(
+        title="mnist_lightning",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
     torch.set_num_threads(1)
 
-    _guard(app, local)
+    _guard(app, names)
     _tell_problems(app)
     _tell_of_runs(app, readers, collects=collect is not None)
-    _read(app, readers, limiter)
+    _read(app, readers, bodies, pool)
     if collect is not None:
-        _collect(app, collect, limiter)
+        _collect(app, collect, bodies, pool)
     for file in sorted(PAGE.iterdir()):
         if file.suffix in TYPES:
             app.add_api_route(**_static(file), include_in_schema=False)
@@ -145,7 +176,7 @@ def _tell_of_runs(app: FastAPI, readers: Readers, collects: bool) -> None:
         return [answers.known_run(run) for run in readers.known().values()]
 
 
-def _read(app: FastAPI, readers: Readers, limiter: CapacityLimiter) -> None:
+def _read(app: FastAPI, readers: Readers, bodies: Bodies, pool: ReadingPool) -> None:
     @app.post("/api/predict", openapi_extra=PICTURE)
     async def read_picture(
         request: Request,
@@ -153,27 +184,40 @@ def _read(app: FastAPI, readers: Readers, limiter: CapacityLimiter) -> None:
         multiple: Literal["auto", "true", "false"] = "auto",
     ) -> Answer:
         """Read the digits in a picture. `multiple` tells whether there are several."""
-        content = await _content(request)
-        several = predict.MULTIPLE[multiple]
-        began = time.perf_counter()
-        readings, width, height = await to_thread.run_sync(
-            lambda: answers.read(readers[run], content, several), limiter=limiter
+        async with bodies.received(request) as content:
+            began = time.perf_counter()
+            several = predict.MULTIPLE[multiple]
+            found = await _find_digits(pool, content, several, request)
+        readings = await to_thread.run_sync(
+            lambda: readers[run].read_digits(found.digits), limiter=pool.turns
         )
         return Answer(
             run=run or readers.default.folder.name,
-            width=width,
-            height=height,
+            width=found.width,
+            height=found.height,
             digits=[answers.described(reading) for reading in readings],
             milliseconds=round(1000 * (time.perf_counter() - began), 2),
         )
 
 
-def _collect(app: FastAPI, folder: Path, limiter: CapacityLimiter) -> None:
+async def _find_digits(
+    pool: ReadingPool, content: bytes, multiple: bool | None, request: Request
+) -> Found:
+    try:
+        return await pool.find_digits(content, multiple, request.is_disconnected)
+    except (BusyError, ValueError) as error:
+        raise answers.problem(error) from None
+
+
+def _collect(app: FastAPI, folder: Path, bodies: Bodies, pool: ReadingPool) -> None:
     @app.post("/api/corrections", status_code=201, openapi_extra=PICTURE)
     async def keep(request: Request, label: Annotated[int, Query(ge=0, le=9)]) -> dict[str, str]:
         """Keep a picture of one digit under its true label."""
-        content = await _content(request)
-        kept = await to_thread.run_sync(answers.keep, folder, label, content, limiter=limiter)
+        async with bodies.received(request) as content:
+            found = await _find_digits(pool, content, False, request)
+        kept = await to_thread.run_sync(
+            answers.keep, folder, label, found.digits[0], limiter=pool.turns
+        )
         return {"kept": kept}
 
 

@@ -14,6 +14,7 @@ from torchvision.datasets import KMNIST
 from mnist_lightning.data import sources
 from mnist_lightning.data.mnist import DamagedError, FetchError
 from tests.conftest import Command
+from tests.data.test_download import answering, drip_body
 
 
 def idx(array: np.ndarray, element: int = 8) -> bytes:
@@ -162,3 +163,23 @@ def test_data_lists_every_data_set_and_its_state(command: Command, tmp_path: Pat
     damaged = command("data", "mnist")
     assert damaged.status == 1
     assert "4 bytes where MNIST's file has 47,040,016" in damaged.out
+
+
+def test_a_mirror_that_drips_is_abandoned_for_torchvision_s_data_sets_too(
+    tmp_path: Path, kmnist: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnist_lightning.data.download.SPEED_SECONDS", 1.0)
+    with answering(drip_body) as slow:
+        monkeypatch.setattr(KMNIST, "mirrors", [slow])
+        with pytest.raises(FetchError, match="slower than 10 kB/s for 1 s"):
+            source("kmnist", "KMNIST", (30, 20)).fetch(tmp_path / "data")
+    assert not list((tmp_path / "data" / "KMNIST" / "raw").iterdir())
+
+
+def test_a_huge_raw_file_is_not_read(tmp_path: Path) -> None:
+    raw = tmp_path / "KMNIST" / "raw"
+    write_like_mnist(raw, (30, 20))
+    with (raw / "train-images-idx3-ubyte").open("r+b") as file:
+        file.truncate(10**10)  # sparse
+    with pytest.raises(DamagedError, match=r"more than 600,000,000 bytes"):
+        source("kmnist", "KMNIST", (30, 20)).load(tmp_path)

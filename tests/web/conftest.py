@@ -41,7 +41,7 @@ def serving(folder: Path, *arguments: str) -> Iterator[str]:
         try:
             assert server.stdout is not None
             first = server.stdout.readline()
-            found = re.search(r"http://127\.0\.0\.1:\d+", first)
+            found = re.search(r"http://(127\.0\.0\.1|0\.0\.0\.0):\d+", first)
             assert found is not None, first + server.stdout.read()
             yield found[0]
         finally:

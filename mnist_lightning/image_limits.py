@@ -1,0 +1,189 @@
+"""Refuse image files that cost far more to decode than their size suggests, before decoding.
+
+Pillow checks the number of pixels. The limits here concern the structure of a file: a decoder
+processes each scan of a JPEG, each chunk, block or tag, whatever its size. Normal files stay far
+below every limit. What no rule covers is bounded by time: see `reading_process.py`.
+
+Needs the standard library only.
+"""
+
+import re
+import struct
+from collections.abc import Callable
+
+# Cameras and web tools write 1 to 12 scans; libjpeg-turbo's own fuzzers stop at 500.
+MAX_SCANS = 100
+# A scan costs time for each pixel, even if it is empty: 0.18 s per 10^9, measured on one core.
+MAX_SCANNED_PIXELS = 3_000_000_000
+MAX_PARTS = 10_000  # markers, chunks, blocks or strips; Pillow handles each in Python
+BYTES_PER_PART = 1024  # a large file may have more parts, if they are of a normal length
+MAX_TAGS = 1_000  # of a TIFF directory; cameras write about 50
+# Pillow decodes these kinds in Python: 1 to 3 seconds for so many bytes.
+MAX_PYTHON_DECODED = 5_000_000
+
+# In compressed JPEG data FF is followed by 00 (a data byte) or D0 to D7 (a restart).
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_NO_LENGTH = {0x01, *range(0xD0, 0xD9)}  # markers that consist of two bytes
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # start of frame: holds height and width
+_PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
+# PPM with 8 or 16 bits; Pillow decodes other depths sample by sample, in Python.
+_FAST_PPM = re.compile(rb"P(4\s|[56]\s+(#[^\n]*\n\s*)*\d+\s+(#[^\n]*\n\s*)*\d+\s+(255|65535)\s)")
+_TIFF_TYPE_SIZES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_TIFF_STRIPS = (273, 324)  # StripOffsets, TileOffsets
+_TIFF_COMPRESSION, _TIFF_JPEG = 259, (6, 7)
+
+
+class RefusedError(ValueError):
+    """A file costs too much to decode."""
+
+
+def check(content: bytes) -> None:
+    """Check the structure of an image file of any format; the decoder judges whether it is valid.
+
+    Raises:
+        RefusedError: it exceeds a limit.
+    """
+    for signature, check_format in _CHECKS.items():
+        if content.startswith(signature):
+            try:
+                check_format(content)
+            except (IndexError, struct.error):
+                return  # truncated: the decoder says so
+
+
+class _Parts:
+    """Counts the parts of a file, and refuses it as soon as there are too many."""
+
+    def __init__(self, content: bytes, kind: str) -> None:
+        self.limit = MAX_PARTS + len(content) // BYTES_PER_PART
+        self.kind = kind
+        self.count = 0
+
+    def add(self, count: int = 1) -> None:
+        self.count += count
+        if self.count > self.limit:
+            raise RefusedError(
+                f"Refused: {self.kind}; the limit for a file of this size is {self.limit:,}. "
+                "Save it as a new PNG."
+            )
+
+
+def _check_jpeg(content: bytes) -> None:
+    """Count the scans and the markers; a padding byte counts as a marker."""
+    at, scans, pixels, kind = 2, 0, 0, "JPEG"
+    parts = _Parts(content, "JPEG with too many markers")
+    while at + 4 <= len(content):
+        parts.add()
+        marker = content[at + 1]
+        if content[at] != 0xFF or marker in (0x00, 0xFF):
+            at += 1
+            continue
+        if marker in _NO_LENGTH:
+            at += 2
+            continue
+        if marker == 0xD9:
+            break
+        (length,) = struct.unpack_from(">H", content, at + 2)
+        if marker in _FRAMES:
+            height, width = struct.unpack_from(">HH", content, at + 5)
+            pixels = max(pixels, height * width)
+            kind = "progressive JPEG" if marker in _PROGRESSIVE else "JPEG"
+        at += 2 + length
+        if marker == 0xDA:
+            scans += 1
+            following = _MARKER.search(content, at)
+            if following is None:
+                break
+            at = following.start()
+    limit = min(MAX_SCANS, MAX_SCANNED_PIXELS // max(pixels, 1))
+    if scans > limit:
+        raise RefusedError(
+            f"Refused: {kind} with {scans:,} scans; the limit is {limit:,}. Save it as PNG."
+        )
+
+
+def _check_png(content: bytes) -> None:
+    at, parts = 8, _Parts(content, "PNG with too many chunks")
+    while at + 8 <= len(content):
+        parts.add()
+        (length,) = struct.unpack_from(">I", content, at)
+        at += 12 + length
+
+
+def _check_gif(content: bytes) -> None:
+    """Count the blocks before the first image; the later images are not read."""
+    at, parts = 13, _Parts(content, "GIF with too many blocks before its first image")
+    if content[10] & 0x80:
+        at += 3 * 2 ** (1 + (content[10] & 7))
+    while content[at] != 0x2C:
+        parts.add()
+        if content[at] != 0x21:  # Pillow skips such a byte
+            at += 1
+            continue
+        at += 2
+        while content[at]:
+            parts.add()
+            at += 1 + content[at]
+        at += 1
+
+
+def _check_bmp(content: bytes) -> None:
+    (compression,) = struct.unpack_from("<I", content, 30)
+    if compression in (1, 2):
+        _refuse_python_decoded("run-length encoded BMP", content)
+
+
+def _check_ppm(content: bytes) -> None:
+    # Pillow reads a comment byte by byte: a long one counts as slow, too.
+    if not _FAST_PPM.match(content[:1000]):
+        _refuse_python_decoded("PPM as text, or of an unusual depth", content)
+
+
+def _refuse_python_decoded(kind: str, content: bytes) -> None:
+    if len(content) > MAX_PYTHON_DECODED:
+        raise RefusedError(
+            f"Refused: {kind} with {len(content):,} bytes; the limit is "
+            f"{MAX_PYTHON_DECODED:,}. Save it as PNG."
+        )
+
+
+def _check_tiff(content: bytes) -> None:
+    """Check the first directory: the later ones are not read."""
+    order = "<" if content.startswith(b"I") else ">"
+    big = b"+" in content[2:4]  # BigTIFF, with 64-bit numbers
+    (at,) = struct.unpack_from(f"{order}Q" if big else f"{order}I", content, 8 if big else 4)
+    (tags,) = struct.unpack_from(f"{order}Q" if big else f"{order}H", content, at)
+    if tags > MAX_TAGS:
+        raise RefusedError(f"Refused: TIFF with {tags:,} tags; the limit is {MAX_TAGS:,}.")
+    at += 8 if big else 2
+    total, strips, compression = 0, 0, 0
+    for place in range(at, at + tags * (20 if big else 12), 20 if big else 12):
+        tag, kind = struct.unpack_from(f"{order}HH", content, place)
+        (count,) = struct.unpack_from(f"{order}Q" if big else f"{order}I", content, place + 4)
+        total += count * _TIFF_TYPE_SIZES.get(kind, 1)
+        if tag in _TIFF_STRIPS:
+            strips = max(strips, count)
+        if tag == _TIFF_COMPRESSION:
+            (compression,) = struct.unpack_from(f"{order}H", content, place + (12 if big else 8))
+    if total > len(content):
+        raise RefusedError(
+            f"Refused: TIFF with {total:,} bytes of tags in a file of {len(content):,} bytes."
+        )
+    _Parts(content, "TIFF with too many strips").add(strips)
+    if compression in _TIFF_JPEG:
+        scans = content.count(b"\xff\xda")
+        if scans > max(strips, 1) * 4:  # one scan in each strip is usual, one per channel allowed
+            raise RefusedError(
+                f"Refused: TIFF with {scans:,} JPEG scans in {strips:,} strips. Save it as PNG."
+            )
+
+
+_CHECKS: dict[bytes, Callable[[bytes], None]] = {
+    b"\xff\xd8": _check_jpeg,
+    b"\x89PNG\r\n\x1a\n": _check_png,
+    b"GIF8": _check_gif,
+    b"BM": _check_bmp,
+    b"P": _check_ppm,
+    b"II": _check_tiff,
+    b"MM": _check_tiff,
+}

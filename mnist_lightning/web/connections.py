@@ -1,0 +1,86 @@
+"""Connections that do not wait forever for their clients, on top of uvicorn's HTTP protocol.
+
+uvicorn has a timeout between requests only: a client that never sends a whole request occupies
+a connection, and uvicorn's `limit_concurrency` counts it, so that 64 silent clients would block
+everyone. Here each phase of a request has a total time limit, whatever trickles in meanwhile, and
+when there are too many connections, the one that has waited longest for its client makes room.
+"""
+
+import asyncio
+from typing import Any, ClassVar
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+MAX_CONNECTIONS = 500  # the usual limit of open files is 1,024
+HEADER_SECONDS = 10.0  # from the connection, or the previous answer, to the end of the header
+BODY_SECONDS = 35.0  # for the body; after 30 s the server answers that it was too slow
+ANSWER_SECONDS = 120.0  # for the answer, including the time that the client takes to receive it
+CHECK_SECONDS = 1.0
+
+
+class TimedConnection(asyncio.Protocol):
+    """A connection with time limits; uvicorn's protocol, in `_http`, does the rest."""
+
+    _open: ClassVar[dict["TimedConnection", None]] = {}
+
+    def __init__(self, **arguments: Any) -> None:
+        self._http = H11Protocol(**arguments)
+        self._loop = asyncio.get_running_loop()
+        self._since = self._loop.time()
+        self._phase: tuple[Any, Any] = (None, None)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Make room for the connection, if necessary."""
+        self._http.connection_made(transport)  # type: ignore[arg-type] # a Transport, as for uvicorn
+        waiting = [each for each in self._open if each.limit < ANSWER_SECONDS]
+        self._open[self] = None
+        if len(self._open) > MAX_CONNECTIONS:
+            longest = min(waiting, key=lambda each: each._since, default=self)
+            longest._http.transport.abort()
+        self._check()
+
+    def data_received(self, data: bytes) -> None:
+        """Pass data on."""
+        self._http.data_received(data)
+        self._note_phase()
+
+    def eof_received(self) -> None:
+        """Pass the end on."""
+        self._http.eof_received()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Forget the connection."""
+        self._open.pop(self, None)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._http.connection_lost(error)
+
+    def pause_writing(self) -> None:
+        """Pass it on."""
+        self._http.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Pass it on."""
+        self._http.resume_writing()
+
+    @property
+    def limit(self) -> float:
+        """The seconds that the current phase may take."""
+        limits = {h11.IDLE: HEADER_SECONDS, h11.SEND_BODY: BODY_SECONDS}
+        return limits.get(self._http.conn.their_state, ANSWER_SECONDS)
+
+    def _note_phase(self) -> None:
+        """Start the time anew if another phase, or another request, has begun."""
+        phase = (self._http.conn.their_state, self._http.cycle)
+        if phase != self._phase:
+            self._phase, self._since = phase, self._loop.time()
+
+    def _check(self) -> None:
+        """Close the connection if its phase takes too long; look again in a second."""
+        self._note_phase()
+        if self._loop.time() - self._since > self.limit:
+            self._http.transport.abort()
+        else:
+            self._timer = self._loop.call_later(CHECK_SECONDS, self._check)

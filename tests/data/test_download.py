@@ -1,0 +1,136 @@
+"""Downloads end, whatever the server does, and take bounded memory."""
+
+import gzip
+import resource
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from mnist_lightning.data import download as module
+from mnist_lightning.data import mnist
+from mnist_lightning.data.download import DownloadError, Limits, download
+
+HEADER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+
+
+@contextmanager
+def answering(answer: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A server that reads each request and lets `answer` misbehave; its address."""
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                threading.Thread(target=one, args=(connection,), daemon=True).start()
+
+    def one(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            head = connection.recv(65536).startswith(b"HEAD")
+            connection.sendall(HEADER % 0) if head else answer(connection)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def drip(connection: socket.socket, content: bytes = b"x" * 1000) -> None:
+    for byte in content:
+        connection.sendall(bytes([byte]))
+        time.sleep(0.1)
+
+
+def drip_body(connection: socket.socket) -> None:
+    connection.sendall(HEADER % 1000)
+    drip(connection)
+
+
+def drip_header(connection: socket.socket) -> None:
+    drip(connection, HEADER % 1000 + b"x" * 1000)
+
+
+@pytest.mark.parametrize("answer", [drip_body, drip_header])
+def test_a_server_that_drips_is_abandoned(
+    tmp_path: Path, answer: Callable[[socket.socket], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SPEED_SECONDS", 1.0)
+    began = time.monotonic()
+    with answering(answer) as address, pytest.raises(DownloadError, match="slower than 10 kB/s"):
+        download(f"{address}file", tmp_path / "file", Limits(10_000, 60))
+    assert time.monotonic() - began < 3
+
+
+def test_a_fast_download_ends_at_its_total_time_and_size(tmp_path: Path) -> None:
+    def pour(connection: socket.socket) -> None:
+        connection.sendall(HEADER % 10**12)
+        while True:
+            connection.sendall(bytes(10_000))
+            time.sleep(0.01)
+
+    with answering(pour) as address:
+        with pytest.raises(DownloadError, match="not complete after 1 s"):
+            download(f"{address}file", tmp_path / "file", Limits(10**12, 1))
+        with pytest.raises(DownloadError, match="more than 300,000 bytes"):
+            download(f"{address}file", tmp_path / "file", Limits(300_000, 60))
+    assert (tmp_path / "file").stat().st_size <= 300_000
+
+
+def test_an_incomplete_file_is_told(tmp_path: Path) -> None:
+    def cut(connection: socket.socket) -> None:
+        connection.sendall(HEADER % 1000 + b"half")
+
+    with answering(cut) as address, pytest.raises(DownloadError, match=r"missing|no connection"):
+        download(f"{address}file", tmp_path / "file", Limits(10_000, 60))
+
+
+def test_what_a_server_compresses_on_the_way_is_not_expanded(tmp_path: Path) -> None:
+    bomb = gzip.compress(bytes(1_000_000))
+
+    def compress(connection: socket.socket) -> None:
+        head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
+        connection.sendall(head % len(bomb) + bomb)
+
+    with answering(compress) as address:
+        download(f"{address}file", tmp_path / "file", Limits(10_000, 60))
+    assert (tmp_path / "file").read_bytes() == bomb
+
+
+def test_a_slow_mirror_is_replaced_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SPEED_SECONDS", 1.0)
+    with answering(drip_body) as slow, pytest.raises(mnist.FetchError) as raised:
+        mnist.fetch(tmp_path, [slow, slow.replace("127.0.0.1", "localhost")])
+    assert str(raised.value).count("slower than 10 kB/s for 1 s") == 2
+
+
+def test_a_gzip_bomb_takes_little_memory_wherever_it_lies(tmp_path: Path) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    with gzip.open(raw / "train-images-idx3-ubyte.gz", "wb", compresslevel=1) as file:
+        for _ in range(300):
+            file.write(bytes(10_000_000))  # 3 GB; the file has 13 MB
+    script = (
+        "import resource; from pathlib import Path; from mnist_lightning.data import mnist\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        f"try: mnist.read(Path({str(tmp_path)!r}), 'train-images-idx3-ubyte')\n"
+        "except mnist.DamagedError as error: print(error)\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
+    )
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (4_000_000_000, 4_000_000_000))
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, preexec_fn=limit
+    )
+    told, megabytes = done.stdout.splitlines()
+    assert "is damaged: more where MNIST's file has 47,040,016" in told
+    assert int(megabytes) < 200
