@@ -29,6 +29,15 @@ def write_atomically(content: bytes, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def move_aside(path: Path) -> Path:
+    """Rename a damaged file or folder, never over another; return its new name."""
+    number = 1
+    while os.path.lexists(aside := path.with_name(f"{path.name}.damaged-{number}")):
+        number += 1
+    path.rename(aside)
+    return aside
+
+
 def read_yaml(path: Path) -> Any:
     """Read a YAML file.
 

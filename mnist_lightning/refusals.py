@@ -1,15 +1,21 @@
 """What would end a training at once, found before the run has a folder."""
 
+import copy
 import os
 import shutil
+from typing import Any
 
 import torch
-from lightning.pytorch.callbacks import WeightAveraging
+from torch import nn
+from torch.optim import Optimizer
 
-from mnist_lightning.classifier import NO_END
+from mnist_lightning.classifier import NO_END, DigitClassifier
 from mnist_lightning.errors import UserError
 from mnist_lightning.networks import ask_blank
 from mnist_lightning.parsing import DigitCLI
+from mnist_lightning.runs.checkpoint import network_weights
+
+LONGEST_REASON = 300  # characters of what another library says
 
 
 def refuse_what_cannot_train(cli: DigitCLI) -> None:
@@ -26,13 +32,6 @@ def refuse_what_cannot_train(cli: DigitCLI) -> None:
     endless = trainer.max_steps == -1 and trainer.max_epochs in (None, -1)
     if endless and cli.model.needs_run_length(cli.model.lr_scheduler_factory):
         raise UserError(NO_END, status=2)
-    others = trainer.callbacks  # type: ignore[attr-defined] # set by a connector
-    if any(isinstance(callback, WeightAveraging) for callback in others):
-        raise UserError(
-            "EMAWeightAveraging and other WeightAveraging callbacks leave the weights of the last "
-            "step to the test; use ExponentialMovingAverage",
-            status=2,
-        )
     if cli.config.trainer.overfit_batches:
         raise UserError(
             "--trainer.overfit_batches needs a stock loader; use --trainer.limit_train_batches",
@@ -57,9 +56,47 @@ def refuse_what_cannot_train(cli: DigitCLI) -> None:
             f"{classes - 1}; --model.network.num_classes {classes} is for that",
             status=2,
         )
+    _refuse_an_optimizer_that_cannot_step(cli.model)
     if cli.config.model.compile and trainer.strategy.root_device.type == "cpu":
         _refuse_to_compile_without_a_compiler()
     _refuse_a_full_disk(cli)
+
+
+def _refuse_an_optimizer_that_cannot_step(model: DigitClassifier) -> None:
+    network = copy.deepcopy(model.network)
+    optimizer = model.optimizer_factory(network.parameters())
+    try:
+        take_blank_step(network, optimizer)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"--model.optimizer {type(optimizer).__name__}: {reason}; use AdamW or SGD", status=2
+        ) from None
+
+
+def why_not_restorable(model: DigitClassifier, checkpoint: dict[str, Any]) -> str | None:
+    """Load a checkpoint into copies and take one step; return what fails, if anything does."""
+    network = copy.deepcopy(model.network)
+    try:
+        network.load_state_dict(network_weights(checkpoint))
+        optimizer = model.optimizer_factory(network.parameters())
+        schedule = model.make_schedule(optimizer, total_steps=1000)
+        optimizer.load_state_dict(checkpoint["optimizer_states"][0])
+        if (schedule is not None) != bool(checkpoint["lr_schedulers"]):
+            return "its schedule is not this run's"
+        if schedule is not None:
+            schedule.load_state_dict(checkpoint["lr_schedulers"][0])
+        take_blank_step(network, optimizer)
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        return " ".join(f"{type(error).__name__} {error}".split())[:LONGEST_REASON]
+    return None
+
+
+def take_blank_step(network: nn.Module, optimizer: Optimizer) -> None:
+    """Let an optimizer take a step with gradients of zero."""
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step(lambda: torch.zeros(()))  # type: ignore[arg-type] # of torch's overloads one
 
 
 def _refuse_to_compile_without_a_compiler() -> None:

@@ -24,6 +24,7 @@ from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.evaluation.metrics import temperature
 from mnist_lightning.options import experiment
 from mnist_lightning.parsing import DigitCLI
+from mnist_lightning.resumability import unverified_parts
 from mnist_lightning.run_logger import RunLogger, as_float
 from mnist_lightning.runs.checkpoint import progress, read_checkpoint
 from mnist_lightning.runs.run_directory import Run
@@ -179,7 +180,12 @@ def _assemble(
         keep, autosave = config["keep_last"], config["autosave"]
         checkpoints = RunCheckpoints(run, config, interrupt, keep, autosave)
         callbacks += [interrupt, checkpoints]
-    facts = RunSummary(own, config["seed_everything"], epochs, checkpoints, init_from)
+    unverified = unverified_parts(config)
+    if unverified and checkpoints is not None and processes.is_first():
+        print(f"an exact resume of this run is not verified: {', '.join(unverified)}")
+    facts = RunSummary(
+        own, config["seed_everything"], epochs, checkpoints, init_from, exact=not unverified
+    )
     trainer = cli.make_trainer(logger, [*callbacks, facts], run.folder if run else None)
     best = run.best if run is not None and checkpoints is not None else None
     return Crew(trainer, facts, interrupt, logger, boards, best)

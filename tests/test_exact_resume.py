@@ -50,7 +50,7 @@ PLACES = {
     ),
     "in validation": Place(CLASSIFIER, "DigitClassifier.validation_step", 2),
     "after validation": Place(CLASSIFIER, "DigitClassifier.on_validation_epoch_end", 2, after=True),
-    "at the epoch's end": Place(CHECKPOINTS, "RunCheckpoints.on_train_epoch_end", 2, after=True),
+    "at the epoch's end": Place(CHECKPOINTS, "RunCheckpoints.on_epoch_completed", 2, after=True),
 }
 
 
@@ -235,7 +235,7 @@ def test_early_stopping_keeps_its_patience_and_its_decision(tmp_path: Path) -> N
     ended = Run(whole / "lightning_logs/version_0").summary()["epochs"]
     assert 2 < ended < 30
     for folder, epoch in ((cut, ended - 1), (late, ended)):
-        place = Place(CHECKPOINTS, "RunCheckpoints.on_train_epoch_end", epoch, after=True)
+        place = Place(CHECKPOINTS, "RunCheckpoints.on_epoch_completed", epoch, after=True)
         assert run([*FIT, *stopping], folder, place) == 128 + signal.SIGKILL
         assert run(["resume"], folder) == 0
         Whole(whole).assert_same(folder)
