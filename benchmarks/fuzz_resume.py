@@ -3,7 +3,7 @@
     python benchmarks/fuzz_resume.py --count 250 --first 0 --seed 1
 
 A configuration is drawn from `seed` and its number, so that `--first N --count 1` repeats one. It
-is trained once without interruption and once with one to six signals: SIGKILL, SIGTERM or SIGINT,
+is trained once without interruption and once with up to six signals: SIGKILL, SIGTERM or SIGINT,
 at a random time or in a certain call (inside a step, a save, a validation, the test, the end).
 After each signal follows the command that a user would type: `resume`, or `fit` again where nothing
 was saved yet. Some runs are extended: interrupted with one length, then resumed to a greater one,
@@ -95,7 +95,6 @@ OPTIMIZERS = [
     ["RAdam", "lr=0.002"],
     ["RMSprop", "lr=0.001", "momentum=0.5"],
     ["Rprop", "lr=0.0005"],
-    ["Muon", "lr=0.01"],
 ]
 SCHEDULES: list[Options] = [
     ["ConstantLR", "factor=0.5", "total_iters=3"],
@@ -107,7 +106,12 @@ SCHEDULES: list[Options] = [
     ["MultiStepLR", "milestones=[1,3,8]"],
     ["PolynomialLR", "total_iters=9"],
     ["StepLR", "step_size=2", "gamma=0.5"],
-    ["torch.optim.lr_scheduler.OneCycleLR", "max_lr=0.002", "total_steps=500", "cycle_momentum=false"],
+    [
+        "torch.optim.lr_scheduler.OneCycleLR",
+        "max_lr=0.002",
+        "total_steps=500",
+        "cycle_momentum=false",
+    ],
     ["ReduceLROnPlateau", "patience=0"],
     ["ReduceLROnPlateau", "patience=0", "mode=max"],
     ["OneCycle", "cycle_momentum=false"],
@@ -137,7 +141,22 @@ CALLBACKS: list[Options] = [
     ["ModelSummary"],
     ["RichModelSummary"],
     ["WeightsFile"],
-    ["StochasticWeightAveraging", "swa_lrs=0.01"],
+]
+# What `fit` has to refuse before training.
+REFUSED_SHARE = 0.03
+REFUSED: list[Options] = [
+    ["--model.optimizer=Muon", "--model.optimizer.lr=0.01"],
+    ["--model.optimizer=SparseAdam", "--model.optimizer.lr=0.01"],
+    ["--trainer.callbacks+=StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=0.01"],
+    ["--trainer.callbacks+=ModelPruning", "--trainer.callbacks.pruning_fn=l1_unstructured"],
+    ["--trainer.callbacks+=BatchSizeFinder"],
+    ["--trainer.callbacks+=LearningRateFinder"],
+    ["--trainer.callbacks+=BackboneFinetuning"],
+    ["--trainer.callbacks+=SpikeDetection"],
+    ["--trainer.callbacks+=OnExceptionCheckpoint", "--trainer.callbacks.dirpath=."],
+    ["--trainer.callbacks+=RichProgressBar"],
+    ["--trainer.callbacks+=TQDMProgressBar"],
+    ["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.save_last=true"],
 ]
 
 
@@ -153,6 +172,10 @@ def draw(chance: random.Random) -> Case:
         options += _component("--model.lr_scheduler", schedule)
         options += ["--model.lr_scheduler_interval", chance.choice(["epoch", "step"])]
     options += _augmentations(chance) + _callbacks(chance) + _trainer(chance)
+    if not any("GradientAccumulationScheduler" in option for option in options):
+        options += _one_of(chance, 0.25, "--trainer.accumulate_grad_batches", ["2", "3", "4"])
+    if chance.random() < REFUSED_SHARE:
+        options += chance.choice(REFUSED)
     options += _one_of(chance, 0.2, "--model.label_smoothing", ["0.1"])
     options += _one_of(chance, 0.2, "--model.channels_last", ["false"])
     options += _one_of(chance, 0.1, "--data.num_workers", ["2"])
@@ -178,7 +201,10 @@ def _one_of(chance: random.Random, share: float, option: str, values: list[str])
 def _augmentations(chance: random.Random) -> Options:
     if chance.random() > 0.35:
         return []
-    chosen = [_described("mnist_lightning.data.augment.", each) for each in chance.sample(AUGMENTATIONS, chance.randint(1, 2))]
+    chosen = [
+        _described("mnist_lightning.data.augment.", each)
+        for each in chance.sample(AUGMENTATIONS, chance.randint(1, 2))
+    ]
     return ["--data.augment", json.dumps(chosen)]
 
 
@@ -200,7 +226,6 @@ def _callbacks(chance: random.Random) -> Options:
 def _trainer(chance: random.Random) -> Options:
     precisions = ["64-true", "16-true", "bf16-true", "bf16-mixed", "16-mixed"]
     options = _one_of(chance, 0.35, "--trainer.precision", precisions)
-    options += _one_of(chance, 0.25, "--trainer.accumulate_grad_batches", ["2", "3", "4"])
     if chance.random() < 0.25:
         options += ["--trainer.gradient_clip_val", "0.5"]
         options += _one_of(chance, 0.5, "--trainer.gradient_clip_algorithm", ["value", "norm"])
@@ -212,7 +237,7 @@ def _trainer(chance: random.Random) -> Options:
         options += ["--trainer.val_check_interval", chance.choice(["2", "3", "0.5", "0.34"])]
     elif every < 0.55:
         options += ["--trainer.check_val_every_n_epoch", "2"]
-    options += _one_of(chance, 0.15, "--trainer.limit_val_batches", ["0", "1", "0.5"])
+    options += _one_of(chance, 0.15, "--trainer.limit_val_batches", ["0", "1", "1.0"])
     options += _one_of(chance, 0.15, "--trainer.limit_test_batches", ["0", "1", "0.5"])
     options += _one_of(chance, 0.6, "--trainer.log_every_n_steps", ["1", "2", "5"])
     options += _one_of(chance, 0.1, "--trainer.min_epochs", ["2"])
@@ -224,7 +249,9 @@ def _lengths(chance: random.Random) -> tuple[Options, Options]:
     """Draw how long to train, and to what length to extend the run afterwards, if at all."""
     epochs, steps = chance.randint(2, 4), chance.randint(2, 30)
     by_steps = chance.random() < 0.5
-    length = ["--trainer.max_steps", str(steps)] if by_steps else ["--trainer.max_epochs", str(epochs)]
+    length = (
+        ["--trainer.max_steps", str(steps)] if by_steps else ["--trainer.max_epochs", str(epochs)]
+    )
     if by_steps and chance.random() < 0.3:
         length += ["--trainer.max_epochs", str(epochs)]
     if len(length) > 2 or chance.random() > 0.25:
@@ -238,35 +265,37 @@ def _lengths(chance: random.Random) -> tuple[Options, Options]:
 CHECKPOINTS = "mnist_lightning.callbacks.checkpoints"
 TRAINING = "mnist_lightning.training"
 # Calls in which a process sends itself a signal, and how often a run comes there at most.
-PLACES = [
+TRAINING_PLACES = [
     ("mnist_lightning.classifier", "DigitClassifier.training_step", 30),
     ("mnist_lightning.classifier", "DigitClassifier.validation_step", 4),
     ("mnist_lightning.classifier", "DigitClassifier.on_validation_epoch_end", 4),
     ("mnist_lightning.classifier", "DigitClassifier.on_train_batch_end", 30),
     ("mnist_lightning.classifier", "DigitClassifier.on_train_epoch_end", 3),
-    ("mnist_lightning.classifier", "DigitClassifier.on_train_end", 1),
-    ("mnist_lightning.classifier", "DigitClassifier.test_step", 2),
     (CHECKPOINTS, "RunCheckpoints.on_step_completed", 30),
     (CHECKPOINTS, "RunCheckpoints.on_epoch_completed", 4),
-    (CHECKPOINTS, "RunCheckpoints.on_training_completed", 1),
     (CHECKPOINTS, "RunCheckpoints._save_last", 5),
     (CHECKPOINTS, "RunCheckpoints._rotate", 5),
     (CHECKPOINTS, "AtomicCheckpointIO.save_checkpoint", 6),
     (CHECKPOINTS, "write_atomically", 6),
-    (CHECKPOINTS, "remove_later_checkpoints", 1),
-    ("mnist_lightning.cli", "cut_back", 1),
     ("mnist_lightning.run_logger", "RunLogger.flush", 8),
-    ("mnist_lightning.run_logger", "RunLogger.close", 1),
     ("mnist_lightning.tables", "write_atomically", 4),
     ("mnist_lightning.callbacks.summary", "RunSummary._write", 6),
-    ("mnist_lightning.callbacks.summary", "RunSummary.finish", 1),
+    ("os", "fsync", 40),
     (TRAINING, "_assemble", 1),
+    (CHECKPOINTS, "remove_later_checkpoints", 1),
+    ("mnist_lightning.cli", "cut_back", 1),
+]
+CLOSING_PLACES = [
+    ("mnist_lightning.classifier", "DigitClassifier.on_train_end", 1),
+    ("mnist_lightning.classifier", "DigitClassifier.test_step", 2),
+    (CHECKPOINTS, "RunCheckpoints.on_training_completed", 1),
+    ("mnist_lightning.run_logger", "RunLogger.close", 1),
+    ("mnist_lightning.callbacks.summary", "RunSummary.finish", 1),
     (TRAINING, "_test", 1),
     (TRAINING, "_keep", 1),
     (TRAINING, "write_predictions", 1),
     (TRAINING, "_temperature", 1),
     (TRAINING, "_show_settings", 1),
-    ("os", "fsync", 40),
 ]
 
 
@@ -278,14 +307,15 @@ def interrupt(command: Options, folder: Path, seconds: float, chance: random.Ran
     """
     sent = chance.choice(SIGNALS)
     if chance.random() < 0.7:
-        module, name, calls = chance.choice(PLACES)
+        closing = chance.random() < 0.25
+        module, name, calls = chance.choice(CLOSING_PLACES if closing else TRAINING_PLACES)
         # A resumed run has fewer of them before its end.
-        call = chance.randint(1, max(1, calls // chance.choice((1, 3, 6))))
+        call = chance.randint(1, max(1, calls // chance.choice((1, 4, 8, 16))))
         place = Place(module, name, call, chance.random() < 0.5, sent)
         status = ended(start(command, folder, place))
         where = f"{name}#{place.call}{'+' if place.after else '-'}"
     else:
-        moment = chance.uniform(0.05, seconds) * chance.choice((0.5, 1))
+        moment = chance.uniform(0.05, seconds) * chance.choice((0.6, 1))
         process = start(command, folder)
         process.join(moment)
         if process.is_alive() and process.pid is not None:
@@ -320,7 +350,9 @@ LENGTHS = ("max_steps", "max_epochs")
 
 def differences(whole: Run, other: Run, extended: bool) -> Iterator[str]:
     """Name what differs between an uninterrupted run and one that was interrupted."""
-    names = [{path.name for path in run.folder.rglob("*") if path.is_file()} for run in (whole, other)]
+    names = [
+        {path.name for path in run.folder.rglob("*") if path.is_file()} for run in (whole, other)
+    ]
     left, right = ({n for n in each if "tfevents" not in n and n != ".lock"} for each in names)
     if left != right:
         yield f"files {sorted(left ^ right)}"
@@ -332,18 +364,26 @@ def differences(whole: Run, other: Run, extended: bool) -> Iterator[str]:
                 yield where
     weights = [run.folder / "model.pth" for run in (whole, other)]
     if all(path.is_file() for path in weights):
-        where = first_difference("model.pth", *(torch.load(path, weights_only=True) for path in weights))
+        where = first_difference(
+            "model.pth", *(torch.load(path, weights_only=True) for path in weights)
+        )
         if where:
             yield where
     tables = [_rows(run) for run in (whole, other)]
     if tables[0] != tables[1]:
         yield f"metrics.csv: {_first(*tables)}"
-    predictions = [run.predictions.read_bytes() for run in (whole, other) if run.predictions.exists()]
+    predictions = [
+        run.predictions.read_bytes() for run in (whole, other) if run.predictions.exists()
+    ]
     if len(set(predictions)) > 1:
         yield "predictions.csv"
-    summaries = [{k: v for k, v in run.summary().items() if k not in TIMES} for run in (whole, other)]
+    summaries = [
+        {k: v for k, v in run.summary().items() if k not in TIMES} for run in (whole, other)
+    ]
     if summaries[0] != summaries[1]:
-        differing = [k for k in summaries[0] | summaries[1] if summaries[0].get(k) != summaries[1].get(k)]
+        differing = [
+            k for k in summaries[0] | summaries[1] if summaries[0].get(k) != summaries[1].get(k)
+        ]
         yield f"summary.json: {differing}"
     events = [_events(run) for run in (whole, other)]
     if events[0] != events[1]:
@@ -371,7 +411,11 @@ def _checkpoint(run: Run, name: str, extended: bool) -> Any:
 def _without_folder(part: Any, run: Run) -> Any:
     """Replace a run's folder, which a ModelCheckpoint keeps in its state."""
     if isinstance(part, str):
-        for folder in (str(run.folder.resolve()), str(run.folder), f"{LOGS_FOLDER}/{run.folder.name}"):
+        for folder in (
+            str(run.folder.resolve()),
+            str(run.folder),
+            f"{LOGS_FOLDER}/{run.folder.name}",
+        ):
             part = part.replace(folder, "RUN")
         return part
     if isinstance(part, dict):
@@ -384,11 +428,7 @@ def _without_folder(part: Any, run: Run) -> Any:
 def _rows(run: Run) -> list[list[tuple[str, str]]]:
     rows = read_metrics(run.folder / METRICS_FILE)
     return [
-        [
-            (column, value)
-            for column, value in row.items()
-            if not column.startswith(MEASURED)
-        ]
+        [(column, value) for column, value in row.items() if not column.startswith(MEASURED)]
         for row in rows
     ]
 
@@ -438,7 +478,7 @@ def try_case(case: Case, place: Path, chance: random.Random) -> Verdict:
     signals: list[str] = []
     fit = ["fit", *case.options, *case.length]
     try:
-        for _ in range(chance.randint(1, MOST_SIGNALS)):
+        for _ in range(chance.randint(2, MOST_SIGNALS)):
             command = ["resume"] if newest(folder) else fit
             done = interrupt(command, folder, seconds, chance)
             if done is None:
@@ -463,7 +503,9 @@ def _finish(command: Options, folder: Path) -> None:
         raise RuntimeError(f"{command[0]}: exit status {status}: {_said(folder)}")
 
 
-def run_cases(seed: int, first: int, count: int, keep: Path | None = None) -> Iterator[tuple[int, Case, Verdict]]:
+def run_cases(
+    seed: int, first: int, count: int, keep: Path | None = None
+) -> Iterator[tuple[int, Case, Verdict]]:
     """Try cases of consecutive numbers."""
     for number in range(first, first + count):
         chance = random.Random(f"{seed} {number}")
@@ -477,7 +519,9 @@ def run_cases(seed: int, first: int, count: int, keep: Path | None = None) -> It
 
 def main() -> int:
     """Print a line a case and a summary; return 1 if a run differs or is lost."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int, default=250)
@@ -487,11 +531,18 @@ def main() -> int:
     reasons: Counter[str] = Counter()
     signals = 0
     began = time.perf_counter()
-    for number, case, verdict in run_cases(options.seed, options.first, options.count, options.keep):
+    for number, case, verdict in run_cases(
+        options.seed, options.first, options.count, options.keep
+    ):
         kinds[verdict.kind] += 1
         signals += len(verdict.signals)
-        words = shlex.join([*case.options[4:], *case.length, *(["then", *case.extended] if case.extended else [])])
-        print(f"{options.seed}/{number} {verdict.kind} [{' '.join(verdict.signals)}] {words}", flush=True)
+        words = shlex.join(
+            [*case.options[4:], *case.length, *(["then", *case.extended] if case.extended else [])]
+        )
+        print(
+            f"{options.seed}/{number} {verdict.kind} [{' '.join(verdict.signals)}] {words}",
+            flush=True,
+        )
         if verdict.reason:
             print(f"    {verdict.reason}", flush=True)
         if verdict.kind == "refused":

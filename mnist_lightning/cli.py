@@ -112,7 +112,7 @@ def _fit_once(
 
 def _begin(cli: DigitCLI) -> None:
     """Join the other processes of the run, if any; read the data; find what cannot work."""
-    refuse_callbacks(cli.callbacks)
+    refuse_callbacks(cli.callbacks, cli.config.trainer.accumulate_grad_batches)
     processes.join(cli.make_trainer())
     cli.load_data()
     processes.agreed(lambda: refuse_what_cannot_train(cli))

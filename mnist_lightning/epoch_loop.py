@@ -50,10 +50,11 @@ class LeanEpochLoop(_TrainingEpochLoop):
 
         They are exact: a checkpoint is made at a safe point only.
         """
-        if not self.restarting:
+        if not self._restarting:
             super().reset()
             return
-        self.restarting = False
+        for loop in (self, self.val_loop):
+            loop._restarting = False
         self.reset_restart_stage()
         self.val_loop.reset_restart_stage()
 
@@ -106,7 +107,7 @@ class LeanEpochLoop(_TrainingEpochLoop):
 
     def advance(self, data_fetcher: Any) -> None:
         """Train on one batch."""
-        if self.restarting or not self._plain:
+        if self._restarting or not self._plain:
             super().advance(data_fetcher)
             return
         trainer, done = self.trainer, self.batch_progress

@@ -1,5 +1,7 @@
 """Lightning's loop over the epochs, resumed from exact counters instead of guesses."""
 
+from typing import Any
+
 from lightning.pytorch import Trainer
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.loops.loop import _Loop
@@ -26,7 +28,7 @@ class RunFitLoop(_FitLoop):
 
     @restarting.setter
     def restarting(self, restarting: bool) -> None:
-        current = self.epoch_progress.current
+        current: Any = self.epoch_progress.current
         unfinished = current.ready != current.processed
         _Loop.restarting.fset(self, restarting and unfinished)  # type: ignore[attr-defined]
 

@@ -1,6 +1,7 @@
 """What would end a training at once, found before the run has a folder."""
 
 import copy
+import math
 import os
 import shutil
 from typing import Any
@@ -56,10 +57,39 @@ def refuse_what_cannot_train(cli: DigitCLI) -> None:
             f"{classes - 1}; --model.network.num_classes {classes} is for that",
             status=2,
         )
+    _refuse_limits_below_a_batch(cli)
     _refuse_an_optimizer_that_cannot_step(cli.model)
     if cli.config.model.compile and trainer.strategy.root_device.type == "cpu":
         _refuse_to_compile_without_a_compiler()
     _refuse_a_full_disk(cli)
+
+
+def _refuse_limits_below_a_batch(cli: DigitCLI) -> None:
+    """Find the limits that Lightning finds once the run has a folder."""
+    data, trainer = cli.datamodule, cli.config.trainer
+    sizes = {
+        "train": data.train_batches,
+        "val": -(-len(data.val_indices) // data.eval_batch_size),
+        "test": -(-len(data.data.test_labels) // data.eval_batch_size),
+    }
+    for stage, batches in sizes.items():
+        limit = trainer[f"limit_{stage}_batches"]
+        if isinstance(limit, float) and batches > 0 and 0 < limit and batches * limit < 1:
+            raise UserError(
+                f"--trainer.limit_{stage}_batches {limit} of {batches} batches is less than one; "
+                f"give at least {math.ceil(100 / batches) / 100}, or a number of batches: 1",
+                status=2,
+            )
+    limit, interval = trainer.limit_train_batches, trainer.val_check_interval
+    batches = min(sizes["train"], limit) if isinstance(limit, int) else sizes["train"]
+    batches = int(batches * limit) if isinstance(limit, float) else batches
+    within = trainer.check_val_every_n_epoch is not None and trainer.limit_val_batches != 0
+    if isinstance(interval, int) and interval > batches and within:
+        raise UserError(
+            f"--trainer.val_check_interval {interval} is more than the {batches} batches of an "
+            "epoch; to count over the epochs: --trainer.check_val_every_n_epoch null",
+            status=2,
+        )
 
 
 def _refuse_an_optimizer_that_cannot_step(model: DigitClassifier) -> None:
@@ -96,7 +126,7 @@ def take_blank_step(network: nn.Module, optimizer: Optimizer) -> None:
     """Let an optimizer take a step with gradients of zero."""
     for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    optimizer.step(lambda: torch.zeros(()))  # type: ignore[arg-type] # of torch's overloads one
+    optimizer.step(lambda: 0.0)
 
 
 def _refuse_to_compile_without_a_compiler() -> None:

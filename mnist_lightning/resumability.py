@@ -58,13 +58,23 @@ _REFUSED: dict[type[Callback], tuple[str, str]] = {
 }
 
 
-def refuse_callbacks(found: Iterable[Callback]) -> None:
+def refuse_callbacks(found: Iterable[Callback], accumulated: int) -> None:
     """Refuse what a run could not be resumed with, before anything is trained.
+
+    Args:
+        found: the callbacks of the configuration.
+        accumulated: its `accumulate_grad_batches`.
 
     Raises:
         UserError: there is such a callback.
     """
     for callback in found:
+        if isinstance(callback, callbacks.GradientAccumulationScheduler) and accumulated != 1:
+            raise UserError(
+                "both --trainer.callbacks GradientAccumulationScheduler and "
+                f"--trainer.accumulate_grad_batches {accumulated}: give one",
+                status=2,
+            )
         for kind, (reason, alternative) in _REFUSED.items():
             if isinstance(callback, kind):
                 name = type(callback).__name__
@@ -115,6 +125,6 @@ _CHECKPOINT: Components = {
 
 def _foreign(part: Any, known: Components) -> list[str]:
     """The class paths in a part of a configuration that are not known."""
-    parts = part if isinstance(part, list) else [part]
-    paths = [each["class_path"] for each in parts if isinstance(each, dict) and "class_path" in each]
+    parts = [each for each in (part if isinstance(part, list) else [part]) if each is not None]
+    paths = [each["class_path"] if isinstance(each, dict) else str(each) for each in parts]
     return [path for path in paths if path not in known]

@@ -126,7 +126,7 @@ def cut_back(folder: Path, step: int, logged: dict[str, int] | None = None) -> N
             # TensorBoard takes each file with `tfevents` in its name for one of its own.
             hidden = path.rename(path.with_name(path.name.replace("tfevents", "events")))
             aside = move_aside(hidden)
-            print(f"{path} is damaged: kept as {aside.name}; {len(intact)} records of it are intact")
+            print(f"{path} is damaged; kept as {aside.name}; {len(intact)} of its records stay")
         if not whole or kept != path.read_bytes():
             write_atomically(kept, path)
 

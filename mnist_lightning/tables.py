@@ -98,7 +98,7 @@ def cut_metrics(path: Path, step: int, logged: dict[str, int] | None = None) -> 
     content = _table(columns, kept_rows)
     if not whole:
         aside = move_aside(path)
-        print(f"{path} is damaged: kept as {aside.name}; {len(rows)} rows of it are intact")
+        print(f"{path} is damaged; kept as {aside.name}; {len(rows)} of its rows stay")
     if not whole or path.read_bytes() != content:
         write_atomically(content, path)
 

@@ -193,7 +193,9 @@ class RunCheckpoints(SafePointCallback):
         if self.run.recent(1).is_file() and self.run.recent(1).read_bytes() == content:
             return
         names = range(1, self.keep)
-        free = next((index for index in names if not self.run.recent(index).exists()), self.keep - 1)
+        free = next(
+            (index for index in names if not self.run.recent(index).exists()), self.keep - 1
+        )
         for index in reversed(range(1, free)):
             self.run.recent(index).replace(self.run.recent(index + 1))
         # Copied, not renamed: at no moment is the newest epoch without its last.ckpt.

@@ -240,7 +240,8 @@ def _check_optimizer(checkpoint: dict[str, Any]) -> None:
         (state,) = checkpoint["optimizer_states"]
         numbers = [number for group in state["param_groups"] for number in group["params"]]
         of_parameters = state["state"]
-        if not all(isinstance(group["lr"], float | int | Tensor) for group in state["param_groups"]):
+        rates = [group["lr"] for group in state["param_groups"]]
+        if not all(isinstance(rate, float | int | Tensor) for rate in rates):
             raise DamagedCheckpointError("optimizer_states: the learning rate is no number")
         if not all(isinstance(each, dict) for each in of_parameters.values()):
             raise DamagedCheckpointError("optimizer_states: the state of a parameter is no dict")
