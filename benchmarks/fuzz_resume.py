@@ -130,7 +130,13 @@ CALLBACKS: list[Options] = [
     ["ExponentialMovingAverage", "decay=0.8"],
     ["ExponentialMovingAverage", "decay=0.99"],
     ["EarlyStopping", "monitor=val/loss", "patience=1"],
-    ["EarlyStopping", "monitor=train/loss", "patience=1", "min_delta=0.2"],
+    [
+        "EarlyStopping",
+        "monitor=train/loss",
+        "patience=1",
+        "min_delta=0.2",
+        "check_on_train_epoch_end=true",
+    ],
     ["LearningRateMonitor"],
     ["LearningRateMonitor", "logging_interval=step", "log_momentum=true"],
     ["ModelCheckpoint"],
@@ -183,10 +189,23 @@ def draw(chance: random.Random) -> Case:
     options += _one_of(chance, 0.3, "--autosave", ["0", "0.001"])
     options += _one_of(chance, 0.4, "--keep_last", ["1", "2", "4", "5"])
     options += _one_of(chance, 0.6, "--dashboards", ["none", "none", "basic", "full"])
+    if "--trainer.callbacks.monitor=val/loss" in options and chance.random() < 0.9:
+        options = _validated(options)  # else an EarlyStopping may be refused
     length, extended = _lengths(chance)
     if not {"--model.lr_scheduler=OneCycle", "--model.lr_scheduler=Cosine"}.isdisjoint(options):
         extended = []  # these span the whole run
     return Case(options, length, extended)
+
+
+def _validated(options: Options) -> Options:
+    return [
+        "50"
+        if options[max(0, at - 1)] == "--data.val_size"
+        else "1.0"
+        if options[max(0, at - 1)] == "--trainer.limit_val_batches"
+        else option
+        for at, option in enumerate(options)
+    ]
 
 
 def _component(option: str, described: Options, append: str = "") -> Options:
@@ -218,7 +237,8 @@ def _callbacks(chance: random.Random) -> Options:
     if chance.random() > 0.55:
         return []
     options: Options = []
-    for each in chance.sample(CALLBACKS, chance.randint(1, 3)):
+    chosen = {each[0]: each for each in chance.sample(CALLBACKS, chance.randint(1, 3))}
+    for each in chosen.values():
         options += _component("--trainer.callbacks", each, append="+")
     return options
 

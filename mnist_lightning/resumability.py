@@ -6,6 +6,7 @@ from typing import Any
 from lightning.pytorch import callbacks
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
+from mnist_lightning.callbacks.averaging import ExponentialMovingAverage
 from mnist_lightning.callbacks.checkpoints import RESERVED
 from mnist_lightning.errors import UserError
 from mnist_lightning.registry import (
@@ -68,6 +69,9 @@ def refuse_callbacks(found: Iterable[Callback], accumulated: int) -> None:
     Raises:
         UserError: there is such a callback.
     """
+    found = list(found)
+    if sum(isinstance(callback, ExponentialMovingAverage) for callback in found) > 1:
+        raise UserError("--trainer.callbacks: ExponentialMovingAverage twice; give one", status=2)
     for callback in found:
         if isinstance(callback, callbacks.GradientAccumulationScheduler) and accumulated != 1:
             raise UserError(

@@ -174,9 +174,15 @@ def _stays(record: bytes, step: int, logged: dict[str, int] | None) -> bool:
         if _is_of_the_test(value.tag):
             return False
         is_logged = value.HasField("simple_value") and value.tag not in _BESIDE_THE_LOGGER
-        if logged is not None and is_logged and event.step > logged.get(value.tag, -1):
+        # Pictures of a validation come with its figures.
+        metric = "val/loss" if _is_of_a_validation(value.tag) else value.tag if is_logged else None
+        if logged is not None and metric is not None and event.step > logged.get(metric, -1):
             return False
     return True
+
+
+def _is_of_a_validation(tag: str) -> bool:
+    return tag in ("mistakes/val", "confusion/val") or tag.startswith("precision and recall, val/")
 
 
 def _is_of_the_test(tag: str) -> bool:

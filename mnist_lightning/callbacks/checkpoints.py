@@ -33,6 +33,9 @@ from mnist_lightning.runs.run_directory import Run
 # The names of a run's own checkpoints.
 RESERVED = re.compile(r"(best|last)(-\d+)?\.ckpt")
 
+# What decides when a ModelCheckpoint saves, and is not in its state.
+_LEFT_OUT = ("_last_global_step_saved", "_defer_save_until_validation", "_last_checkpoint_saved")
+
 
 class AtomicCheckpointIO(CheckpointIO):
     """Saves by renaming a whole file into place, and loads only what is whole."""
@@ -110,6 +113,10 @@ class RunCheckpoints(SafePointCallback):
         if self._restored:
             trainer.accumulate_grad_batches = self._restored["accumulate_grad_batches"]
             trainer.callback_metrics.update(self._restored["callback_metrics"])
+            for callback in trainer.checkpoint_callbacks:
+                state = self._restored["model_checkpoints"].get(callback.state_key, {})
+                for name, value in state.items():
+                    setattr(callback, name, value)
             self._restored = {}
         self._saved_at = time.monotonic()
 
@@ -244,6 +251,11 @@ class RunCheckpoints(SafePointCallback):
                 for logger in trainer.loggers
                 if isinstance(logger, RunLogger)
                 for metric, step in logger.last_steps.items()
+            },
+            "model_checkpoints": {
+                callback.state_key: {name: getattr(callback, name) for name in _LEFT_OUT}
+                for callback in trainer.checkpoint_callbacks
+                if isinstance(callback, ModelCheckpoint)
             },
         }
 

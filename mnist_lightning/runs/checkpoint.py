@@ -217,6 +217,9 @@ def _check_trainer(trainer: dict[str, Any]) -> None:
     if _typed(trainer, "accumulate_grad_batches", int) < 1:
         raise DamagedCheckpointError("trainer.accumulate_grad_batches is below 1")
     _refuse_negative(_typed(trainer, "logged_steps", dict), "trainer.logged_steps")
+    for state in _typed(trainer, "model_checkpoints", dict).values():
+        if not isinstance(state, dict):
+            raise DamagedCheckpointError("trainer.model_checkpoints holds no state of a callback")
     for name, value in _typed(trainer, "callback_metrics", dict).items():
         if not isinstance(value, Tensor) or value.numel() != 1:
             raise DamagedCheckpointError(f"trainer.callback_metrics[{name!r}] is no number")
