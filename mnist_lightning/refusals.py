@@ -127,9 +127,11 @@ def _refuse_an_optimizer_that_cannot_step(model: DigitClassifier) -> None:
     try:
         take_blank_step(network, optimizer)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
+        reason, remedy = " ".join(str(error).split()), "use AdamW or SGD"
+        if "view size" in reason:  # LBFGS flattens gradients, which channels-last memory prevents
+            reason, remedy = "it needs contiguous weights", "set --model.channels_last false"
         raise UserError(
-            f"--model.optimizer {type(optimizer).__name__}: {reason}; use AdamW or SGD", status=2
+            f"--model.optimizer {type(optimizer).__name__}: {reason}; {remedy}", status=2
         ) from None
 
 
