@@ -1,9 +1,9 @@
 """What differs between two runs, of all that they leave behind, at tolerance 0.
 
-Compared by name: every checkpoint, `metrics.csv`, `predictions.csv`, `model.pth`, `summary.json` and
-the set of TensorBoard events (tag, step, value), each of which occurs once. Not compared, because a
-clock measured them or they name the process: durations, dates, speeds, device statistics, and the
-order of the event files.
+Compared by name: every checkpoint, `metrics.csv`, `predictions.csv`, `model.pth`, `summary.json`;
+and the set of TensorBoard events (tag, step, value), each of which occurs once. Not compared,
+because a clock measured them or they name the process: durations, dates, speeds, device statistics,
+and the order of the event files.
 """
 
 from collections import Counter
@@ -42,9 +42,11 @@ def differences(whole: Run, other: Run, extended: bool) -> Iterator[str]:
     tables = [_rows(run) for run in (whole, other)]
     if tables[0] != tables[1]:
         yield f"metrics.csv: {_first(*tables)}"
-    if whole.predictions.exists() and other.predictions.exists():
-        if whole.predictions.read_bytes() != other.predictions.read_bytes():
-            yield "predictions.csv"
+    predictions = [
+        run.predictions.read_bytes() for run in (whole, other) if run.predictions.exists()
+    ]
+    if len(set(predictions)) > 1:
+        yield "predictions.csv"
     left, right = (run.summary() for run in (whole, other))
     names = [n for n in left | right if n not in TIMES and left.get(n) != right.get(n)]
     if names:

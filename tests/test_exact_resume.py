@@ -350,6 +350,13 @@ def test_a_run_of_any_parts_is_resumed_exactly(tmp_path: Path, options: list[str
     assert list(differences(left, right, extended=False)) == []
 
 
+def test_a_termination_during_the_test_is_one(tmp_path: Path) -> None:
+    place = Place(CLASSIFIER, "DigitClassifier.test_step", 1, sends=signal.SIGTERM)
+    assert run([*FIT, "--data.eval_batch_size", "50"], tmp_path, place) == 143
+    assert Run(tmp_path / "lightning_logs" / "version_0").summary()["state"] == "interrupted"
+    assert run(["resume"], tmp_path) == 0
+
+
 def test_interrupts_do_not_change_which_checkpoints_are_kept(tmp_path: Path) -> None:
     place = Place(
         CLASSIFIER, "DigitClassifier.training_step", 2 * BATCHES + 4, sends=signal.SIGTERM

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mnist_lightning.callbacks.checkpoints import RunCheckpoints, versions
 from mnist_lightning.classifier import DigitClassifier
@@ -93,7 +94,7 @@ class RunSummary(Callback):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Write how the run ended."""
-        interrupted = isinstance(exception, KeyboardInterrupt)
+        interrupted = isinstance(exception, KeyboardInterrupt | SIGTERMException)
         self.facts["state"] = "interrupted" if interrupted else "failed"
         self._write_while_fitting()
 
