@@ -22,6 +22,7 @@ from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.errors import UserError
 from mnist_lightning.loss_and_accuracy import LossAndAccuracy
 from mnist_lightning.networks.classic_cnn import ClassicCNN
+from mnist_lightning.optimizer_state import load_in_saved_precision
 from mnist_lightning.step_losses import StepLosses, log
 
 OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -106,6 +107,13 @@ class DigitClassifier(LightningModule):
         total = self.trainer.strategy.reduce(torch.tensor(own, device=loss.device), reduce_op="sum")
         return loss * (own * processes.count() / total)
 
+    def configure_model(self) -> None:
+        """Take the trainer's precision before a checkpoint is loaded, not after.
+
+        Loaded into single precision, the weights of a run in double precision would be rounded.
+        """
+        self.trainer.precision_plugin.convert_module(self)
+
     def on_fit_start(self) -> None:
         """Compile the network in place: it keeps its class and the names of its weights."""
         if self.compile_network:
@@ -121,9 +129,19 @@ class DigitClassifier(LightningModule):
         They are written before the validation and the checkpoint that follow: what a checkpoint
         counts as done is also in the logs.
         """
-        if self.trainer.is_last_batch or self.global_step == self.trainer.max_steps:
+        if self.trainer.is_last_batch:
             log(self.trainer, {"epoch": self.current_epoch + 1})
             self._log_epoch("train", self.train_metrics)
+
+    def on_train_end(self) -> None:
+        """Log the means of an epoch that a limit cut short.
+
+        They are no part of a checkpoint: a run that goes on logs those of the whole epoch.
+        """
+        if not self.trainer.is_last_batch:
+            means = self.train_metrics.compute()
+            log(self.trainer, {"epoch": self.current_epoch + 1})
+            log(self.trainer, {f"train/{name}": value for name, value in means.items()})
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Count a batch of the images held out; return their logits (B, C)."""
@@ -168,6 +186,7 @@ class DigitClassifier(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make the optimizer and its schedule."""
         optimizer = self.optimizer_factory(self.network.parameters())
+        load_in_saved_precision(optimizer)
         if self.trainer.gradient_clip_val:
             # Clipped in mixed precision, gradients are unscaled before; a fused optimizer would
             # do it by itself, too late.

@@ -1,14 +1,15 @@
 """fit and resume: what surrounds a Trainer's work on a run."""
 
 import hashlib
+import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from mnist_lightning import processes, show
 from mnist_lightning.errors import PROGRAM, UserError
-from mnist_lightning.files import write_atomically
-from mnist_lightning.networks import describe
+from mnist_lightning.files import move_aside, write_atomically
+from mnist_lightning.networks import WrongWeightsError, describe
 from mnist_lightning.options import (
     asks_for_help,
     read_seeds,
@@ -18,22 +19,27 @@ from mnist_lightning.options import (
     take_switch,
 )
 from mnist_lightning.parsing import DigitCLI, quieten
-from mnist_lightning.refusals import refuse_what_cannot_train
+from mnist_lightning.refusals import refuse_what_cannot_train, why_not_restorable
 from mnist_lightning.registry import USER_SCHEMA
+from mnist_lightning.resumability import refuse_callbacks
 from mnist_lightning.run_logger import cut_back
 from mnist_lightning.runs import lookup, run_directory
 from mnist_lightning.runs.checkpoint import (
+    DamagedCheckpointError,
     network_weights,
     newest_checkpoint,
     progress,
     read_checkpoint,
     read_signed_checkpoint,
+    validate_checkpoint,
 )
 from mnist_lightning.runs.config import LENGTHS, conflicts
+from mnist_lightning.runs.config_schema import InvalidConfigError
+from mnist_lightning.runs.recovery import move_damaged_config, move_damaged_files
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import say
 from mnist_lightning.training import goes_on_by, train
-from mnist_lightning.trust import check_network, trusted_config
+from mnist_lightning.trust import TrustedConfig, check_network, trusted_config
 
 
 def fit(arguments: list[str]) -> int:
@@ -100,7 +106,7 @@ def _fit_once(
         earlier = processes.agreed(lambda: _newest_alike(cli, origin))
         if earlier is not None:
             with _kept_from_others(earlier):
-                path = newest_checkpoint(earlier)
+                path = newest_checkpoint(earlier, move=processes.is_first())
                 return _go_on(cli, earlier, path, read_checkpoint(path)), earlier
     run = processes.agreed(
         lambda: (
@@ -113,6 +119,7 @@ def _fit_once(
 
 def _begin(cli: DigitCLI) -> None:
     """Join the other processes of the run, if any; read the data; find what cannot work."""
+    refuse_callbacks(cli.callbacks, cli.config.trainer.accumulate_grad_batches)
     processes.join(cli.make_trainer())
     cli.load_data()
     processes.agreed(lambda: refuse_what_cannot_train(cli))
@@ -191,23 +198,73 @@ def resume(arguments: list[str]) -> int:
         DigitCLI("resume", rest, _RESUME_HELP)
     run, path = lookup.find("last" if reference is None else reference, root_in(rest))
     # Locked before it is read: another process may be about to save.
-    with _kept_from_others(run) if run.config.is_file() else nullcontext():
-        path = path or newest_checkpoint(run)
-        checkpoint, signed = read_signed_checkpoint(path)
-        if "config" not in checkpoint:
-            raise UserError(
-                f"{path} was not made by `fit`: it does not say with which options; to go on with "
-                f"another: {PROGRAM} resume RUN, of those that `{PROGRAM} runs` lists"
-            )
-        config = checkpoint["config"]
-        if run.config.is_file():
-            config, signed = run.read_signed_config()
-        base = trusted_config(config, signed or trust, rest)
+    with _kept_from_others(run) if os.path.lexists(run.config) else nullcontext():
+        while True:
+            try:
+                return _resume_from(run, path, rest, trust)
+            except UnusableCheckpointError as error:
+                if path is not None:
+                    raise
+                kept = move_aside(error.path).name if processes.is_first() else ""
+                say(f"{error}; kept as {kept}; going back to the one before")
+
+
+class UnusableCheckpointError(DamagedCheckpointError):
+    """A checkpoint that is well-formed does not belong to this network or optimizer."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} is damaged: {reason}")
+        self.path = path
+
+
+def _resume_from(run: Run, given: Path | None, rest: list[str], trust: bool) -> int:
+    """Resume from the checkpoint given, or from the newest one that is intact."""
+    first = processes.is_first()
+    lost_config = first and move_damaged_config(run)
+    path = given or newest_checkpoint(run, move=first)
+    checkpoint, signed = read_signed_checkpoint(path)
+    if "config" not in checkpoint:
+        raise UserError(
+            f"{path} was not made by `fit`: it does not say with which options; to go on with "
+            f"another: {PROGRAM} resume RUN, of those that `{PROGRAM} runs` lists"
+        )
+    try:
+        validate_checkpoint(checkpoint)
+    except DamagedCheckpointError as error:
+        raise DamagedCheckpointError(f"{path}: {error}") from None
+    if lost_config:
+        run.write_config(checkpoint["config"], sign=signed)
+    base = _base_config(run, path, checkpoint, signed, trust, rest)
+    cli = DigitCLI("resume", rest, _RESUME_HELP, base, trust)
+    _begin(cli)
+    processes.refuse_to_differ(path)
+    return _go_on(cli, run, path, checkpoint)
+
+
+def _base_config(
+    run: Run,
+    path: Path,
+    checkpoint: dict[str, Any],
+    signed: bool,
+    trust: bool,
+    arguments: list[str],
+) -> TrustedConfig:
+    """Return the configuration to resume with: the run's `config.yaml`, or the checkpoint's."""
+    base = None
+    if run.config.is_file():
+        config, own = run.read_signed_config()
+        try:
+            base = trusted_config(config, own or trust, arguments)
+        except InvalidConfigError as error:
+            aside = move_aside(run.config).name if processes.is_first() else ""
+            say(f"{run.config} is damaged: {error}; kept as {aside}; using that of {path.name}")
+            run.write_config(checkpoint["config"], sign=signed)
+    try:
+        base = base or trusted_config(checkpoint["config"], signed or trust, arguments)
         check_network(base, checkpoint)
-        cli = DigitCLI("resume", rest, _RESUME_HELP, base, trust)
-        _begin(cli)
-        processes.refuse_to_differ(path)
-        return _go_on(cli, run, path, checkpoint)
+    except (InvalidConfigError, WrongWeightsError) as error:
+        raise UnusableCheckpointError(path, str(error)) from None
+    return base
 
 
 def _go_on(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]) -> int:
@@ -219,6 +276,11 @@ def _go_on(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]) -> i
             status=2,
         )
     cli.datamodule.refuse_other_data(checkpoint["MNISTDataModule"])
+    reason = why_not_restorable(cli.model, checkpoint)
+    if reason is not None:
+        raise UnusableCheckpointError(path, reason)
+    if run.config.is_file() and processes.is_first():
+        move_damaged_files(run)
     done, ends = progress(checkpoint), cli.config.trainer.max_epochs
     if _is_finished(run, checkpoint["config"], cli, done.epochs):
         count = f"{done.epochs} of {max(ends, done.epochs)} epochs"
@@ -233,7 +295,11 @@ def _go_on(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]) -> i
     if run.config.is_file():
         if processes.is_first():
             run.clear_away()
-            cut_back(run.folder, checkpoint["global_step"])
+            cut_back(
+                run.folder,
+                checkpoint["global_step"],
+                checkpoint["trainer"]["logged_steps"],
+            )
         say(f"going on with {run.folder} after {done}, from {path}")
         return train(cli, run, path, done.epochs)
     own = processes.agreed(lambda: run_directory.claim(cli.root))
@@ -249,7 +315,8 @@ def _is_finished(run: Run, saved: dict[str, Any], cli: DigitCLI, epochs: int) ->
     wanted = cli.complete_config()["trainer"]
     same = all(wanted[name] == saved["trainer"][name] for name in LENGTHS)
     reached = 0 <= wanted["max_epochs"] <= epochs
-    return run.summary().get("state") == "finished" and (reached or same)
+    complete = run.summary().get("state") == "finished" and run.best.exists()
+    return complete and (reached or same)
 
 
 def _differences(cli: DigitCLI, saved: dict[str, Any]) -> list[str]:

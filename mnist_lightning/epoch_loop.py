@@ -21,6 +21,7 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch.optim import Optimizer
 
+from mnist_lightning.callbacks.safe_points import safe_point_callbacks
 from mnist_lightning.classifier import DigitClassifier
 from mnist_lightning.data.datamodule import MNISTDataModule
 
@@ -44,9 +45,30 @@ class LeanEpochLoop(_TrainingEpochLoop):
     computes the same bits.
     """
 
+    def reset(self) -> None:
+        """Begin an epoch, or continue one of a checkpoint with the counters that it has.
+
+        They are exact: a checkpoint is made at a safe point only.
+        """
+        if not self._restarting:
+            super().reset()
+            return
+        for loop in (self, self.val_loop):
+            loop._restarting = False
+        self.reset_restart_stage()
+        self.val_loop.reset_restart_stage()
+
+    @property
+    def done(self) -> bool:
+        """Whether to leave the epoch: not before a step for which gradients are accumulated."""
+        stops = self.trainer.should_stop and not self._is_training_done
+        pending = stops and self.batch_progress.current.ready > 0 and self._should_accumulate()
+        return not pending and super().done
+
     def on_run_start(self, data_fetcher: Any) -> None:
         """Find out whether the steps of this epoch are plain ones."""
         super().on_run_start(data_fetcher)
+        self._safe_point_callbacks = safe_point_callbacks(self.trainer)
         self._plain = self._has_plain_steps()
         self._at_batch_end = [
             callback
@@ -85,7 +107,7 @@ class LeanEpochLoop(_TrainingEpochLoop):
 
     def advance(self, data_fetcher: Any) -> None:
         """Train on one batch."""
-        if self.restarting or not self._plain:
+        if self._restarting or not self._plain:
             super().advance(data_fetcher)
             return
         trainer, done = self.trainer, self.batch_progress
@@ -146,6 +168,9 @@ class LeanEpochLoop(_TrainingEpochLoop):
             self._batches_that_stepped += 1
         else:
             super().on_advance_end(data_fetcher)
+        if not self.batch_progress.is_last_batch and not self._should_accumulate():
+            for callback in self._safe_point_callbacks:
+                callback.on_step_completed(trainer)
 
 
 def _steps_without_closure(optimizer: Optimizer) -> bool:

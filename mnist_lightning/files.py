@@ -1,6 +1,9 @@
 """Files that are written whole or not at all, and YAML that is read or explained."""
 
+import errno
 import os
+import stat
+import sys
 from pathlib import Path
 from threading import get_ident
 from typing import Any
@@ -40,18 +43,30 @@ def write_atomically(content: bytes, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def read_bounded(path: Path, limit: int) -> bytes:
-    """Read a file of at most `limit` bytes.
+def read_bounded(path: Path, limit: int = sys.maxsize - 1) -> bytes:
+    """Read a regular file of at most `limit` bytes; never wait for a pipe.
 
     Raises:
         UserError: it is larger.
-        OSError: it cannot be read.
+        OSError: it cannot be read, or is no regular file.
     """
-    with path.open("rb") as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise UserError(f"{path} is too large: the limit is {limit:,} bytes")
-    return content
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - of a descriptor
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        if status.st_size > limit:
+            raise UserError(f"{path} is too large: the limit is {limit:,} bytes")
+        return file.read()
+
+
+def move_aside(path: Path) -> Path:
+    """Rename a damaged file or folder, never over another; return its new name."""
+    number = 1
+    while os.path.lexists(aside := path.with_name(f"{path.name}.damaged-{number}")):
+        number += 1
+    path.rename(aside)
+    return aside
 
 
 def read_yaml(path: Path) -> Any:

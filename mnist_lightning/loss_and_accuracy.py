@@ -38,8 +38,11 @@ class LossAndAccuracy(Metric):
     def _apply(
         self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ""
     ) -> nn.Module:
-        """Move with the network, but keep the sums exact whatever its precision."""
-        return super()._apply(lambda tensor: fn(tensor).to(tensor.dtype), exclude_state)
+        """Move with the network, but keep the sums exact whatever its precision.
+
+        Not by way of the network's precision, which would round the sums of a checkpoint.
+        """
+        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), exclude_state)
 
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add a batch: its mean loss (), its logits (B, C) and its labels (B,).

@@ -189,6 +189,8 @@ class DigitCLI(LightningCLI):
             self.model.make_schedule(optimizer, total_steps=1000)
         except (ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
             reason = " ".join(str(error).split())
+            if "only supports 2D parameters" in reason:
+                reason += "; use AdamW or SGD"
             raise UserError(f"--model.{tried}: {reason}", status=2) from None
 
     def make_trainer(
@@ -214,7 +216,7 @@ class DigitCLI(LightningCLI):
         try:
             trainer: Trainer = self.instantiate_trainer(
                 logger=settings.logger if own_logger else logger or False,
-                callbacks=[*_listed(settings.callbacks), *callbacks],
+                callbacks=[*self.callbacks, *callbacks],
                 plugins=[*_listed(settings.plugins), AtomicCheckpointIO(), *_cluster()],
                 enable_progress_bar=False,  # the progress callback shows it
                 enable_model_summary=False,
@@ -253,6 +255,11 @@ class DigitCLI(LightningCLI):
         if self._may_download:  # where a file from elsewhere says, nothing is written
             processes.agreed(self.datamodule.prepare_data)
         self.datamodule.setup()
+
+    @property
+    def callbacks(self) -> list[Callback]:
+        """The callbacks of the configuration."""
+        return _listed(self.config_init.trainer.callbacks)
 
     @property
     def has_no_end(self) -> bool:

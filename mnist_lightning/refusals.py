@@ -1,15 +1,23 @@
 """What would end a training at once, found before the run has a folder."""
 
+import copy
+import math
 import os
 import shutil
+from typing import Any
 
 import torch
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import EarlyStopping
+from torch import nn
+from torch.optim import Optimizer
 
-from mnist_lightning.classifier import NO_END
+from mnist_lightning.classifier import NO_END, DigitClassifier
 from mnist_lightning.errors import UserError
 from mnist_lightning.networks import ask_blank
 from mnist_lightning.parsing import DigitCLI
+from mnist_lightning.runs.checkpoint import network_weights
+
+LONGEST_REASON = 300  # characters of what another library says
 
 
 def refuse_what_cannot_train(cli: DigitCLI) -> None:
@@ -26,13 +34,6 @@ def refuse_what_cannot_train(cli: DigitCLI) -> None:
     endless = trainer.max_steps == -1 and trainer.max_epochs in (None, -1)
     if endless and cli.model.needs_run_length(cli.model.lr_scheduler_factory):
         raise UserError(NO_END, status=2)
-    others = trainer.callbacks  # type: ignore[attr-defined] # set by a connector
-    if any(isinstance(callback, WeightAveraging) for callback in others):
-        raise UserError(
-            "EMAWeightAveraging and other WeightAveraging callbacks leave the weights of the last "
-            "step to the test; use ExponentialMovingAverage",
-            status=2,
-        )
     if cli.config.trainer.overfit_batches:
         raise UserError(
             "--trainer.overfit_batches needs a stock loader; use --trainer.limit_train_batches",
@@ -57,9 +58,136 @@ def refuse_what_cannot_train(cli: DigitCLI) -> None:
             f"{classes - 1}; --model.network.num_classes {classes} is for that",
             status=2,
         )
+    _refuse_limits_below_a_batch(cli)
+    _refuse_monitors_without_a_value(cli)
+    _refuse_an_optimizer_that_cannot_step(cli.model)
     if cli.config.model.compile and trainer.strategy.root_device.type == "cpu":
         _refuse_to_compile_without_a_compiler()
     _refuse_a_full_disk(cli)
+
+
+def _refuse_limits_below_a_batch(cli: DigitCLI) -> None:
+    """Find the limits that Lightning finds once the run has a folder."""
+    data, trainer = cli.datamodule, cli.config.trainer
+    sizes = {
+        "train": data.train_batches,
+        "val": -(-len(data.val_indices) // data.eval_batch_size),
+        "test": -(-len(data.data.test_labels) // data.eval_batch_size),
+    }
+    for stage, batches in sizes.items():
+        limit = trainer[f"limit_{stage}_batches"]
+        if isinstance(limit, float) and batches > 0 and limit > 0 and batches * limit < 1:
+            raise UserError(
+                f"--trainer.limit_{stage}_batches {limit} of {batches} batches is less than one; "
+                f"give at least {math.ceil(100 / batches) / 100}, or a number of batches: 1",
+                status=2,
+            )
+    limit, interval = trainer.limit_train_batches, trainer.val_check_interval
+    batches = min(sizes["train"], limit) if isinstance(limit, int) else sizes["train"]
+    batches = int(batches * limit) if isinstance(limit, float) else batches
+    within = trainer.check_val_every_n_epoch is not None and trainer.limit_val_batches != 0
+    if isinstance(interval, int) and interval > batches and within:
+        raise UserError(
+            f"--trainer.val_check_interval {interval} is more than the {batches} batches of an "
+            "epoch; to count over the epochs: --trainer.check_val_every_n_epoch null",
+            status=2,
+        )
+
+
+def _refuse_monitors_without_a_value(cli: DigitCLI) -> None:
+    """Find the EarlyStopping that would end the training with an error when it first looks."""
+    trainer = cli.config.trainer
+    validates = len(cli.datamodule.val_indices) > 0 and trainer.limit_val_batches != 0
+    interval, every = trainer.val_check_interval, trainer.check_val_every_n_epoch
+    at_epoch_ends = interval in (None, 1.0) and not isinstance(interval, int) and every == 1
+    for callback in cli.callbacks:
+        if not isinstance(callback, EarlyStopping) or not callback.strict:
+            continue
+        asked = callback._check_on_train_epoch_end
+        own_epoch_end = at_epoch_ends if asked is None else asked
+        stage, _, name = callback.monitor.partition("/")
+        problem = ""
+        if stage in ("train", "val") and name not in ("loss", "accuracy"):
+            problem = f"there are {stage}/loss and {stage}/accuracy"
+        elif stage == "val" and not validates:
+            problem = "nothing is validated; monitor train/loss"
+        elif stage == "val" and own_epoch_end and every != 1:
+            problem = "not every epoch is validated; leave check_on_train_epoch_end out"
+        elif stage == "train" and not own_epoch_end:
+            problem = "it is looked for before an epoch ends; set check_on_train_epoch_end true"
+        if problem:
+            raise UserError(
+                f"--trainer.callbacks EarlyStopping: no {callback.monitor}: {problem}", status=2
+            )
+
+
+def _refuse_an_optimizer_that_cannot_step(model: DigitClassifier) -> None:
+    network = copy.deepcopy(model.network)
+    optimizer = model.optimizer_factory(network.parameters())
+    try:
+        take_blank_step(network, optimizer)
+    except RuntimeError as error:
+        reason, remedy = " ".join(str(error).split()), "use AdamW or SGD"
+        if "view size" in reason:  # LBFGS flattens gradients, which channels-last memory prevents
+            reason, remedy = "it needs contiguous weights", "set --model.channels_last false"
+        raise UserError(
+            f"--model.optimizer {type(optimizer).__name__}: {reason}; {remedy}", status=2
+        ) from None
+
+
+def why_not_restorable(model: DigitClassifier, checkpoint: dict[str, Any]) -> str | None:
+    """Load a checkpoint into copies and take one step; return what fails, if anything does."""
+    network = copy.deepcopy(model.network)
+    optimizer = model.optimizer_factory(network.parameters())
+    schedule = model.make_schedule(optimizer, total_steps=1000)
+    saved = checkpoint["optimizer_states"][0]
+    try:
+        network.load_state_dict(network_weights(checkpoint))
+        take_blank_step(network, optimizer)
+        # First: a fused optimizer does not check, it writes beyond the end of its state.
+        _compare_optimizer_states(optimizer.state_dict(), saved, list(network.parameters()))
+        optimizer.load_state_dict(saved)
+        if (schedule is not None) != bool(checkpoint["lr_schedulers"]):
+            return "lr_schedulers is not of this run's schedule"
+        if schedule is not None:
+            schedule.load_state_dict(checkpoint["lr_schedulers"][0])
+        take_blank_step(network, optimizer)
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        return " ".join(f"{type(error).__name__} {error}".split())[:LONGEST_REASON]
+    return None
+
+
+def _compare_optimizer_states(
+    fresh: dict[str, Any], saved: dict[str, Any], parameters: list[nn.Parameter]
+) -> None:
+    """Compare the state of an optimizer that took one step with a saved one.
+
+    Raises:
+        ValueError: the saved one belongs to another optimizer or network.
+    """
+    for new, old in zip(fresh["param_groups"], saved["param_groups"], strict=True):
+        if missing := new.keys() - old.keys():
+            raise ValueError(f"optimizer_states has no {', '.join(sorted(missing))}")
+    count = sum(parameter.numel() for parameter in parameters)
+    for number, old in saved["state"].items():
+        new = fresh["state"][number]
+        if missing := new.keys() - old.keys():
+            raise ValueError(f"optimizer_states has no {', '.join(sorted(missing))}")
+        for name, value in old.items():
+            # LBFGS keeps vectors of all parameters, once it has taken a step that moved them.
+            shapes = (
+                [new[name].shape] if isinstance(new.get(name), torch.Tensor) else [(), (count,)]
+            )
+            for each in value if isinstance(value, list) else [value]:
+                if isinstance(each, torch.Tensor) and each.shape not in shapes:
+                    raise ValueError(f"optimizer_states: {name} has shape {tuple(each.shape)}")
+
+
+def take_blank_step(network: nn.Module, optimizer: Optimizer) -> None:
+    """Let an optimizer take a step with gradients of zero."""
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step(lambda: 0.0)
 
 
 def _refuse_to_compile_without_a_compiler() -> None:

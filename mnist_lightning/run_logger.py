@@ -2,18 +2,21 @@
 
 import struct
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from torch.utils.tensorboard import SummaryWriter
 
-from mnist_lightning.files import write_atomically
-from mnist_lightning.tables import METRICS_FILE, MetricsFile, cut_metrics, read_metrics
+from mnist_lightning.errors import UserError
+from mnist_lightning.files import move_aside, read_bounded, write_atomically
+from mnist_lightning.tables import KEYS, METRICS_FILE, MetricsFile, cut_metrics, read_metrics
+from mnist_lightning.text import say
 
 FLUSH_SECONDS = 5.0
+MAX_EVENT_BYTES = 2**30  # what TensorBoard itself reads in reasonable time
 
 
 def as_float(value: Any) -> float:
@@ -32,15 +35,16 @@ class RunLogger(Logger):
     def __init__(self, folder: Path, dataset: str) -> None:
         super().__init__()
         self.folder = folder
+        resumed = any(path.stat().st_size > 0 for path in folder.glob("events.out.tfevents.*"))
         self.experiment = SummaryWriter(str(folder))
-        if not (folder / METRICS_FILE).exists():  # a run that goes on has said it
+        if not resumed:
             self.experiment.add_text("dataset", dataset, 0)
         self._metrics_file = MetricsFile(folder / METRICS_FILE, dataset)
         self._last_step = {
             tag: int(row["step"])
             for row in read_metrics(folder / METRICS_FILE)
             for tag, value in row.items()
-            if value
+            if value and tag not in KEYS
         }
         self._flushed_at = time.monotonic()
 
@@ -60,8 +64,12 @@ class RunLogger(Logger):
         return str(self.folder)
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Write the value of each metric at `step`."""
+        """Write the value of each metric at `step`, or at the last step if that is later.
+
+        Lightning's own callbacks log what follows a step, a validation say, at the step before.
+        """
         assert step is not None, "a metric without a step belongs to no place on a curve"
+        step = max(step, *self._last_step.values(), 0)
         fresh = {tag: as_float(value) for tag, value in metrics.items() if self._rises(tag, step)}
         for tag, value in fresh.items():
             self.experiment.add_scalar(tag, value, step)
@@ -75,6 +83,11 @@ class RunLogger(Logger):
             return False
         self._last_step[tag] = step
         return True
+
+    @property
+    def last_steps(self) -> dict[str, int]:
+        """The last step that each metric was logged at."""
+        return dict(self._last_step)
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Nothing: a run's settings are in its `config.yaml`."""
@@ -95,16 +108,29 @@ class RunLogger(Logger):
         self.experiment.close()
 
 
-def cut_back(folder: Path, step: int) -> None:
-    """Drop from a run's logs what came after `step`; call it while no logger is open.
+def cut_back(folder: Path, step: int, logged: dict[str, int] | None = None) -> None:
+    """Drop from a run's logs what came after a checkpoint; call it while no logger is open.
 
     A run that was killed logged steps after its last checkpoint; resumed, it takes them again.
+    Damaged files are moved aside, and what is intact in them is kept.
+
+    Args:
+        folder: the run's folder.
+        step: the checkpoint's.
+        logged: the last step of each metric that had been logged by then; None: `step`. The test's
+            figures, and the means of an epoch that a limit cut short, have the same step and came
+            later.
     """
-    cut_metrics(folder / METRICS_FILE, step)
-    for path in folder.glob("events.out.tfevents.*"):
-        content = path.read_bytes()
-        kept = b"".join(record for record in _records(content) if _stays(record, step))
-        if kept != content:
+    cut_metrics(folder / METRICS_FILE, step, logged)
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        intact, whole = _intact_events(path)
+        kept = b"".join(record for record in intact if _stays(record, step, logged))
+        if not whole:
+            # TensorBoard takes each file with `tfevents` in its name for one of its own.
+            hidden = path.rename(path.with_name(path.name.replace("tfevents", "events")))
+            aside = move_aside(hidden)
+            say(f"{path} is damaged; kept as {aside.name}; {len(intact)} of its records stay")
+        if not whole or kept != path.read_bytes():
             write_atomically(kept, path)
 
 
@@ -113,19 +139,56 @@ def cut_back(folder: Path, step: int) -> None:
 _HEADER, _FOOTER = 12, 4
 
 
-def _records(content: bytes) -> Iterator[bytes]:
+def _intact_events(path: Path) -> tuple[list[bytes], bool]:
+    """Read the records before the first damaged one; tell whether all are intact.
+
+    A last record that is incomplete was torn when the run was killed, which is no damage.
+    """
+    try:
+        content = read_bounded(path, MAX_EVENT_BYTES)
+    except (OSError, UserError):  # a folder, a pipe, a link to nothing, no permission, too large
+        return [], False
+    records: list[bytes] = []
     position = 0
     while position + _HEADER <= len(content):
-        (length,) = struct.unpack_from("<Q", content, position)
+        length, checksum = struct.unpack_from("<QI", content, position)
+        if masked_crc32c(content[position : position + 8]) != checksum:
+            return records, not any(content[position:])  # zeros: the machine stopped
         end = position + _HEADER + length + _FOOTER
-        if length == 0 or end > len(content):
-            return  # torn when the run was killed
-        yield content[position:end]
+        if end > len(content):
+            break
+        data = content[position + _HEADER : end - _FOOTER]
+        if masked_crc32c(data) != struct.unpack_from("<I", content, end - _FOOTER)[0]:
+            return records, False
+        records.append(content[position:end])
         position = end
+    return records, True
 
 
-def _stays(record: bytes, step: int) -> bool:
+# Scalars that do not pass through `RunLogger.log_metrics`.
+_BESIDE_THE_LOGGER = ("images_per_second",)
+
+
+def _stays(record: bytes, step: int, logged: dict[str, int] | None) -> bool:
     event = Event.FromString(record[_HEADER:-_FOOTER])
-    # Hyper-parameters come with the final figures, which the run will have anew.
-    ended = any(value.tag.startswith(("_hparams_/", "final/")) for value in event.summary.value)
-    return event.step <= step and not ended
+    if event.step > step:
+        return False
+    for value in event.summary.value:
+        if _is_of_the_test(value.tag):
+            return False
+        is_logged = value.HasField("simple_value") and value.tag not in _BESIDE_THE_LOGGER
+        # Pictures of a validation come with its figures.
+        metric = "val/loss" if _is_of_a_validation(value.tag) else value.tag if is_logged else None
+        if logged is not None and metric is not None and event.step > logged.get(metric, -1):
+            return False
+    return True
+
+
+def _is_of_a_validation(tag: str) -> bool:
+    return tag in ("mistakes/val", "confusion/val") or tag.startswith("precision and recall, val/")
+
+
+def _is_of_the_test(tag: str) -> bool:
+    """Tell whether a run writes this once it was trained: a resumed run will write it anew."""
+    begins = ("_hparams_/", "final/", "test/", "precision and recall, test/")
+    return tag.startswith(begins) or tag in ("mistakes/test", "confusion/test")

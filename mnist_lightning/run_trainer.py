@@ -5,6 +5,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from mnist_lightning.epoch_loop import LeanEpochLoop
+from mnist_lightning.fit_loop import RunFitLoop
 
 TRAINER_DEFAULTS = {
     "devices": 1,
@@ -41,4 +42,6 @@ class RunTrainer(Trainer):
             val_check_interval=val_check_interval,
             **others,
         )
-        self.fit_loop.epoch_loop = LeanEpochLoop(self, self.min_steps, self.max_steps)
+        loop = RunFitLoop(self, self.min_epochs, self.max_epochs)
+        loop.epoch_loop = LeanEpochLoop(self, self.min_steps, self.max_steps)
+        self.fit_loop = loop

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_lightning.errors import UserError
-from mnist_lightning.files import read_bounded, write_atomically
+from mnist_lightning.files import move_aside, read_bounded, write_atomically
+from mnist_lightning.text import say
 
 METRICS_FILE = "metrics.csv"
 MAX_METRICS_BYTES = 200_000_000  # 60,000 steps of 20 metrics have 10 MB
@@ -18,6 +20,7 @@ MAX_PREDICTIONS_BYTES = 50_000_000  # the 60,000 images of QMNIST have 8 MB
 MAX_CLASSES = 1_000  # a confusion matrix has the square of it
 
 Row = dict[str, str]
+KEYS = ("step", "dataset")  # the columns that are no metric
 
 
 class MetricsFile:
@@ -26,7 +29,7 @@ class MetricsFile:
     def __init__(self, path: Path, dataset: str) -> None:
         self.path = path
         self.dataset = dataset
-        self.columns = ["step", "dataset"]
+        self.columns = list(KEYS)
         self._open: list[Row] = []  # the last row, which may still grow, and those after it
         self._settled = 0  # bytes of the file before it
         if path.exists():
@@ -78,15 +81,68 @@ def read_metrics(path: Path, size: int | None = None) -> list[Row]:
         raise UserError(f"{path} is damaged: {error}") from None
 
 
-def cut_metrics(path: Path, step: int) -> None:
-    """Drop the rows after `step`, and a torn line, from a `metrics.csv`."""
-    if not path.exists():
+def cut_metrics(path: Path, step: int, logged: dict[str, int] | None = None) -> None:
+    """Drop what came after `step`, and a torn line, from a `metrics.csv`.
+
+    `logged` is the last step of each metric that stays; see `run_logger.cut_back`. Of a damaged
+    file the intact rows are kept, and the file itself is moved aside.
+    """
+    if not os.path.lexists(path):
         return
-    rows = read_metrics(path)
-    columns = list(rows[0]) if rows else ["step", "dataset"]
-    kept = _table(columns, [row for row in rows if int(row["step"]) <= step])
-    if path.read_bytes() != kept:
-        write_atomically(kept, path)
+    rows, whole = _intact_rows(path)
+    kept_rows: list[Row] = []
+    for row in rows:
+        at = int(row["step"])
+        kept = {
+            tag: value
+            for tag, value in row.items()
+            if tag not in KEYS and value and (logged is None or at <= logged.get(tag, -1))
+        }
+        if at <= step and kept:
+            kept_rows.append({name: row[name] for name in KEYS} | kept)
+    used = {tag for row in kept_rows for tag in row}
+    columns = [tag for tag in (rows[0] if rows else ()) if tag in used] or list(KEYS)
+    content = _table(columns, kept_rows)
+    if not whole:
+        aside = move_aside(path)
+        say(f"{path} is damaged; kept as {aside.name}; {len(rows)} of its rows stay")
+    if not whole or path.read_bytes() != content:
+        write_atomically(content, path)
+
+
+def _intact_rows(path: Path) -> tuple[list[Row], bool]:
+    """Read the rows that `MetricsFile` could have written; tell whether all are such rows."""
+    try:
+        content = read_bounded(path, MAX_METRICS_BYTES)
+    except (OSError, UserError):  # a folder, a pipe, a link to nothing, no permission, too large
+        return [], False
+    lines = content[: content.rfind(b"\n") + 1].decode(errors="replace").split("\n")[:-1]
+    if not lines:
+        return [], not content or _is_start_of_header(content)
+    columns, *cells = [line.split(",") for line in lines]
+    if tuple(columns[:2]) != KEYS or len(set(columns)) != len(columns) or "\ufffd" in lines[0]:
+        return [], False
+    rows = [
+        dict(zip(columns, row, strict=True))
+        for row in cells
+        if len(row) == len(columns)
+        and row[0].isdecimal()
+        and "\ufffd" not in row[1]
+        and all(map(_is_number, filter(None, row[2:])))
+    ]
+    return rows, len(rows) == len(cells)
+
+
+def _is_start_of_header(content: bytes) -> bool:
+    return b"step,dataset".startswith(content[:12])
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def read_history(path: Path) -> dict[str, list[float]]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
 
 from mnist_lightning import processes, show
@@ -23,12 +24,14 @@ from mnist_lightning.epoch_loop import stop_looking_for_gpus
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.evaluation.metrics import temperature
 from mnist_lightning.parsing import DigitCLI
+from mnist_lightning.resumability import unverified_parts
 from mnist_lightning.run_logger import RunLogger, as_float
 from mnist_lightning.runs.checkpoint import progress, read_checkpoint
 from mnist_lightning.runs.config import reproducibility_key
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.runs.signature import key_path
 from mnist_lightning.tables import PredictionsTable, write_predictions
+from mnist_lightning.text import say
 
 LONGEST = 300  # characters of what another library says
 LEAST_FOR_TEMPERATURE = 100  # images held out; of fewer a network may well read all
@@ -75,7 +78,9 @@ def train(
                 crew.logger.flush()
             # Last: of a run that says so all is written.
             crew.facts.finish(state, figures)
-    except SystemExit:
+    except SystemExit as ended:
+        if isinstance(ended, SIGTERMException):  # while testing, where Lightning listens
+            crew.interrupt.signal = crew.interrupt.signal or SIGTERM
         show.interrupted(console, run, _kept(run))
         return _status(crew)
     finally:
@@ -181,7 +186,12 @@ def _assemble(
         keep, autosave = config["keep_last"], config["autosave"]
         checkpoints = RunCheckpoints(run, config, interrupt, keep, autosave)
         callbacks += [interrupt, checkpoints]
-    facts = RunSummary(own, config["seed_everything"], epochs, checkpoints, init_from)
+    unverified = unverified_parts(config)
+    if unverified and checkpoints is not None and processes.is_first():
+        say(f"an exact resume of this run is not verified: {', '.join(unverified)}")
+    facts = RunSummary(
+        own, config["seed_everything"], epochs, checkpoints, init_from, exact=not unverified
+    )
     trainer = cli.make_trainer(logger, [*callbacks, facts], run.folder if run else None)
     best = run.best if run is not None and checkpoints is not None else None
     return Crew(trainer, facts, interrupt, logger, boards, best)

@@ -31,11 +31,13 @@ FLOORS = [
     ],
     ["refusals", "training"],
     [
+        "resumability",
         "parsing",
         "trust",
         "registry",
         "run_trainer",
         "epoch_loop",
+        "fit_loop",
         "parse_errors",
         "options",
         "mistakes",
@@ -45,6 +47,7 @@ FLOORS = [
     ["classifier", "data", "evaluation"],
     [
         "loss_and_accuracy",
+        "optimizer_state",
         "step_losses",
         "schedules",
         "ensemble",

@@ -16,7 +16,9 @@ from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.verify import first_difference_of_runs
 from tests.cli.checks import assert_equal, load, logged
 from tests.conftest import DIGITS
+from tests.fuzzing import run_cases
 from tests.processes import Place, ended, run, start
+from tests.run_differences import differences
 
 BATCHES = 13  # in an epoch of 1,300 digits
 EPOCHS = 3
@@ -50,7 +52,7 @@ PLACES = {
     ),
     "in validation": Place(CLASSIFIER, "DigitClassifier.validation_step", 2),
     "after validation": Place(CLASSIFIER, "DigitClassifier.on_validation_epoch_end", 2, after=True),
-    "at the epoch's end": Place(CHECKPOINTS, "RunCheckpoints.on_train_epoch_end", 2, after=True),
+    "at the epoch's end": Place(CHECKPOINTS, "RunCheckpoints.on_epoch_completed", 2, after=True),
 }
 
 
@@ -235,7 +237,7 @@ def test_early_stopping_keeps_its_patience_and_its_decision(tmp_path: Path) -> N
     ended = Run(whole / "lightning_logs/version_0").summary()["epochs"]
     assert 2 < ended < 30
     for folder, epoch in ((cut, ended - 1), (late, ended)):
-        place = Place(CHECKPOINTS, "RunCheckpoints.on_train_epoch_end", epoch, after=True)
+        place = Place(CHECKPOINTS, "RunCheckpoints.on_epoch_completed", epoch, after=True)
         assert run([*FIT, *stopping], folder, place) == 128 + signal.SIGKILL
         assert run(["resume"], folder) == 0
         Whole(whole).assert_same(folder)
@@ -255,6 +257,145 @@ def test_a_run_that_a_limit_of_steps_ended_within_an_epoch_goes_on_exactly(
     whole = uninterrupted("plain").last
     for part in ("state_dict", "optimizer_states", "loops"):
         assert_equal(last[part], whole[part])
+
+
+STEPS = ["--trainer.max_steps", "20"]
+BY_STEPS = [*FIT[: FIT.index("--trainer.max_epochs")], "--trainer.log_every_n_steps", "2"]
+TRAINING = "mnist_lightning.training"
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        [Place(CLASSIFIER, "DigitClassifier.training_step", 17)],
+        [Place(CLASSIFIER, "DigitClassifier.training_step", 20, after=True)],
+        [Place(CLASSIFIER, "DigitClassifier.on_train_end", 1, sends=signal.SIGTERM)],
+        [Place(CLASSIFIER, "DigitClassifier.on_train_end", 1, after=True)],
+        [Place(CLASSIFIER, "DigitClassifier.test_step", 1)],
+        [Place(TRAINING, "_temperature", 1)],
+        [
+            Place(CLASSIFIER, "DigitClassifier.training_step", 15, sends=signal.SIGINT),
+            Place(CLASSIFIER, "DigitClassifier.training_step", 2, sends=signal.SIGTERM),
+            Place(CLASSIFIER, "DigitClassifier.test_step", 1),
+            Place(TRAINING, "_show_settings", 1),
+        ],
+    ],
+    ids=["in a step", "in the last step", "at the end", "saved", "testing", "calibrating", "often"],
+)
+def test_a_run_with_max_steps_is_resumed_and_extended_exactly(
+    tmp_path: Path, places: list[Place]
+) -> None:
+    whole, longer, folder = (tmp_path / name for name in ("whole", "longer", "hit"))
+    for each in (whole, longer, folder):
+        each.mkdir()
+    assert run([*BY_STEPS, *STEPS], whole) == 0
+    assert run([*BY_STEPS, "--trainer.max_steps", "33"], longer) == 0
+    command = [*BY_STEPS, *STEPS]
+    for place in places:
+        assert run(command, folder, place) == 128 + place.sends, (folder / "printed").read_text()
+        command = ["resume"] if list(folder.rglob("last.ckpt")) else command
+    assert run(command, folder) == 0, (folder / "printed").read_text()
+    runs = [Run(each / "lightning_logs" / "version_0") for each in (whole, longer, folder)]
+    assert list(differences(runs[0], runs[2], extended=False)) == []
+    assert run(["resume", "--trainer.max_steps", "33"], folder) == 0
+    assert list(differences(runs[1], runs[2], extended=True)) == []
+
+
+PARTS = {
+    "64-true": ["--trainer.precision", "64-true"],
+    "16-true": ["--trainer.precision", "16-true", "--model.optimizer", "SGD"],
+    "bf16-true": ["--trainer.precision", "bf16-true", "--model.optimizer", "NAdam"],
+    "16-true, ASGD": ["--trainer.precision", "16-true", "--model.optimizer", "ASGD"],
+    "bf16-mixed": ["--trainer.precision", "bf16-mixed"],
+    "64-true, a moving mean": [
+        *("--trainer.precision", "64-true"),
+        *("--trainer.callbacks", "ExponentialMovingAverage", "--trainer.callbacks.decay", "0.8"),
+    ],
+    "accumulation by epoch": [
+        *("--trainer.callbacks", "GradientAccumulationScheduler"),
+        *("--trainer.callbacks.scheduling", "{0: 2, 1: 3}"),
+    ],
+    "checkpoints by step, accumulation": [
+        *("--trainer.callbacks", "ModelCheckpoint", "--trainer.callbacks.save_top_k", "-1"),
+        *("--trainer.callbacks.every_n_train_steps", "3"),
+        *("--trainer.accumulate_grad_batches", "2"),
+    ],
+    "a metric of an earlier epoch": [
+        *("--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.monitor", "val/loss"),
+        *("--trainer.check_val_every_n_epoch", "2"),
+    ],
+    "statistics of the device": ["--trainer.callbacks", "DeviceStatsMonitor"],
+    "pictures, accumulation": [
+        *("--trainer.accumulate_grad_batches", "4", "--trainer.val_check_interval", "2"),
+        *("--dashboards", "full"),
+    ],
+}
+
+
+@pytest.mark.parametrize("options", PARTS.values(), ids=PARTS)
+def test_a_run_of_any_parts_is_resumed_exactly(tmp_path: Path, options: list[str]) -> None:
+    whole, folder = tmp_path / "whole", tmp_path / "hit"
+    for each in (whole, folder):
+        each.mkdir()
+    assert run([*FIT, *options], whole) == 0, (whole / "printed").read_text()
+    command = [*FIT, *options]
+    for call, sent in ((BATCHES + 6, signal.SIGTERM), (3, signal.SIGINT)):
+        place = Place(CLASSIFIER, "DigitClassifier.training_step", call, sends=sent)
+        assert run(command, folder, place) == 128 + sent, (folder / "printed").read_text()
+        command = ["resume"]
+    place = Place(TRAINING, "_show_settings", 1, after=True)
+    assert run(command, folder, place) == 128 + signal.SIGKILL
+    assert run(command, folder) == 0, (folder / "printed").read_text()
+    left, right = (Run(each / "lightning_logs" / "version_0") for each in (whole, folder))
+    assert list(differences(left, right, extended=False)) == []
+
+
+def test_a_termination_during_the_test_is_one(tmp_path: Path) -> None:
+    place = Place(CLASSIFIER, "DigitClassifier.test_step", 1, sends=signal.SIGTERM)
+    assert run([*FIT, "--data.eval_batch_size", "50"], tmp_path, place) == 143
+    assert Run(tmp_path / "lightning_logs" / "version_0").summary()["state"] == "interrupted"
+    assert run(["resume"], tmp_path) == 0
+
+
+def test_interrupts_do_not_change_which_checkpoints_are_kept(tmp_path: Path) -> None:
+    place = Place(
+        CLASSIFIER, "DigitClassifier.training_step", 2 * BATCHES + 4, sends=signal.SIGTERM
+    )
+    assert run([*FIT, "--autosave", "0"], tmp_path, place) == 143
+    there = Run(tmp_path / "lightning_logs" / "version_0")
+    kept = [progress(load(there.recent(index))) for index in range(3)]
+    assert kept[0].epochs == 2 and kept[0].batches >= 4
+    assert kept[1:] == [(2, 0), (1, 0)]
+
+
+def test_a_damaged_checkpoint_takes_no_intact_one_s_place(tmp_path: Path) -> None:
+    assert run([*FIT, "--trainer.max_epochs", "2"], tmp_path) == 0
+    there = Run(tmp_path / "lightning_logs" / "version_0")
+    older = there.recent(1).read_bytes()
+    there.recent().write_bytes(there.recent().read_bytes()[:-1000])
+    assert run(["resume", str(there.recent(1)), "--trainer.max_epochs", "3"], tmp_path) == 0
+    assert (there.checkpoints / "last.ckpt.damaged-1").exists()
+    assert older in (there.recent(1).read_bytes(), there.recent(2).read_bytes())
+    assert [progress(load(there.recent(index))).epochs for index in range(3)] == [3, 2, 1]
+
+
+def test_a_limit_of_time_loses_nothing(tmp_path: Path) -> None:
+    limit = ["--trainer.max_time", "00:00:00:01", "--trainer.accumulate_grad_batches", "4"]
+    command = [*FIT[: FIT.index("--trainer.max_epochs")], *limit]
+    assert run([*command, "--trainer.max_epochs", "1000"], tmp_path) == 0
+    there = Run(tmp_path / "lightning_logs" / "version_0")
+    first = load(there.recent())["global_step"]
+    assert there.summary()["resume"] == "unverified"
+    assert run(["resume", "--trainer.max_time", "00:00:00:02"], tmp_path) == 0
+    last = load(there.recent())["global_step"]
+    assert isinstance(first, int) and isinstance(last, int) and 0 < first < last
+    assert there.summary()["state"] == "finished"
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_random_run_interrupted_at_random_is_resumed_exactly(number: int) -> None:
+    ((_, case, verdict),) = run_cases(seed=23, first=number, count=1)
+    assert verdict.kind in ("equal", "refused"), (verdict, case)
 
 
 def test_validating_more_often_changes_no_training_bit(tmp_path: Path) -> None:

@@ -65,6 +65,15 @@ class Dashboards(Callback):
         self.predictions = predictions
         self._started_at = 0.0
         self._trained = 0
+        self._validated_step = -1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which validation was shown last."""
+        return {"validated_step": self._validated_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on after that validation."""
+        self._validated_step = state_dict["validated_step"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show what the run begins with; a resumed one has shown it."""
@@ -122,9 +131,15 @@ class Dashboards(Callback):
             self._picture("filters/first layer", sheet, trainer.global_step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show what the network made of the images held out."""
+        """Show what the network made of the images held out, once a step.
+
+        While gradients are accumulated, several validations may follow one step.
+        """
         _, data = _known(trainer, pl_module)
         table, step = self.predictions.table(), trainer.global_step
+        if step == self._validated_step:
+            return
+        self._validated_step = step
         if not np.isfinite(table.probabilities).all():
             return  # it diverged, and says nothing
         self._mistakes(table, data.data.train_images[data.val_indices], "val", step)

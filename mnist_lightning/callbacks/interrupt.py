@@ -32,6 +32,11 @@ class Interrupt(Callback):
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._note)
+        # Lightning's own handler was there since a moment ago, and would end the run unsaved.
+        connector = trainer._signal_connector
+        if connector.received_sigterm:
+            connector.received_sigterm = False
+            self.signal = self.signal or signal.SIGTERM
 
     def _note(self, number: int, _: object) -> None:
         self.signal = self.signal or signal.Signals(number)

@@ -120,8 +120,12 @@ class ProgressLines(Callback):
         )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Close the bar."""
+        """Close the bar; say where a limit cut an epoch short."""
         self._close()
+        if not trainer.is_last_batch and trainer.is_global_zero:
+            batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+            epoch = _of(trainer.current_epoch + 1, trainer.max_epochs)
+            self._print(f"epoch {epoch}  ended by a limit after batch {batches}")
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException

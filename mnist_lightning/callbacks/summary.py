@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mnist_lightning.callbacks.checkpoints import RunCheckpoints, versions
 from mnist_lightning.classifier import DigitClassifier
@@ -27,6 +28,7 @@ class RunSummary(Callback):
         epochs: how many epochs were done before.
         checkpoints: who knows the best epoch.
         init_from: whose weights it began with, if another run's.
+        exact: whether it can be resumed to the same bits; false where that was not verified.
     """
 
     def __init__(
@@ -36,9 +38,11 @@ class RunSummary(Callback):
         epochs: int = 0,
         checkpoints: RunCheckpoints | None = None,
         init_from: str | None = None,
+        exact: bool = True,
     ) -> None:
         self.run = run
         self.seed = seed
+        self.exact = exact
         self.checkpoints = checkpoints
         self._earlier: dict[str, Any] = run.summary() if run is not None else {}
         self.facts: dict[str, Any] = {"epochs": epochs}
@@ -60,6 +64,7 @@ class RunSummary(Callback):
             **facts_of_data(MNISTDataModule.of(trainer)),
             **facts_of_network(pl_module),
             "seed": self.seed,
+            "resume": "exact" if self.exact else "unverified",
             "device": device_name(trainer.strategy.root_device),
             "threads": torch.get_num_threads(),
             "versions": versions(),
@@ -74,7 +79,8 @@ class RunSummary(Callback):
         self._write_while_fitting()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the last epoch."""
+        """Write the last epoch, also one that a limit cut short."""
+        self.facts["epochs"] = trainer.current_epoch + (not trainer.is_last_batch)
         self._write_while_fitting()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -88,7 +94,7 @@ class RunSummary(Callback):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Write how the run ended."""
-        interrupted = isinstance(exception, KeyboardInterrupt)
+        interrupted = isinstance(exception, KeyboardInterrupt | SIGTERMException)
         self.facts["state"] = "interrupted" if interrupted else "failed"
         self._write_while_fitting()
 

@@ -27,6 +27,14 @@ class WeightsFile(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Replace the file."""
+        self._write(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Replace the file where a limit ended the training within an epoch."""
+        if not trainer.is_last_batch:
+            self._write(trainer, pl_module)
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
         fast_dev_run = trainer.fast_dev_run  # type: ignore[attr-defined] # set by a connector
         if fast_dev_run or not trainer.is_global_zero:
             return

@@ -21,6 +21,10 @@ class UnknownNetworkError(UserError):
     """A checkpoint holds a network whose class is not known here."""
 
 
+class WrongWeightsError(UserError):
+    """Weights in a file are not those of the network that the file describes."""
+
+
 def _find_architectures() -> dict[str, type[nn.Module]]:
     found: dict[str, type[nn.Module]] = {}
     for file in pkgutil.iter_modules(__path__):
@@ -112,19 +116,21 @@ def check_weights(description: dict[str, Any], weights: Mapping[str, Tensor]) ->
     """Compare weights with the architecture that is described, before memory is spent on it.
 
     Raises:
-        UserError: the description is invalid, or they are those of another network.
+        WrongWeightsError: the description is invalid, or they are those of another network.
     """
     path, init_args = _parts(description)
     try:
         with torch.device("meta"):
             wanted = (ARCHITECTURES | REGISTERED)[path](**(init_args or {})).state_dict()
     except (TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
-        raise UserError(f"the network {path} cannot be built: {_first_line(error)}") from None
+        raise WrongWeightsError(
+            f"the network {path} cannot be built: {_first_line(error)}"
+        ) from None
     shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
     found = {name: tuple(getattr(tensor, "shape", ())) for name, tensor in weights.items()}
     if shapes != found:
         names = [name for name in shapes | found if shapes.get(name) != found.get(name)]
-        raise UserError(f"the weights are not those of {path} {init_args}: see {names[0]}")
+        raise WrongWeightsError(f"the weights are not those of {path} {init_args}: see {names[0]}")
 
 
 def _parts(description: Any) -> tuple[str, dict[str, Any] | None]:

@@ -64,6 +64,10 @@ class Schema(NamedTuple):
     unbounded: tuple[type, ...] = ()
 
 
+class InvalidConfigError(UserError):
+    """A configuration in a file holds something that no configuration has."""
+
+
 def class_names(config: Any) -> set[str]:
     """Collect the dotted names that a configuration may have imported: those in its classes."""
     if isinstance(config, list | tuple):
@@ -93,11 +97,13 @@ def check_config(config: Any, schema: Schema, allowed: Iterable[str] = ()) -> No
         allowed: the class paths that the user allows in addition.
 
     Raises:
-        UserError: it contains anything else; the first problem is named.
+        InvalidConfigError: it contains anything else; the first problem is named.
+        UserError: it names a class that is not allowed.
     """
-    problem = next(_Checker(schema, set(allowed)).problems(config), None)
+    checker = _Checker(schema, set(allowed))
+    problem = next(checker.problems(config), None)
     if problem is not None:
-        raise UserError(problem)
+        raise UserError(problem) if checker.foreign else InvalidConfigError(problem)
 
 
 def foreign_classes(config: Any, schema: Schema, allowed: Iterable[str] = ()) -> list[str]:

@@ -1,0 +1,221 @@
+"""Random configurations of tiny runs, of everything that changes how a run goes."""
+
+import json
+import random
+from typing import Any, NamedTuple
+
+Options = list[str]
+
+
+class Case(NamedTuple):
+    """A configuration and its length before and after it is extended."""
+
+    options: Options
+    length: Options
+    extended: Options
+
+
+NETWORKS = [
+    ["MultilayerPerceptron"],
+    ["MultilayerPerceptron"],
+    ["MultilayerPerceptron"],
+    ["TinyCNN", "width=4"],
+    ["ClassicCNN"],
+    ["BatchNormCNN", "dropout=0.3"],
+]
+OPTIMIZERS = [
+    ["Adam", "lr=0.002"],
+    ["Adam", "lr=0.002", "amsgrad=true"],
+    ["AdamW", "lr=0.002"],
+    ["SGD", "lr=0.05"],
+    ["SGD", "lr=0.05", "momentum=0.9", "nesterov=true"],
+    ["Adadelta", "lr=0.5"],
+    ["Adafactor", "lr=0.02"],
+    ["Adagrad", "lr=0.01"],
+    ["Adamax", "lr=0.002"],
+    ["ASGD", "lr=0.02", "t0=3"],
+    ["LBFGS", "lr=0.2", "max_iter=2"],
+    ["NAdam", "lr=0.002"],
+    ["RAdam", "lr=0.002"],
+    ["RMSprop", "lr=0.001", "momentum=0.5"],
+    ["Rprop", "lr=0.0005"],
+]
+SCHEDULES: list[Options] = [
+    ["ConstantLR", "factor=0.5", "total_iters=3"],
+    ["CosineAnnealingLR", "T_max=7"],
+    ["CosineAnnealingWarmRestarts", "T_0=2"],
+    ["CyclicLR", "base_lr=0.0005", "max_lr=0.002", "step_size_up=4", "cycle_momentum=false"],
+    ["ExponentialLR", "gamma=0.9"],
+    ["LinearLR", "total_iters=5"],
+    ["MultiStepLR", "milestones=[1,3,8]"],
+    ["PolynomialLR", "total_iters=9"],
+    ["StepLR", "step_size=2", "gamma=0.5"],
+    [
+        "torch.optim.lr_scheduler.OneCycleLR",
+        "max_lr=0.002",
+        "total_steps=500",
+        "cycle_momentum=false",
+    ],
+    ["ReduceLROnPlateau", "patience=0"],
+    ["ReduceLROnPlateau", "patience=0", "mode=max"],
+    ["OneCycle", "cycle_momentum=false"],
+    ["Cosine", "warmup=0.3"],
+]
+AUGMENTATIONS = [
+    ["Deformation"],
+    ["Deformation", "warp=1.0"],
+    ["StrokeWidth"],
+    ["Noise"],
+    ["NoDigit"],
+    ["Cutout"],
+    ["Mixup"],
+]
+CALLBACKS: list[Options] = [
+    ["ExponentialMovingAverage", "decay=0.8"],
+    ["ExponentialMovingAverage", "decay=0.99"],
+    ["EarlyStopping", "monitor=val/loss", "patience=1"],
+    [
+        "EarlyStopping",
+        "monitor=train/loss",
+        "patience=1",
+        "min_delta=0.2",
+        "check_on_train_epoch_end=true",
+    ],
+    ["LearningRateMonitor"],
+    ["LearningRateMonitor", "logging_interval=step", "log_momentum=true"],
+    ["ModelCheckpoint"],
+    ["ModelCheckpoint", "monitor=val/loss", "save_top_k=2"],
+    ["ModelCheckpoint", "every_n_train_steps=3", "save_top_k=-1"],
+    ["DeviceStatsMonitor"],
+    ["GradientAccumulationScheduler", "scheduling={1: 2, 2: 3}"],
+    ["ModelSummary"],
+    ["RichModelSummary"],
+    ["WeightsFile"],
+]
+# What `fit` has to refuse before training.
+REFUSED_SHARE = 0.03
+REFUSED: list[Options] = [
+    ["--model.optimizer=Muon", "--model.optimizer.lr=0.01"],
+    ["--model.optimizer=SparseAdam", "--model.optimizer.lr=0.01"],
+    ["--trainer.callbacks+=StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=0.01"],
+    ["--trainer.callbacks+=ModelPruning", "--trainer.callbacks.pruning_fn=l1_unstructured"],
+    ["--trainer.callbacks+=BatchSizeFinder"],
+    ["--trainer.callbacks+=LearningRateFinder"],
+    ["--trainer.callbacks+=BackboneFinetuning"],
+    ["--trainer.callbacks+=SpikeDetection"],
+    ["--trainer.callbacks+=OnExceptionCheckpoint", "--trainer.callbacks.dirpath=."],
+    ["--trainer.callbacks+=RichProgressBar"],
+    ["--trainer.callbacks+=TQDMProgressBar"],
+    ["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.save_last=true"],
+]
+
+
+def draw(chance: random.Random) -> Case:
+    """Draw a configuration that is tiny, and valid but for rare combinations."""
+    options: Options = ["--data.dataset", "digits", "--seed_everything", str(chance.randrange(99))]
+    batches = chance.randint(3, 9)
+    options += ["--trainer.limit_train_batches", chance.choice([str(batches), "0.5", "1.0"])]
+    options += _component("--model.network", chance.choice(NETWORKS))
+    options += _component("--model.optimizer", chance.choice(OPTIMIZERS))
+    if chance.random() < 0.5:
+        schedule = chance.choice(SCHEDULES)
+        options += _component("--model.lr_scheduler", schedule)
+        options += ["--model.lr_scheduler_interval", chance.choice(["epoch", "step"])]
+    options += _augmentations(chance) + _callbacks(chance) + _trainer(chance)
+    if not any("GradientAccumulationScheduler" in option for option in options):
+        options += _one_of(chance, 0.25, "--trainer.accumulate_grad_batches", ["2", "3", "4"])
+    if chance.random() < REFUSED_SHARE:
+        options += chance.choice(REFUSED)
+    options += _one_of(chance, 0.2, "--model.label_smoothing", ["0.1"])
+    lbfgs = "--model.optimizer=LBFGS" in options  # it needs contiguous weights
+    options += _one_of(chance, 1.0 if lbfgs else 0.2, "--model.channels_last", ["false"])
+    options += _one_of(chance, 0.1, "--data.num_workers", ["2"])
+    options += _one_of(chance, 0.15, "--data.val_size", ["0", "50"])
+    options += _one_of(chance, 0.3, "--autosave", ["0", "0.001"])
+    options += _one_of(chance, 0.4, "--keep_last", ["1", "2", "4", "5"])
+    options += _one_of(chance, 0.6, "--dashboards", ["none", "none", "basic", "full"])
+    if "--trainer.callbacks.monitor=val/loss" in options:
+        options = _validating(options)
+    length, extended = _lengths(chance)
+    if not {"--model.lr_scheduler=OneCycle", "--model.lr_scheduler=Cosine"}.isdisjoint(options):
+        extended = []  # these span the whole run
+    return Case(options, length, extended)
+
+
+def _validating(options: Options) -> Options:
+    """Let there be a validation: without one, an EarlyStopping that monitors it is refused."""
+    pairs = zip(["", *options], options, strict=False)
+    without = {("--data.val_size", "0"): "50", ("--trainer.limit_val_batches", "0"): "1"}
+    return [without.get(pair, pair[1]) for pair in pairs]
+
+
+def _component(option: str, described: Options, append: str = "") -> Options:
+    name, *arguments = described
+    return [f"{option}{append}={name}", *(f"{option}.{argument}" for argument in arguments)]
+
+
+def _one_of(chance: random.Random, share: float, option: str, values: list[str]) -> Options:
+    return [option, chance.choice(values)] if chance.random() < share else []
+
+
+def _augmentations(chance: random.Random) -> Options:
+    if chance.random() > 0.35:
+        return []
+    chosen = [
+        _described("mnist_lightning.data.augment.", each)
+        for each in chance.sample(AUGMENTATIONS, chance.randint(1, 2))
+    ]
+    return ["--data.augment", json.dumps(chosen)]
+
+
+def _described(module: str, described: Options) -> dict[str, Any]:
+    name, *arguments = described
+    pairs = (argument.split("=", 1) for argument in arguments)
+    return {"class_path": module + name, "init_args": {k: json.loads(v) for k, v in pairs}}
+
+
+def _callbacks(chance: random.Random) -> Options:
+    if chance.random() > 0.55:
+        return []
+    options: Options = []
+    chosen = {each[0]: each for each in chance.sample(CALLBACKS, chance.randint(1, 3))}
+    for each in chosen.values():
+        options += _component("--trainer.callbacks", each, append="+")
+    return options
+
+
+def _trainer(chance: random.Random) -> Options:
+    precisions = ["64-true", "16-true", "bf16-true", "bf16-mixed", "16-mixed"]
+    options = _one_of(chance, 0.35, "--trainer.precision", precisions)
+    if chance.random() < 0.25:
+        options += ["--trainer.gradient_clip_val", "0.5"]
+        options += _one_of(chance, 0.5, "--trainer.gradient_clip_algorithm", ["value", "norm"])
+    every = chance.random()
+    if every < 0.15:
+        options += ["--trainer.check_val_every_n_epoch", "null"]
+        options += ["--trainer.val_check_interval", str(chance.randint(2, 20))]
+    elif every < 0.4:
+        options += ["--trainer.val_check_interval", chance.choice(["2", "3", "0.5", "0.34"])]
+    elif every < 0.55:
+        options += ["--trainer.check_val_every_n_epoch", "2"]
+    options += _one_of(chance, 0.15, "--trainer.limit_val_batches", ["0", "1", "1.0"])
+    options += _one_of(chance, 0.15, "--trainer.limit_test_batches", ["0", "1", "0.5"])
+    options += _one_of(chance, 0.6, "--trainer.log_every_n_steps", ["1", "2", "5"])
+    options += _one_of(chance, 0.1, "--trainer.min_epochs", ["2"])
+    options += _one_of(chance, 0.1, "--trainer.min_steps", ["7"])
+    return options
+
+
+def _lengths(chance: random.Random) -> tuple[Options, Options]:
+    """Draw how long to train, and to what length to extend the run afterwards, if at all."""
+    epochs, steps = chance.randint(2, 4), chance.randint(2, 30)
+    by_steps = chance.random() < 0.5
+    length = (
+        ["--trainer.max_steps", str(steps)] if by_steps else ["--trainer.max_epochs", str(epochs)]
+    )
+    if by_steps and chance.random() < 0.3:
+        length += ["--trainer.max_epochs", str(epochs)]
+    if len(length) > 2 or chance.random() > 0.25:
+        return length, []
+    more = steps + chance.randint(1, 15) if by_steps else epochs + 1
+    return length, [length[0], str(more)]

@@ -1,0 +1,131 @@
+"""What differs between two runs, of all that they leave behind, at tolerance 0.
+
+Compared by name: every checkpoint, `metrics.csv`, `predictions.csv`, `model.pth`, `summary.json`;
+and the set of TensorBoard events (tag, step, value), each of which occurs once. Not compared,
+because a clock measured them or they name the process: durations, dates, speeds, device statistics,
+and the order of the event files.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+
+from mnist_lightning.runs.checkpoint import read_checkpoint
+from mnist_lightning.runs.run_directory import LOGS_FOLDER, Run
+from mnist_lightning.tables import METRICS_FILE, read_metrics
+from mnist_lightning.verify import first_difference
+
+MEASURED = ("images_per_second", "final/fit_seconds", "DeviceStatsMonitor")
+TIMES = ("started", "fit_seconds", "epoch_seconds", "commit")
+LENGTHS = ("max_steps", "max_epochs")
+
+
+def differences(whole: Run, other: Run, extended: bool) -> Iterator[str]:
+    """Name what differs between an uninterrupted run and one that was interrupted.
+
+    `extended`: the lengths in the configuration of the checkpoints may differ.
+    """
+    files = [_files(run) for run in (whole, other)]
+    if files[0] != files[1]:
+        yield f"files {sorted(files[0] ^ files[1])}"
+    for path in sorted(files[0] & files[1]):
+        if path.endswith((".ckpt", ".pth")):
+            pair = [_content_of(run, path, extended) for run in (whole, other)]
+            where = first_difference(path, *pair)
+            if where:
+                yield where
+    tables = [_rows(run) for run in (whole, other)]
+    if tables[0] != tables[1]:
+        yield f"metrics.csv: {_first(*tables)}"
+    predictions = [
+        run.predictions.read_bytes() for run in (whole, other) if run.predictions.exists()
+    ]
+    if len(set(predictions)) > 1:
+        yield "predictions.csv"
+    left, right = (run.summary() for run in (whole, other))
+    names = [n for n in left | right if n not in TIMES and left.get(n) != right.get(n)]
+    if names:
+        yield f"summary.json: {names}"
+    events = [_events(run) for run in (whole, other)]
+    for name, surplus in (("surplus", events[1] - events[0]), ("missing", events[0] - events[1])):
+        if surplus:
+            yield f"TensorBoard, {name}: {[str(key)[:200] for key in surplus][:3]}"
+    twice = [str(key)[:200] for key, count in events[0].items() if count > 1]
+    if twice:
+        yield f"TensorBoard, more than once without interruption: {twice[:3]}"
+
+
+def _files(run: Run) -> set[str]:
+    """The names of its files, but for those that no run has in common with another."""
+    paths = (path for path in run.folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(run.folder)) for path in paths if "tfevents" not in path.name}
+
+
+def _first(left: list[Any], right: list[Any]) -> str:
+    pairs = zip(left, right, strict=False)
+    return next((f"{a} / {b}" for a, b in pairs if a != b), f"{len(left)} / {len(right)} rows")
+
+
+def _content_of(run: Run, path: str, extended: bool) -> Any:
+    if path.endswith(".pth"):
+        return torch.load(run.folder / path, weights_only=True)
+    checkpoint = read_checkpoint(run.folder / path)
+    if extended:
+        for length in LENGTHS:
+            checkpoint["config"]["trainer"].pop(length)
+    return _without_folder(checkpoint, run)
+
+
+def _without_folder(part: Any, run: Run) -> Any:
+    """Replace a run's folder, which a ModelCheckpoint keeps in its state."""
+    if isinstance(part, str):
+        for folder in (
+            str(run.folder.resolve()),
+            str(run.folder),
+            f"{LOGS_FOLDER}/{run.folder.name}",
+        ):
+            part = part.replace(folder, "RUN")
+        return part
+    if isinstance(part, dict):
+        return {_without_folder(k, run): _without_folder(v, run) for k, v in part.items()}
+    if isinstance(part, list | tuple):
+        return [_without_folder(each, run) for each in part]
+    return part
+
+
+def _rows(run: Run) -> list[list[tuple[str, str]]]:
+    rows = read_metrics(run.folder / METRICS_FILE)
+    return [
+        [(column, value) for column, value in row.items() if not column.startswith(MEASURED)]
+        for row in rows
+    ]
+
+
+def _events(run: Run) -> Counter[tuple[str, int, Any]]:
+    found: Counter[tuple[str, int, Any]] = Counter()
+    for path in run.folder.rglob("*tfevents*"):
+        for event in _read_events(path):
+            if event.HasField("graph_def"):
+                found["graph", event.step, None] += 1
+            for value in event.summary.value:
+                found[value.tag, event.step, _content(value)] += 1
+    return found
+
+
+def _read_events(path: Path) -> Iterator[Event]:
+    content, position = path.read_bytes(), 0
+    while position + 12 <= len(content):
+        length = int.from_bytes(content[position : position + 8], "little")
+        yield Event.FromString(content[position + 12 : position + 12 + length])
+        position += length + 16
+
+
+def _content(value: Summary.Value) -> Any:
+    if value.tag.startswith(MEASURED) or value.tag.startswith("_hparams_/"):
+        return None
+    return value.SerializeToString(deterministic=True)

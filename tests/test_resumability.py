@@ -1,0 +1,110 @@
+"""What cannot be resumed exactly is refused before training, or called unverified."""
+
+from pathlib import Path
+
+import pytest
+
+from mnist_lightning.runs.run_directory import Run
+from tests.conftest import DIGITS, Command
+
+CALLBACK = "--trainer.callbacks"
+
+
+@pytest.mark.parametrize(
+    ("options", "alternative"),
+    [
+        ([CALLBACK, "StochasticWeightAveraging", f"{CALLBACK}.swa_lrs", "0.01"], "use Exponential"),
+        ([CALLBACK, "ModelPruning", f"{CALLBACK}.pruning_fn", "l1_unstructured"], "torch.nn.utils"),
+        ([CALLBACK, "BackboneFinetuning"], "--init_from RUN"),
+        ([CALLBACK, "BatchSizeFinder"], "the command sweep"),
+        ([CALLBACK, "LearningRateFinder"], "the command sweep"),
+        ([CALLBACK, "SpikeDetection"], "use EarlyStopping"),
+        ([CALLBACK, "OnExceptionCheckpoint", f"{CALLBACK}.dirpath", "."], "--autosave MINUTES"),
+        ([CALLBACK, "TQDMProgressBar"], "leave it out"),
+        ([CALLBACK, "RichProgressBar"], "leave it out"),
+        ([CALLBACK, "ModelCheckpoint", f"{CALLBACK}.save_last", "true"], "leave save_last out"),
+        ([CALLBACK, "ModelCheckpoint", f"{CALLBACK}.filename", "last"], "leave filename out"),
+        ([CALLBACK, "ModelCheckpoint", f"{CALLBACK}.dirpath", "there"], "leave dirpath out"),
+        (["--model.optimizer", "Muon"], "use AdamW or SGD"),
+        (["--model.optimizer", "SparseAdam"], "use AdamW or SGD"),
+        (["--model.optimizer", "LBFGS"], "set --model.channels_last false"),
+        (["--trainer.limit_val_batches", "0.1"], "give at least 1.0"),
+        (["--trainer.val_check_interval", "30"], "--trainer.check_val_every_n_epoch null"),
+        (
+            [
+                *(CALLBACK, "GradientAccumulationScheduler", f"{CALLBACK}.scheduling", "{0: 2}"),
+                *("--trainer.accumulate_grad_batches", "2"),
+            ],
+            "give one",
+        ),
+        (
+            [CALLBACK, "EarlyStopping", f"{CALLBACK}.monitor", "val/loss", "--data.val_size", "0"],
+            "monitor train/loss",
+        ),
+        (
+            [
+                *(CALLBACK, "EarlyStopping", f"{CALLBACK}.monitor", "train/loss"),
+                *("--trainer.val_check_interval", "3"),
+            ],
+            "check_on_train_epoch_end true",
+        ),
+        (
+            [CALLBACK, "EarlyStopping", f"{CALLBACK}.monitor", "val/recall"],
+            "there are val/loss and val/accuracy",
+        ),
+        (
+            [f"{CALLBACK}+=ExponentialMovingAverage", f"{CALLBACK}+=ExponentialMovingAverage"],
+            "give one",
+        ),
+    ],
+    ids=lambda value: value[1] if isinstance(value, list) else None,
+)
+def test_it_is_refused_before_training_with_an_alternative(
+    command: Command, tmp_path: Path, options: list[str], alternative: str
+) -> None:
+    result = command("fit", *DIGITS, "--trainer.max_epochs", "1", *options)
+    assert result.status == 2
+    assert alternative in result.err
+    assert "bug" not in result.err
+    assert not (tmp_path / "lightning_logs").exists()
+
+
+def test_a_run_of_registered_parts_is_exact(command: Command, run_0: Run) -> None:
+    result = command("fit", *DIGITS, "--trainer.max_epochs", "1")
+    assert "not verified" not in result.out
+    assert run_0.summary()["resume"] == "exact"
+
+
+def test_a_run_of_own_parts_is_unverified(
+    command: Command, run_0: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_parts.py").write_text(
+        "from lightning.pytorch.callbacks import Callback\nclass Watch(Callback):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    result = command("fit", *DIGITS, "--trainer.max_epochs", "1", CALLBACK, "own_parts.Watch")
+    assert result.status == 0, result.err
+    assert "an exact resume of this run is not verified: own_parts.Watch" in result.out
+    assert run_0.summary()["resume"] == "unverified"
+
+
+def test_a_checkpoint_that_could_not_be_read_is_not_kept(
+    command: Command, run_0: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "keeps_objects.py").write_text(
+        "from pathlib import Path\n"
+        "from lightning.pytorch.callbacks import Callback\n"
+        "class Keeps(Callback):\n"
+        "    epochs = 0\n"
+        "    def on_train_epoch_end(self, *_):\n"
+        "        self.epochs += 1\n"
+        "    def state_dict(self):\n"
+        "        return {'kept': Path('.') if self.epochs > 1 else None}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    result = command("fit", *DIGITS, "--trainer.max_epochs", "3", CALLBACK, "keeps_objects.Keeps")
+    assert result.status == 1
+    assert "bug" not in result.err
+    names = sorted(path.name for path in run_0.checkpoints.iterdir())
+    assert names == ["best.ckpt", "last.ckpt"]
+    assert command("test", "0").status == 0
