@@ -22,6 +22,7 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.files import move_aside, read_bounded
 from mnist_lightning.runs import signature
 from mnist_lightning.runs.archive import find_excess
+from mnist_lightning.runs.former_versions import upgrade_checkpoint
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import say
 
@@ -153,6 +154,7 @@ def parse_checkpoint(content: bytes, path: Path) -> tuple[dict[str, Any], bool]:
         ) from None
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise DamagedCheckpointError(f"{path} is no checkpoint of a classifier")
+    upgrade_checkpoint(checkpoint)
     return checkpoint, signature.is_signed(_KIND, content, signed)
 
 
@@ -262,7 +264,8 @@ def _check_counters(checkpoint: dict[str, Any]) -> None:
 def _check_trainer(trainer: dict[str, Any]) -> None:
     if _typed(trainer, "accumulate_grad_batches", int) < 1:
         raise DamagedCheckpointError("trainer.accumulate_grad_batches is below 1")
-    _refuse_negative(_typed(trainer, "logged_steps", dict), "trainer.logged_steps")
+    if trainer.get("logged_steps", ...) is not None:
+        _refuse_negative(_typed(trainer, "logged_steps", dict), "trainer.logged_steps")
     for state in _typed(trainer, "model_checkpoints", dict).values():
         if not isinstance(state, dict):
             raise DamagedCheckpointError("trainer.model_checkpoints holds no state of a callback")
