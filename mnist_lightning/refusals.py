@@ -145,7 +145,8 @@ def why_not_restorable(model: DigitClassifier, checkpoint: dict[str, Any]) -> st
         network.load_state_dict(network_weights(checkpoint))
         take_blank_step(network, optimizer)
         # First: a fused optimizer does not check, it writes beyond the end of its state.
-        _compare_optimizer_states(optimizer.state_dict(), saved, list(network.parameters()))
+        types = {weight.dtype for weight in network_weights(checkpoint).values()}
+        _compare_optimizer_states(optimizer.state_dict(), saved, list(network.parameters()), types)
         optimizer.load_state_dict(saved)
         if (schedule is not None) != bool(checkpoint["lr_schedulers"]):
             return "lr_schedulers is not of this run's schedule"
@@ -158,9 +159,14 @@ def why_not_restorable(model: DigitClassifier, checkpoint: dict[str, Any]) -> st
 
 
 def _compare_optimizer_states(
-    fresh: dict[str, Any], saved: dict[str, Any], parameters: list[nn.Parameter]
+    fresh: dict[str, Any],
+    saved: dict[str, Any],
+    parameters: list[nn.Parameter],
+    types: set[torch.dtype],
 ) -> None:
     """Compare the state of an optimizer that took one step with a saved one.
+
+    `types` are those of the saved weights: in another precision they are not those of `fresh`.
 
     Raises:
         ValueError: the saved one belongs to another optimizer or network.
@@ -179,8 +185,12 @@ def _compare_optimizer_states(
                 [new[name].shape] if isinstance(new.get(name), torch.Tensor) else [(), (count,)]
             )
             for each in value if isinstance(value, list) else [value]:
-                if isinstance(each, torch.Tensor) and each.shape not in shapes:
+                if not isinstance(each, torch.Tensor):
+                    continue
+                if each.shape not in shapes or each.layout != torch.strided:
                     raise ValueError(f"optimizer_states: {name} has shape {tuple(each.shape)}")
+                if each.dtype not in types | {getattr(new.get(name), "dtype", torch.float32)}:
+                    raise ValueError(f"optimizer_states: {name} is of type {each.dtype}")
 
 
 def take_blank_step(network: nn.Module, optimizer: Optimizer) -> None:

@@ -127,7 +127,7 @@ def check_weights(description: dict[str, Any], weights: Mapping[str, Tensor]) ->
             f"the network {path} cannot be built: {_first_line(error)}"
         ) from None
     shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
-    found = {name: tuple(getattr(tensor, "shape", ())) for name, tensor in weights.items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if shapes != found:
         names = [name for name in shapes | found if shapes.get(name) != found.get(name)]
         raise WrongWeightsError(f"the weights are not those of {path} {init_args}: see {names[0]}")

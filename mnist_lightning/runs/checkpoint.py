@@ -154,6 +154,7 @@ def parse_checkpoint(content: bytes, path: Path) -> tuple[dict[str, Any], bool]:
         ) from None
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise DamagedCheckpointError(f"{path} is no checkpoint of a classifier")
+    _check_parts(checkpoint, path)
     upgrade_checkpoint(checkpoint)
     return checkpoint, signature.is_signed(_KIND, content, signed)
 
@@ -176,6 +177,21 @@ def _split(content: bytes, path: Path) -> tuple[bytes, bytes]:
     return content, signed
 
 
+def _check_parts(checkpoint: dict[str, Any], path: Path) -> None:
+    """Check the types of the parts that every command relies on.
+
+    Raises:
+        DamagedCheckpointError: one is of another type.
+    """
+    for name, kind in (_PARTS | {_LIGHTNING_VERSION: str}).items():
+        if name in checkpoint and not isinstance(checkpoint[name], kind):
+            raise DamagedCheckpointError(f"{path} is damaged: {name} is no {kind.__name__}")
+    for name, weights in checkpoint["state_dict"].items():
+        if not isinstance(name, str) or not isinstance(weights, Tensor):
+            raise DamagedCheckpointError(f"{path} is damaged: state_dict[{name!r}] is no tensor")
+    checkpoint.setdefault(_LIGHTNING_VERSION, "2.6.0")  # Lightning reads no file without it
+
+
 def validate_checkpoint(checkpoint: dict[str, Any]) -> None:
     """Check that a run can be resumed from a checkpoint that was read.
 
@@ -190,9 +206,6 @@ def validate_checkpoint(checkpoint: dict[str, Any]) -> None:
         raise DamagedCheckpointError("network has no class_path")
     if not network_weights(checkpoint):
         raise DamagedCheckpointError("state_dict has no weights of a network")
-    for name, weights in checkpoint["state_dict"].items():
-        if not isinstance(name, str) or not isinstance(weights, Tensor):
-            raise DamagedCheckpointError(f"state_dict[{name!r}] is no tensor")
     _check_trainer(checkpoint["trainer"])
     _check_counters(checkpoint)
     _check_optimizer(checkpoint)
@@ -213,6 +226,7 @@ _PARTS: dict[str, type] = {
     "MNISTDataModule": dict,
     "trainer": dict,
 }
+_LIGHTNING_VERSION = "pytorch-lightning_version"
 _PLAIN = (str, int, float, bytes, Tensor, type(None))
 
 
@@ -240,16 +254,18 @@ def _refuse_objects(part: Any, name: str) -> None:
 
 
 def _check_counters(checkpoint: dict[str, Any]) -> None:
-    _refuse_negative(checkpoint["loops"], "loops")
     try:
         loop = checkpoint["loops"]["fit_loop"]
+        for part, counters in loop.items():
+            if part != "state_dict":
+                _refuse_negative(counters, f"loops.{part}")
         done = progress(checkpoint)
         optimizer = loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]
         steps = optimizer["step"]["total"]["completed"]
         (place,) = loop["state_dict"]["combined_loader"]
         place = {"epoch": place["epoch"], "given": place["given"]}
         _refuse_negative(place, "loader")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise DamagedCheckpointError(f"loops: {type(error).__name__} {error}") from None
     if not steps == checkpoint["global_step"] > 0:
         count = checkpoint["global_step"]
@@ -278,11 +294,8 @@ def _refuse_negative(counters: Any, name: str) -> None:
     if isinstance(counters, dict):
         for key, value in counters.items():
             _refuse_negative(value, f"{name}.{key}")
-    elif isinstance(counters, list):
-        for value in counters:
-            _refuse_negative(value, name)
     elif not isinstance(counters, int) or counters < 0:
-        raise DamagedCheckpointError(f"{name} is {counters!r}, which counts nothing")
+        raise DamagedCheckpointError(f"{name} is {str(counters)[:80]}, which counts nothing")
 
 
 def _check_optimizer(checkpoint: dict[str, Any]) -> None:
@@ -325,7 +338,7 @@ def _check_callbacks(callbacks: dict[str, Any]) -> None:
         np.random.RandomState().set_state((name, keys.numpy(), *rest))
         torch.Generator().set_state(states["torch"])
         list(states["cuda"]), list(states.get("others", ()))
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = " ".join(f"{type(error).__name__} {error}".split())
         raise DamagedCheckpointError(f"callbacks.RandomState: {reason}") from None
 
