@@ -114,6 +114,8 @@ def read(source: Path | BinaryIO) -> Image.Image:
         raise TooLargeError(
             f"too large: the most is {MOST_PIXELS // 10**6} megapixels, {MOST_SIDE:,} pixels a side"
         )
+    if picture.mode == "P" and picture.palette is None:  # on which Pillow's conversion fails later
+        raise ValueError("a damaged picture: it has no palette")
     return picture
 
 

@@ -199,6 +199,9 @@ def _read(content: memoryview, multiple: bool | None) -> tuple[dict[str, Any], b
         return {"error": "no_digit", "message": str(error)}, b""
     except MemoryError:
         return {"error": "too_large", "message": "too large: it does not fit in memory"}, b""
+    except Exception as error:  # of Pillow's conversions, which trust what was decoded
+        message = f"a damaged picture: {type(error).__name__}"
+        return {"error": "unreadable", "message": message}, b""
     described = [
         {"dark": each.dark, "box": [int(side) for side in each.box], "wide": bool(each.wide)}
         for each in digits

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from mnist_lightning.runs import run_directory
 from mnist_lightning.runs.checkpoint import recent_checkpoints
 from mnist_lightning.runs.run_directory import LOGS_FOLDER, Run
-from tests.processes import Place, ended, start
+from tests.processes import Place, begun, ended, start
 from tests.random_cases import Case, Options, draw
 from tests.run_differences import differences
 
@@ -82,8 +82,10 @@ def interrupt(command: Options, folder: Path, seconds: float, chance: random.Ran
         status = ended(start(command, folder, place))
         where = f"{name}#{place.call}{'+' if place.after else '-'}"
     else:
-        moment = chance.uniform(0.05, seconds) * chance.choice((0.6, 1))
+        moment = chance.uniform(0, seconds) * chance.choice((0.6, 1))
         process = start(command, folder)
+        while process.is_alive() and not begun(folder).exists():
+            time.sleep(0.005)
         process.join(moment)
         if process.is_alive() and process.pid is not None:
             os.kill(process.pid, sent)
@@ -97,7 +99,8 @@ def interrupt(command: Options, folder: Path, seconds: float, chance: random.Ran
 
 
 def _said(folder: Path) -> str:
-    lines = (folder / "printed").read_text(errors="replace").strip().splitlines()
+    printed = folder / "printed"
+    lines = printed.read_text(errors="replace").strip().splitlines() if printed.exists() else []
     return next((line for line in reversed(lines) if "error" in line), lines[-1] if lines else "")
 
 

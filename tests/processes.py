@@ -35,6 +35,7 @@ class Place(NamedTuple):
 
 def start(arguments: list[str], folder: Path, place: Place | None = None) -> ForkServerProcess:
     """Start a command in `folder`; what it prints is appended to `folder/printed`."""
+    begun(folder).unlink(missing_ok=True)
     process = CONTEXT.Process(target=_work, args=(arguments, str(folder), place))
     process.start()
     return process
@@ -57,9 +58,18 @@ def _work(arguments: list[str], folder: str, place: Place | None) -> None:
 
     torch.set_num_threads(1)
     os.setsid()  # a group of its own, as a job of a terminal is
-    if place is not None:
-        _lay_mine(place)
-    work(arguments, folder)
+    try:
+        begun(Path(folder)).touch()
+        if place is not None:
+            _lay_mine(place)
+        work(arguments, folder)
+    except KeyboardInterrupt:  # before the command could tell it
+        os._exit(130)
+
+
+def begun(folder: Path) -> Path:
+    """A file that is there once a command is under way; a signal before that is not its own."""
+    return folder / ".begun"
 
 
 def _lay_mine(place: Place) -> None:

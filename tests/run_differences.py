@@ -48,9 +48,10 @@ def differences(whole: Run, other: Run, extended: bool) -> Iterator[str]:
     if len(set(predictions)) > 1:
         yield "predictions.csv"
     left, right = (run.summary() for run in (whole, other))
-    names = [n for n in left | right if n not in TIMES and left.get(n) != right.get(n)]
-    if names:
-        yield f"summary.json: {names}"
+    for name in sorted((left.keys() | right.keys()) - set(TIMES)):
+        where = first_difference(name, left.get(name), right.get(name))
+        if where:
+            yield f"summary.json: {where}"
     events = [_events(run) for run in (whole, other)]
     for name, surplus in (("surplus", events[1] - events[0]), ("missing", events[0] - events[1])):
         if surplus:

@@ -320,6 +320,10 @@ PARTS = {
         *("--trainer.callbacks.every_n_train_steps", "3"),
         *("--trainer.accumulate_grad_batches", "2"),
     ],
+    "checkpoints by a metric": [
+        *("--trainer.callbacks", "ModelCheckpoint", "--trainer.callbacks.monitor", "val/loss"),
+        *("--trainer.check_val_every_n_epoch", "2", "--dashboards", "none"),
+    ],
     "a metric of an earlier epoch": [
         *("--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.monitor", "val/loss"),
         *("--trainer.check_val_every_n_epoch", "2"),

@@ -273,4 +273,7 @@ def test_the_best_is_found_among_nonsense(command: Command) -> None:
 
 def test_what_a_foreign_file_says_is_printed_harmlessly(command: Command) -> None:
     pretend(0, dataset="a\nb\x1b[31m")
-    assert "a?b?[31m" in command("runs").out
+    out = command("runs").out
+    assert r"a\nb\x1b[31m" in out
+    assert "\x1b" not in out
+    assert len(out.splitlines()) == 3

@@ -34,8 +34,13 @@ from mnist_lightning.text import say
 # The names of a run's own checkpoints.
 RESERVED = re.compile(r"(best|last)(-\d+)?\.ckpt")
 
-# What decides when a ModelCheckpoint saves, and is not in its state.
-_LEFT_OUT = ("_last_global_step_saved", "_defer_save_until_validation", "_last_checkpoint_saved")
+# What a ModelCheckpoint does not restore; most of it decides when it saves.
+_LEFT_OUT = (
+    "_last_global_step_saved",
+    "_defer_save_until_validation",
+    "_last_checkpoint_saved",
+    "current_score",
+)
 
 
 class AtomicCheckpointIO(CheckpointIO):
