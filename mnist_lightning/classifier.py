@@ -240,10 +240,21 @@ class DigitClassifier(LightningModule):
         if not isinstance(schedule, ReduceLROnPlateau):
             return
         name = "loss" if schedule.mode == "min" else "accuracy"
-        if not any(self.trainer.num_val_batches):
+        if not self._is_validated():
             schedule.step(self.trainer.callback_metrics[f"train/{name}"])
         elif self._validated_step == self.global_step:
             schedule.step(self.trainer.callback_metrics[f"val/{name}"])
+
+    def _is_validated(self) -> bool:
+        """Whether any epoch of the run is.
+
+        Not `Trainer.num_val_batches`: it is empty until the first validation, also of a resumed
+        run.
+        """
+        data = self.trainer.datamodule  # type: ignore[attr-defined] # set by Trainer.fit
+        if isinstance(data, MNISTDataModule) and len(data.val_indices) == 0:
+            return False
+        return bool(self.trainer.enable_validation)
 
     def _total_steps(self) -> int:
         """Optimizer steps of the whole run.

@@ -142,7 +142,7 @@ def try_case(case: Case, place: Path, chance: random.Random) -> Verdict:
     other = newest(folder)
     assert other is not None
     found = list(differences(whole, other, bool(case.extended)))
-    if list(folder.rglob(".*.tmp")):
+    if list(other.folder.rglob(".*.tmp")):
         found.append("half-written files are left")
     return Verdict("DIFFERENT" if found else "equal", "; ".join(found), signals)
 

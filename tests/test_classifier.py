@@ -17,7 +17,10 @@ from mnist_lightning import DigitClassifier, MNISTDataModule
 from mnist_lightning.errors import UserError
 from mnist_lightning.loss_and_accuracy import LossAndAccuracy
 from mnist_lightning.networks.classic_cnn import ClassicCNN
+from mnist_lightning.runs.checkpoint import read_checkpoint
+from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.schedules import Cosine, OneCycle
+from tests.conftest import DIGITS, Command
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
@@ -197,3 +200,15 @@ def test_one_cycle_leaves_the_momentum_alone_if_asked_to() -> None:
         optimizer.step()
         schedule.step()
         assert optimizer.param_groups[0]["betas"] == (0.7, 0.9)
+
+
+def test_a_plateau_is_not_watched_in_an_epoch_without_a_validation(
+    command: Command, run_0: Run
+) -> None:
+    # Every figure is a plateau to this threshold.
+    plateau = ["--model.lr_scheduler", "ReduceLROnPlateau", "--model.lr_scheduler.patience", "0"]
+    never_better = ["--model.lr_scheduler.threshold", "1e9"]
+    every = ["--trainer.max_epochs", "3", "--trainer.check_val_every_n_epoch", "4"]
+    assert command("fit", *DIGITS, *plateau, *never_better, *every).status == 0
+    schedule = read_checkpoint(run_0.recent())["lr_schedulers"][0]
+    assert schedule["last_epoch"] == 0

@@ -328,6 +328,10 @@ PARTS = {
         *("--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.monitor", "val/loss"),
         *("--trainer.check_val_every_n_epoch", "2"),
     ],
+    "a plateau, epochs without a validation": [
+        *("--model.lr_scheduler", "ReduceLROnPlateau", "--model.lr_scheduler.patience", "0"),
+        *("--trainer.check_val_every_n_epoch", "4", "--model.optimizer.lr", "0.05"),
+    ],
     "statistics of the device": ["--trainer.callbacks", "DeviceStatsMonitor"],
     "pictures, accumulation": [
         *("--trainer.accumulate_grad_batches", "4", "--trainer.val_check_interval", "2"),

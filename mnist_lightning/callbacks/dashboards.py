@@ -67,13 +67,12 @@ class Dashboards(Callback):
         self._trained = 0
         self._validated_step = -1
 
-    def state_dict(self) -> dict[str, Any]:
-        """Which validation was shown last."""
-        return {"validated_step": self._validated_step}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on after that validation."""
-        self._validated_step = state_dict["validated_step"]
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Go on after the last validation: it was shown."""
+        state = checkpoint["callbacks"].get("RunCheckpoints", {})
+        self._validated_step = state.get("validated_step", -1)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show what the run begins with; a resumed one has shown it."""
