@@ -254,13 +254,13 @@ def _base_config(
     if run.config.is_file():
         config, own = run.read_signed_config()
         try:
-            base = trusted_config(config, own or trust, arguments)
+            base = trusted_config(config, own, trust, arguments)
         except InvalidConfigError as error:
             aside = move_aside(run.config).name if processes.is_first() else ""
             say(f"{run.config} is damaged: {error}; kept as {aside}; using that of {path.name}")
             run.write_config(checkpoint["config"], sign=signed)
     try:
-        base = base or trusted_config(checkpoint["config"], signed or trust, arguments)
+        base = base or trusted_config(checkpoint["config"], signed, trust, arguments)
         check_network(base, checkpoint)
     except (InvalidConfigError, WrongWeightsError) as error:
         raise UnusableCheckpointError(path, str(error)) from None

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from torch import nn
 from torch.optim import Optimizer
 
+from mnist_lightning.callbacks.averaging import TRAINED
 from mnist_lightning.classifier import NO_END, DigitClassifier
 from mnist_lightning.errors import UserError
 from mnist_lightning.networks import ask_blank
@@ -145,7 +146,8 @@ def why_not_restorable(model: DigitClassifier, checkpoint: dict[str, Any]) -> st
         network.load_state_dict(network_weights(checkpoint))
         take_blank_step(network, optimizer)
         # First: a fused optimizer does not check, it writes beyond the end of its state.
-        types = {weight.dtype for weight in network_weights(checkpoint).values()}
+        weights = [*network_weights(checkpoint).values(), *checkpoint.get(TRAINED, {}).values()]
+        types = {weight.dtype for weight in weights if isinstance(weight, torch.Tensor)}
         _compare_optimizer_states(optimizer.state_dict(), saved, list(network.parameters()), types)
         optimizer.load_state_dict(saved)
         if (schedule is not None) != bool(checkpoint["lr_schedulers"]):

@@ -65,7 +65,7 @@ def _evaluate(command: str, arguments: list[str]) -> int:
     ]
     _refuse_strangers(asked, command)
     first = asked[0]
-    base = trusted_config(_config_of(first), first.signed or trust, rest)
+    base = trusted_config(_config_of(first), first.signed, trust, rest)
     check_network(base, first.checkpoint)
     config = evaluation_config(base.content)
     if dataset is not None:

@@ -36,21 +36,26 @@ class TrustedConfig(NamedTuple):
     own: bool = True
 
 
-def trusted_config(config: Config, own: bool, arguments: Sequence[str]) -> TrustedConfig:
+def trusted_config(
+    config: Config, signed: bool, trust: bool, arguments: Sequence[str]
+) -> TrustedConfig:
     """Check the configuration of a run before it is parsed.
 
     Args:
         config: as a checkpoint or a `config.yaml` holds it.
-        own: whether that file is signed, or the user trusts it.
+        signed: whether this user's program wrote that file; it is valid then.
+        trust: whether the user trusts whoever wrote it.
         arguments: of the command, which may name classes.
 
     Raises:
-        UserError: it holds something that no configuration has, or names a class without consent.
+        InvalidConfigError: it holds something that no configuration has.
+        UserError: it names a class without consent.
     """
     named = named_classes(arguments)
-    if own:
+    if signed or trust:
         allowed = named | class_names(config)
-        check_config(config, USER_SCHEMA, allowed)
+        if not signed:
+            check_config(config, USER_SCHEMA, allowed)
         return TrustedConfig(config, frozenset(allowed - USER_SCHEMA.components.keys()))
     content = portable(config) if isinstance(config, dict) else config
     check_config(content, SCHEMA, named)

@@ -213,7 +213,9 @@ class _Checker:
             for hints in zip(*pairs, strict=True)
         )
         for name, each in value.items():
-            yield from self._value(name, keys, where)
+            # A key that is a number is a string in JSON, and after it in YAML.
+            numeric = isinstance(name, str) and name.isascii() and name.isdecimal()
+            yield from self._value(int(name[:20]) if numeric and int in keys else name, keys, where)
             yield from self._value(each, values, f"{where}.{_shown(name)}")
 
     def _class(self, value: dict[str, Any], bases: tuple[type, ...], where: str) -> Problems:
