@@ -23,48 +23,68 @@ Row = dict[str, str]
 KEYS = ("step", "dataset")  # the columns that are no metric
 
 
+class _Written(NamedTuple):
+    """What a `MetricsFile` knows of its file.
+
+    Attributes:
+        columns: of the file.
+        settled: bytes before the rows that may still change.
+        open: the last row, which may still grow, and those after it.
+    """
+
+    columns: list[str]
+    settled: int
+    open: list[Row]
+
+
 class MetricsFile:
-    """`metrics.csv`: a row a step, a column a metric; columns are added as metrics appear."""
+    """`metrics.csv`: a row a step, a column a metric; columns are added as metrics appear.
+
+    A flush may be cut short by Ctrl-C and followed by another one: what is known of the file is
+    replaced in one assignment.
+    """
 
     def __init__(self, path: Path, dataset: str) -> None:
         self.path = path
         self.dataset = dataset
-        self.columns = list(KEYS)
-        self._open: list[Row] = []  # the last row, which may still grow, and those after it
-        self._settled = 0  # bytes of the file before it
-        if path.exists():
-            rows = read_metrics(path)
-            self.columns = list(rows[0]) if rows else self.columns
-            self._settled = path.stat().st_size
-            if rows:
-                self._open = [{name: value for name, value in rows[-1].items() if value}]
-                self._settled -= len(_lines(self.columns, self._open))
+        rows = read_metrics(path)
+        columns = list(rows[0]) if rows else list(KEYS)
+        last = [{name: value for name, value in row.items() if value} for row in rows[-1:]]
+        size = path.stat().st_size if path.exists() else 0
+        self._file = _Written(columns, size - len(_lines(columns, last)), last)
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the file's columns."""
+        return self._file.columns
 
     def add(self, metrics: dict[str, float], step: int) -> None:
         """Add values to the row of `step`."""
-        if not self._open or self._open[-1]["step"] != str(step):
-            self._open.append({"step": str(step), "dataset": self.dataset})
-        self._open[-1].update({name: f"{value:.7g}" for name, value in metrics.items()})
+        rows = self._file.open
+        if not rows or rows[-1]["step"] != str(step):
+            rows.append({"step": str(step), "dataset": self.dataset})
+        rows[-1].update({name: f"{value:.7g}" for name, value in metrics.items()})
 
     def flush(self) -> None:
         """Bring all rows to the file."""
-        if not self._open:
+        columns, settled, rows = self._file
+        if not rows:
             return
-        new = [name for row in self._open for name in row if name not in self.columns]
+        new = [name for row in rows for name in row if name not in columns]
         if new or not self.path.exists():
-            settled = read_metrics(self.path, self._settled)
-            self.columns += dict.fromkeys(new)
-            text = _table(self.columns, settled)
+            columns = [*columns, *dict.fromkeys(new)]
+            # Not by `settled`: a flush that was cut short may have replaced the file.
+            steps = {row["step"] for row in rows}
+            text = _table(columns, [r for r in read_metrics(self.path) if r["step"] not in steps])
+            settled = len(text)
             # The open row may have been in the file: killed here, it has to be there still.
-            write_atomically(text + _lines(self.columns, self._open), self.path)
-            self._settled = len(text)
+            write_atomically(text + _lines(columns, rows), self.path)
         else:
             with self.path.open("r+b") as file:
-                file.seek(self._settled)
-                file.write(_lines(self.columns, self._open))
+                file.seek(settled)
+                file.write(_lines(columns, rows))
                 file.truncate()
-        self._settled += len(_lines(self.columns, self._open[:-1]))
-        self._open = self._open[-1:]
+        self._file = _Written(columns, settled + len(_lines(columns, rows[:-1])), rows[-1:])
 
 
 def read_metrics(path: Path, size: int | None = None) -> list[Row]:

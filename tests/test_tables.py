@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mnist_lightning import tables
 from mnist_lightning.errors import UserError
 from mnist_lightning.tables import (
     MetricsFile,
@@ -48,3 +49,35 @@ def test_history_has_a_value_an_epoch_and_nan_where_there_is_none(tmp_path: Path
 
 def test_a_run_without_metrics_has_no_history(tmp_path: Path) -> None:
     assert set(map(len, read_history(tmp_path / "metrics.csv").values())) == {0}
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_flush_that_was_interrupted_and_repeated_leaves_a_whole_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    path = tmp_path / "metrics.csv"
+    file = MetricsFile(path, "mnist")
+    for step in (1, 2):
+        file.add({"train/loss": 0.5}, step)
+        file.flush()
+    file.add({"train/loss": 0.25}, 3)
+    file.add({"test/loss": 0.125}, 4)
+    write = tables.write_atomically
+
+    def interrupted(content: bytes, path: Path) -> None:
+        if after:
+            write(content, path)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tables, "write_atomically", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            file.flush()
+    file.flush()
+    assert path.read_text().splitlines() == [
+        "step,dataset,train/loss,test/loss",
+        "1,mnist,0.5,",
+        "2,mnist,0.5,",
+        "3,mnist,0.25,",
+        "4,mnist,,0.125",
+    ]
