@@ -8,6 +8,7 @@ import pytest
 
 from mnist_lightning import tables
 from mnist_lightning.errors import UserError
+from mnist_lightning.files import write_atomically
 from mnist_lightning.tables import (
     MetricsFile,
     PredictionsTable,
@@ -62,11 +63,10 @@ def test_a_flush_that_was_interrupted_and_repeated_leaves_a_whole_table(
         file.flush()
     file.add({"train/loss": 0.25}, 3)
     file.add({"test/loss": 0.125}, 4)
-    write = tables.write_atomically
 
     def interrupted(content: bytes, path: Path) -> None:
         if after:
-            write(content, path)
+            write_atomically(content, path)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
