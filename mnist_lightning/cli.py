@@ -220,6 +220,7 @@ class UnusableCheckpointError(DamagedCheckpointError):
 def _resume_from(run: Run, given: Path | None, rest: list[str], trust: bool) -> int:
     """Resume from the checkpoint given, or from the newest one that is intact."""
     first = processes.is_first()
+    run.refuse_links()
     lost_config = first and move_damaged_config(run)
     path = given or newest_checkpoint(run, move=first)
     checkpoint, signed = read_signed_checkpoint(path)

@@ -39,5 +39,15 @@ def import_paths(name: str) -> set[str]:
         found = import_allowed(name)
     except Exception:  # whoever uses the name reports what is wrong with it
         return {name}
+    return {name, *_definition(found)}
+
+
+def imported_paths(name: str) -> set[str]:
+    """Return the names of what is imported already, as `import_paths` does; import nothing."""
+    module, _, attribute = name.rpartition(".")
+    return {name, *_definition(getattr(sys.modules.get(module), attribute, None))}
+
+
+def _definition(found: Any) -> list[str]:
     module, qualified = getattr(found, "__module__", None), getattr(found, "__qualname__", None)
-    return {name, f"{module}.{qualified}"} if module and qualified else {name}
+    return [f"{module}.{qualified}"] if module and qualified else []

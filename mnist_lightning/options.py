@@ -5,14 +5,19 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import yaml
 
 from mnist_lightning import mistakes
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import exists
-from mnist_lightning.runs.config_schema import COMPONENT_OPTIONS, class_names, dotted_names
+from mnist_lightning.runs.config_schema import (
+    COMPONENT_OPTIONS,
+    argument_names,
+    class_names,
+    dotted_names,
+)
 from mnist_lightning.runs.run_directory import LOGS_FOLDER
 
 
@@ -148,18 +153,37 @@ def config_files(arguments: Sequence[str]) -> list[Path]:
     return found
 
 
-def named_classes(arguments: Sequence[str]) -> set[str]:
+class NamedClasses(NamedTuple):
+    """What a command names itself.
+
+    Attributes:
+        classes: where a class belongs; they are imported.
+        arguments: as arguments of classes; they may be imported, if the class takes such.
+    """
+
+    classes: frozenset[str]
+    arguments: frozenset[str]
+
+
+def named_classes(arguments: Sequence[str]) -> NamedClasses:
     """Collect the class paths that a command names: in options that take classes, and inline."""
-    found: set[str] = set()
+    classes: set[str] = set()
+    others: set[str] = set()
     for before, word in zip(["", *arguments], arguments, strict=False):
         option, _, inline = word.partition("=")
         name, value = (option, inline) if inline else (before, word)
-        section = name.split(".")[1:2]
-        if section and section[0].rstrip("+") in COMPONENT_OPTIONS:
-            found |= dotted_names(_parsed(value))
-        elif value.startswith("{"):
-            found |= class_names(_parsed(value))
-    return found
+        _, *parts = name.split(".")
+        parsed = _parsed(value)
+        if value.startswith("{"):
+            classes |= class_names(parsed)
+            others |= argument_names(parsed, ())
+        elif parts and parts[0].rstrip("+") in COMPONENT_OPTIONS:
+            if parts[1:] in ([], ["class_path"]):
+                classes |= class_names({parts[0].rstrip("+"): parsed})
+                others |= argument_names(parsed, ())
+            else:
+                others |= dotted_names(parsed)
+    return NamedClasses(frozenset(classes), frozenset(others))
 
 
 def _parsed(value: str) -> Any:

@@ -4,7 +4,7 @@ import logging
 import re
 import warnings
 from argparse import ArgumentError
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,12 @@ from mnist_lightning.callbacks.dashboards import Level
 from mnist_lightning.classifier import DigitClassifier
 from mnist_lightning.data.datamodule import FallbackWarning, MNISTDataModule, SkippedWarning
 from mnist_lightning.errors import PROGRAM, UserError
-from mnist_lightning.imports import import_paths
-from mnist_lightning.options import as_argument, runs_root, take_option
+from mnist_lightning.imports import import_paths, imported_paths
+from mnist_lightning.options import NamedClasses, as_argument, runs_root, take_option
 from mnist_lightning.registry import USER_SCHEMA
 from mnist_lightning.run_logger import RunLogger
 from mnist_lightning.run_trainer import TRAINER_DEFAULTS, RunTrainer
+from mnist_lightning.text import printable
 from mnist_lightning.trust import TrustedConfig, allowed_by_user
 
 # Options that a command takes before the parser does: they are in no configuration.
@@ -73,7 +74,7 @@ class DigitCLI(LightningCLI):
         allowed = allowed_by_user(arguments, trust)
         self._may_download = base is None or base.own
         if base is not None:
-            allowed |= base.classes
+            allowed = NamedClasses(*(a | b for a, b in zip(allowed, base.allowed, strict=True)))
             self._may_download |= take_option("--data.data_dir", arguments)[0] is not None
             arguments = [*as_argument(base.content), *arguments]
         _allow_imports(allowed)
@@ -217,7 +218,7 @@ class DigitCLI(LightningCLI):
             trainer: Trainer = self.instantiate_trainer(
                 logger=settings.logger if own_logger else logger or False,
                 callbacks=[*self.callbacks, *callbacks],
-                plugins=[*_listed(settings.plugins), AtomicCheckpointIO(), *_cluster()],
+                plugins=[*_listed(settings.plugins), AtomicCheckpointIO(folder), *_cluster()],
                 enable_progress_bar=False,  # the progress callback shows it
                 enable_model_summary=False,
                 default_root_dir=root,
@@ -273,20 +274,22 @@ class DigitCLI(LightningCLI):
         return runs_root(self.config.trainer.default_root_dir)
 
 
-def _allow_imports(classes: Iterable[str]) -> None:
+def _allow_imports(allowed: NamedClasses) -> None:
     """Let the parser import the registered classes and these, and nothing else.
 
     The parser's own check is by prefixes and holds for the whole process: it is the second line
     of defense behind `trust`.
     """
-    foreign = {path for name in classes for path in import_paths(name)}
+    registered = USER_SCHEMA.components.keys()
+    foreign = {path for name in allowed.classes - registered for path in import_paths(name)}
+    foreign |= {path for name in allowed.arguments for path in imported_paths(name)}
     set_parsing_settings(
         instantiate_subclass_spec_in_any=False,
         import_path_denylist=["*", *_allowed_before],
         import_path_allowlist=[*USER_SCHEMA.components, *foreign],
     )
     _allowed_before.clear()
-    _allowed_before.update(foreign - USER_SCHEMA.components.keys())
+    _allowed_before.update(foreign - registered)
 
 
 _allowed_before: set[str] = set()  # by an earlier command of this process
@@ -327,4 +330,4 @@ def quieten() -> None:
         warnings.filterwarnings("ignore", category=shown)
     for text in _NOISE:
         warnings.filterwarnings("ignore", text)
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {printable(str(message))}\n"

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import read_yaml
 from mnist_lightning.networks import ARCHITECTURES, REGISTERED, check_weights
-from mnist_lightning.options import config_files, named_classes
+from mnist_lightning.options import NamedClasses, config_files, named_classes
 from mnist_lightning.registry import SCHEMA, USER_SCHEMA
 from mnist_lightning.runs.checkpoint import network_weights
 from mnist_lightning.runs.config import Config, portable
 from mnist_lightning.runs.config_schema import (
+    argument_names,
     check_config,
     class_names,
     foreign_classes,
@@ -27,12 +28,12 @@ class TrustedConfig(NamedTuple):
 
     Attributes:
         content: what it sets.
-        classes: the class paths that it may import beside the registered ones.
+        allowed: what it may import beside the registered classes.
         own: whether it is the user's own; if not, it decides nothing about this machine.
     """
 
     content: Config
-    classes: frozenset[str] = frozenset()
+    allowed: NamedClasses = NamedClasses(frozenset(), frozenset())
     own: bool = True
 
 
@@ -53,17 +54,17 @@ def trusted_config(
     """
     named = named_classes(arguments)
     if signed or trust:
-        allowed = named | class_names(config)
+        allowed = _with_names_of(config, named)
         if not signed:
-            check_config(config, USER_SCHEMA, allowed)
-        return TrustedConfig(config, frozenset(allowed - USER_SCHEMA.components.keys()))
+            check_config(config, USER_SCHEMA, allowed.classes)
+        return TrustedConfig(config, allowed)
     content = portable(config) if isinstance(config, dict) else config
-    check_config(content, SCHEMA, named)
-    return TrustedConfig(content, frozenset(named), own=False)
+    check_config(content, SCHEMA, named.classes)
+    return TrustedConfig(content, named, own=False)
 
 
-def allowed_by_user(arguments: Sequence[str], trust: bool) -> set[str]:
-    """Collect the class paths that a command allows: named in it, or in its `--config` files.
+def allowed_by_user(arguments: Sequence[str], trust: bool) -> NamedClasses:
+    """Collect what a command allows: named in it, or in its `--config` files.
 
     Raises:
         UserError: a `--config` file names a class that this command does not, without `--trust`.
@@ -72,10 +73,17 @@ def allowed_by_user(arguments: Sequence[str], trust: bool) -> set[str]:
     for path in config_files(arguments):
         content = read_yaml(path)
         if trust:
-            named |= class_names(content)
-        elif foreign := foreign_classes(content, USER_SCHEMA, named):
+            named = _with_names_of(content, named)
+        elif foreign := foreign_classes(content, USER_SCHEMA, named.classes):
             raise UserError(untrusted(foreign[0], str(path)), status=2)
     return named
+
+
+def _with_names_of(config: Config, named: NamedClasses) -> NamedClasses:
+    return NamedClasses(
+        named.classes | class_names(config),
+        named.arguments | argument_names(config, USER_SCHEMA.components),
+    )
 
 
 def check_network(base: TrustedConfig, checkpoint: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from mnist_lightning.runs import signature
@@ -320,3 +321,87 @@ def test_unsigned_runs_of_registered_classes_resume_as_before(
     assert command("test", "0").status == 0
     assert command("resume", "0", "--trainer.max_epochs", "2").status == 0
     assert trained.read_signed_config()[1]  # from here on it is this user's
+
+
+def test_the_name_of_a_file_is_no_class(command: Command, tmp_path: Path) -> None:
+    marker = tmp_path / "imported"
+    for name in ("model", "weights"):
+        (tmp_path / f"{name}.py").write_text(NETWORK.format(marker=str(marker)))
+    callback = "{class_path: WeightsFile, init_args: {name: weights.pth}}"
+    (tmp_path / "own.yaml").write_text(f"trainer: {{callbacks: [{callback}]}}\n")
+    for options in (
+        ["--config", "own.yaml"],
+        ["--config", "own.yaml", "--trust"],
+        ["--trainer.callbacks", "WeightsFile", "--trainer.callbacks.name", "weights.pth"],
+        ["--trainer.callbacks", "WeightsFile"],  # its default name is model.pth
+    ):
+        assert command(*FIT, *SHORT, *options).status == 0
+        assert command("test", "last").status == 0
+        assert command("resume", "last", "--trainer.max_epochs", "2").status == 0
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("name", ["../../../out.pth", "/out.pth", "config.yaml", "x/../../y.pth"])
+def test_a_file_of_weights_stays_in_the_run_directory(
+    command: Command, trained: Run, name: str
+) -> None:
+    config = trained.read_config()
+    path = "mnist_lightning.callbacks.weights.WeightsFile"
+    config["trainer"]["callbacks"] = [{"class_path": path, "init_args": {"name": name}}]
+    trained.config.write_text(yaml.safe_dump(config))
+    checkpoint: Any = load(trained.recent())
+    checkpoint["config"] = config
+    trained.recent().write_bytes(from_elsewhere(checkpoint))
+    result = command("resume", "0", "--trainer.max_epochs", "2")
+    assert result.status != 0
+    assert "has to end with .pth or .pt, and to stay in the run directory" in result.err
+
+
+@pytest.mark.parametrize("link", ["checkpoints", "report", "export", "00000", "export/pth"])
+def test_no_command_writes_through_a_link_in_a_run(
+    command: Command, trained: Run, tmp_path: Path, link: str
+) -> None:
+    outside = tmp_path / "outside"
+    if link == "checkpoints":
+        trained.checkpoints.rename(outside)
+    outside.mkdir(exist_ok=True)
+    (outside / ".important.tmp").touch()
+    (outside / "wedding.png").touch()
+    place = trained.folder / link
+    place.parent.mkdir(exist_ok=True)
+    if place.is_dir():
+        place.rename(tmp_path / "moved")
+    place.symlink_to(outside)
+    before = {path.name for path in outside.iterdir()}
+    for arguments in (
+        ["resume", "0", "--trainer.max_epochs", "2"],
+        ["report", "0"],
+        ["export", "0", "--format", "pth"],
+    ):
+        result = command(*arguments)
+        assert result.status == 1
+        assert "is a link out of the run directory; remove it" in result.err
+    assert {path.name for path in outside.iterdir()} == before
+
+
+def test_the_state_of_a_callback_moves_no_file_outside(
+    command: Command, tmp_path: Path, run_0: Run
+) -> None:
+    callback = ["--trainer.callbacks", "ModelCheckpoint", "--trainer.callbacks.monitor", "val/loss"]
+    assert command(*FIT, *SHORT, *callback).status == 0
+    precious = tmp_path / "precious.ckpt"
+    precious.write_bytes(run_0.best.read_bytes())
+    checkpoint: Any = load(run_0.recent())
+    (key,) = [key for key in checkpoint["callbacks"] if key.startswith("ModelCheckpoint")]
+    forged = {
+        "best_k_models": {str(precious): torch.tensor(9.0)},
+        "kth_best_model_path": str(precious),
+        "best_model_path": str(precious),
+        "dirpath": str(tmp_path / "outside"),
+    }
+    checkpoint["callbacks"][key] |= forged | {"kth_value": torch.tensor(9.0)}
+    checkpoint["trainer"]["model_checkpoints"] = {key: forged}
+    run_0.recent().write_bytes(from_elsewhere(checkpoint))
+    command("resume", "0", "--trainer.max_epochs", "3")
+    assert precious.exists()
+    assert not (tmp_path / "outside").exists()

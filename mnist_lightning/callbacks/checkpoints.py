@@ -18,6 +18,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from mnist_lightning import __version__
 from mnist_lightning.callbacks.interrupt import Interrupt
 from mnist_lightning.callbacks.safe_points import SafePointCallback
+from mnist_lightning.errors import UserError
 from mnist_lightning.files import move_aside, write_atomically
 from mnist_lightning.run_logger import RunLogger, as_float
 from mnist_lightning.runs.checkpoint import (
@@ -35,16 +36,29 @@ from mnist_lightning.text import say
 RESERVED = re.compile(r"(best|last)(-\d+)?\.ckpt")
 
 # What a ModelCheckpoint does not restore; most of it decides when it saves.
-_LEFT_OUT = (
+_LEFT_OUT = {
     "_last_global_step_saved",
     "_defer_save_until_validation",
     "_last_checkpoint_saved",
     "current_score",
-)
+}
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Saves by renaming a whole file into place, and loads only what is whole."""
+    """Saves by renaming a whole file into place, and loads only what is whole.
+
+    Args:
+        folder: the only place to save to and to delete from, whatever the state of a callback
+            says that a checkpoint brought; None: any.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+
+    def _refuse_outside(self, path: Path) -> None:
+        folder = self.folder
+        if folder is not None and not path.resolve().is_relative_to(folder.resolve()):
+            raise UserError(f"a checkpoint at {path} is outside of the run directory {folder}")
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
@@ -55,6 +69,7 @@ class AtomicCheckpointIO(CheckpointIO):
             DamagedCheckpointError: it could not be read back: a callback keeps something else
                 than primitives and tensors, say.
         """
+        self._refuse_outside(Path(path))
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         content = dump_checkpoint(checkpoint)
         parse_checkpoint(content, Path(path))
@@ -68,6 +83,7 @@ class AtomicCheckpointIO(CheckpointIO):
 
     def remove_checkpoint(self, path: Any) -> None:
         """Delete a checkpoint."""
+        self._refuse_outside(Path(path))
         Path(path).unlink(missing_ok=True)
 
 
@@ -121,8 +137,8 @@ class RunCheckpoints(SafePointCallback):
             trainer.callback_metrics.update(self._restored["callback_metrics"])
             for callback in trainer.checkpoint_callbacks:
                 state = self._restored["model_checkpoints"].get(callback.state_key, {})
-                for name, value in state.items():
-                    setattr(callback, name, value)
+                for name in _LEFT_OUT & state.keys():
+                    setattr(callback, name, state[name])
             self._restored = {}
         self._saved_at = time.monotonic()
 
@@ -259,7 +275,7 @@ class RunCheckpoints(SafePointCallback):
                 for metric, step in logger.last_steps.items()
             },
             "model_checkpoints": {
-                callback.state_key: {name: getattr(callback, name) for name in _LEFT_OUT}
+                callback.state_key: {name: getattr(callback, name) for name in sorted(_LEFT_OUT)}
                 for callback in trainer.checkpoint_callbacks
                 if isinstance(callback, ModelCheckpoint)
             },

@@ -1,7 +1,7 @@
 """The bare weights after every epoch, for other programs."""
 
 import io
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import Callback
 
 from mnist_lightning.callbacks.averaging import ExponentialMovingAverage
 from mnist_lightning.classifier import DigitClassifier
+from mnist_lightning.errors import UserError
 from mnist_lightning.files import write_atomically
 
 
@@ -19,10 +20,18 @@ class WeightsFile(Callback):
     it goes where that puts its logs.
 
     Args:
-        name: the file's name, which may begin with folders.
+        name: the file's name, which may begin with folders of the run directory.
+
+    Raises:
+        ValueError: the name leads out of the run directory, or is that of another of its files.
     """
 
     def __init__(self, name: str = "model.pth") -> None:
+        parts = PurePath(name).parts
+        if not name.endswith((".pth", ".pt")) or ".." in parts or PurePath(name).is_absolute():
+            raise ValueError(
+                f"the name {name!r} has to end with .pth or .pt, and to stay in the run directory"
+            )
         self.name = name
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -39,8 +48,11 @@ class WeightsFile(Callback):
         if fast_dev_run or not trainer.is_global_zero:
             return
         assert isinstance(pl_module, DigitClassifier)
-        path = Path(trainer.log_dir or trainer.default_root_dir, self.name)
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        path = folder / self.name
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.resolve().is_relative_to(folder.resolve()):  # a link leads out
+            raise UserError(f"WeightsFile: {path} is outside of the run directory; remove the link")
         buffer = io.BytesIO()
         weights = ExponentialMovingAverage.weights_to_keep(trainer, pl_module.network)
         torch.save(weights, buffer)

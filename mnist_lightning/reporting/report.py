@@ -41,6 +41,7 @@ def main(arguments: list[str]) -> int:
     recogniser, why_not = _network_of(run, options.network)
     findings = examine(run, data, recogniser)
     findings.missing += why_not
+    run.refuse_links()
     folder = run.folder / "report"
     write(findings, run, folder)
     for what in findings.missing:

@@ -30,6 +30,7 @@ _SIGNED = b"mnist_lightning hmac "
 _SIGNATURE_LENGTH = len(_SIGNED) + signature.SIGNATURE_BYTES
 _MARK = b"mnist_lightning sha256 "
 _DIGEST_LENGTH = len(_MARK) + hashlib.sha256().digest_size
+MAX_CHECKPOINT_BYTES = 2 * 10**9  # the largest network here has 15 MB
 _KIND = "checkpoint"  # of a signature
 # How a zip archive without a comment ends: this mark, and 18 more bytes.
 _ZIP, _ZIP_END, _ZIP_END_LENGTH = b"PK", b"PK\x05\x06", 22
@@ -129,7 +130,9 @@ def read_signed_checkpoint(path: Path) -> tuple[dict[str, Any], bool]:
         DamagedCheckpointError: see `read_checkpoint`.
     """
     try:
-        content = read_bounded(path)
+        content = read_bounded(path, MAX_CHECKPOINT_BYTES)
+    except UserError as error:
+        raise DamagedCheckpointError(str(error)) from None
     except OSError as error:  # a folder, a pipe, a link to nothing, no permission
         reason = (error.strerror or str(error)).lower()
         raise DamagedCheckpointError(f"{path} cannot be read: {reason}") from None
@@ -189,7 +192,15 @@ def _check_parts(checkpoint: dict[str, Any], path: Path) -> None:
     for name, weights in checkpoint["state_dict"].items():
         if not isinstance(name, str) or not isinstance(weights, Tensor):
             raise DamagedCheckpointError(f"{path} is damaged: state_dict[{name!r}] is no tensor")
+        # One stored number may stand for a billion, until somebody copies the tensor.
+        if not _is_stored(weights):
+            raise DamagedCheckpointError(f"{path} is damaged: {name!r} is larger than its content")
     checkpoint.setdefault(_LIGHTNING_VERSION, "2.6.0")  # Lightning reads no file without it
+
+
+def _is_stored(tensor: Tensor) -> bool:
+    strided = tensor.layout == torch.strided
+    return strided and tensor.numel() * tensor.itemsize <= tensor.untyped_storage().nbytes()
 
 
 def validate_checkpoint(checkpoint: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ only by the name of a class that is known or that the user allowed.
 import inspect
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import NoneType, UnionType
@@ -69,15 +69,32 @@ class InvalidConfigError(UserError):
 
 
 def class_names(config: Any) -> set[str]:
-    """Collect the dotted names that a configuration may have imported: those in its classes."""
+    """Collect the names that stand where a class belongs; no text that merely has a dot."""
     if isinstance(config, list | tuple):
         return set().union(*map(class_names, config))
     if not isinstance(config, dict):
         return set()
-    if "class_path" in config:
-        return dotted_names(config)
-    named = [value for name, value in config.items() if name in COMPONENT_OPTIONS]
-    return set().union(dotted_names(named), *map(class_names, config.values()))
+    found = dotted_names(config.get("class_path"))
+    for name, value in config.items():
+        found |= class_names(value)
+        if name in COMPONENT_OPTIONS and "class_path" not in config:
+            items = value if isinstance(value, list) else [value]
+            found |= dotted_names([each for each in items if isinstance(each, str)])
+    return found
+
+
+def argument_names(config: Any, registered: Container[str]) -> set[str]:
+    """Collect the dotted texts in the arguments of classes that are not registered.
+
+    They may name a function, such as the `lr_lambda` of a schedule, or a file.
+    """
+    if isinstance(config, list | tuple):
+        return set().union(*(argument_names(each, registered) for each in config))
+    if not isinstance(config, dict):
+        return set()
+    if "class_path" in config and config["class_path"] not in registered:
+        return dotted_names([config.get("init_args"), config.get("dict_kwargs")])
+    return set().union(*(argument_names(each, registered) for each in config.values()))
 
 
 def dotted_names(value: Any) -> set[str]:

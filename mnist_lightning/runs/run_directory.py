@@ -4,6 +4,7 @@ Nothing here imports torch: five hundred runs are listed in a second.
 """
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -124,11 +125,24 @@ class Run:
         except Timeout:
             raise UserError(f"another process is training in {self.folder}") from None
 
+    def refuse_links(self) -> None:
+        """Refuse to write through a link to a folder, which may lead anywhere.
+
+        Raises:
+            UserError: there is one in the run directory.
+        """
+        for parent, folders, files in os.walk(self.folder):
+            for name in (*folders, *(file for file in files if file.endswith(".pbtxt"))):
+                if (Path(parent) / name).is_symlink():
+                    path = Path(parent) / name
+                    raise UserError(f"{path} is a link out of the run directory; remove it")
+
     def clear_away(self) -> None:
         """Delete what a process that was killed had begun to write; call it under the lock."""
         for folder in (self.folder, self.checkpoints):
             for leftover in folder.glob(".*.tmp"):
-                leftover.unlink()
+                if leftover.is_file() or leftover.is_symlink():
+                    leftover.unlink()
 
     def no_checkpoint_error(self, file: str) -> UserError:
         """Return the error for a checkpoint that does not exist."""

@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import write_atomically
 from mnist_lightning.runs import run_directory
-from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.runs.run_directory import VERSION, Run
 from mnist_lightning.search.space import Space, as_options
 from mnist_lightning.tables import METRICS_FILE, read_metrics
 
@@ -80,10 +80,14 @@ class Worker:
             self._tell_failure(trial, f"{how}: {_last_line(Path(log.name))}")
 
     def _run_of(self, trial: optuna.Trial) -> Run:
-        if "run" not in trial.user_attrs:
+        # Of what the database says only the name counts: its folder is one of this sweep's root.
+        name = Path(str(trial.user_attrs.get("run", ""))).name
+        folder = self.plan.root / name
+        if not VERSION.fullmatch(name) or folder.is_symlink():
             run = run_directory.claim(self.plan.root)
             trial.set_user_attr("run", str(run.folder.resolve()))
-        return Run(Path(trial.user_attrs["run"]))
+            return Run(run.folder.resolve())
+        return Run(folder.resolve())
 
     def _train(
         self, trial: optuna.Trial, run: Run, options: list[str], log: int
@@ -172,7 +176,7 @@ def _processes_of(run: Run) -> list[psutil.Process]:
 def _empty(folder: Path) -> None:
     """Delete what is in a folder; the folder stays, for another trial would take its number."""
     for path in folder.iterdir() if folder.exists() else ():
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
