@@ -9,7 +9,7 @@ from typing import Any
 from mnist_lightning import processes, show
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import move_aside, write_atomically
-from mnist_lightning.networks import WrongWeightsError, describe
+from mnist_lightning.networks import WrongWeightsError, describe, path_and_arguments
 from mnist_lightning.options import (
     asks_for_help,
     read_seeds,
@@ -143,6 +143,8 @@ def _take_weights(cli: DigitCLI, reference: str) -> str:
     path = path or run.best_checkpoint()
     checkpoint = read_checkpoint(path)
     theirs, mine = checkpoint.get("network"), describe(cli.model.network)
+    if theirs is not None:
+        path_and_arguments(theirs)
     if theirs != mine:
         raise UserError(
             f"--init_from: the network in {path} is another than this run's; "
@@ -150,7 +152,11 @@ def _take_weights(cli: DigitCLI, reference: str) -> str:
             f"{_as_options(theirs, mine)}",
             status=2,
         )
-    cli.model.network.load_state_dict(network_weights(checkpoint))
+    try:
+        cli.model.network.load_state_dict(network_weights(checkpoint))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise UserError(f"--init_from: the weights in {path} do not fit: {reason}") from None
     say(f"beginning with the weights in {path}")
     return f"{path} sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
 

@@ -113,6 +113,8 @@ def parse_yaml(text: str) -> Any:
         return loader.construct_document(node)
     except RecursionError:
         raise LimitError("it is nested too deeply") from None
+    except (KeyError, IndexError, AttributeError, TypeError) as error:  # `!!bool maybe`
+        raise yaml.YAMLError(f"a value is not of its tag: {error}") from None
     finally:
         loader.dispose()
 

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from lightning.pytorch.loggers import Logger
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
@@ -170,7 +171,10 @@ _BESIDE_THE_LOGGER = ("images_per_second",)
 
 
 def _stays(record: bytes, step: int, logged: dict[str, int] | None) -> bool:
-    event = Event.FromString(record[_HEADER:-_FOOTER])
+    try:
+        event = Event.FromString(record[_HEADER:-_FOOTER])
+    except DecodeError:  # whole, and yet no event
+        return False
     if event.step > step:
         return False
     for value in event.summary.value:

@@ -1,5 +1,6 @@
 """A run's `summary.json`: what it is made of, how it stands, what came out."""
 
+import math
 import statistics
 import subprocess
 import time
@@ -110,7 +111,10 @@ class RunSummary(Callback):
 
     def _write_while_fitting(self) -> None:
         seconds = time.perf_counter() - self._started_at
-        self.facts["fit_seconds"] = round(self._earlier.get("fit_seconds", 0.0) + seconds, 2)
+        earlier = self._earlier.get("fit_seconds")
+        if not isinstance(earlier, float) or not math.isfinite(earlier):
+            earlier = 0.0
+        self.facts["fit_seconds"] = round(earlier + seconds, 2)
         self._write()
 
     def _write(self) -> None:

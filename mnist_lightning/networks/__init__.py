@@ -89,7 +89,7 @@ def build(
     """
     known = [*ARCHITECTURES.values(), *also]
     by_path = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in known}
-    path, init_args = _parts(description)
+    path, init_args = path_and_arguments(description)
     if path not in by_path:
         raise UnknownNetworkError(
             f"the checkpoint holds a network of class {path}, which is none of "
@@ -118,7 +118,7 @@ def check_weights(description: dict[str, Any], weights: Mapping[str, Tensor]) ->
     Raises:
         WrongWeightsError: the description is invalid, or they are those of another network.
     """
-    path, init_args = _parts(description)
+    path, init_args = path_and_arguments(description)
     try:
         with torch.device("meta"):
             wanted = (ARCHITECTURES | REGISTERED)[path](**(init_args or {})).state_dict()
@@ -133,7 +133,7 @@ def check_weights(description: dict[str, Any], weights: Mapping[str, Tensor]) ->
         raise WrongWeightsError(f"the weights are not those of {path} {init_args}: see {names[0]}")
 
 
-def _parts(description: Any) -> tuple[str, dict[str, Any] | None]:
+def path_and_arguments(description: Any) -> tuple[str, dict[str, Any] | None]:
     """Take a description from a file apart.
 
     Raises:

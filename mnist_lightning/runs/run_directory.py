@@ -29,7 +29,7 @@ from mnist_lightning.runs import signature
 MAX_SUMMARY_BYTES = 10_000_000  # a summary has 3 kB
 
 LOGS_FOLDER = "lightning_logs"
-VERSION = re.compile(r"version_(\d+)")
+VERSION = re.compile(r"version_(\d{1,9})")  # a name must fit the file system
 _CONFIG = "config"  # of a signature
 _SIGNED = b"# signature of mnist_lightning: "  # the last line of a signed config.yaml
 _HEX = re.compile(rb"[0-9a-f]{64}\n")
