@@ -112,7 +112,8 @@ class DigitClassifier(LightningModule):
 
         Loaded into single precision, the weights of a run in double precision would be rounded.
         """
-        self.trainer.precision_plugin.convert_module(self)
+        if self._trainer is not None:  # load_from_checkpoint has none
+            self.trainer.precision_plugin.convert_module(self)
 
     def on_fit_start(self) -> None:
         """Compile the network in place: it keeps its class and the names of its weights."""

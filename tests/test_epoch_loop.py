@@ -58,7 +58,7 @@ def test_a_hook_within_the_step_is_called_and_changes_no_bit(
 ) -> None:
     length = ["--trainer.max_epochs", "2", "--trainer.limit_train_batches", "7"]
     CountSteps.steps = 0
-    for watched in ([], ["--trainer.callbacks", "CountSteps"]):
+    for watched in ([], ["--trainer.callbacks", f"{__name__}.CountSteps"]):
         result = command("fit", *DIGITS, *length, *options, *watched)
         assert result.status == 0, result.err
         assert CountSteps.steps >= 14 if watched else CountSteps.steps == 0  # LBFGS asks often
@@ -72,8 +72,8 @@ def test_a_hook_within_the_step_is_called_and_changes_no_bit(
 
 def test_what_a_callback_logs_at_a_step_is_written(command: Command) -> None:
     length = ["--trainer.max_epochs", "2", "--trainer.limit_train_batches", "4"]
-    logged = ["--trainer.log_every_n_steps", "2", "--trainer.callbacks+", "LogsSteps"]
-    for watched in ([], ["--trainer.callbacks+", "CountSteps"]):
+    logged = ["--trainer.log_every_n_steps", "2", "--trainer.callbacks+", f"{__name__}.LogsSteps"]
+    for watched in ([], ["--trainer.callbacks+", f"{__name__}.CountSteps"]):
         assert command("fit", *DIGITS, *length, *logged, *watched).status == 0
     short, long = (read_metrics(Path(f"lightning_logs/version_{n}") / METRICS_FILE) for n in (0, 1))
     assert short == long
