@@ -70,7 +70,7 @@ def type_in(line: str) -> str:
     """Run a line of a shell; return what it printed."""
     if any(line.startswith((f"{PYTHON}{name}", name)) for name in SERVERS):
         return _served(line)
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=500)
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=1500)
     printed = done.stdout + done.stderr
     assert "Traceback" not in printed, (line, printed)
     if done.returncode == 1 and any(word in line for word in DOWNLOADS):
