@@ -27,15 +27,13 @@ from mnist_lightning.runs import lookup, run_directory
 from mnist_lightning.runs.checkpoint import (
     DamagedCheckpointError,
     network_weights,
-    newest_checkpoint,
-    progress,
     read_checkpoint,
     read_signed_checkpoint,
-    validate_checkpoint,
 )
 from mnist_lightning.runs.config import LENGTHS, conflicts
 from mnist_lightning.runs.config_schema import InvalidConfigError
 from mnist_lightning.runs.recovery import move_damaged_config, move_damaged_files
+from mnist_lightning.runs.resumable import newest_checkpoint, progress, validate_checkpoint
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import say
 from mnist_lightning.training import goes_on_by, train

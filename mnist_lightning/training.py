@@ -26,8 +26,9 @@ from mnist_lightning.evaluation.metrics import temperature
 from mnist_lightning.parsing import DigitCLI
 from mnist_lightning.resumability import unverified_parts
 from mnist_lightning.run_logger import RunLogger, as_float
-from mnist_lightning.runs.checkpoint import progress, read_checkpoint
+from mnist_lightning.runs.checkpoint import read_checkpoint
 from mnist_lightning.runs.config import reproducibility_key
+from mnist_lightning.runs.resumable import progress
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.runs.signature import key_path
 from mnist_lightning.tables import PredictionsTable, write_predictions

@@ -17,7 +17,8 @@ import torch
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.options import as_argument, take_option, take_switch
 from mnist_lightning.parsing import DigitCLI, quieten
-from mnist_lightning.runs.checkpoint import progress, read_checkpoint
+from mnist_lightning.runs.checkpoint import read_checkpoint
+from mnist_lightning.runs.resumable import progress
 from mnist_lightning.runs.run_directory import LOGS_FOLDER, Run
 from mnist_lightning.tables import METRICS_FILE
 from mnist_lightning.text import say

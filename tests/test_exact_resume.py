@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mnist_lightning.runs.checkpoint import progress
+from mnist_lightning.runs.resumable import progress
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.verify import first_difference_of_runs
 from tests.cli.checks import assert_equal, load, logged

@@ -18,11 +18,8 @@ import mnist_lightning
 from mnist_lightning.errors import UserError
 from mnist_lightning.networks import describe
 from mnist_lightning.networks.classic_cnn import ClassicCNN
-from mnist_lightning.runs.checkpoint import (
-    DamagedCheckpointError,
-    newest_checkpoint,
-    read_checkpoint,
-)
+from mnist_lightning.runs.checkpoint import DamagedCheckpointError, read_checkpoint
+from mnist_lightning.runs.resumable import newest_checkpoint
 from mnist_lightning.runs.run_directory import Run
 from tests.cli.checks import load
 from tests.conftest import DIGITS, Command

@@ -18,7 +18,7 @@ from mnist_lightning.callbacks.progress import ProgressLines
 from mnist_lightning.callbacks.weights import WeightsFile
 from mnist_lightning.classifier import DigitClassifier
 from mnist_lightning.networks.digit_net import DigitNet
-from mnist_lightning.runs.checkpoint import progress
+from mnist_lightning.runs.resumable import progress
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.tables import read_metrics
 from tests.cli.checks import load

@@ -25,10 +25,9 @@ from mnist_lightning.runs.checkpoint import (
     DamagedCheckpointError,
     dump_checkpoint,
     parse_checkpoint,
-    progress,
     read_checkpoint,
-    validate_checkpoint,
 )
+from mnist_lightning.runs.resumable import progress, validate_checkpoint
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import say
 

@@ -1,0 +1,76 @@
+"""Check what was loaded from a checkpoint: primitives, containers of them, and stored tensors."""
+
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+MAX_VALUES = 1_000_000
+MAX_DEPTH = 60
+MAX_EXPANSION = 4  # tensors that share their numbers, over the size of the file
+
+_KEYS = (str, int, float, tuple)
+_PRIMITIVES = (str, int, float, bytes, type(None))
+_TENSORS = (Tensor, nn.Parameter)
+
+
+class NotPlainError(Exception):
+    """A value is neither a primitive nor a stored tensor, or there are too many of them."""
+
+
+def check_plain(value: Any, name: str, file_size: int) -> None:
+    """Check a value, its parts, and theirs.
+
+    Args:
+        value: of a file.
+        name: what to call it.
+        file_size: in bytes; what the tensors can be copied to is measured by it.
+
+    Raises:
+        NotPlainError: a part is an object, larger than what is stored of it, or there are too many.
+    """
+    _Walk(MAX_EXPANSION * file_size).visit(value, name, 0)
+
+
+class _Walk:
+    """What is left of the limits on the way through a value."""
+
+    def __init__(self, tensor_bytes: int) -> None:
+        self.values = MAX_VALUES
+        self.tensor_bytes = tensor_bytes
+
+    def visit(self, value: Any, name: str, depth: int) -> None:
+        self.values -= 1
+        if self.values < 0 or depth > MAX_DEPTH:
+            raise NotPlainError(f"it has more than {MAX_VALUES:,} values, or is too deep")
+        if type(value) in (dict, OrderedDict):
+            for key, each in value.items():
+                if not isinstance(key, _KEYS):
+                    raise NotPlainError(f"{name} has a key of type {type(key).__name__}")
+                self.visit(each, f"{name}[{_label(key)}]", depth + 1)
+            if getattr(value, "__dict__", {}).keys() - {"_metadata"}:
+                raise NotPlainError(f"{name} has attributes")
+        elif type(value) in (list, tuple):
+            for index, each in enumerate(value):
+                self.visit(each, f"{name}[{index}]", depth + 1)
+        elif type(value) in _TENSORS:
+            self._visit_tensor(value, name)
+        elif not isinstance(value, _PRIMITIVES):
+            kind = type(value).__name__
+            raise NotPlainError(f"{name} is {kind}, neither number nor tensor")
+
+    def _visit_tensor(self, tensor: Tensor, name: str) -> None:
+        # One stored number may stand for a billion, until somebody copies the tensor.
+        size = tensor.numel() * tensor.itemsize
+        stored = tensor.layout == torch.strided and size <= tensor.untyped_storage().nbytes()
+        self.tensor_bytes -= size
+        if not stored or self.tensor_bytes < 0:
+            raise NotPlainError(f"{name} is larger than its content")
+
+
+def _label(key: Any) -> str:
+    """Show a key briefly: one of a million characters may occur a million times."""
+    if isinstance(key, str):
+        return repr(key[:40])
+    return "a tuple" if isinstance(key, tuple) else repr(key)

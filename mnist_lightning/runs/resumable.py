@@ -1,0 +1,217 @@
+"""From where a run can be resumed: checkpoints that are complete and consistent."""
+
+import random
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mnist_lightning.errors import UserError
+from mnist_lightning.files import move_aside
+from mnist_lightning.runs.checkpoint import (
+    PARTS,
+    DamagedCheckpointError,
+    network_weights,
+    read_checkpoint,
+)
+from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.text import say
+
+
+class Progress(NamedTuple):
+    """How far a run was when a checkpoint was made.
+
+    Attributes:
+        epochs: whole epochs behind it.
+        batches: and so many batches of the next one.
+    """
+
+    epochs: int
+    batches: int
+
+    def __str__(self) -> str:
+        if self.batches:
+            return f"batch {self.batches} of epoch {self.epochs + 1}"
+        return f"epoch {self.epochs}"
+
+
+def progress(checkpoint: dict[str, Any]) -> Progress:
+    """Read how far the run was.
+
+    Raises:
+        DamagedCheckpointError: it was not saved between two steps or epochs: nothing can be
+            resumed there.
+    """
+    loop = checkpoint["loops"]["fit_loop"]
+    epochs, batches = loop["epoch_progress"]["current"], loop["epoch_loop.batch_progress"]
+    steps = loop["epoch_loop.state_dict"]["_batches_that_stepped"]
+    if (
+        epochs["completed"] == epochs["processed"]
+        and batches["current"]["completed"] == batches["current"]["ready"]
+        and steps == checkpoint["global_step"]
+    ):
+        if epochs["ready"] == epochs["completed"]:
+            return Progress(epochs["completed"], 0)
+        if not batches["is_last_batch"] and epochs["ready"] == epochs["completed"] + 1:
+            return Progress(epochs["completed"], batches["current"]["ready"])
+    raise DamagedCheckpointError(
+        "this checkpoint was saved within a step, by another callback or an earlier version; "
+        "resume from the last.ckpt beside it"
+    )
+
+
+def validate_checkpoint(checkpoint: dict[str, Any]) -> None:
+    """Check that a run can be resumed from a checkpoint that was read.
+
+    Raises:
+        DamagedCheckpointError: it lacks a part, a part has another form than `fit` gives it, or
+            its counters contradict each other.
+    """
+    for name, kind in PARTS.items():
+        _typed(checkpoint, name, kind)
+    if not isinstance(checkpoint["network"].get("class_path"), str):
+        raise DamagedCheckpointError("network has no class_path")
+    if not network_weights(checkpoint):
+        raise DamagedCheckpointError("state_dict has no weights of a network")
+    _check_trainer(checkpoint["trainer"])
+    _check_counters(checkpoint)
+    _check_optimizer(checkpoint)
+    _check_callbacks(checkpoint["callbacks"])
+
+
+def _typed(parent: dict[str, Any], name: str, kind: type) -> Any:
+    if name not in parent:
+        raise DamagedCheckpointError(f"it has no {name}: `fit` did not make it")
+    value = parent[name]
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise DamagedCheckpointError(f"{name} is {type(value).__name__}, not {kind.__name__}")
+    return value
+
+
+def _check_counters(checkpoint: dict[str, Any]) -> None:
+    try:
+        loop = checkpoint["loops"]["fit_loop"]
+        for part, counters in loop.items():
+            if part != "state_dict":
+                _refuse_negative(counters, f"loops.{part}")
+        done = progress(checkpoint)
+        optimizer = loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]
+        steps = optimizer["step"]["total"]["completed"]
+        (place,) = loop["state_dict"]["combined_loader"]
+        place = {"epoch": place["epoch"], "given": place["given"]}
+        _refuse_negative(place, "loader")
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedCheckpointError(f"loops: {type(error).__name__} {error}") from None
+    if not steps == checkpoint["global_step"] > 0:
+        count = checkpoint["global_step"]
+        raise DamagedCheckpointError(f"global_step is {count}, the loops count {steps} steps")
+    if checkpoint["epoch"] != done.epochs:
+        count = checkpoint["epoch"]
+        raise DamagedCheckpointError(f"epoch is {count}, the loops count {done.epochs}")
+    if done.batches and place != {"epoch": done.epochs, "given": done.batches}:
+        raise DamagedCheckpointError(f"the loader is at {place}, the loops are at {done}")
+
+
+def _check_trainer(trainer: dict[str, Any]) -> None:
+    if _typed(trainer, "accumulate_grad_batches", int) < 1:
+        raise DamagedCheckpointError("trainer.accumulate_grad_batches is below 1")
+    if trainer.get("logged_steps", ...) is not None:
+        _refuse_negative(_typed(trainer, "logged_steps", dict), "trainer.logged_steps")
+    for state in _typed(trainer, "model_checkpoints", dict).values():
+        if not isinstance(state, dict):
+            raise DamagedCheckpointError("trainer.model_checkpoints holds no state of a callback")
+    for name, value in _typed(trainer, "callback_metrics", dict).items():
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            raise DamagedCheckpointError(f"trainer.callback_metrics[{name!r}] is no number")
+
+
+def _refuse_negative(counters: Any, name: str) -> None:
+    if isinstance(counters, dict):
+        for key, value in counters.items():
+            _refuse_negative(value, f"{name}.{key}")
+    elif not isinstance(counters, int) or counters < 0:
+        raise DamagedCheckpointError(f"{name} is {str(counters)[:80]}, which counts nothing")
+
+
+def _check_optimizer(checkpoint: dict[str, Any]) -> None:
+    if len(checkpoint["optimizer_states"]) != 1 or len(checkpoint["lr_schedulers"]) > 1:
+        raise DamagedCheckpointError("a run has one optimizer and at most one schedule")
+    try:
+        (state,) = checkpoint["optimizer_states"]
+        numbers = [number for group in state["param_groups"] for number in group["params"]]
+        of_parameters = state["state"]
+        rates = [group["lr"] for group in state["param_groups"]]
+        if not all(isinstance(rate, float | int | Tensor) for rate in rates):
+            raise DamagedCheckpointError("optimizer_states: the learning rate is no number")
+        if not all(isinstance(each, dict) for each in of_parameters.values()):
+            raise DamagedCheckpointError("optimizer_states: the state of a parameter is no dict")
+        unknown = of_parameters.keys() - set(numbers)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DamagedCheckpointError(f"optimizer_states: {type(error).__name__} {error}") from None
+    if numbers != list(range(len(numbers))) or unknown or not numbers:
+        raise DamagedCheckpointError("optimizer_states: the parameters are not numbered")
+    if len(numbers) > len(network_weights(checkpoint)):
+        raise DamagedCheckpointError(
+            f"optimizer_states has {len(numbers)} parameters, the network fewer"
+        )
+    if not all(isinstance(each, dict) for each in checkpoint["lr_schedulers"]):
+        raise DamagedCheckpointError("lr_schedulers: the state of a schedule is no dict")
+
+
+def _check_callbacks(callbacks: dict[str, Any]) -> None:
+    state = callbacks.get("RunCheckpoints")
+    if not isinstance(state, dict) or not isinstance(state.get("validated_step"), int):
+        raise DamagedCheckpointError("callbacks.RunCheckpoints is no state of that callback")
+    for name in ("best", "validated"):
+        score = state.get(name)
+        if not isinstance(score, dict) or not all(isinstance(n, float) for n in score.values()):
+            raise DamagedCheckpointError(f"callbacks.RunCheckpoints.{name} is no score")
+    try:  # in generators of their own
+        states = callbacks["RandomState"]
+        random.Random().setstate(states["python"])
+        name, keys, *rest = states["numpy"]
+        np.random.RandomState().set_state((name, keys.numpy(), *rest))
+        torch.Generator().set_state(states["torch"])
+        list(states["cuda"]), list(states.get("others", ()))
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = " ".join(f"{type(error).__name__} {error}".split())
+        raise DamagedCheckpointError(f"callbacks.RandomState: {reason}") from None
+
+
+def recent_checkpoints(run: Run) -> list[Path]:
+    """The `last*.ckpt` of a run, the newest first; also those that cannot be read."""
+    names = re.compile(r"last(-\d+)?\.ckpt")
+    found = [path for path in _entries(run.checkpoints) if names.fullmatch(path.name)]
+    return sorted(found, key=lambda path: int(path.stem.partition("-")[2] or 0))
+
+
+def _entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def newest_checkpoint(run: Run, move: bool = False) -> Path:
+    """Find the newest `last*.ckpt` of a run that can be resumed; report the damaged ones.
+
+    Args:
+        run: the run; locked by the caller if
+        move: damaged files are moved aside.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = recent_checkpoints(run)
+    for path in found:
+        try:
+            validate_checkpoint(read_checkpoint(path))
+        except DamagedCheckpointError as error:
+            text = str(error) if str(path) in str(error) else f"{path} is damaged: {error}"
+            text += "; going back to the one before" if path != found[-1] else ""
+            say(text + (f"; kept as {move_aside(path).name}" if move else ""))
+        else:
+            return path
+    if not run.config.is_file() and any(run.checkpoints.glob("*.ckpt")):
+        raise UserError(f"{run.folder} was not made by `fit`, which alone can be resumed")
+    raise run.no_checkpoint_error("whole checkpoint")

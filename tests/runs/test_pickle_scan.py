@@ -1,0 +1,180 @@
+"""Checkpoints whose pickle costs more than its size, or builds something else than plain values."""
+
+import io
+import itertools
+import pickle
+import time
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mnist_lightning.runs.checkpoint import (
+    DamagedCheckpointError,
+    dump_checkpoint,
+    parse_checkpoint,
+    read_checkpoint,
+)
+from mnist_lightning.runs.pickle_scan import ForbiddenPickleError, check_pickle
+
+P = pickle
+
+
+def archive(data: bytes) -> bytes:
+    """A checkpoint file with this pickle."""
+    buffer = io.BytesIO()
+    torch.save({"state_dict": {"a": torch.zeros(4)}}, buffer)
+    whole = io.BytesIO()
+    with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(whole, "w") as target:
+        for name in source.namelist():
+            target.writestr(name, data if name.endswith("data.pkl") else source.read(name))
+    return whole.getvalue()
+
+
+def text(value: str) -> bytes:
+    encoded = value.encode()
+    return P.BINUNICODE + len(encoded).to_bytes(4, "little") + encoded
+
+
+def put(number: int) -> bytes:
+    return P.BINPUT + bytes([number])
+
+
+def get(number: int) -> bytes:
+    return P.BINGET + bytes([number])
+
+
+def with_state_dict(after: bytes) -> bytes:
+    """The pickle of a dictionary with a state_dict, whose other items `after` adds."""
+    begin = P.PROTO + b"\x02" + P.EMPTY_DICT
+    return begin + text("state_dict") + P.EMPTY_DICT + P.SETITEM + after + P.STOP
+
+
+def doubled(levels: int, empty: bytes, twice: bytes) -> bytes:
+    """A value that holds the one before it twice, and so on."""
+    return empty + put(0) + b"".join(twice + put(n) for n in range(1, levels + 1))
+
+
+TUPLES = doubled(60, P.EMPTY_TUPLE, b"".join([P.TUPLE1, put(100), get(100), P.TUPLE2]))
+LISTS = (
+    P.EMPTY_LIST
+    + put(0)
+    + b"".join(P.EMPTY_LIST + P.MARK + get(n) * 2 + P.APPENDS + put(n + 1) for n in range(60))
+)
+
+
+def call(name: bytes, arguments: bytes) -> bytes:
+    return P.GLOBAL + name + b"\n" + arguments + P.REDUCE
+
+
+def attacks() -> Iterator[tuple[str, bytes]]:
+    yield "a tuple as a key", with_state_dict(TUPLES + P.NONE + P.SETITEM)
+    yield "a tuple", with_state_dict(text("epoch") + TUPLES + P.SETITEM)
+    yield "a long key", with_state_dict(P.MARK + P.NONE * 101 + P.TUPLE + P.NONE + P.SETITEM)
+    yield "lists", with_state_dict(text("epoch") + LISTS + P.SETITEM)
+    yield (
+        "a set",
+        with_state_dict(
+            text("epoch") + call(b"builtins\nset", P.EMPTY_LIST + P.TUPLE1) + P.SETITEM
+        ),
+    )
+    yield (
+        "a large number",
+        with_state_dict(text("epoch") + P.LONG1 + b"\xff" + b"\x01" * 255 + P.SETITEM),
+    )
+    pairs = P.EMPTY_LIST + P.TUPLE1
+    yield (
+        "a filled dictionary",
+        with_state_dict(text("epoch") + call(b"collections\nOrderedDict", pairs) + P.SETITEM),
+    )
+    yield (
+        "attributes of a list",
+        with_state_dict(text("epoch") + P.EMPTY_LIST + P.EMPTY_DICT + P.BUILD + P.SETITEM),
+    )
+    yield "too few values", with_state_dict(P.SETITEM)
+    yield "no mark", with_state_dict(P.APPENDS)
+    yield (
+        "a function of Python",
+        with_state_dict(text("epoch") + call(b"os\nsystem", text("true") + P.TUPLE1) + P.SETITEM),
+    )
+    yield "nothing at all", b""
+
+
+ATTACKS = dict(attacks())
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_malicious_pickle_is_refused_at_once(name: str) -> None:
+    began = time.process_time()
+    with pytest.raises(DamagedCheckpointError):
+        parse_checkpoint(archive(ATTACKS[name]), Path("x.ckpt"))
+    assert time.process_time() - began < 1
+
+
+def values() -> Iterator[tuple[str, dict[str, Any]]]:
+    yield "sparse", {"a": torch.eye(3).to_sparse()}
+    yield "stride 0", {"a": torch.zeros(1).expand(10**9)}
+    yield "views", {"a": [torch.zeros(1000)[:999]] * 10_000}
+    circle: list[Any] = []
+    circle.append(circle)
+    yield "a circle", {"a": circle}
+    shared = OrderedDict(a=1)
+    shared.get = 5  # type: ignore[method-assign,assignment]
+    yield "attributes", {"a": shared}
+    yield "a device", {"a": torch.device("cpu")}
+    yield "a complex number", {"a": 1j}
+    late: list[list[Any]] = [[] for _ in range(40)]
+    for outer, inner in itertools.pairwise(late):
+        outer += [inner, inner]
+    yield "lists of lists", {"a": list(reversed(late))}
+
+
+VALUES = dict(values())
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_what_is_not_plain_or_larger_than_its_file_is_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.ckpt"
+    path.write_bytes(dump_checkpoint({"state_dict": {}, "callbacks": VALUES[name]}))
+    with pytest.raises(DamagedCheckpointError, match=r"callbacks|values|holds|instruction|calls"):
+        read_checkpoint(path)
+
+
+def test_what_runs_keep_is_accepted(tmp_path: Path) -> None:
+    network = torch.nn.Linear(3, 2)
+    kept = {
+        "state_dict": network.state_dict(),
+        "callbacks": {
+            "python": (3, tuple(range(625)), None),
+            "numpy": ("MT19937", torch.zeros(624, dtype=torch.uint32), 3, 0, 0.0),
+            "bytes": b"\x00\xff",
+            "numbers": [True, -1, 2**63 - 1, 2**64 - 1, 0.5, float("nan")],
+            "shared": [network.weight, network.weight],
+            "dtypes": [torch.zeros(2, dtype=d) for d in (torch.half, torch.bool, torch.int64)],
+            "rows": torch.arange(6).reshape(2, 3).t(),
+            "empty": torch.zeros(0),
+        },
+    }
+    path = tmp_path / "x.ckpt"
+    path.write_bytes(dump_checkpoint(kept))
+    again = read_checkpoint(path)
+    assert again["callbacks"]["rows"].equal(torch.arange(6).reshape(2, 3).t())
+    assert again["callbacks"]["bytes"] == b"\x00\xff"
+
+
+def test_random_pickles_end_in_one_error() -> None:
+    numbers = np.random.default_rng(0)
+    whole = with_state_dict(text("epoch") + LISTS[:60] + P.SETITEM)
+    for _ in range(2_000):
+        mutated = bytearray(whole)
+        for _ in range(numbers.integers(1, 5)):
+            mutated[numbers.integers(len(mutated))] = numbers.integers(256)
+        try:
+            check_pickle(bytes(mutated))
+        except ForbiddenPickleError:
+            continue
