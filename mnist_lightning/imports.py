@@ -6,6 +6,8 @@ could take the place of a module. Here it is searched only for classes that the 
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,14 +25,32 @@ def import_allowed(name: str) -> Any:
     Raises:
         ImportError: there is no such module, or nothing of that name in it.
     """
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
     module, _, attribute = name.rpartition(".")
     try:
-        return getattr(import_module(module), attribute)
+        with _working_directory_first(module.partition(".")[0]):
+            return getattr(import_module(module), attribute)
     except (AttributeError, ValueError) as error:  # also: no module at all
         raise ImportError(str(error)) from None
+
+
+@contextmanager
+def _working_directory_first(module: str) -> Iterator[None]:
+    """Search the working directory first if it has this module, and afterwards last.
+
+    What the module imports later is found there too, but takes no other module's place.
+    """
+    here = str(Path.cwd())
+    if not module or not (Path(here, module).is_dir() or Path(here, f"{module}.py").is_file()):
+        yield
+        return
+    while here in sys.path:
+        sys.path.remove(here)
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
+        sys.path.append(here)
 
 
 def import_paths(name: str) -> set[str]:

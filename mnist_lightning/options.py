@@ -12,7 +12,7 @@ import yaml
 from mnist_lightning import mistakes
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import exists
-from mnist_lightning.runs.config_schema import (
+from mnist_lightning.runs.class_names import (
     COMPONENT_OPTIONS,
     argument_names,
     class_names,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from mnist_lightning import images, networks
+from mnist_lightning import images, networks, own_directories
 from mnist_lightning.data.batches import normalise
 from mnist_lightning.ensemble import Ensemble
 from mnist_lightning.errors import UserError
@@ -257,4 +257,5 @@ def own_classes(name: str | None) -> list[type[nn.Module]]:
         found = None
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise UserError(f"--model.network: {name} is no network's class that can be imported", 2)
+    own_directories.remember_if(True)
     return [found]

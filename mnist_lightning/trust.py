@@ -7,20 +7,16 @@ user says so by `--trust`; any other file is data from elsewhere.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from mnist_lightning import own_directories
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import read_yaml
 from mnist_lightning.networks import ARCHITECTURES, REGISTERED, check_weights
 from mnist_lightning.options import NamedClasses, config_files, named_classes
 from mnist_lightning.registry import SCHEMA, USER_SCHEMA
 from mnist_lightning.runs.checkpoint import network_weights
+from mnist_lightning.runs.class_names import argument_names, class_names, hidden_structure
 from mnist_lightning.runs.config import Config, portable
-from mnist_lightning.runs.config_schema import (
-    argument_names,
-    check_config,
-    class_names,
-    foreign_classes,
-    untrusted,
-)
+from mnist_lightning.runs.config_schema import check_config, foreign_classes, untrusted
 
 
 class TrustedConfig(NamedTuple):
@@ -53,11 +49,18 @@ def trusted_config(
         UserError: it names a class without consent.
     """
     named = named_classes(arguments)
-    if signed or trust:
+    if trust:
         allowed = _with_names_of(config, named)
         if not signed:
             check_config(config, USER_SCHEMA, allowed.classes)
+        own_directories.remember_if(bool(allowed.classes - USER_SCHEMA.components.keys()))
         return TrustedConfig(config, allowed)
+    if signed:
+        # The signature says who made the run, not whose `net.py` lies in this directory.
+        foreign = foreign_classes(config, USER_SCHEMA, named.classes)
+        if foreign and not own_directories.is_known():
+            raise UserError(_from_unknown_directory(foreign[0]))
+        return TrustedConfig(config, _with_names_of(config, named))
     content = portable(config) if isinstance(config, dict) else config
     check_config(content, SCHEMA, named.classes)
     return TrustedConfig(content, named, own=False)
@@ -76,7 +79,20 @@ def allowed_by_user(arguments: Sequence[str], trust: bool) -> NamedClasses:
             named = _with_names_of(content, named)
         elif foreign := foreign_classes(content, USER_SCHEMA, named.classes):
             raise UserError(untrusted(foreign[0], str(path)), status=2)
+        elif hidden := hidden_structure(content):
+            raise UserError(
+                f"{path} hides a structure in a text at {hidden}; write it as YAML, or add --trust",
+                status=2,
+            )
+    own_directories.remember_if(bool(named.classes - USER_SCHEMA.components.keys()))
     return named
+
+
+def _from_unknown_directory(name: str) -> str:
+    return (
+        f"your run references the class {name}, and you have not used classes of your own in this "
+        f"directory yet; name it in this command (--model.network {name}), or add --trust"
+    )
 
 
 def _with_names_of(config: Config, named: NamedClasses) -> NamedClasses:

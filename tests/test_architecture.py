@@ -62,7 +62,7 @@ FLOORS = [
         "tables",
         "templates",
     ],
-    ["imports", "files", "processes", "text", "errors", "__init__"],
+    ["imports", "own_directories", "files", "processes", "text", "errors", "__init__"],
 ]
 RANKS = {name: (floor, place) for floor, row in enumerate(FLOORS) for place, name in enumerate(row)}
 

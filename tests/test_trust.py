@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -227,6 +228,77 @@ def test_a_run_of_ones_own_network_needs_no_consent_where_it_was_made(own_networ
         )
         assert not (own_network / "imported").exists()
         assert typed(own_network, *arguments, *consent, home=elsewhere).status == 0
+
+
+def test_a_signed_run_vouches_for_no_other_module_of_that_name(own_network: Path) -> None:
+    fit = ["fit", *DIGITS, "--trainer.max_epochs", "1", *SHORT, *OWN]
+    assert typed(own_network, *fit).status == 0
+    folder = own_network / "downloaded"
+    shutil.copytree(own_network / "lightning_logs", folder / "lightning_logs")
+    marker = folder / "executed"
+    (folder / "net.py").write_text(NETWORK.format(marker=str(marker)))
+    for arguments in (["test"], ["resume", "0", "--trainer.max_epochs", "2"]):
+        result = typed(folder, *arguments)
+        assert result.status == 1
+        assert "you have not used classes of your own in this directory yet" in result.err
+        assert not marker.exists()
+    assert typed(folder, "test", *OWN).status == 0
+    assert marker.exists()
+    assert typed(folder, "test").status == 0  # from now on it is one of the user's
+
+
+def test_no_module_of_the_working_directory_takes_the_place_of_another(own_network: Path) -> None:
+    marker = own_network / "executed"
+    for name in ("yaml", "colorsys", "mailcap"):
+        (own_network / f"{name}.py").write_text(NETWORK.format(marker=str(marker)))
+    for name in ("net.Network", "mnist_lightning.networks.tiny_cnn.TinyCNN"):
+        script = (
+            "import sys; sys.path.remove('')\n"
+            "from mnist_lightning.imports import import_allowed\n"
+            f"print(import_allowed({name!r}))\n"
+            "import yaml, colorsys, mailcap"  # later, by whatever runs then
+        )
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", script],
+            cwd=own_network,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+            check=False,
+        )
+        assert done.returncode == 0
+        assert not marker.exists()
+
+
+HIDDEN = {
+    "a JSON string": 'model: {network: \'{"class_path": "net.Network"}\'}',
+    "a YAML string": "model:\n  network: |\n    class_path: net.Network\n    init_args: {}\n",
+    "a string in a list": "trainer: {callbacks: ['{class_path: net.Network}']}",
+    "an added item": "trainer.callbacks+: {class_path: net.Network}",
+    "an added item in a section": "trainer: {callbacks+: [{class_path: net.Network}]}",
+    "a dotted key": "model: {network.class_path: net.Network}",
+    "a dotted key of the whole": "model.network.class_path: net.Network",
+    "twice": "model: {network: {class_path: net.Network}}\nmodel.network: TinyCNN",
+    "another file": "config: other.yaml",
+    "another file for a section": "model: model.yaml",
+    "another file for a class": "model: {network: ./network.yaml}",
+    "an unknown option": "model: {net: {class_path: net.Network}}",
+    "an argument": "model: {network: {class_path: TinyCNN, init_args: {x: '{class_path: a.B}'}}}",
+}
+
+
+@pytest.mark.parametrize("way", HIDDEN)
+def test_a_configuration_hides_no_class(own_network: Path, command: Command, way: str) -> None:
+    network = "class_path: net.Network\n"
+    (own_network / "network.yaml").write_text(network)
+    (own_network / "model.yaml").write_text("network: {class_path: net.Network}\n")
+    (own_network / "other.yaml").write_text("model: {network: {class_path: net.Network}}\n")
+    (own_network / "own.yaml").write_text(HIDDEN[way])
+    result = command("fit", *DIGITS, *SHORT, "--config", "own.yaml")
+    assert result.status == 2
+    assert any(
+        reason in result.err
+        for reason in ("references the class", "hides a structure", "is given twice")
+    ), result.err
+    assert not (own_network / "imported").exists()
 
 
 def test_a_signature_is_invalid_for_any_other_content(own_network: Path) -> None:

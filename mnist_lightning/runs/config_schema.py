@@ -8,13 +8,14 @@ only by the name of a class that is known or that the user allowed.
 import inspect
 import math
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from mnist_lightning.errors import UserError
+from mnist_lightning.runs.class_names import CLASS_NAME, class_names, nested
 
 Problems = Iterator[str]
 
@@ -22,20 +23,6 @@ Problems = Iterator[str]
 MAX_ARGUMENT = 10_000  # of whole numbers in a class's arguments
 MAX_ITEMS = 1_000
 MAX_CHARS = 1_000
-# Where a class may be given by its bare name.
-COMPONENT_OPTIONS = (
-    "network",
-    "optimizer",
-    "lr_scheduler",
-    "augment",
-    "accelerator",
-    "callbacks",
-    "logger",
-    "plugins",
-    "profiler",
-    "strategy",
-)
-_CLASS_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 # A string that no parser takes for anything else, where something else is possible.
 _INERT = re.compile(r"[\w:,/+-]*")
 
@@ -68,43 +55,6 @@ class InvalidConfigError(UserError):
     """A configuration in a file holds something that no configuration has."""
 
 
-def class_names(config: Any) -> set[str]:
-    """Collect the names that stand where a class belongs; no text that merely has a dot."""
-    if isinstance(config, list | tuple):
-        return set().union(*map(class_names, config))
-    if not isinstance(config, dict):
-        return set()
-    found = dotted_names(config.get("class_path"))
-    for name, value in config.items():
-        found |= class_names(value)
-        if name in COMPONENT_OPTIONS and "class_path" not in config:
-            items = value if isinstance(value, list) else [value]
-            found |= dotted_names([each for each in items if isinstance(each, str)])
-    return found
-
-
-def argument_names(config: Any, registered: Container[str]) -> set[str]:
-    """Collect the dotted texts in the arguments of classes that are not registered.
-
-    They may name a function, such as the `lr_lambda` of a schedule, or a file.
-    """
-    if isinstance(config, list | tuple):
-        return set().union(*(argument_names(each, registered) for each in config))
-    if not isinstance(config, dict):
-        return set()
-    if "class_path" in config and config["class_path"] not in registered:
-        return dotted_names([config.get("init_args"), config.get("dict_kwargs")])
-    return set().union(*(argument_names(each, registered) for each in config.values()))
-
-
-def dotted_names(value: Any) -> set[str]:
-    """Collect the strings in a value that may be class paths."""
-    if isinstance(value, str):
-        return {value} if "." in value and _CLASS_NAME.fullmatch(value) else set()
-    inside = value.values() if isinstance(value, dict) else value
-    return set().union(*map(dotted_names, inside)) if isinstance(value, dict | list) else set()
-
-
 def check_config(config: Any, schema: Schema, allowed: Iterable[str] = ()) -> None:
     """Compare a configuration from a file with its schema.
 
@@ -129,9 +79,12 @@ def foreign_classes(config: Any, schema: Schema, allowed: Iterable[str] = ()) ->
     Values of a wrong type are left to the parser, which explains them.
     """
     checker = _Checker(schema, set(allowed))
-    for _ in checker.problems(_nested(config)):
+    whole = nested(config)
+    for _ in checker.problems(whole):
         pass
-    return checker.foreign
+    # Also where no class belongs: a parser may see more in an unknown key than this.
+    known = schema.components.keys() | set(allowed)
+    return [*checker.foreign, *sorted(class_names(whole) - known)]
 
 
 def untrusted(name: str, where: str) -> str:
@@ -203,7 +156,7 @@ class _Checker:
             return
         if Any in members and len(value) <= MAX_CHARS and _INERT.fullmatch(value):
             return
-        if classes and _CLASS_NAME.fullmatch(value):
+        if classes and CLASS_NAME.fullmatch(value):
             yield self._refused(value, where)
         else:
             yield f"{where}: invalid value {_shown(value)}"
@@ -343,21 +296,6 @@ def _exceeds(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return any(map(_exceeds, value))
     return isinstance(value, int) and abs(value) > MAX_ARGUMENT
-
-
-def _nested(config: Any) -> Any:
-    """Write the dotted names of a configuration as mappings in each other."""
-    if not isinstance(config, dict):
-        return config
-    nested: dict[Any, Any] = {}
-    for name, value in config.items():
-        parts = name.split(".") if isinstance(name, str) else [name]
-        place = nested
-        for part in parts[:-1]:
-            inside = place.setdefault(part, {})
-            place = inside if isinstance(inside, dict) else {}
-        place[parts[-1]] = value
-    return nested
 
 
 def _shown(value: Any) -> str:
