@@ -5,6 +5,7 @@ import os
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
@@ -13,7 +14,7 @@ from typing import NamedTuple, NoReturn
 from mnist_lightning import __version__
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.imports import hide_working_directory
-from mnist_lightning.text import say
+from mnist_lightning.text import printable, say
 
 
 class Command(NamedTuple):
@@ -169,6 +170,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     if debug:
         arguments.remove("--debug")
+    # Without the source line of whoever warns.
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {printable(str(message))}\n"
     try:
         return dispatch(arguments)
     except BrokenPipeError:  # the reader of our output left, as `| head` does

@@ -1,7 +1,6 @@
 """fit and resume: what surrounds a Trainer's work on a run."""
 
 import hashlib
-import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from mnist_lightning.options import (
 from mnist_lightning.parsing import DigitCLI, quieten
 from mnist_lightning.refusals import refuse_what_cannot_train, why_not_restorable
 from mnist_lightning.registry import USER_SCHEMA
-from mnist_lightning.resumability import refuse_callbacks
+from mnist_lightning.resumability import refuse_callbacks, why_not_loadable
 from mnist_lightning.run_logger import cut_back
 from mnist_lightning.runs import lookup, run_directory
 from mnist_lightning.runs.checkpoint import (
@@ -30,8 +29,9 @@ from mnist_lightning.runs.checkpoint import (
     read_checkpoint,
     read_signed_checkpoint,
 )
+from mnist_lightning.runs.class_names import class_names
 from mnist_lightning.runs.config import LENGTHS, conflicts
-from mnist_lightning.runs.config_schema import InvalidConfigError
+from mnist_lightning.runs.config_schema import InvalidConfigError, check_config
 from mnist_lightning.runs.recovery import move_damaged_config, move_damaged_files
 from mnist_lightning.runs.resumable import newest_checkpoint, progress, validate_checkpoint
 from mnist_lightning.runs.run_directory import Run
@@ -179,6 +179,7 @@ def _newest_alike(cli: DigitCLI, origin: str | None) -> Run | None:
             continue
         try:
             saved = run.read_config()
+            check_config(saved, USER_SCHEMA, class_names(saved))
             if _differences(cli, saved) or run.summary().get("init_from") != origin:
                 continue
             done = progress(read_checkpoint(newest_checkpoint(run)))
@@ -186,7 +187,7 @@ def _newest_alike(cli: DigitCLI, origin: str | None) -> Run | None:
             say(f"passing over {run.folder}: {error}")
             continue
         # Another length or another test would be another figure, however equal the weights.
-        same_test = wanted["limit_test_batches"] == saved["trainer"]["limit_test_batches"]
+        same_test = wanted["limit_test_batches"] == _trainer_option(saved, "limit_test_batches")
         if same_test and not 0 <= wanted["max_epochs"] < done.epochs + bool(done.batches):
             return run
     say("no run of the same options to go on with: this is a new one")
@@ -202,10 +203,11 @@ def resume(arguments: list[str]) -> int:
         DigitCLI("resume", rest, _RESUME_HELP)
     run, path = lookup.find("last" if reference is None else reference, root_in(rest))
     # Locked before it is read: another process may be about to save.
-    with _kept_from_others(run) if os.path.lexists(run.config) else nullcontext():
+    in_run = any(run.folder.glob("config.yaml*"))  # also a damaged one that was moved aside
+    with _kept_from_others(run) if in_run else nullcontext():
         while True:
             try:
-                return _resume_from(run, path, rest, trust)
+                return _resume_from(run, path, rest, trust, in_run)
             except UnusableCheckpointError as error:
                 if path is not None:
                     raise
@@ -221,11 +223,12 @@ class UnusableCheckpointError(DamagedCheckpointError):
         self.path = path
 
 
-def _resume_from(run: Run, given: Path | None, rest: list[str], trust: bool) -> int:
+def _resume_from(run: Run, given: Path | None, rest: list[str], trust: bool, in_run: bool) -> int:
     """Resume from the checkpoint given, or from the newest one that is intact."""
     first = processes.is_first()
     run.refuse_links()
-    lost_config = first and move_damaged_config(run)
+    if first:
+        move_damaged_config(run)
     path = given or newest_checkpoint(run, move=first)
     checkpoint, signed = read_signed_checkpoint(path)
     if "config" not in checkpoint:
@@ -237,9 +240,9 @@ def _resume_from(run: Run, given: Path | None, rest: list[str], trust: bool) -> 
         validate_checkpoint(checkpoint)
     except DamagedCheckpointError as error:
         raise DamagedCheckpointError(f"{path}: {error}") from None
-    if lost_config:
-        run.write_config(checkpoint["config"], sign=signed)
     base = _base_config(run, path, checkpoint, signed, trust, rest)
+    if first and in_run and not run.config.is_file():
+        run.write_config(checkpoint["config"], sign=signed)
     cli = DigitCLI("resume", rest, _RESUME_HELP, base, trust)
     _begin(cli)
     processes.refuse_to_differ(path)
@@ -263,7 +266,6 @@ def _base_config(
         except InvalidConfigError as error:
             aside = move_aside(run.config).name if processes.is_first() else ""
             say(f"{run.config} is damaged: {error}; kept as {aside}; using that of {path.name}")
-            run.write_config(checkpoint["config"], sign=signed)
     try:
         base = base or trusted_config(checkpoint["config"], signed, trust, arguments)
         check_network(base, checkpoint)
@@ -282,6 +284,7 @@ def _go_on(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]) -> i
         )
     cli.datamodule.refuse_other_data(checkpoint["MNISTDataModule"])
     reason = why_not_restorable(cli.model, checkpoint)
+    reason = reason or why_not_loadable(cli.callbacks, checkpoint["callbacks"])
     if reason is not None:
         raise UnusableCheckpointError(path, reason)
     if run.config.is_file() and processes.is_first():
@@ -318,7 +321,7 @@ def _go_on(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]) -> i
 def _is_finished(run: Run, saved: dict[str, Any], cli: DigitCLI, epochs: int) -> bool:
     """Tell whether the run came to its end, and is not asked to go on beyond it."""
     wanted = cli.complete_config()["trainer"]
-    same = all(wanted[name] == saved["trainer"][name] for name in LENGTHS)
+    same = all(wanted[name] == _trainer_option(saved, name) for name in LENGTHS)
     reached = 0 <= wanted["max_epochs"] <= epochs
     complete = run.summary().get("state") == "finished" and run.best.exists()
     return complete and (reached or same)
@@ -330,12 +333,17 @@ def _differences(cli: DigitCLI, saved: dict[str, Any]) -> list[str]:
     found = conflicts(saved, config, USER_SCHEMA)
     if cli.model.needs_run_length(cli.model.lr_scheduler_factory):
         found += [
-            f"--trainer.{name} is {config['trainer'][name]} here, {saved['trainer'][name]} in the "
-            "checkpoint, and the learning-rate schedule spans the whole run"
+            f"--trainer.{name} is {config['trainer'][name]} here, {_trainer_option(saved, name)} "
+            "in the checkpoint, and the learning-rate schedule spans the whole run"
             for name in ("max_epochs", "max_steps")
-            if config["trainer"][name] != saved["trainer"][name]
+            if config["trainer"][name] != _trainer_option(saved, name)
         ]
     return found
+
+
+def _trainer_option(config: dict[str, Any], name: str) -> Any:
+    """Look up an option of the trainer in a saved configuration, which may be incomplete."""
+    return config.get("trainer", {}).get(name, USER_SCHEMA.sections["trainer"][name].default)
 
 
 _FIT_HELP = f"""Train a network on MNIST, keep its best checkpoint, and test that.

@@ -17,7 +17,9 @@ MAX_YAML_BYTES = 1_000_000
 MAX_YAML_NODES = 100_000
 MAX_YAML_DEPTH = 100
 MAX_NUMBER_LENGTH = 100  # 1:1:1:… is a number in base 60, and takes quadratic time
-_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_TAG = "tag:yaml.org,2002:"
+_NUMBERS = (f"{_TAG}int", f"{_TAG}float")
+_PLAIN = {_TAG + name for name in ("map", "seq", "str", "int", "float", "bool", "null", "merge")}
 
 
 class LimitError(Exception):
@@ -125,6 +127,8 @@ def _count_nodes(node: yaml.Node, counted: dict[yaml.Node, int], depth: int) -> 
         raise LimitError(f"it is nested more than {MAX_YAML_DEPTH} deep")
     if node in counted:
         return counted[node]
+    if node.tag not in _PLAIN:  # a date, a set, bytes
+        raise yaml.YAMLError(f"{node.tag.removeprefix(_TAG)} has no place in a configuration")
     count = 1
     if isinstance(node, yaml.MappingNode):
         children = [each for pair in node.value for each in pair]

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from mnist_lightning import image_limits
+from mnist_lightning.errors import UserError
+from mnist_lightning.files import read_bounded
 from mnist_lightning.ink import LEAST_CONTRAST, edge_of, grey_of, trace
 
 VERSION = 2  # counts the changes that make another 28x28 of the same picture
@@ -87,10 +89,7 @@ def read(source: Path | BinaryIO) -> Image.Image:
         ValueError: it is no picture, a damaged one, or one that costs too much to decode.
         OSError: the file cannot be opened.
     """
-    with source.open("rb") if isinstance(source, Path) else source as file:
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise TooLargeError(f"too large: the most is {MOST_BYTES // 10**6} megabytes")
+    content = _content(source)
     image_limits.check(content)
     try:
         with warnings.catch_warnings():
@@ -117,6 +116,20 @@ def read(source: Path | BinaryIO) -> Image.Image:
     if picture.mode == "P" and picture.palette is None:  # on which Pillow's conversion fails later
         raise ValueError("a damaged picture: it has no palette")
     return picture
+
+
+def _content(source: Path | BinaryIO) -> bytes:
+    too_large = TooLargeError(f"too large: the most is {MOST_BYTES // 10**6} megabytes")
+    if isinstance(source, Path):
+        try:
+            return read_bounded(source, MOST_BYTES)
+        except UserError:
+            raise too_large from None
+    with source as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise too_large
+    return content
 
 
 class Digit(NamedTuple):

@@ -30,7 +30,6 @@ from mnist_lightning.options import NamedClasses, as_argument, runs_root, take_o
 from mnist_lightning.registry import USER_SCHEMA
 from mnist_lightning.run_logger import RunLogger
 from mnist_lightning.run_trainer import TRAINER_DEFAULTS, RunTrainer
-from mnist_lightning.text import printable
 from mnist_lightning.trust import TrustedConfig, allowed_by_user
 
 # Options that a command takes before the parser does: they are in no configuration.
@@ -323,11 +322,10 @@ _NOISE = (
 
 
 def quieten() -> None:
-    """Leave out the framework's advertisements, and show warnings without their source line."""
+    """Leave out the framework's advertisements."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for shown in (FallbackWarning, SkippedWarning):  # `show.notices` says it
         warnings.filterwarnings("ignore", category=shown)
     for text in _NOISE:
         warnings.filterwarnings("ignore", text)
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {printable(str(message))}\n"

@@ -18,8 +18,9 @@ from mnist_lightning.ensemble import Ensemble
 from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation.metrics import tempered
 from mnist_lightning.imports import import_allowed
-from mnist_lightning.runs import lookup, run_directory
+from mnist_lightning.runs import lookup
 from mnist_lightning.runs.checkpoint import network_weights, read_checkpoint
+from mnist_lightning.runs.run_directory import LOGS_FOLDER, is_temperature
 
 UNSURE = 0.8  # a calibrated confidence below this is said
 # Whether there are several digits, as people say it.
@@ -135,7 +136,7 @@ class Recogniser:
 
 def load(
     run: str | Path = "best",
-    root: str | Path = run_directory.LOGS_FOLDER,
+    root: str | Path = LOGS_FOLDER,
     classes: Iterable[type[nn.Module]] = (),
 ) -> Recogniser:
     """Load the network of a run's best checkpoint, of a checkpoint file, or of an export.
@@ -162,10 +163,7 @@ def load(
     if "network" not in checkpoint:
         raise UserError(f"{path} holds no DigitClassifier")
     network = networks.build(checkpoint["network"], classes, network_weights(checkpoint))
-    temperature = found.summary().get("temperature")
-    if not isinstance(temperature, float) or not 0 < temperature < math.inf:
-        temperature = 1.0
-    return Recogniser(network, temperature)
+    return Recogniser(network, found.temperature or 1.0)
 
 
 def _load_safetensors(path: Path, classes: Iterable[type[nn.Module]]) -> Recogniser:
@@ -181,7 +179,9 @@ def _load_safetensors(path: Path, classes: Iterable[type[nn.Module]]) -> Recogni
             about = json.loads((file.metadata() or {})[METADATA])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
         network = networks.build(about["network"], classes, weights)
-        return Recogniser(network, float(about["temperature"]))
+        if not is_temperature(about["temperature"]):
+            raise ValueError("its temperature is none")
+        return Recogniser(network, about["temperature"])
     except (
         SafetensorError,
         KeyError,

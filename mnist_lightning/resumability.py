@@ -107,6 +107,23 @@ def _refuse_a_clash(callback: ModelCheckpoint) -> None:
             )
 
 
+def why_not_loadable(found: Iterable[Callback], states: dict[str, Any]) -> str | None:
+    """Compare the states of callbacks in a checkpoint with what such callbacks save."""
+    for callback in found:
+        if not type(callback).__module__.startswith(("lightning.", "mnist_lightning.")):
+            continue
+        fresh, saved = callback.state_dict(), states.get(callback.state_key, {})
+        name = f"callbacks.{type(callback).__name__}"
+        if not isinstance(saved, dict):
+            return f"{name} is no state of a callback"
+        for key, value in fresh.items():
+            if key not in saved:
+                return f"{name} has no {key}"
+            if isinstance(value, int | str | dict) and not isinstance(saved[key], type(value)):
+                return f"{name}.{key} is {type(saved[key]).__name__}"
+    return None
+
+
 def unverified_parts(config: dict[str, Any]) -> list[str]:
     """Name what a configuration has that an exact resume was not tested with."""
     model, trainer = config["model"], config["trainer"]

@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,10 @@ MAX_CLASSES = 1_000  # a confusion matrix has the square of it
 
 Row = dict[str, str]
 KEYS = ("step", "dataset")  # the columns that are no metric
+
+
+_STEP = re.compile(r"[0-9]{1,18}")
+_NUMBER = re.compile(r"-?([0-9]+(\.[0-9]+)?(e[-+][0-9]{1,3})?|inf)|nan")
 
 
 class _Written(NamedTuple):
@@ -140,15 +145,15 @@ def _intact_rows(path: Path) -> tuple[list[Row], bool]:
     if not lines:
         return [], not content or _is_start_of_header(content)
     columns, *cells = [line.split(",") for line in lines]
-    if tuple(columns[:2]) != KEYS or len(set(columns)) != len(columns) or "\ufffd" in lines[0]:
+    if tuple(columns[:2]) != KEYS or len(set(columns)) != len(columns) or not _is_plain(lines[0]):
         return [], False
     rows = [
         dict(zip(columns, row, strict=True))
         for row in cells
         if len(row) == len(columns)
-        and row[0].isdecimal()
-        and "\ufffd" not in row[1]
-        and all(map(_is_number, filter(None, row[2:])))
+        and _STEP.fullmatch(row[0])
+        and _is_plain(row[1])
+        and all(map(_NUMBER.fullmatch, filter(None, row[2:])))
     ]
     return rows, len(rows) == len(cells)
 
@@ -157,12 +162,8 @@ def _is_start_of_header(content: bytes) -> bool:
     return b"step,dataset".startswith(content[:12])
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _is_plain(text: str) -> bool:
+    return text.isprintable() and "\ufffd" not in text and '"' not in text
 
 
 def read_history(path: Path) -> dict[str, list[float]]:

@@ -73,7 +73,7 @@ def examine(run: Run, data: DigitData, recogniser: Recogniser | None) -> Finding
         findings.missing.append("no figures of the test: it diverged, and answers with no numbers")
         return findings
     _test(table, pixels[:count], findings)
-    _calibration(table, findings)
+    _calibration(table, run.temperature, findings)
     if recogniser is not None:
         _disturbances(recogniser, pixels[:DISTURBED], labels[:DISTURBED], findings)
         _attributions(recogniser, table, pixels[:count], findings)
@@ -141,11 +141,10 @@ def _images(table: PredictionsTable, chosen: NDArray[np.int64]) -> list[dict[str
     ]
 
 
-def _calibration(table: PredictionsTable, findings: Findings) -> None:
+def _calibration(table: PredictionsTable, temperature: float | None, findings: Findings) -> None:
     right = table.true == table.predicted
-    temperature = findings.facts["summary"].get("temperature")
     stages = {"as it is": table.probabilities}
-    if isinstance(temperature, float):
+    if temperature is not None:
         stages["temperature-scaled"] = metrics.tempered(table.probabilities, temperature)
     else:
         findings.missing.append("no temperature: a run fits one at its end, on the images held out")

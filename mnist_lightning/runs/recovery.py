@@ -11,16 +11,14 @@ from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import say
 
 
-def move_damaged_config(run: Run) -> bool:
-    """Rename a `config.yaml` that cannot be read; tell whether there was one."""
+def move_damaged_config(run: Run) -> None:
+    """Rename a `config.yaml` that cannot be read."""
     if not os.path.lexists(run.config):
-        return False
+        return
     try:
         run.read_config()
     except UserError:
         _move(run.config, "the configuration in the checkpoint replaces it")
-        return True
-    return False
 
 
 def move_damaged_files(run: Run) -> None:

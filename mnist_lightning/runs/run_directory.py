@@ -6,11 +6,12 @@ Nothing here imports torch: five hundred runs are listed in a second.
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 from filelock import FileLock, Timeout
@@ -26,6 +27,7 @@ from mnist_lightning.files import (
 )
 from mnist_lightning.runs import signature
 
+LEAST_TEMPERATURE = 0.01  # those that are fitted are between 0.05 and 20
 MAX_SUMMARY_BYTES = 10_000_000  # a summary has 3 kB
 
 LOGS_FOLDER = "lightning_logs"
@@ -49,9 +51,12 @@ class Run:
 
     @property
     def reference(self) -> str:
-        """The shortest RUN by which a command finds this run from the folder it was made in."""
+        """The shortest RUN by which a command finds this run from the folder it was made in.
+
+        As a word of a shell.
+        """
         default = Path(LOGS_FOLDER) / f"version_{self.version}"
-        return str(self.version) if self.folder == default else str(self.folder)
+        return str(self.version) if self.folder == default else shlex.quote(str(self.folder))
 
     @property
     def checkpoints(self) -> Path:
@@ -159,6 +164,12 @@ class Run:
             return {}
         return summary if isinstance(summary, dict) and _is_shallow(summary) else {}
 
+    @property
+    def temperature(self) -> float | None:
+        """The temperature of its logits, for calibrated confidence; None if none was fitted."""
+        value = self.summary().get("temperature")
+        return value if is_temperature(value) else None
+
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Replace `summary.json`."""
         text = json.dumps(summary, indent=2) + "\n"
@@ -176,6 +187,11 @@ class Run:
         if not others or self.config.is_file():
             raise self.no_checkpoint_error("best.ckpt")
         return others[-1]
+
+
+def is_temperature(value: object) -> TypeGuard[float]:
+    """Tell whether a value from a file is a temperature by which logits can be divided."""
+    return isinstance(value, float) and LEAST_TEMPERATURE <= value <= 1 / LEAST_TEMPERATURE
 
 
 def _is_shallow(value: Any, levels: int = 20) -> bool:

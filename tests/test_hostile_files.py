@@ -1,0 +1,156 @@
+"""Files that a stranger made to break a command: each ends in one line, or is recovered."""
+
+import json
+import os
+import shlex
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from mnist_lightning.runs.checkpoint import network_weights
+from mnist_lightning.runs.run_directory import Run
+from tests.cli.checks import load
+from tests.conftest import DIGITS, Command
+from tests.strangers import from_elsewhere
+
+SHORT = ["--trainer.limit_train_batches", "2", "--dashboards", "none"]
+FIT = ["fit", *DIGITS, *SHORT, "--trainer.max_epochs", "1", "--model.network", "TinyCNN"]
+LONGER = ["resume", "0", "--trainer.max_epochs", "2"]
+
+
+@pytest.fixture
+def trained(command: Command, run_0: Run) -> Run:
+    """A run of one short epoch."""
+    assert command(*FIT).status == 0
+    return run_0
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_no_picture(command: Command, trained: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "seven.png")
+    result = command("predict", "seven.png")
+    assert result.status == 1
+    assert "not a regular file" in result.out
+
+
+@pytest.mark.parametrize(
+    "row", ["9" * 5_000 + ",digits", "1,digits,1_0", "1,digits,0.5\r", '"1",digits', "²,digits"]
+)
+def test_a_metric_that_no_run_writes_is_left_out(command: Command, trained: Run, row: str) -> None:
+    metrics = trained.folder / "metrics.csv"
+    columns = metrics.read_text().splitlines()[0].count(",") + 1
+    padded = row + "," * (columns - row.count(",") - 1)
+    metrics.write_bytes(metrics.read_bytes() + padded.encode() + b"\n")
+    result = command(*LONGER)
+    assert result.status == 0, result.err
+    assert "metrics.csv is damaged; kept as metrics.csv.damaged-1" in result.out
+    assert row not in metrics.read_text()
+
+
+ODD_VALUES = {"a date": date(2026, 1, 1), "a set": {"a"}, "bytes": b"a"}
+
+
+@pytest.mark.parametrize("kind", ODD_VALUES)
+def test_a_configuration_of_odd_values_is_damaged(
+    command: Command, trained: Run, kind: str
+) -> None:
+    config = trained.read_config()
+    config["data"]["val_size"] = ODD_VALUES[kind]
+    trained.config.write_text(yaml.safe_dump(config))
+    report = command("report", "0")
+    assert report.status == 1
+    assert "config.yaml is no configuration, or damaged" in report.err
+    assert command(*LONGER).status == 0  # by the configuration in the checkpoint
+    assert trained.read_config()["data"]["val_size"] is None
+
+
+@pytest.mark.parametrize("value", [torch.zeros(3), b"a", (1, 2), float("nan")])
+def test_a_checkpoint_whose_configuration_is_none_restores_none(
+    command: Command, trained: Run, value: Any
+) -> None:
+    checkpoint: Any = load(trained.recent())
+    checkpoint["config"]["data"]["val_size"] = value
+    trained.recent().write_bytes(from_elsewhere(checkpoint))
+    trained.config.unlink()
+    trained.config.symlink_to("nowhere")
+    result = command(*LONGER)
+    assert result.status == 1
+    assert "Traceback" not in result.err
+    assert "data.val_size: invalid" in result.err + result.out
+
+
+def _without_wait_count(state: dict[str, Any]) -> None:
+    del state["wait_count"]
+
+
+def _with_text(state: dict[str, Any]) -> None:
+    state["patience"] = "3"
+
+
+@pytest.mark.parametrize("change", [_without_wait_count, _with_text, dict.clear])
+def test_a_callback_gets_no_state_but_its_own(
+    command: Command, run_0: Run, change: Callable[[dict[str, Any]], None]
+) -> None:
+    stop = ["--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.monitor", "val/loss"]
+    assert command(*FIT, *stop).status == 0
+    checkpoint: Any = load(run_0.recent())
+    (key,) = [key for key in checkpoint["callbacks"] if key.startswith("EarlyStopping")]
+    change(checkpoint["callbacks"][key])
+    run_0.recent().write_bytes(from_elsewhere(checkpoint))
+    result = command(*LONGER)
+    assert result.status == 1
+    assert "last.ckpt is damaged: callbacks.EarlyStopping" in result.out
+
+
+@pytest.mark.parametrize("section", ["trainer", "data", "model"])
+def test_an_incomplete_configuration_is_passed_over(
+    command: Command, trained: Run, section: str
+) -> None:
+    whole = trained.read_config()
+    for name in whole[section]:
+        config = json.loads(json.dumps(whole))
+        del config[section][name]
+        trained.config.write_text(yaml.safe_dump(config))
+        result = command(*FIT, "--auto_resume", "true", "--trainer.fast_dev_run", "true")
+        assert result.status == 0, (name, result.err)
+    config = {name: value for name, value in whole.items() if name != section}
+    trained.config.write_text(yaml.safe_dump(config))
+    assert command(*FIT, "--auto_resume", "true").status == 0
+    checkpoint: Any = load(trained.recent())
+    checkpoint["config"] = config
+    trained.recent().write_bytes(from_elsewhere(checkpoint))
+    result = command(*LONGER)
+    assert "Traceback" not in result.err
+    assert "looks like a bug" not in result.err
+
+
+@pytest.mark.parametrize("temperature", [float("nan"), 0.0, -1.0, float("inf"), 5e-324, "1", None])
+def test_a_temperature_that_divides_nothing_is_none(
+    command: Command, trained: Run, tmp_path: Path, temperature: Any
+) -> None:
+    safetensors = pytest.importorskip("safetensors.torch")
+    summary = trained.summary()
+    trained.write_summary(summary | {"temperature": temperature})
+    assert trained.temperature is None
+    assert command("report", "0").status == 0
+    about = {"network": summary["network"], "temperature": temperature}
+    own = network_weights(load(trained.best))
+    path = tmp_path / "model.safetensors"
+    safetensors.save_file(own, path, {"mnist_lightning": json.dumps(about)})
+    result = command("predict", "x.png", "--run", str(path))
+    assert result.status == 1
+    assert "its temperature is none" in result.err
+
+
+def test_the_commands_that_are_proposed_can_be_pasted(command: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "a b; touch executed; $(touch executed)"
+    result = command(*FIT, "--into", str(folder))
+    assert result.status == 0
+    proposed = [line for line in result.out.splitlines() if "mnist_lightning test" in line]
+    assert proposed
+    assert shlex.split(proposed[0])[-1] == str(folder)
