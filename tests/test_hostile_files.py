@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shlex
 from collections.abc import Callable
 from datetime import date
@@ -154,3 +155,60 @@ def test_the_commands_that_are_proposed_can_be_pasted(command: Command, tmp_path
     proposed = [line for line in result.out.splitlines() if "mnist_lightning test" in line]
     assert proposed
     assert shlex.split(proposed[0])[-1] == str(folder)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["summary.json", "config.yaml", "metrics.csv", "predictions.csv", "last.ckpt", "best.ckpt"],
+)
+def test_a_huge_file_is_not_read(command: Command, trained: Run, name: str) -> None:
+    path = (trained.checkpoints if name.endswith(".ckpt") else trained.folder) / name
+    os.truncate(path, 3 * 10**9)  # most of which takes no place on the disk
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for arguments in (["runs"], ["runs", "0"], ["report", "0"], ["test", "0"], LONGER):
+        result = command(*arguments)
+        assert "Traceback" not in result.err
+        assert "looks like a bug" not in result.err
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
+
+
+STRANGE_NETWORKS: list[Any] = [
+    "TinyCNN",
+    {"class_path": 3},
+    {"class_path": "torch.nn.Linear", "init_args": {"in_features": 1, "out_features": 1}},
+    {"class_path": "mnist_lightning.networks.tiny_cnn.TinyCNN", "init_args": [1]},
+    {"class_path": "mnist_lightning.networks.tiny_cnn.TinyCNN", "init_args": {"width": 10**9}},
+    {"class_path": "mnist_lightning.networks.tiny_cnn.TinyCNN", "init_args": {"\x1b[31m": 1}},
+]
+
+
+@pytest.mark.parametrize("network", STRANGE_NETWORKS)
+def test_a_run_does_not_begin_with_the_weights_of_a_strange_network(
+    command: Command, trained: Run, network: Any
+) -> None:
+    checkpoint: Any = load(trained.best)
+    checkpoint["network"] = network
+    trained.best.write_bytes(from_elsewhere(checkpoint))
+    result = command(*FIT, "--init_from", "0")
+    assert result.status in (1, 2)
+    assert "Traceback" not in result.err
+    assert "looks like a bug" not in result.err
+    assert "\x1b" not in result.err
+
+
+def test_the_weights_of_a_strange_network_do_not_begin_a_run(
+    command: Command, trained: Run
+) -> None:
+    whole: Any = load(trained.best)
+    name = next(name for name in whole["state_dict"] if name.endswith("weight"))
+    for weights in (torch.zeros(0), torch.zeros(2, 2, dtype=torch.cfloat), torch.ones(1).bool()):
+        checkpoint = whole | {"state_dict": whole["state_dict"] | {name: weights}}
+        trained.best.write_bytes(from_elsewhere(checkpoint))
+        for arguments in (
+            [*FIT, "--init_from", "0"],
+            ["test", "0"],
+            ["predict", "x", "--run", "0"],
+        ):
+            result = command(*arguments)
+            assert result.status != 0
+            assert "looks like a bug" not in result.err

@@ -11,6 +11,7 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
+from mnist_lightning.errors import UserError
 from mnist_lightning.files import write_atomically
 from mnist_lightning.text import printable
 
@@ -44,7 +45,7 @@ def state_of(trial: FrozenTrial) -> str:
 
 def line(trial: FrozenTrial) -> str:
     """A trial as a line."""
-    run = Path(trial.user_attrs.get("run", "")).name
+    run = Path(str(trial.user_attrs.get("run", ""))).name
     return f"trial {trial.number:3}  {state_of(trial)}  {described(trial.params)}  {run}"
 
 
@@ -66,7 +67,7 @@ def table(study: optuna.Study, count: int) -> Table:
             str(trial.number),
             printable(state_of(trial)),
             printable(described(trial.params)),
-            printable(Path(trial.user_attrs.get("run", "")).name),
+            printable(Path(str(trial.user_attrs.get("run", ""))).name),
             style="bold green" if is_best else "",
         )
     return grid
@@ -84,12 +85,15 @@ def write(study: optuna.Study, best: FrozenTrial, folder: Path) -> Sequence[Path
 
 
 def _best_config(best: FrozenTrial, path: Path) -> Path:
-    config = best.user_attrs["config"]
+    config = best.user_attrs.get("config")
+    if not isinstance(config, dict) or not isinstance(config.get("trainer"), dict):
+        raise UserError(f"the database of the sweep is damaged: trial {best.number} has no config")
     config["trainer"]["limit_test_batches"] = None  # a sweep looks at no test image
-    text = (
-        f"# Trial {best.number} of the sweep {best.user_attrs['sweep']}: val/accuracy "
-        f"{best.value:.4f}, {described(best.params)}\n\n{yaml.safe_dump(config, sort_keys=False)}"
+    about = printable(
+        f"Trial {best.number} of the sweep {best.user_attrs.get('sweep')}: val/accuracy "
+        f"{best.value:.4f}, {described(best.params)}"
     )
+    text = f"# {about}\n\n{yaml.safe_dump(config, sort_keys=False)}"
     write_atomically(text.encode(), path)
     return path
 

@@ -17,8 +17,10 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from mnist_lightning.errors import UserError
 from mnist_lightning.runs import run_directory
 from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.search import outcome
 from mnist_lightning.search.space import Range, Space
 from mnist_lightning.search.sweep import PRUNERS
 from mnist_lightning.search.trials import Desk, Plan, Worker
@@ -265,3 +267,41 @@ def test_a_trial_that_ends_while_another_worker_looks_is_not_handed_out(tmp_path
     assert second is not None
     assert (first.number, second.number) == (0, 1)
     assert list(other.held) == [1]
+
+
+@pytest.mark.parametrize(
+    "said", ["/", "/etc", "../../precious", "lightning_logs/link", "version_x", "", 3, [], None]
+)
+def test_a_database_names_no_folder_but_one_of_the_sweep(tmp_path: Path, said: object) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    root = tmp_path / "lightning_logs"
+    root.mkdir()
+    (root / "version_7").symlink_to(precious)
+    study = optuna.create_study()
+    worker = Worker(study, plan(tmp_path), Event())
+    for value in (said, "version_7"):
+        trial = study.ask()
+        trial.set_user_attr("run", value)
+        run = worker._run_of(trial)
+        assert run.folder.parent == root.resolve()
+        assert run.folder.name in ("version_8", "version_9")
+
+
+@pytest.mark.parametrize("config", [None, 1, "x", {}, {"trainer": None}])
+def test_a_damaged_database_ends_in_one_line(tmp_path: Path, config: object) -> None:
+    study = optuna.create_study()
+    trial = study.ask()
+    trial.set_user_attr("config", config)
+    trial.set_user_attr("run", [config])
+    trial.set_user_attr("sweep", "x\n\x1b[31mmodel: {}")
+    study.tell(trial, 0.5)
+    assert outcome.line(study.trials[0])
+    with pytest.raises(UserError, match="the database of the sweep is damaged: trial 0"):
+        outcome.write(study, study.trials[0], tmp_path)
+    best = study.trials[0]
+    best.user_attrs["config"] = {"trainer": {}}
+    outcome.write(study, best, tmp_path)
+    lines = (tmp_path / "best.yaml").read_text().splitlines()
+    assert lines[0].startswith(r"# Trial 0 of the sweep x\n\x1b[31mmodel: {}: val/accuracy 0.5")
+    assert lines[1:] == ["", "trainer:", "  limit_test_batches: null"]
