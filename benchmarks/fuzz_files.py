@@ -185,6 +185,8 @@ class _Hook:
         *("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "os.chmod"),
         *("os.chown", "os.truncate", "shutil.rmtree", "shutil.move", "shutil.copyfile"),
     )
+    # The others act on a link itself, not on what it leads to.
+    FOLLOWING = ("os.chmod", "os.chown", "os.truncate", "shutil.copyfile")
     PROCESSES = (
         *("subprocess.Popen", "os.system", "os.exec", "os.fork", "os.forkpty"),
         *("os.posix_spawn", "os.spawn", "pty.spawn"),
@@ -212,13 +214,15 @@ class _Hook:
                 self.outside(event, path)
         elif event in self.WRITES:
             for path in arguments[:2]:
-                self.outside(event, path)
+                self.outside(event, path, follow=event in self.FOLLOWING)
         elif event in self.PROCESSES or event in self.SOCKETS:
             self.note(f"{event} {str(arguments[:1])[:100]}")
 
-    def outside(self, event: str, path: Any) -> None:
+    def outside(self, event: str, path: Any, follow: bool = True) -> None:
         if isinstance(path, str | bytes | os.PathLike):
-            real = os.path.realpath(os.fsdecode(path))
+            named = os.fsdecode(path)
+            folder, name = os.path.split(os.path.abspath(named))  # noqa: PTH100
+            real = os.path.realpath(named) if follow else f"{os.path.realpath(folder)}/{name}"
             if not real.startswith(self.folder + os.sep) and not real.startswith("/dev/"):
                 self.note(f"{event} {real}")
 
@@ -326,6 +330,7 @@ def preload() -> None:
 
 
 PRELOADED = (
+    "rich._emoji_codes",  # where a name has two colons
     "matplotlib.backends.backend_agg",
     "matplotlib.pyplot",
     "mnist_lightning.comparison",

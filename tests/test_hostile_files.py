@@ -108,6 +108,32 @@ def test_a_callback_gets_no_state_but_its_own(
     assert "last.ckpt is damaged: callbacks.EarlyStopping" in result.out
 
 
+@pytest.mark.parametrize("value", [[1], {"a": [1]}, torch.zeros(2), 0.5, {3: {4: 5}}])
+@pytest.mark.parametrize("name", ["checksum", "split_seed", "val_size", "extra_checksums"])
+def test_what_a_checkpoint_knows_of_its_data_is_text_and_numbers(
+    command: Command, trained: Run, name: str, value: Any
+) -> None:
+    checkpoint: Any = load(trained.best)
+    checkpoint["MNISTDataModule"][name] = value
+    trained.best.write_bytes(from_elsewhere(checkpoint))
+    for arguments in (["test", "0"], ["validate", "0"]):
+        result = command(*arguments)
+        assert result.status == 1
+        assert f"MNISTDataModule['{name}'] is no text, and no number" in result.err
+
+
+@pytest.mark.parametrize("best", [{"val/accuracy": 0.5}, {"epoch": -1.0}, {"epoch": float("nan")}])
+def test_a_best_score_without_an_epoch_is_damaged(
+    command: Command, trained: Run, best: dict[str, float]
+) -> None:
+    checkpoint: Any = load(trained.recent())
+    checkpoint["callbacks"]["RunCheckpoints"]["best"] = best
+    trained.recent().write_bytes(from_elsewhere(checkpoint))
+    result = command(*LONGER)
+    assert result.status == 1
+    assert "callbacks.RunCheckpoints.best has no epoch" in result.out
+
+
 @pytest.mark.parametrize("section", ["trainer", "data", "model"])
 def test_an_incomplete_configuration_is_passed_over(
     command: Command, trained: Run, section: str

@@ -133,6 +133,10 @@ def _load(content: bytes) -> dict[str, Any]:
     for name, weights in checkpoint["state_dict"].items():
         if not isinstance(name, str) or not isinstance(weights, Tensor):
             raise NotPlainError(f"state_dict[{name!r}] is no tensor")
+    for name, value in checkpoint.get("MNISTDataModule", {}).items():
+        values = value.values() if isinstance(value, dict) else [value]
+        if not all(isinstance(each, str | int | None) for each in values):
+            raise NotPlainError(f"MNISTDataModule[{name!r}] is no text, and no number")
     checkpoint.setdefault(_LIGHTNING_VERSION, "2.6.0")  # Lightning reads no file without it
     return checkpoint
 

@@ -169,6 +169,8 @@ def _check_callbacks(callbacks: dict[str, Any]) -> None:
         score = state.get(name)
         if not isinstance(score, dict) or not all(isinstance(n, float) for n in score.values()):
             raise DamagedCheckpointError(f"callbacks.RunCheckpoints.{name} is no score")
+    if state["best"] and not 0 <= state["best"].get("epoch", -1) < 2**31:
+        raise DamagedCheckpointError("callbacks.RunCheckpoints.best has no epoch")
     try:  # in generators of their own
         states = callbacks["RandomState"]
         random.Random().setstate(states["python"])
