@@ -135,9 +135,14 @@ def _tensor(tensor: torch.Tensor, chance: Chance) -> Any:
     return chance.choice(kinds)()
 
 
+MAX_DEPTH = 40
+
+
 def _places(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """List the places of a tree of dictionaries and lists."""
+    """List the places of a tree of dictionaries and lists; a mutation may have tied a knot."""
     found = [path] if path else []
+    if len(path) > MAX_DEPTH:
+        return found
     if isinstance(tree, dict):
         for name, value in tree.items():
             found += _places(value, (*path, name))
