@@ -1,5 +1,6 @@
 """Change a file of a run as a stranger, a broken disk or a bad download may; see `fuzz_files`."""
 
+import copy
 import hashlib
 import io
 import json
@@ -98,7 +99,7 @@ def _strange(chance: Chance) -> Any:
         lambda: [],
         lambda: {"class_path": chance.choice(NAMES), "init_args": {}},
         lambda: {"class_path": chance.choice(NAMES), "init_args": {"width": 10**6}},
-        lambda: dict(SPEC),
+        lambda: copy.deepcopy(SPEC),
         lambda: json.dumps(SPEC),
         lambda: yaml.safe_dump(SPEC, default_flow_style=True),
         lambda: [json.dumps(SPEC)],
@@ -139,7 +140,7 @@ MAX_DEPTH = 40
 
 
 def _places(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """List the places of a tree of dictionaries and lists; a mutation may have tied a knot."""
+    """List the places of a tree of dictionaries and lists, as far as they are deep."""
     found = [path] if path else []
     if len(path) > MAX_DEPTH:
         return found
