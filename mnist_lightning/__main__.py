@@ -200,7 +200,8 @@ def _tell(message: str, status: int) -> None:
         if status == 2:
             time.sleep(PATIENCE_SECONDS)
         message = f"process {number}: {message}"
-    say(f"mnist-lightning: error: {message}", file=sys.stderr)
+    # In one line, whatever a file's name or content brings into the message.
+    say(f"mnist-lightning: error: {printable(message)}", file=sys.stderr)
 
 
 def _number() -> str:

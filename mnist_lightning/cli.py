@@ -1,6 +1,7 @@
 """fit and resume: what surrounds a Trainer's work on a run."""
 
 import hashlib
+import shlex
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -164,11 +165,13 @@ def _as_options(network: dict[str, Any] | None, other: dict[str, Any]) -> str:
     if network is None:
         return "it does not say which it is"
     option, arguments = "--model.network", network["init_args"] or {}
-    named = [f"{option} {network['class_path'].rsplit('.', 1)[-1]}"]
+    named = [f"{option} {shlex.quote(network['class_path'].rsplit('.', 1)[-1])}"]
     if network["class_path"] == other["class_path"]:
         named, theirs = [], other["init_args"] or {}
         arguments = {name: of for name, of in arguments.items() if of != theirs.get(name)}
-    return " ".join([*named, *(f"{option}.{name} {of}" for name, of in arguments.items())])
+    return " ".join(
+        [*named, *(shlex.join([f"{option}.{name}", str(of)]) for name, of in arguments.items())]
+    )
 
 
 def _newest_alike(cli: DigitCLI, origin: str | None) -> Run | None:

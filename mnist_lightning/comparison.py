@@ -95,8 +95,10 @@ def _said(value: Any) -> str:
         return f"[{', '.join(map(_said, value))}]"
     if isinstance(value, dict) and "class_path" in value:
         arguments = value.get("init_args") or {}
+        if not isinstance(arguments, dict):
+            return str(value)
         inner = ", ".join(f"{name}={_said(of)}" for name, of in arguments.items())
-        return f"{value['class_path'].rsplit('.', 1)[-1]}({inner})"
+        return f"{str(value['class_path']).rsplit('.', 1)[-1]}({inner})"
     return str(value)
 
 

@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from threading import get_ident
 from typing import Any
@@ -16,6 +17,7 @@ from mnist_lightning.errors import UserError
 MAX_YAML_BYTES = 1_000_000
 MAX_YAML_NODES = 100_000
 MAX_YAML_DEPTH = 100
+MAX_FOLDER_DEPTH = 50
 MAX_NUMBER_LENGTH = 100  # 1:1:1:… is a number in base 60, and takes quadratic time
 _TAG = "tag:yaml.org,2002:"
 _NUMBERS = (f"{_TAG}int", f"{_TAG}float")
@@ -57,9 +59,41 @@ def read_bounded(path: Path, limit: int = sys.maxsize - 1) -> bytes:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        if status.st_size > limit:
+        # /proc tells no sizes.
+        content = b"" if status.st_size > limit else file.read(limit + 1)
+        if max(status.st_size, len(content)) > limit:
             raise UserError(f"{path} is too large: the limit is {limit:,} bytes")
-        return file.read()
+        return content
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """List the files and folders below a folder, in order; links to folders are not followed.
+
+    Raises:
+        UserError: the folders are nested too deeply.
+    """
+    waiting = [(folder, 0)] if folder.is_dir() else []
+    while waiting:
+        place, depth = waiting.pop()
+        if depth > MAX_FOLDER_DEPTH:
+            raise UserError(f"{folder}: folders are nested more than {MAX_FOLDER_DEPTH} deep", 2)
+        entries = sorted(place.iterdir())
+        yield from entries
+        inner = [path for path in entries if path.is_dir() and not path.is_symlink()]
+        waiting += [(path, depth + 1) for path in reversed(inner)]
+
+
+def refuse_links(folder: Path, suffixes: tuple[str, ...]) -> None:
+    """Refuse to write through a link, which may lead anywhere: to a folder, or to such a file.
+
+    Files with other suffixes are replaced as a whole, with the link.
+
+    Raises:
+        UserError: there is one in the folder.
+    """
+    for path in walk(folder):
+        if path.is_symlink() and (path.is_dir() or path.name.endswith(suffixes)):
+            raise UserError(f"{path} is a link out of {folder}; remove it")
 
 
 def move_aside(path: Path) -> Path:

@@ -22,7 +22,7 @@ def metadata(summary: dict[str, Any], recogniser: Recogniser) -> dict[str, Any]:
         "preprocessing": images.VERSION,
         "dataset": summary["dataset"],
         "checksum": summary["checksum"],
-        "extra": list(summary.get("extra_checksums", {})),
+        "extra": list(summary.get("extra_checksums") or {}),
         "seed": summary["seed"],
         "commit": summary.get("commit"),
         "versions": summary["versions"],
@@ -77,9 +77,9 @@ class Tested(NamedTuple):
 
 
 def _tested(about: dict[str, Any]) -> Tested | None:
-    if not about["test_total"]:
+    correct, total = about["test_correct"], about["test_total"]
+    if not isinstance(correct, int) or not isinstance(total, int) or not 0 <= correct <= total > 0:
         return None
-    correct, total = int(about["test_correct"]), int(about["test_total"])
     return Tested(correct, total, correct / total, *wilson(correct, total))
 
 

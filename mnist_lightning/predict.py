@@ -76,7 +76,7 @@ class Reading(NamedTuple):
     @property
     def unsure(self) -> bool:
         """Whether the confidence is so low that it has to be said."""
-        return self.confidence < UNSURE
+        return not self.confidence >= UNSURE  # also of a network that diverged
 
 
 class Recogniser:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from mnist_lightning import images, predict
 from mnist_lightning.errors import UserError
-from mnist_lightning.files import make_folder, write_atomically
+from mnist_lightning.files import make_folder, walk, write_atomically
 from mnist_lightning.images import png
 from mnist_lightning.options import CommandParser, runs_root
 from mnist_lightning.predict import MULTIPLE, UNSURE, Reading, Recogniser
@@ -82,7 +82,7 @@ def _expanded(asked: str) -> list[str]:
         return [asked]
     path = Path(asked).expanduser()
     if path.is_dir():
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        inside = [p for p in walk(path) if p.suffix.lower() in SUFFIXES and p.is_file()]
         if not inside:
             raise UserError(f"no picture in {asked}: none of its files is {', '.join(SUFFIXES)}", 2)
         return [str(file) for file in inside]
@@ -115,7 +115,7 @@ def _answer(file: str, reading: Reading) -> Answer:
     ink = "dark" if reading.digit.dark else "light"
     chances = reading.probabilities.tolist()
     box, wide = reading.digit.box, reading.digit.wide
-    unsure = chances[first] < UNSURE
+    unsure = not chances[first] >= UNSURE
     return Answer(file, first, chances[first], second, chances[second], ink, *box, wide, unsure)
 
 

@@ -83,6 +83,13 @@ def _refuse_limits_below_a_batch(cli: DigitCLI) -> None:
                 f"give at least {math.ceil(100 / batches) / 100}, or a number of batches: 1",
                 status=2,
             )
+    every = trainer.check_val_every_n_epoch
+    if every is not None and every < 1:
+        raise UserError(
+            f"--trainer.check_val_every_n_epoch {every} is below 1; to validate never: "
+            "--trainer.limit_val_batches 0",
+            status=2,
+        )
     limit, interval = trainer.limit_train_batches, trainer.val_check_interval
     batches = min(sizes["train"], limit) if isinstance(limit, int) else sizes["train"]
     batches = int(batches * limit) if isinstance(limit, float) else batches
@@ -143,6 +150,7 @@ def why_not_restorable(model: DigitClassifier, checkpoint: dict[str, Any]) -> st
     schedule = model.make_schedule(optimizer, total_steps=1000)
     saved = checkpoint["optimizer_states"][0]
     try:
+        _compare_shapes(model.state_dict(), checkpoint["state_dict"])
         network.load_state_dict(network_weights(checkpoint))
         take_blank_step(network, optimizer)
         # First: a fused optimizer does not check, it writes beyond the end of its state.
@@ -158,6 +166,17 @@ def why_not_restorable(model: DigitClassifier, checkpoint: dict[str, Any]) -> st
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         return " ".join(f"{type(error).__name__} {error}".split())[:LONGEST_REASON]
     return None
+
+
+def _compare_shapes(mine: dict[str, torch.Tensor], saved: dict[str, torch.Tensor]) -> None:
+    """Compare the names and shapes of what a model keeps, its weights and its sums.
+
+    Raises:
+        ValueError: they differ.
+    """
+    for name in mine.keys() | saved.keys():
+        if name not in mine or name not in saved or mine[name].shape != saved[name].shape:
+            raise ValueError(f"state_dict[{name!r}] is not of this model")
 
 
 def _compare_optimizer_states(

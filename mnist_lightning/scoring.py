@@ -92,6 +92,8 @@ def _evaluate(command: str, arguments: list[str]) -> int:
     if not processes.is_first():
         return 0
     kept = _kept(asked, cli, table, reach) if command == "test" else None
+    if kept is not None and first.run.config.is_file():
+        first.run.refuse_links()
     if each_image:
         show.each_image(table)
     which = str(first.path) if not alone else ", ".join(one.reference for one in asked)

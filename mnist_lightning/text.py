@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
 # A spreadsheet takes a cell that begins so for a formula.
-_FORMULA = ("=", "+", "-", "@")
+_FORMULA = (*"=+-@", *"\uff1d\uff0b\uff0d\uff20")  # the latter as wide as a Chinese letter
 # What begins or ends something within a line of CommonMark, and GitHub's links without brackets.
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#|~&$!:@]|(?<=www)\.)", re.IGNORECASE)
 

@@ -15,7 +15,7 @@ from mnist_lightning.options import NamedClasses, config_files, named_classes
 from mnist_lightning.registry import SCHEMA, USER_SCHEMA
 from mnist_lightning.runs.checkpoint import network_weights
 from mnist_lightning.runs.class_names import argument_names, class_names, hidden_structure
-from mnist_lightning.runs.config import Config, portable
+from mnist_lightning.runs.config import Config, portable, refuse_large_batches
 from mnist_lightning.runs.config_schema import check_config, foreign_classes, untrusted
 
 
@@ -63,6 +63,7 @@ def trusted_config(
         return TrustedConfig(config, _with_names_of(config, named))
     content = portable(config) if isinstance(config, dict) else config
     check_config(content, SCHEMA, named.classes)
+    refuse_large_batches(content)
     return TrustedConfig(content, named, own=False)
 
 

@@ -452,7 +452,7 @@ def test_no_command_writes_through_a_link_in_a_run(
     ):
         result = command(*arguments)
         assert result.status == 1
-        assert "is a link out of the run directory; remove it" in result.err
+        assert "is a link out of" in result.err
     assert {path.name for path in outside.iterdir()} == before
 
 

@@ -137,8 +137,8 @@ class StrokeWidth(Augmentation):
 
     def __init__(self, thinner: float = 0.5, thicker: float = 1.0) -> None:
         for name, value in (("thinner", thinner), ("thicker", thicker)):
-            if value < 0:
-                raise ValueError(f"{name} is {value}; it has to be at least 0")
+            if not 0 <= value <= SIZE:
+                raise ValueError(f"{name} is {value}; it has to be from 0 to {SIZE}")
         self.thinner = thinner
         self.thicker = thicker
 

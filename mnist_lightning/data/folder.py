@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mnist_lightning import images
 from mnist_lightning.data.sources import DigitData
 from mnist_lightning.errors import UserError
+from mnist_lightning.files import walk
 from mnist_lightning.text import printable
 
 LONGEST = 3  # digits of a label
@@ -36,7 +37,7 @@ def load_folder(folder: Path, test_share: float) -> tuple[DigitData, str | None]
     pictures: list[NDArray[np.uint8]] = []
     classes: list[int] = []
     skipped: list[str] = []
-    for path in (file for label in labels for file in sorted(label.rglob("*"))):
+    for path in (file for label in labels for file in walk(label)):
         if not path.is_file() or path.name.startswith("."):
             continue
         try:

@@ -93,6 +93,9 @@ def _torchvision(name: str, class_name: str, data_dir: Path, download: bool = Fa
     if name == "emnist_digits":
         arguments = {train: {"train": train, "split": "digits"} for train in (True, False)}
     dataset_class = getattr(datasets, class_name)
+    processed = data_dir / class_name / "processed"
+    if os.path.lexists(processed):  # torchvision unpickles what is in there, unchecked
+        raise ValueError(f"{processed} is of a former torchvision, and not read")
     for file in (data_dir / class_name / "raw").glob("*-ubyte"):  # torchvision reads it whole
         if file.stat().st_size > _MAX_RAW_BYTES:
             raise ValueError(f"{file.name} has more than {_MAX_RAW_BYTES:,} bytes")
@@ -107,6 +110,9 @@ def _torchvision(name: str, class_name: str, data_dir: Path, download: bool = Fa
             labels = labels[:, 0]
         if name == "emnist_digits":  # EMNIST's pictures are stored transposed
             pictures = pictures.transpose(1, 2).contiguous()
+        as_mnist = pictures.dtype == torch.uint8 and pictures.shape[1:] == (28, 28)
+        if not as_mnist or labels.ndim != 1 or labels.min() < 0 or labels.max() > 9:
+            raise ValueError("they are not 28x28 images with labels from 0 to 9")
         tensors += [pictures, labels.long()]
     return DigitData(name, *tensors)
 
@@ -116,12 +122,11 @@ def _load_torchvision(
 ) -> DigitData:
     try:
         data = _torchvision(name, class_name, data_dir)
-    except RuntimeError as error:
-        if "not found" in str(error):
+    except Exception as error:  # of a parser that expects no damage
+        if isinstance(error, RuntimeError) and "not found" in str(error):
             raise FileNotFoundError(f"no {name} in {data_dir / class_name}") from None
-        raise _damaged(name, class_name, data_dir, error) from None
-    except (ValueError, AssertionError, EOFError, OSError) as error:
-        raise _damaged(name, class_name, data_dir, error) from None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise _damaged(name, class_name, data_dir, reason) from None
     found = len(data.train_images), len(data.test_images)
     if found != sizes or found != (len(data.train_labels), len(data.test_labels)):
         raise _damaged(name, class_name, data_dir, f"{found[0]:,} + {found[1]:,} images")

@@ -121,16 +121,23 @@ def check_weights(description: dict[str, Any], weights: Mapping[str, Tensor]) ->
     path, init_args = path_and_arguments(description)
     try:
         with torch.device("meta"):
-            wanted = (ARCHITECTURES | REGISTERED)[path](**(init_args or {})).state_dict()
+            network = (ARCHITECTURES | REGISTERED)[path](**(init_args or {})).eval()
+            classes = network(torch.zeros(1, 1, 28, 28)).shape[-1]
+        wanted = network.state_dict()
     except (TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
         raise WrongWeightsError(
             f"the network {path} cannot be built: {_first_line(error)}"
         ) from None
+    if classes < 2:
+        raise WrongWeightsError(f"the network {path} tells {classes} classes; it needs at least 2")
     shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if shapes != found:
         names = [name for name in shapes | found if shapes.get(name) != found.get(name)]
         raise WrongWeightsError(f"the weights are not those of {path} {init_args}: see {names[0]}")
+    for name, tensor in weights.items():
+        if wanted[name].is_floating_point() != tensor.is_floating_point():
+            raise WrongWeightsError(f"{name} is {tensor.dtype}, which no weights are")
 
 
 def path_and_arguments(description: Any) -> tuple[str, dict[str, Any] | None]:

@@ -2,7 +2,9 @@
 
 import base64
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -70,9 +72,18 @@ def write(findings: Findings, run: Run, folder: Path) -> None:
             stale.unlink()
     for name, content in pictures.items():
         write_atomically(content, folder / f"{name}.png")
-    text = json.dumps(findings.facts, indent=2, allow_nan=False) + "\n"
+    text = json.dumps(_without_nan(findings.facts), indent=2, allow_nan=False) + "\n"
     write_atomically(text.encode(), folder / FIGURES)
     write_atomically(page(findings, run, pictures).encode(), folder / PAGE)
+
+
+def _without_nan(facts: Any) -> Any:
+    """Replace what JSON has no number for by null: NaN and infinities."""
+    if isinstance(facts, dict):
+        return {name: _without_nan(value) for name, value in facts.items()}
+    if isinstance(facts, list | tuple):
+        return [_without_nan(value) for value in facts]
+    return None if isinstance(facts, float) and not math.isfinite(facts) else facts
 
 
 def page(findings: Findings, run: Run, pictures: dict[str, bytes]) -> str:

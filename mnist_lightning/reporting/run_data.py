@@ -68,10 +68,16 @@ def data_of(run: Run, data_dir: str | None, unchanged: bool = True) -> DigitData
     section = run.read_config().get("data")
     options = section if isinstance(section, dict) else {}
     own = summary["dataset"] == "folder"
-    place = Path(str(data_dir or options.get("folder" if own else "data_dir", "data"))).expanduser()
+    try:
+        named = data_dir or options.get("folder" if own else "data_dir", "data")
+        place = Path(str(named)).expanduser()
+        test_share = float(options["test_share"]) if own else 0.0
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # `~nobody`
+        reason = " ".join(f"{type(error).__name__} {error}".split())
+        raise UserError(f"{run.config} is damaged: data: {reason}") from None
     try:
         if own:
-            data, _ = load_folder(place, float(options["test_share"]))
+            data, _ = load_folder(place, test_share)
         else:
             data = SOURCES[summary["dataset"]].load(place)
     except (FileNotFoundError, UserError) as missing:

@@ -15,6 +15,8 @@ LENGTHS = ("max_epochs", "max_steps", "max_time")
 MACHINE_OPTIONS = (
     "auto_resume",
     "log_lines",
+    "trainer.fast_dev_run",
+    "trainer.barebones",
     "model.compile",
     "trainer.accelerator",
     "trainer.default_root_dir",
@@ -30,9 +32,10 @@ MACHINE_OPTIONS = (
     "data.num_workers",
     "data.pin_memory",
 )
+_OF_THE_EXPERIMENT_TOO = ("trainer.plugins", "trainer.fast_dev_run", "trainer.barebones")
 # What may differ when a run is resumed: none of it affects the weights.
 RESUME_OVERRIDABLE = {
-    *(name for name in MACHINE_OPTIONS if name != "trainer.plugins"),
+    *(name for name in MACHINE_OPTIONS if name not in _OF_THE_EXPERIMENT_TOO),
     "autosave",
     "dashboards",
     "keep_last",
@@ -56,11 +59,7 @@ _EVALUATION_OPTIONS = (
 
 
 def portable(config: Config) -> Config:
-    """Return a configuration without how its machine ran it; see `MACHINE_OPTIONS`.
-
-    Raises:
-        UserError: a batch is larger than a file from elsewhere may ask for.
-    """
+    """Return a configuration without how its machine ran it; see `MACHINE_OPTIONS`."""
     kept: Config = {}
     for name, value in config.items():
         if isinstance(value, dict):
@@ -68,13 +67,21 @@ def portable(config: Config) -> Config:
             kept[name] = left
         elif name not in MACHINE_OPTIONS:
             kept[name] = value
-    batch_size = kept.get("data", {}).get("batch_size", 0)
+    return kept
+
+
+def refuse_large_batches(config: Config) -> None:
+    """Refuse a batch that is larger than a file from elsewhere may ask for.
+
+    Raises:
+        UserError: it is.
+    """
+    batch_size = config.get("data", {}).get("batch_size", 0)
     if batch_size > MAX_BATCH_SIZE:
         raise UserError(
             f"data.batch_size {batch_size} exceeds {MAX_BATCH_SIZE:,}, the limit for a run from "
             "elsewhere; add --trust to allow it"
         )
-    return kept
 
 
 def evaluation_config(config: Config) -> Config:
@@ -170,5 +177,5 @@ def flatten(config: Config, prefix: str = "") -> dict[str, Any]:
         if isinstance(value, dict):
             flat.update(flatten(value, f"{prefix}{name}."))
         else:
-            flat[prefix + name] = value
+            flat[f"{prefix}{name}"] = value
     return flat

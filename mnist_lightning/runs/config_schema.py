@@ -252,7 +252,7 @@ def _classes(members: Sequence[Any]) -> tuple[type, ...]:
     """Return the classes among types that are given by name: of an instance or of a factory."""
     found: list[type] = []
     for member in members:
-        if get_origin(member) is Callable:
+        if get_origin(member) is Callable and get_args(member):
             found += _classes(_members(get_args(member)[-1]))
         elif isinstance(member, type) and get_origin(member) is None and member not in _PLAIN:
             found.append(member)
@@ -295,7 +295,7 @@ def _is_restricted(member: Any, base: type) -> bool:
 def _exceeds(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return any(map(_exceeds, value))
-    return isinstance(value, int) and abs(value) > MAX_ARGUMENT
+    return isinstance(value, int | float) and abs(value) > MAX_ARGUMENT
 
 
 def _shown(value: Any) -> str:

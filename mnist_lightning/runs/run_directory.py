@@ -4,7 +4,6 @@ Nothing here imports torch: five hundred runs are listed in a second.
 """
 
 import json
-import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from mnist_lightning.files import (
     make_folder,
     parse_yaml,
     read_bounded,
+    refuse_links,
     write_atomically,
 )
 from mnist_lightning.runs import signature
@@ -131,16 +131,12 @@ class Run:
             raise UserError(f"another process is training in {self.folder}") from None
 
     def refuse_links(self) -> None:
-        """Refuse to write through a link to a folder, which may lead anywhere.
+        """Refuse to write through a link, which may lead anywhere.
 
         Raises:
             UserError: there is one in the run directory.
         """
-        for parent, folders, files in os.walk(self.folder):
-            for name in (*folders, *(file for file in files if file.endswith(".pbtxt"))):
-                if (Path(parent) / name).is_symlink():
-                    path = Path(parent) / name
-                    raise UserError(f"{path} is a link out of the run directory; remove it")
+        refuse_links(self.folder, (".pbtxt",))
 
     def clear_away(self) -> None:
         """Delete what a process that was killed had begun to write; call it under the lock."""

@@ -6,12 +6,14 @@ import logging
 import os
 import signal
 import socket
+import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any
+from urllib.parse import quote
 from zlib import crc32
 
 import optuna
@@ -27,7 +29,7 @@ from rich.live import Live
 
 from mnist_lightning import show
 from mnist_lightning.errors import PROGRAM, UserError
-from mnist_lightning.files import make_folder
+from mnist_lightning.files import make_folder, refuse_links
 from mnist_lightning.options import CommandParser, runs_root, take_option, take_switch
 from mnist_lightning.parsing import DigitCLI, quieten
 from mnist_lightning.search import outcome, space
@@ -121,6 +123,9 @@ def _refuse_what_no_trial_can_do(fit_options: list[str], found: space.Space) -> 
 def _study(asked: Any, name: str, folder: Path, digest: str) -> optuna.Study:
     """Make the study, or find it; it stays with the space and the options it was made with."""
     where = asked.storage or f"sqlite:///{folder / 'study.db'}"
+    refuse_links(folder, ("",))
+    if where.startswith("sqlite:///"):
+        _refuse_programs(Path(where.removeprefix("sqlite:///")))
     try:
         study = optuna.create_study(
             storage=_storage(where),
@@ -146,6 +151,23 @@ def _study(asked: Any, name: str, folder: Path, digest: str) -> optuna.Study:
             status=2,
         )
     return study
+
+
+def _refuse_programs(database: Path) -> None:
+    """Refuse a file of SQLite in which reading a table computes something.
+
+    Raises:
+        UserError: it has views or triggers, or is none.
+    """
+    if not database.exists():
+        return
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)) as opened:
+            kinds = {kind for (kind,) in opened.execute("SELECT type FROM sqlite_master LIMIT 999")}
+    except sqlite3.Error as error:
+        raise UserError(f"{database} is no database of a sweep, or damaged: {error}") from None
+    if not kinds <= {"table", "index"}:
+        raise UserError(f"{database} is no database of a sweep: it has {', '.join(sorted(kinds))}")
 
 
 def _storage(where: str) -> BaseStorage:

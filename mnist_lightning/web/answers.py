@@ -19,6 +19,7 @@ from mnist_lightning.predict import Reading, Recogniser
 from mnist_lightning.reading_process import NoDigitError
 from mnist_lightning.runs import run_directory
 from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.text import printable
 from mnist_lightning.web.reading_pool import BusyError
 
 MOST_KEPT = 10_000  # corrected pictures in a folder
@@ -155,9 +156,9 @@ def known_run(run: Run) -> KnownRun:
     path = network.get("class_path", "") if isinstance(network, dict) else ""
     accuracy = summary.get("val/accuracy")
     return KnownRun(
-        name=run.folder.name,
-        dataset=str(summary.get("dataset", "unknown")),
-        network=str(path).rsplit(".", 1)[-1],
+        name=printable(run.folder.name),
+        dataset=printable(str(summary.get("dataset", "unknown"))),
+        network=printable(str(path).rsplit(".", 1)[-1]),
         val_accuracy=accuracy if isinstance(accuracy, float) else None,
     )
 
