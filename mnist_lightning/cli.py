@@ -36,9 +36,10 @@ from mnist_lightning.runs.config_schema import InvalidConfigError, check_config
 from mnist_lightning.runs.recovery import move_damaged_config, move_damaged_files
 from mnist_lightning.runs.resumable import newest_checkpoint, progress, validate_checkpoint
 from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.runs.signature import signing_key
 from mnist_lightning.text import say
 from mnist_lightning.training import goes_on_by, train
-from mnist_lightning.trust import TrustedConfig, check_network, trusted_config
+from mnist_lightning.trust import TrustedConfig, blame, check_network, trusted_config
 
 
 def fit(arguments: list[str]) -> int:
@@ -102,7 +103,7 @@ def _fit_once(
     if cli.config.auto_resume and into is not None:
         raise UserError("--into names a new run's folder, --auto_resume an old one: give one", 2)
     if cli.config.auto_resume:
-        earlier = processes.agreed(lambda: _newest_alike(cli, origin))
+        earlier = processes.agreed(lambda: _newest_alike(cli, origin, trust))
         if earlier is not None:
             with _kept_from_others(earlier):
                 path = newest_checkpoint(earlier, move=processes.is_first())
@@ -174,18 +175,21 @@ def _as_options(network: dict[str, Any] | None, other: dict[str, Any]) -> str:
     )
 
 
-def _newest_alike(cli: DigitCLI, origin: str | None) -> Run | None:
+def _newest_alike(cli: DigitCLI, origin: str | None, trust: bool) -> Run | None:
     """The newest run of the same options that can be gone on with; say which are passed over."""
     wanted = cli.complete_config()["trainer"]
     for run in reversed(list(run_directory.list_runs(cli.root))):
         if not run.config.is_file() or not any(run.checkpoints.glob("last*.ckpt")):
             continue
         try:
-            saved = run.read_config()
+            saved, own = run.read_signed_config()
             check_config(saved, USER_SCHEMA, class_names(saved))
             if _differences(cli, saved) or run.summary().get("init_from") != origin:
                 continue
-            done = progress(read_checkpoint(newest_checkpoint(run)))
+            newest, signed = read_signed_checkpoint(newest_checkpoint(run))
+            if not trust and not (own and signed) and signing_key() is not None:
+                raise UserError("it was not made here; --trust allows it")
+            done = progress(newest)
         except UserError as error:
             say(f"passing over {run.folder}: {error}")
             continue
@@ -243,13 +247,15 @@ def _resume_from(run: Run, given: Path | None, rest: list[str], trust: bool, in_
         validate_checkpoint(checkpoint)
     except DamagedCheckpointError as error:
         raise DamagedCheckpointError(f"{path}: {error}") from None
-    base = _base_config(run, path, checkpoint, signed, trust, rest)
-    if first and in_run and not run.config.is_file():
-        run.write_config(checkpoint["config"], sign=signed)
-    cli = DigitCLI("resume", rest, _RESUME_HELP, base, trust)
-    _begin(cli)
-    processes.refuse_to_differ(path)
-    return _go_on(cli, run, path, checkpoint)
+    with blame(path, signed):
+        base = _base_config(run, path, checkpoint, signed, trust, rest)
+    with blame(path, base.own and signed):
+        if first and in_run and not run.config.is_file():
+            run.write_config(checkpoint["config"], sign=signed)
+        cli = DigitCLI("resume", rest, _RESUME_HELP, base, trust)
+        _begin(cli)
+        processes.refuse_to_differ(path)
+        return _go_on(cli, run, path, checkpoint)
 
 
 def _base_config(

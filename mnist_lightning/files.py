@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterator
@@ -112,7 +113,7 @@ def read_yaml(path: Path) -> Any:
         UserError: it is none, cannot be read, or exceeds a limit.
     """
     try:
-        return parse_yaml(read_bounded(path, MAX_YAML_BYTES).decode())
+        return parse_yaml(read_bounded(path, MAX_YAML_BYTES).decode("utf-8-sig"))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
@@ -133,6 +134,17 @@ def exists(name: str) -> bool:
         return False
 
 
+class _Loader(yaml.SafeLoader):
+    """PyYAML's, which takes 1e-3 for text, as YAML 1.1 does."""
+
+
+_Loader.add_implicit_resolver(
+    f"{_TAG}float",
+    re.compile(r"[-+]?(\d[\d_]*\.?|\.\d)[\d_]*[eE][-+]?\d+", re.ASCII),
+    list("-+0123456789."),
+)
+
+
 def parse_yaml(text: str) -> Any:
     """Parse YAML; aliases and nesting cannot make it more than `MAX_YAML_NODES` values.
 
@@ -140,7 +152,7 @@ def parse_yaml(text: str) -> Any:
         yaml.YAMLError, ValueError: it is none.
         LimitError: it exceeds a limit.
     """
-    loader = yaml.SafeLoader(text)
+    loader = _Loader(text)
     try:
         node = loader.get_single_node()
         if node is None:

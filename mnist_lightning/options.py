@@ -3,7 +3,7 @@
 import argparse
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -137,20 +137,40 @@ def root_in(arguments: list[str]) -> Path:
     return runs_root(take_option("--trainer.default_root_dir", arguments)[0])
 
 
-def config_files(arguments: Sequence[str]) -> list[Path]:
-    """List the configuration files that a command names by `--config`.
+# Options that take a file of settings: all of them, or those of a section.
+FILE_OPTIONS = {"--config": "", "-c": "", "--model": "model", "--data": "data"} | {
+    "--trainer": "trainer"
+}
+
+
+def read_files(arguments: Sequence[str], read: Callable[[Path, str], dict[str, Any]]) -> list[str]:
+    """Put the content of each file of settings that a command names in its place.
+
+    So each is read once, and what is parsed is what was checked.
+
+    Args:
+        arguments: of the command.
+        read: returns the content of a file, given its path and its section.
 
     Raises:
-        UserError: one is no regular file: a pipe can be read only once, to check or to parse it.
+        UserError: a file does not exist, or is not a regular one.
     """
-    found = []
-    for before, word in zip(["", *arguments], arguments, strict=False):
-        named = word if before in ("-c", "--config") else word.partition("--config=")[2]
-        if named and not named.startswith("{") and exists(named):
-            if not Path(named).is_file():
-                raise UserError(f"--config {named} is not a regular file; name a YAML file", 2)
-            found.append(Path(named))
-    return found
+    replaced: list[str] = []
+    before = ""
+    for word in arguments:
+        option, equals, value = word.partition("=")
+        if before in FILE_OPTIONS and not word.startswith("--"):
+            option, equals, value = before, "", word
+        if option in FILE_OPTIONS and (equals or option == before) and not value.startswith("{"):
+            if not Path(value).is_file():
+                known = exists(value)
+                problem = "is not a regular file" if known else "does not exist"
+                raise UserError(f"{option} {value} {problem}; name a YAML file", 2)
+            content = json.dumps(read(Path(value), FILE_OPTIONS[option]))
+            word = f"{option}={content}" if equals else content
+        replaced.append(word)
+        before = word
+    return replaced
 
 
 class NamedClasses(NamedTuple):

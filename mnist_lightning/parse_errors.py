@@ -38,8 +38,6 @@ def explain(message: str, options: Iterable[str], command: str) -> str:
     in_file = re.search(r"Key '([\w.]+)' is not expected|Option '([\w.]+)' is not", message)
     if in_file and "class_path" not in message:
         return _unknown_key(in_file[1] or in_file[2], names)
-    if found := re.search(r"File does not exist: '?([^'\n]*)'?", message):
-        return f"there is no configuration file {found[1]}"
     if found := re.search(r'Parser key "([\w.]+)"', message):
         key, message = _innermost(message, found[1])
         return f"--{key}: {_reason(message, key)}"
@@ -88,9 +86,10 @@ def _reason(message: str, key: str) -> str:
     if found := re.search(r"Importing '([\w.]+)' is not allowed", message):
         return untrusted(found[1], "this option's file")
     classes = _classes(key) if key.count(".") == 1 else []  # not of a class's argument
-    found = re.search(r"[Ii]mport path(?: string:)? ([\w.]+)|Expected a path but ([\w.]+)", message)
+    found = re.search(r"[Ii]mport path(?: string:)? (?!does\b)([\w.]+)", message)
+    found = found or re.search(r"Given value: ([\w.]+)$", message, re.M)
     if classes and found:
-        return _wrong_class(found[1] or found[2], classes)
+        return _wrong_class(found[1], classes)
     value = re.search(r"(?:Got|Given) value: (.*?)(?=\. Got value|$)", message, re.M) or re.search(
         r"Not of type \w+: .*?'?([^\s']+)'?(?: does not conform.*)?$", message
     )

@@ -30,7 +30,7 @@ from mnist_lightning.options import NamedClasses, as_argument, runs_root, take_o
 from mnist_lightning.registry import USER_SCHEMA
 from mnist_lightning.run_logger import RunLogger
 from mnist_lightning.run_trainer import TRAINER_DEFAULTS, RunTrainer
-from mnist_lightning.trust import TrustedConfig, allowed_by_user
+from mnist_lightning.trust import TrustedConfig, read_settings
 
 # Options that a command takes before the parser does: they are in no configuration.
 BESIDE_THE_PARSER = {
@@ -42,6 +42,19 @@ BESIDE_THE_PARSER = {
 MAX_EPOCHS = 10  # unless max_epochs or max_steps say otherwise
 # Lightning has a class of the same name, so that torch's is not found by its name alone.
 _PLATEAU = "torch.optim.lr_scheduler.ReduceLROnPlateau"
+
+
+class _Parser(LightningArgumentParser):
+    """Reads no files: `read_settings` has put their content in their place."""
+
+    def add_class_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Take the arguments of a class."""
+        names: list[str] = super().add_class_arguments(*args, **kwargs | {"sub_configs": False})
+        return names
+
+    def add_subclass_arguments(self, *args: Any, **kwargs: Any) -> None:
+        """Take a class and its arguments."""
+        super().add_subclass_arguments(*args, **kwargs | {"sub_configs": False})
 
 
 class DigitCLI(LightningCLI):
@@ -60,6 +73,7 @@ class DigitCLI(LightningCLI):
 
     datamodule: MNISTDataModule
     model: DigitClassifier
+    own: bool  # whether the configuration is the user's; if not, it is not signed
 
     def __init__(
         self,
@@ -70,8 +84,9 @@ class DigitCLI(LightningCLI):
         trust: bool = False,
     ) -> None:
         self.command = command
-        allowed = allowed_by_user(arguments, trust)
-        self._may_download = base is None or base.own
+        allowed, arguments = read_settings(arguments, trust)
+        self.own = base is None or base.own
+        self._may_download = self.own
         if base is not None:
             allowed = NamedClasses(*(a | b for a, b in zip(allowed, base.allowed, strict=True)))
             self._may_download |= take_option("--data.data_dir", arguments)[0] is not None
@@ -88,6 +103,7 @@ class DigitCLI(LightningCLI):
             trainer_defaults=TRAINER_DEFAULTS,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
+            parser_class=_Parser,
             parser_kwargs={
                 "prog": f"{PROGRAM} {command}",
                 "description": description,
@@ -217,7 +233,11 @@ class DigitCLI(LightningCLI):
             trainer: Trainer = self.instantiate_trainer(
                 logger=settings.logger if own_logger else logger or False,
                 callbacks=[*self.callbacks, *callbacks],
-                plugins=[*_listed(settings.plugins), AtomicCheckpointIO(folder), *_cluster()],
+                plugins=[
+                    *_listed(settings.plugins),
+                    AtomicCheckpointIO(folder, self.own),
+                    *_cluster(),
+                ],
                 enable_progress_bar=False,  # the progress callback shows it
                 enable_model_summary=False,
                 default_root_dir=root,

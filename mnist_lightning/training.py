@@ -172,7 +172,11 @@ def _assemble(
     own = run if processes.is_first() else None
     logger, boards, checkpoints = None, None, None
     if own is not None:
-        if not own.write_config(config):
+        if not cli.own:
+            show.line(
+                console, "This run is from elsewhere, and stays unsigned; --trust makes it yours."
+            )
+        if not own.write_config(config, sign=cli.own) and cli.own:
             show.line(console, f"This run is not signed: no key can be stored as {key_path()}.")
         own.predictions.unlink(missing_ok=True)  # of weights that will not be the best for long
         if config["trainer"]["logger"] in (None, True):

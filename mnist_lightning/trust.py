@@ -4,19 +4,23 @@ See `docs/decisions/trust.md`: a file of a run counts as the user's own if it is
 user says so by `--trust`; any other file is data from elsewhere.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from mnist_lightning import own_directories
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import read_yaml
 from mnist_lightning.networks import ARCHITECTURES, REGISTERED, check_weights
-from mnist_lightning.options import NamedClasses, config_files, named_classes
+from mnist_lightning.options import NamedClasses, named_classes, read_files
 from mnist_lightning.registry import SCHEMA, USER_SCHEMA
 from mnist_lightning.runs.checkpoint import network_weights
 from mnist_lightning.runs.class_names import argument_names, class_names, hidden_structure
 from mnist_lightning.runs.config import Config, portable, refuse_large_batches
 from mnist_lightning.runs.config_schema import check_config, foreign_classes, untrusted
+
+MAX_REASON = 300  # characters
 
 
 class TrustedConfig(NamedTuple):
@@ -67,26 +71,56 @@ def trusted_config(
     return TrustedConfig(content, named, own=False)
 
 
-def allowed_by_user(arguments: Sequence[str], trust: bool) -> NamedClasses:
-    """Collect what a command allows: named in it, or in its `--config` files.
+def read_settings(arguments: Sequence[str], trust: bool) -> tuple[NamedClasses, list[str]]:
+    """Read the files of settings that a command names; collect the classes that it allows.
+
+    Returns:
+        The classes, and the command's arguments with the content of each file in its place.
 
     Raises:
-        UserError: a `--config` file names a class that this command does not, without `--trust`.
+        UserError: a file names a class that the command does not, without `--trust`.
     """
     named = named_classes(arguments)
-    for path in config_files(arguments):
+    allowed = [named]
+
+    def read(path: Path, section: str) -> dict[str, Any]:
         content = read_yaml(path)
+        if not isinstance(content, dict):
+            raise UserError(f"{path} is no mapping of options to values", status=2)
+        whole = {section: content} if section else content
         if trust:
-            named = _with_names_of(content, named)
-        elif foreign := foreign_classes(content, USER_SCHEMA, named.classes):
+            allowed.append(_with_names_of(whole, named))
+        elif foreign := foreign_classes(whole, USER_SCHEMA, named.classes):
             raise UserError(untrusted(foreign[0], str(path)), status=2)
-        elif hidden := hidden_structure(content):
+        elif hidden := hidden_structure(whole):
             raise UserError(
                 f"{path} hides a structure in a text at {hidden}; write it as YAML, or add --trust",
                 status=2,
             )
-    own_directories.remember_if(bool(named.classes - USER_SCHEMA.components.keys()))
-    return named
+        return content
+
+    inline = read_files(arguments, read)
+    classes, others = (frozenset().union(*each) for each in zip(*allowed, strict=True))
+    own_directories.remember_if(bool(classes - USER_SCHEMA.components.keys()))
+    return NamedClasses(classes, others), inline
+
+
+@contextmanager
+def blame(path: Path, own: bool) -> Iterator[None]:
+    """Say of what fails by a file from elsewhere that it is the file's fault, not a bug here.
+
+    Raises:
+        UserError: in place of any error that is no `UserError` and not of the system.
+    """
+    try:
+        yield
+    except (UserError, OSError):
+        raise
+    except Exception as error:
+        if own:
+            raise
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:MAX_REASON]
+        raise UserError(f"{path} is from elsewhere, and does not fit: {reason}") from error
 
 
 def _from_unknown_directory(name: str) -> str:

@@ -14,6 +14,7 @@ import torch
 import yaml
 
 from mnist_lightning.runs import signature
+from mnist_lightning.runs.checkpoint import read_signed_checkpoint
 from mnist_lightning.runs.run_directory import Run
 from tests.cli.checks import load
 from tests.conftest import DIGITS, Command, Result
@@ -391,8 +392,15 @@ def test_unsigned_runs_of_registered_classes_resume_as_before(
 ) -> None:
     unsign(trained)
     assert command("test", "0").status == 0
-    assert command("resume", "0", "--trainer.max_epochs", "2").status == 0
-    assert trained.read_signed_config()[1]  # from here on it is this user's
+    result = command("resume", "0", "--trainer.max_epochs", "2")
+    assert result.status == 0
+    assert "This run is from elsewhere, and stays unsigned" in result.out
+    assert not read_signed_checkpoint(trained.recent())[1]
+    assert not trained.read_signed_config()[1]
+    # Only the user's word makes it the user's.
+    assert command("resume", "0", "--trainer.max_epochs", "3", "--trust").status == 0
+    assert trained.read_signed_config()[1]
+    assert read_signed_checkpoint(trained.recent())[1]
 
 
 def test_the_name_of_a_file_is_no_class(command: Command, tmp_path: Path) -> None:

@@ -49,10 +49,12 @@ class AtomicCheckpointIO(CheckpointIO):
     Args:
         folder: the only place to save to and to delete from, whatever the state of a callback
             says that a checkpoint brought; None: any.
+        sign: as the user's own; not if the run came from elsewhere.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, sign: bool = True) -> None:
         self.folder = folder
+        self.sign = sign
 
     def _refuse_outside(self, path: Path) -> None:
         folder = self.folder
@@ -70,7 +72,7 @@ class AtomicCheckpointIO(CheckpointIO):
         """
         self._refuse_outside(Path(path))
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        content = dump_checkpoint(checkpoint)
+        content = dump_checkpoint(checkpoint, self.sign)
         parse_checkpoint(content, Path(path))
         write_atomically(content, Path(path))
 

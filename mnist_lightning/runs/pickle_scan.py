@@ -18,6 +18,7 @@ MAX_INTEGER_BITS = 64
 
 _REBUILD = {f"torch._utils _rebuild_{kind}" for kind in ("tensor_v2", "tensor_v3", "parameter")}
 _ORDERED_DICT = "collections OrderedDict"
+_COUNTER = "collections Counter"  # the milestones of MultiStepLR
 _BYTES = "_codecs encode"
 _STORAGES = {
     f"torch {name}Storage"
@@ -37,7 +38,7 @@ _STORAGES = {
     ]
 }
 _WITHOUT_STORAGE = {"torch uint16", "torch uint32", "torch uint64", "torch.storage UntypedStorage"}
-_FUNCTIONS = _REBUILD | {_ORDERED_DICT, _BYTES}
+_FUNCTIONS = _REBUILD | {_ORDERED_DICT, _COUNTER, _BYTES}
 _GLOBALS = _FUNCTIONS | _STORAGES | _WITHOUT_STORAGE
 
 _VALUES = {

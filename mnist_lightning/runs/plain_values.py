@@ -1,6 +1,6 @@
 """Check what was loaded from a checkpoint: primitives, containers of them, and stored tensors."""
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import Any
 
 import torch
@@ -44,7 +44,7 @@ class _Walk:
         self.values -= 1
         if self.values < 0 or depth > MAX_DEPTH:
             raise NotPlainError(f"it has more than {MAX_VALUES:,} values, or is too deep")
-        if type(value) in (dict, OrderedDict):
+        if type(value) in (dict, OrderedDict, Counter):
             for key, each in value.items():
                 if not isinstance(key, _KEYS):
                     raise NotPlainError(f"{name} has a key of type {type(key).__name__}")

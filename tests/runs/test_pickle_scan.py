@@ -5,7 +5,7 @@ import itertools
 import pickle
 import time
 import zipfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -153,6 +153,7 @@ def test_what_runs_keep_is_accepted(tmp_path: Path) -> None:
             "python": (3, tuple(range(625)), None),
             "numpy": ("MT19937", torch.zeros(624, dtype=torch.uint32), 3, 0, 0.0),
             "bytes": b"\x00\xff",
+            "milestones": Counter([3, 3, 8]),
             "numbers": [True, -1, 2**63 - 1, 2**64 - 1, 0.5, float("nan")],
             "shared": [network.weight, network.weight],
             "dtypes": [torch.zeros(2, dtype=d) for d in (torch.half, torch.bool, torch.int64)],
@@ -164,6 +165,7 @@ def test_what_runs_keep_is_accepted(tmp_path: Path) -> None:
     path.write_bytes(dump_checkpoint(kept))
     again = read_checkpoint(path)
     assert again["callbacks"]["rows"].equal(torch.arange(6).reshape(2, 3).t())
+    assert again["callbacks"]["milestones"] == Counter([3, 3, 8])
     assert again["callbacks"]["bytes"] == b"\x00\xff"
 
 
