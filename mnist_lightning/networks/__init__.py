@@ -7,6 +7,7 @@ layers do, so that a checkpoint can say how to build it again.
 
 import inspect
 import pkgutil
+import warnings
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -120,7 +121,7 @@ def check_weights(description: dict[str, Any], weights: Mapping[str, Tensor]) ->
     """
     path, init_args = path_and_arguments(description)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), warnings.catch_warnings(action="ignore"):
             network = (ARCHITECTURES | REGISTERED)[path](**(init_args or {})).eval()
             classes = network(torch.zeros(1, 1, 28, 28)).shape[-1]
         wanted = network.state_dict()
