@@ -75,13 +75,13 @@ def walk(folder: Path) -> Iterator[Path]:
     """
     waiting = [(folder, 0)] if folder.is_dir() else []
     while waiting:
-        place, depth = waiting.pop()
+        path, depth = waiting.pop()
+        if depth > 0:
+            yield path
         if depth > MAX_FOLDER_DEPTH:
             raise UserError(f"{folder}: folders are nested more than {MAX_FOLDER_DEPTH} deep", 2)
-        entries = sorted(place.iterdir())
-        yield from entries
-        inner = [path for path in entries if path.is_dir() and not path.is_symlink()]
-        waiting += [(path, depth + 1) for path in reversed(inner)]
+        if depth == 0 or (path.is_dir() and not path.is_symlink()):
+            waiting += [(inner, depth + 1) for inner in sorted(path.iterdir(), reverse=True)]
 
 
 def refuse_links(folder: Path, suffixes: tuple[str, ...]) -> None:
@@ -174,7 +174,10 @@ def _count_nodes(node: yaml.Node, counted: dict[yaml.Node, int], depth: int) -> 
     if node in counted:
         return counted[node]
     if node.tag not in _PLAIN:  # a date, a set, bytes
-        raise yaml.YAMLError(f"{node.tag.removeprefix(_TAG)} has no place in a configuration")
+        kind = node.tag.removeprefix(_TAG)
+        raise yaml.MarkedYAMLError(
+            problem=f"{kind} has no place here; put a text in quotes", problem_mark=node.start_mark
+        )
     count = 1
     if isinstance(node, yaml.MappingNode):
         children = [each for pair in node.value for each in pair]

@@ -19,6 +19,7 @@ METRICS_FILE = "metrics.csv"
 MAX_METRICS_BYTES = 200_000_000  # 60,000 steps of 20 metrics have 10 MB
 MAX_PREDICTIONS_BYTES = 50_000_000  # the 60,000 images of QMNIST have 8 MB
 MAX_COLUMNS = 1_000
+MAX_LINE = 100_000
 MAX_CELLS = 3_000_000
 MAX_CLASSES = 200  # a confusion matrix has the square of it
 
@@ -107,7 +108,10 @@ def read_metrics(path: Path, size: int | None = None) -> list[Row]:
     cells = content.count(b"\n") * len(columns)
     if len(columns) > MAX_COLUMNS or cells > MAX_CELLS:
         raise UserError(f"{path} is too large: the limit is {MAX_CELLS:,} cells")
-    rows = (line.split(",") for line in content.decode().split("\n")[1:-1])
+    lines = content.decode().split("\n")[1:-1]
+    if any(len(line) > MAX_LINE for line in lines):
+        raise UserError(f"{path} is damaged: a line has more than {MAX_LINE:,} characters")
+    rows = (line.split(",") for line in lines)
     # While a run is at work, the end of an earlier row may stand behind the last one.
     return [dict(zip(columns, row, strict=True)) for row in rows if len(row) == len(columns)]
 

@@ -211,7 +211,7 @@ def test_a_generator_s_seed_decides_and_the_images_stay(
 
 
 def test_no_stroke_and_no_noise_is_less_than_none() -> None:
-    with pytest.raises(ValueError, match="thinner is -1; it has to be at least 0"):
+    with pytest.raises(ValueError, match="thinner is -1; it has to be from 0 to 28"):
         StrokeWidth(thinner=-1)
     with pytest.raises(ValueError, match="std is -1; it has to be at least 0"):
         Noise(std=-1)

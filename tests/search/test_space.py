@@ -54,7 +54,7 @@ def test_trials_choose_values_of_each_option(tmp_path: Path) -> None:
         ("a: {log_uniform: [0, 1]}", "a lower to a higher number above 0"),
         ("a: {choice: []}", "choice takes"),
         ("a: {choice: [1, 1.0]}", "each value once"),
-        ("a: {choice: [2020-01-01]}", "choice takes texts, numbers"),
+        ("a: {choice: [2020-01-01]}", "timestamp has no place here; put a text in quotes"),
         ("a: {int: [1.5, 5]}", "int takes two whole numbers"),
         ("a: {int: [true, 5]}", "int takes two numbers"),
         ("a: {uniform: [0, .inf]}", "uniform takes two numbers"),
