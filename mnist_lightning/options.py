@@ -138,8 +138,12 @@ def root_in(arguments: list[str]) -> Path:
 
 
 # Options that take a file of settings: all of them, or those of a section.
-FILE_OPTIONS = {"--config": "", "-c": "", "--model": "model", "--data": "data"} | {
-    "--trainer": "trainer"
+FILE_OPTIONS = {
+    "--config": "",
+    "-c": "",
+    "--model": "model",
+    "--data": "data",
+    "--trainer": "trainer",
 }
 
 
