@@ -169,7 +169,8 @@ def read_files(arguments: Sequence[str], read: Callable[[Path, str], dict[str, A
             if not Path(value).is_file():
                 known = exists(value)
                 problem = "is not a regular file" if known else "does not exist"
-                raise UserError(f"{option} {value} {problem}; name a YAML file", 2)
+                one = f", or one option: {option}.NAME VALUE" if FILE_OPTIONS[option] else ""
+                raise UserError(f"{option} {value} {problem}; name a YAML file{one}", 2)
             content = json.dumps(read(Path(value), FILE_OPTIONS[option]))
             word = f"{option}={content}" if equals else content
         replaced.append(word)
