@@ -55,7 +55,7 @@ class MetricsFile:
     def __init__(self, path: Path, dataset: str) -> None:
         self.path = path
         self.dataset = dataset
-        rows = read_metrics(path)
+        rows = read_metrics(path, cells=math.inf)
         columns = list(rows[0]) if rows else list(KEYS)
         last = [{name: value for name, value in row.items() if value} for row in rows[-1:]]
         size = path.stat().st_size if path.exists() else 0
@@ -83,7 +83,9 @@ class MetricsFile:
             columns = [*columns, *dict.fromkeys(new)]
             # Not by `settled`: a flush that was cut short may have replaced the file.
             steps = {row["step"] for row in rows}
-            text = _table(columns, [r for r in read_metrics(self.path) if r["step"] not in steps])
+            # Its own file: a long run is not to end by a limit for the files of others.
+            written = read_metrics(self.path, cells=math.inf)
+            text = _table(columns, [row for row in written if row["step"] not in steps])
             settled = len(text)
             # The open row may have been in the file: killed here, it has to be there still.
             write_atomically(text + _lines(columns, rows), self.path)
@@ -95,7 +97,7 @@ class MetricsFile:
         self._file = _Written(columns, settled + len(_lines(columns, rows[:-1])), rows[-1:])
 
 
-def read_metrics(path: Path, size: int | None = None) -> list[Row]:
+def read_metrics(path: Path, size: int | None = None, cells: float = MAX_CELLS) -> list[Row]:
     """Read the rows in the first `size` bytes of a `metrics.csv`; none where there is no file.
 
     A last line without an end was torn when its run was killed, and is left out.
@@ -105,8 +107,7 @@ def read_metrics(path: Path, size: int | None = None) -> list[Row]:
     content = read_bounded(path, MAX_METRICS_BYTES)[:size]
     content = content[: content.rfind(b"\n") + 1]
     columns = content.partition(b"\n")[0].decode().split(",")
-    cells = content.count(b"\n") * len(columns)
-    if len(columns) > MAX_COLUMNS or cells > MAX_CELLS:
+    if len(columns) > MAX_COLUMNS or content.count(b"\n") * len(columns) > cells:
         raise UserError(f"{path} is too large: the limit is {MAX_CELLS:,} cells")
     lines = content.decode().split("\n")[1:-1]
     if any(len(line) > MAX_LINE for line in lines):
