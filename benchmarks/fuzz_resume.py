@@ -40,13 +40,18 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int, default=250)
     parser.add_argument("--keep", type=Path, help="copy the folders of failures there")
+    parser.add_argument(
+        "--options",
+        default="",
+        help="more options of each run, such as '--trainer.accelerator gpu'",
+    )
     options = parser.parse_args()
     kinds: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     signals = 0
     began = time.perf_counter()
     for number, case, verdict in run_cases(
-        options.seed, options.first, options.count, options.keep
+        options.seed, options.first, options.count, options.keep, shlex.split(options.options)
     ):
         kinds[verdict.kind] += 1
         signals += len(verdict.signals)

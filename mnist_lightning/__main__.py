@@ -225,6 +225,13 @@ def explain(error: BaseException) -> tuple[str, int]:
     if type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
         smaller = "--data.batch_size N or --data.eval_batch_size N"
         return f"the GPU's memory is full; give smaller batches, {smaller}", 1
+    if isinstance(error, RuntimeError) and "a deterministic implementation" in str(error):
+        operation = str(error).split()[0]
+        return (
+            f"{operation} gives other bits each time on this device; give --trainer.deterministic "
+            "false, and the run cannot be repeated exactly, or --trainer.accelerator cpu",
+            1,
+        )
     return f"{type(error).__name__}: {error} (this looks like a bug; --debug shows where)", 1
 
 

@@ -89,12 +89,12 @@ def _reason(message: str, key: str) -> str:
     found = re.search(r"[Ii]mport path(?: string:)? (?!does\b)([\w.]+)", message)
     found = found or re.search(r"Given value: ([\w.]+)$", message, re.M)
     if classes and found:
-        return _wrong_class(found[1], classes)
+        return _wrong_class(found[1], classes, message)
     value = re.search(r"(?:Got|Given) value: (.*?)(?=\. Got value|$)", message, re.M) or re.search(
         r"Not of type \w+: .*?'?([^\s']+)'?(?: does not conform.*)?$", message
     )
     if classes and value and (found := re.search(r"'class_path': '([\w.]+)'", value[1])):
-        return _wrong_class(found[1], classes)
+        return _wrong_class(found[1], classes, message)
     wanted = re.findall(r"(?:Expected an?|Not of type) (.*?)(?:\. Got|: |$)", message, re.M)
     expected = [_plainly(text) for text in wanted if not re.match("path but|dot import", text)]
     if not expected or value is None:
@@ -125,11 +125,16 @@ def _choices(expected: str) -> list[str]:
     return found[1].replace("'", "").split(", ") if found else []
 
 
-def _wrong_class(path: str, classes: list[str]) -> str:
+def _wrong_class(path: str, classes: list[str], message: str) -> str:
     if path in classes:
         return f"several classes are called {path}; write the path of the one you mean"
     hint = mistakes.hint(path.rsplit(".", 1)[-1], classes)
-    return f"{path} will not do; {hint}it takes {', '.join(classes)}, or the path of such a class"
+    # What its module raised, or that there is none.
+    found = re.search(r"Errors:\s+- (?:Problem with given class_path [^:]+:\s+)?(.+)", message)
+    own = "." in path and found and not re.match("Expected a |Import path ", found[1])
+    reason = f": {found[1]}" if found and own else ""
+    takes = f"it takes {', '.join(classes)}, or the path of such a class"
+    return f"{path} will not do{reason}; {hint}{takes}"
 
 
 def _classes(key: str) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from lightning.pytorch import callbacks
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
@@ -135,6 +136,11 @@ def unverified_parts(config: dict[str, Any]) -> list[str]:
     found += _foreign(trainer["plugins"], {})
     if trainer["max_time"] is not None:
         found.append("--trainer.max_time")
+    on_gpu = trainer["accelerator"] in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    if on_gpu and trainer["deterministic"] in (False, "warn"):
+        found.append(f"--trainer.deterministic {trainer['deterministic']} on a GPU".lower())
+    if on_gpu and trainer["benchmark"]:  # it chooses algorithms by how long they took
+        found.append("--trainer.benchmark true on a GPU")
     return found
 
 

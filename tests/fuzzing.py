@@ -6,7 +6,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -154,12 +154,13 @@ def _finish(command: Options, folder: Path) -> None:
 
 
 def run_cases(
-    seed: int, first: int, count: int, keep: Path | None = None
+    seed: int, first: int, count: int, keep: Path | None = None, more: Sequence[str] = ()
 ) -> Iterator[tuple[int, Case, Verdict]]:
-    """Try cases of consecutive numbers."""
+    """Try cases of consecutive numbers, each with `more` options."""
     for number in range(first, first + count):
         chance = random.Random(f"{seed} {number}")
         case = draw(chance)
+        case = case._replace(options=[*case.options, *more])
         with tempfile.TemporaryDirectory(prefix="fuzz_resume_") as place:
             verdict = try_case(case, Path(place), chance)
             if keep is not None and verdict.kind in ("DIFFERENT", "LOST"):

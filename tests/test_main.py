@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import mnist_lightning
 from mnist_lightning import __version__
-from mnist_lightning.__main__ import COMMANDS, main
+from mnist_lightning.__main__ import COMMANDS, explain, main
 from tests.conftest import DIGITS, Command
 
 
@@ -117,3 +118,15 @@ def test_without_colour_there_is_none(command: Command, tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
         assert (re.search(rb"\x1b\[[\d;]*3\dm", done.stdout) is not None) == marks, colour
+
+
+def test_what_cannot_repeat_itself_names_the_options() -> None:
+    torch.use_deterministic_algorithms(True)
+    try:
+        with pytest.raises(RuntimeError) as raised:
+            torch.zeros(2).put_(torch.tensor([0]), torch.tensor([1.0]))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    message, status = explain(raised.value)
+    assert message.startswith("put_ gives other bits each time on this device; give --trainer.det")
+    assert status == 1

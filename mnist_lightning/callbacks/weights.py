@@ -55,5 +55,6 @@ class WeightsFile(Callback):
             raise UserError(f"WeightsFile: {path} is outside of the run directory; remove the link")
         buffer = io.BytesIO()
         weights = ExponentialMovingAverage.weights_to_keep(trainer, pl_module.network)
-        torch.save(weights, buffer)
+        on_cpu = {name: weight.cpu() for name, weight in weights.items()}  # for who has no GPU
+        torch.save(on_cpu, buffer)
         write_atomically(buffer.getvalue(), path)
