@@ -25,7 +25,7 @@ from mnist_lightning.runs.checkpoint import read_signed_checkpoint
 from mnist_lightning.runs.config import evaluation_config
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.tables import PredictionsTable, write_predictions
-from mnist_lightning.trust import check_network, trusted_config
+from mnist_lightning.trust import blame, check_network, trusted_config
 
 MOST_SHIFTS = 4  # pixels, which are 81 copies of each image
 
@@ -70,7 +70,16 @@ def _evaluate(command: str, arguments: list[str]) -> int:
     config = evaluation_config(base.content)
     if dataset is not None:
         config["data"] = config.get("data", {}) | {"folder": None, "extra": None}
-    cli = DigitCLI(command, rest, base=base._replace(content=config), trust=trust)
+    with blame(first.path, base.own):
+        cli = DigitCLI(command, rest, base=base._replace(content=config), trust=trust)
+        return _evaluate_with(cli, command, asked, reach, each_image)
+
+
+def _evaluate_with(
+    cli: DigitCLI, command: str, asked: list[Asked], reach: int, each_image: bool
+) -> int:
+    """Evaluate checkpoints with the first one's configuration; show and keep what comes out."""
+    first = asked[0]
     predictions = Predictions()
     trainer = cli.make_trainer(callbacks=[predictions])
     processes.join(trainer)

@@ -26,6 +26,12 @@ DISTURBED = 2000  # images for each grade of each disturbance
 BATCH = 200
 
 
+FIGURE_NAMES = {
+    *("samples", "curves", "predictions", "confusion", "mistakes", "closest_calls"),
+    *("reliability", "robustness", "attributions"),
+}
+
+
 @dataclass
 class Findings:
     """What was found.

@@ -15,7 +15,7 @@ from mnist_lightning.files import write_atomically
 from mnist_lightning.networks import UnknownNetworkError
 from mnist_lightning.options import CommandParser, runs_root
 from mnist_lightning.predict import Recogniser
-from mnist_lightning.reporting.findings import Findings, examine
+from mnist_lightning.reporting.findings import FIGURE_NAMES, Findings, examine
 from mnist_lightning.reporting.run_data import data_of
 from mnist_lightning.runs import lookup
 from mnist_lightning.runs.run_directory import Run
@@ -67,9 +67,8 @@ def write(findings: Findings, run: Run, folder: Path) -> None:
     """Write the page, the figures and the pictures; what an earlier report left is removed."""
     pictures = {name: plots.png(figure) for name, figure in findings.figures.items()}
     folder.mkdir(exist_ok=True)
-    for stale in folder.glob("*.png"):
-        if stale.stem not in pictures:
-            stale.unlink()
+    for name in FIGURE_NAMES - pictures.keys():
+        (folder / f"{name}.png").unlink(missing_ok=True)
     for name, content in pictures.items():
         write_atomically(content, folder / f"{name}.png")
     text = json.dumps(_without_nan(findings.facts), indent=2, allow_nan=False) + "\n"
