@@ -4,6 +4,13 @@ The public names are imported when they are first used, so that `import mnist_li
 (and with it `python -m mnist_lightning --help`) costs nothing.
 """
 
+# Before any other import: `python -m` puts the working directory first on the search path.
+import os
+import sys
+
+if sys.argv[:1] == ["-m"] and os.path.realpath(sys.path[0] or ".") == os.path.realpath("."):
+    del sys.path[0]
+
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

@@ -13,7 +13,6 @@ from typing import NamedTuple, NoReturn
 
 from mnist_lightning import __version__
 from mnist_lightning.errors import PROGRAM, UserError
-from mnist_lightning.imports import hide_working_directory
 from mnist_lightning.text import printable, say
 
 
@@ -242,7 +241,6 @@ def run() -> NoReturn:
     does not bring about. What was registered for its end is done all the same.
     """
     status = 1
-    hide_working_directory()
 
     def leave() -> None:
         sys.stdout.flush()

@@ -1,7 +1,7 @@
 """The command `export`: a model to use elsewhere, proven equal to the one it was made of."""
 
 import json
-import os
+import secrets
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -267,7 +267,7 @@ def write(export: Export, kind: Format, pixels: Pixels, path: Path) -> str:
         UserError: it is not, a package is missing, or the format does not take the network.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.stem}.{os.getpid()}.tmp.{kind.suffix}")
+    beside = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.tmp.{kind.suffix}")
     try:
         with warnings.catch_warnings(action="ignore"):  # of the exporters, about themselves
             try:

@@ -3,11 +3,12 @@
 import errno
 import os
 import re
+import secrets
 import stat
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from threading import get_ident
 from typing import Any
 
 import yaml
@@ -18,6 +19,7 @@ from mnist_lightning.errors import UserError
 MAX_YAML_BYTES = 1_000_000
 MAX_YAML_NODES = 100_000
 MAX_YAML_DEPTH = 100
+MAX_YAML_NUMBERS = 256  # keys of a mapping that are no texts
 MAX_FOLDER_DEPTH = 50
 MAX_NUMBER_LENGTH = 100  # 1:1:1:… is a number in base 60, and takes quadratic time
 _TAG = "tag:yaml.org,2002:"
@@ -34,9 +36,10 @@ def write_atomically(content: bytes, path: Path) -> None:
 
     The new file is made beside its target, flushed to the disk, and then renamed.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}.tmp")
+    # A name that nobody can know before, or have a link of.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -87,14 +90,18 @@ def walk(folder: Path) -> Iterator[Path]:
 def refuse_links(folder: Path, suffixes: tuple[str, ...]) -> None:
     """Refuse to write through a link, which may lead anywhere: to a folder, or to such a file.
 
-    Files with other suffixes are replaced as a whole, with the link.
+    Files with other suffixes are replaced as a whole, with the link. What has such a suffix and is
+    no regular file is refused too: a pipe would be waited for.
 
     Raises:
         UserError: there is one in the folder.
     """
     for path in walk(folder):
-        if path.is_symlink() and (path.is_dir() or path.name.endswith(suffixes)):
+        written = path.name.endswith(suffixes)
+        if path.is_symlink() and (path.is_dir() or written):
             raise UserError(f"{path} is a link out of {folder}; remove it")
+        if written and not path.is_file() and not (suffixes == ("",) and path.is_dir()):
+            raise UserError(f"{path} is no regular file; remove it")
 
 
 def move_aside(path: Path) -> Path:
@@ -180,6 +187,9 @@ def _count_nodes(node: yaml.Node, counted: dict[yaml.Node, int], depth: int) -> 
         )
     count = 1
     if isinstance(node, yaml.MappingNode):
+        # Numbers have known hashes: a mapping of many that are alike takes quadratic time.
+        if sum(key.tag != f"{_TAG}str" for key, _ in node.value) > MAX_YAML_NUMBERS:
+            raise LimitError(f"a mapping has more than {MAX_YAML_NUMBERS} keys that are no texts")
         children = [each for pair in node.value for each in pair]
     else:
         children = node.value if isinstance(node, yaml.SequenceNode) else []
@@ -201,9 +211,8 @@ def make_folder(folder: Path, option: str) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".{os.getpid()}.tmp"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UserError(f"{option} {folder}: {reason}; name another folder") from None

@@ -1,22 +1,16 @@
 """Imports of classes that a user allowed, and of nothing else from the working directory.
 
-Python puts the working directory first on its search path, where any file of a downloaded folder
-could take the place of a module. Here it is searched only for classes that the user names.
+`python -m` puts the working directory first on the search path, where any file of a downloaded
+folder could take the place of a module; the package removes it when it is imported. It is searched
+only for classes that the user names.
 """
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
-
-
-def hide_working_directory() -> None:
-    """Remove the working directory from where `python -m` put it on the search path."""
-    if sys.path and os.path.realpath(sys.path[0] or ".") == os.path.realpath("."):
-        del sys.path[0]
 
 
 def import_allowed(name: str) -> Any:

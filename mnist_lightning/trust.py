@@ -18,7 +18,7 @@ from mnist_lightning.registry import SCHEMA, USER_SCHEMA
 from mnist_lightning.runs.checkpoint import network_weights
 from mnist_lightning.runs.class_names import argument_names, class_names, hidden_structure
 from mnist_lightning.runs.config import Config, portable, refuse_large_batches
-from mnist_lightning.runs.config_schema import check_config, foreign_classes, untrusted
+from mnist_lightning.runs.config_schema import Schema, check_config, foreign_classes, untrusted
 
 MAX_REASON = 300  # characters
 
@@ -90,19 +90,31 @@ def read_settings(arguments: Sequence[str], trust: bool) -> tuple[NamedClasses, 
         whole = {section: content} if section else content
         if trust:
             allowed.append(_with_names_of(whole, named))
-        elif foreign := foreign_classes(whole, USER_SCHEMA, named.classes):
-            raise UserError(untrusted(foreign[0], str(path)), status=2)
-        elif hidden := hidden_structure(whole):
-            raise UserError(
-                f"{path} hides a structure in a text at {hidden}; write it as YAML, or add --trust",
-                status=2,
-            )
+        else:
+            refuse_foreign(whole, str(path), named)
         return content
 
     inline = read_files(arguments, read)
     classes, others = (frozenset().union(*each) for each in zip(*allowed, strict=True))
     own_directories.remember_if(bool(classes - USER_SCHEMA.components.keys()))
     return NamedClasses(classes, others), inline
+
+
+def refuse_foreign(
+    content: Any, where: str, named: NamedClasses, schema: Schema = USER_SCHEMA
+) -> None:
+    """Refuse settings that name a class without consent, or hide one in a text.
+
+    Raises:
+        UserError: they do.
+    """
+    if foreign := foreign_classes(content, schema, named.classes):
+        raise UserError(untrusted(foreign[0], where), status=2)
+    if hidden := hidden_structure(content):
+        raise UserError(
+            f"{where} hides a structure in a text at {hidden}; write it as YAML, or add --trust",
+            status=2,
+        )
 
 
 @contextmanager

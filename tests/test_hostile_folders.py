@@ -19,7 +19,6 @@ from mnist_lightning.model_card import metadata
 from mnist_lightning.predict import Reading, load
 from mnist_lightning.run_logger import MAX_EVENTS
 from mnist_lightning.runs.run_directory import Run
-from mnist_lightning.search.sweep import _refuse_programs
 from mnist_lightning.tables import read_metrics
 from mnist_lightning.text import as_csv
 from mnist_lightning.web.answers import known_run
@@ -72,37 +71,6 @@ def test_an_ensemble_is_not_exported_through_a_link(
     assert result.status == 1
     assert "ensemble_0_1 is a link; remove it" in result.err
     assert not list(outside.iterdir())
-
-
-def test_the_log_of_a_trial_is_no_link(command: Command, tmp_path: Path) -> None:
-    (tmp_path / "space.yaml").write_text("data.batch_size: {choice: [32]}\n")
-    folder = tmp_path / "lightning_logs" / "sweeps" / "space"
-    folder.mkdir(parents=True)
-    precious = tmp_path / ".bashrc"
-    precious.write_text("alias ls=ls\n")
-    (folder / "trial_0.log").symlink_to(precious)
-    result = command("sweep", "--space", "space.yaml", "--trials", "1", *FIT[1:])
-    assert result.status == 1
-    assert "trial_0.log is a link out of" in result.err
-    assert precious.read_text() == "alias ls=ls\n"
-
-
-def test_a_database_computes_nothing(tmp_path: Path) -> None:
-    import sqlite3
-
-    database = tmp_path / "study.db"
-    _refuse_programs(database)  # not there yet
-    with sqlite3.connect(database) as connection:
-        connection.execute("CREATE TABLE studies (a)")
-    _refuse_programs(database)
-    endless = "WITH RECURSIVE t(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM t) SELECT x FROM t"
-    with sqlite3.connect(database) as connection:
-        connection.execute(f"CREATE VIEW trials AS {endless}")
-    with pytest.raises(UserError, match="it has table, view"):
-        _refuse_programs(database)
-    database.write_text("garbage" * 1000)
-    with pytest.raises(UserError, match="is no database of a sweep, or damaged"):
-        _refuse_programs(database)
 
 
 @pytest.mark.parametrize(

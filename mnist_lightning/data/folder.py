@@ -74,6 +74,8 @@ def _labels(folder: Path) -> list[Path]:
             "see --data.folder",
             status=2,
         )
+    if links := [path for path in labels if path.is_symlink()]:
+        raise UserError(f"{links[0]} is a link; the pictures have to be in {folder} itself", 2)
     return sorted(labels, key=lambda path: int(path.name))
 
 

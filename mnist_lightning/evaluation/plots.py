@@ -1,9 +1,11 @@
 """Pictures of data, predictions and curves: pure functions from arrays to matplotlib figures."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -36,6 +38,15 @@ class Robustness(NamedTuple):
     intervals: Sequence[Interval]
 
 
+@contextmanager
+def default_style() -> Iterator[None]:
+    """Draw in matplotlib's own style: a `matplotlibrc` in the working directory changes nothing."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        yield
+
+
+@default_style()
 def samples(images: Pictures, labels: Labels, rows: int = 2, columns: int = 3) -> Figure:
     """Show the first `rows` x `columns` pictures with their true labels.
 
@@ -49,6 +60,7 @@ def samples(images: Pictures, labels: Labels, rows: int = 2, columns: int = 3) -
     return _grid(images, titles, [RIGHT] * len(titles), rows, columns)
 
 
+@default_style()
 def predictions(
     images: Pictures,
     labels: Labels,
@@ -87,6 +99,7 @@ def _grid(
     return figure
 
 
+@default_style()
 def confusion(counts: NDArray[np.int64]) -> Figure:
     """Show a confusion matrix (C, C): true labels down, given labels across, counts in cells."""
     classes = len(counts)
@@ -105,6 +118,7 @@ def confusion(counts: NDArray[np.int64]) -> Figure:
     return figure
 
 
+@default_style()
 def reliability(calibrations: Mapping[str, Calibration]) -> Figure:
     """Show accuracy over confidence, and how many images have it, a column a calibration.
 
@@ -128,6 +142,7 @@ def reliability(calibrations: Mapping[str, Calibration]) -> Figure:
     return figure
 
 
+@default_style()
 def robustness(kinds: Sequence[Robustness], standard: float) -> Figure:
     """Show accuracy over the strength of each disturbance, a chart each.
 
@@ -155,6 +170,7 @@ def robustness(kinds: Sequence[Robustness], standard: float) -> Figure:
     return figure
 
 
+@default_style()
 def attributions(
     images: Pictures, titles: Sequence[str], rows: Mapping[str, NDArray[np.floating[Any]]]
 ) -> Figure:
@@ -182,6 +198,7 @@ def attributions(
     return figure
 
 
+@default_style()
 def overlaid(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     """Show loss and accuracy on validation of several runs, each in one chart.
 
@@ -205,6 +222,7 @@ def overlaid(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     return figure
 
 
+@default_style()
 def png(figure: Figure) -> bytes:
     """Draw a figure as a PNG, fit for print."""
     buffer = io.BytesIO()
@@ -212,6 +230,7 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+@default_style()
 def pixels(figure: Figure, dpi: int = 100) -> NDArray[np.uint8]:
     """Draw a figure as an array (H, W, 3)."""
     figure.set_dpi(dpi)
@@ -220,6 +239,7 @@ def pixels(figure: Figure, dpi: int = 100) -> NDArray[np.uint8]:
     return np.asarray(canvas.buffer_rgba())[:, :, :3]
 
 
+@default_style()
 def curves(history: Mapping[str, Sequence[float]]) -> Figure:
     """Show loss and accuracy of training and validation over the epochs, as 2 x 2 charts.
 

@@ -8,6 +8,7 @@ Nothing here imports lightning.
 
 import hashlib
 import io
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ PARTS: dict[str, type] = {
     "trainer": dict,
 }
 _LIGHTNING_VERSION = "pytorch-lightning_version"
+_CURRENT = re.compile(r"[2-9]\.\d{1,3}\.\d{1,3}[\w.+-]{0,20}", re.ASCII)
 
 
 class DamagedCheckpointError(UserError):
@@ -133,6 +135,9 @@ def _load(content: bytes) -> dict[str, Any]:
     for name, kind in (PARTS | {_LIGHTNING_VERSION: str}).items():
         if name in checkpoint and not isinstance(checkpoint[name], kind):
             raise NotPlainError(f"{name} is no {kind.__name__}")
+    version = checkpoint.get(_LIGHTNING_VERSION, "2.6.0")
+    if not _CURRENT.fullmatch(version):  # Lightning would convert it, by what it expects there
+        raise NotPlainError(f"it was written by Lightning {version[:20]!r}; 2.0 or later is needed")
     for name, weights in checkpoint["state_dict"].items():
         if not isinstance(name, str) or not isinstance(weights, Tensor):
             raise NotPlainError(f"state_dict[{name!r}] is no tensor")

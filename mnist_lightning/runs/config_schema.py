@@ -22,6 +22,7 @@ Problems = Iterator[str]
 # Bounds for files from elsewhere: more is possible, but only the user may ask for it.
 MAX_ARGUMENT = 10_000  # of whole numbers in a class's arguments
 MAX_ITEMS = 1_000
+MAX_CLASSES = 32  # in a list: augmentations, callbacks
 MAX_CHARS = 1_000
 # A string that no parser takes for anything else, where something else is possible.
 _INERT = re.compile(r"[\w:,/+-]*")
@@ -163,7 +164,7 @@ class _Checker:
 
     def _list(self, value: Sequence[Any], members: Sequence[Any], where: str) -> Problems:
         inner = [hint for member in members for item in _items(member) for hint in _members(item)]
-        if not inner or len(value) > MAX_ITEMS:
+        if not inner or len(value) > (MAX_CLASSES if _classes(inner) else MAX_ITEMS):
             yield f"{where}: invalid list of {len(value)} items"
             return
         for place, each in enumerate(value):

@@ -14,6 +14,7 @@ MAX_VALUES = (
 )
 MAX_TUPLE = 10_000  # Python's random state is a tuple of 625 numbers
 MAX_KEY = 100
+MAX_OTHER_KEYS = 5_000  # an optimizer has one for each of its parameters
 MAX_INTEGER_BITS = 64
 
 _REBUILD = {f"torch._utils _rebuild_{kind}" for kind in ("tensor_v2", "tensor_v3", "parameter")}
@@ -66,13 +67,14 @@ class ForbiddenPickleError(Exception):
 
 
 class _Value:
-    """What is known of a value: how many values it holds, and the name of a global."""
+    """What is known of a value: how many values it holds, a global's name, whether it is text."""
 
-    __slots__ = ("name", "size")
+    __slots__ = ("name", "size", "text")
 
-    def __init__(self, size: int = 1, name: str = "") -> None:
+    def __init__(self, size: int = 1, name: str = "", text: bool = False) -> None:
         self.size = size
         self.name = name
+        self.text = text
 
 
 def check_pickle(content: bytes) -> None:
@@ -96,13 +98,14 @@ class _Machine:
         self.stack: list[_Value] = []
         self.marks: list[int] = []
         self.memo: dict[int, _Value] = {}
+        self.other_keys = 0
 
     def follow(self, name: str, argument: Any) -> None:
         """Follow one instruction."""
         if name in _VALUES:
             if name == "LONG1" and argument.bit_length() > MAX_INTEGER_BITS:
                 raise ForbiddenPickleError("it has an integer of more than 64 bits")
-            self.stack.append(_Value())
+            self.stack.append(_Value(text=name == "BINUNICODE"))
         elif name in ("BINPUT", "LONG_BINPUT"):
             self.memo[argument] = self.stack[-1]
         elif name in ("BINGET", "LONG_BINGET"):
@@ -143,6 +146,10 @@ class _Machine:
     def _fill(self, keys: list[_Value], values: list[_Value]) -> None:
         if any(key.size > MAX_KEY for key in keys):
             raise ForbiddenPickleError(f"a key has more than {MAX_KEY} values")
+        # Numbers and tuples have known hashes: many that are alike take quadratic time.
+        self.other_keys += sum(not key.text for key in keys)
+        if self.other_keys > MAX_OTHER_KEYS:
+            raise ForbiddenPickleError(f"more than {MAX_OTHER_KEYS:,} keys are no texts")
         container = self.stack[-1]
         container.size = _total([container, *values], MAX_VALUES, "it")
 

@@ -49,7 +49,8 @@ class _Walk:
                 if not isinstance(key, _KEYS):
                     raise NotPlainError(f"{name} has a key of type {type(key).__name__}")
                 self.visit(each, f"{name}[{_label(key)}]", depth + 1)
-            if getattr(value, "__dict__", {}).keys() - {"_metadata"}:
+            attributes = getattr(value, "__dict__", {})
+            if attributes.keys() - {"_metadata"} or not _are_versions(attributes):
                 raise NotPlainError(f"{name} has attributes")
         elif type(value) in (list, tuple):
             for index, each in enumerate(value):
@@ -67,6 +68,17 @@ class _Walk:
         self.tensor_bytes -= size
         if not stored or self.tensor_bytes < 0:
             raise NotPlainError(f"{name} is larger than its content")
+
+
+def _are_versions(attributes: dict[str, Any]) -> bool:
+    """Tell whether this is what torch notes beside weights: the versions of modules by name."""
+    modules = attributes.get("_metadata", {})
+    return isinstance(modules, dict) and all(
+        isinstance(name, str)
+        and isinstance(notes, dict)
+        and all(isinstance(key, str) and isinstance(note, int) for key, note in notes.items())
+        for name, notes in modules.items()
+    )
 
 
 def _label(key: Any) -> str:

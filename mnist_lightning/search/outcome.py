@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
 from mnist_lightning.errors import UserError
+from mnist_lightning.evaluation.plots import default_style
 from mnist_lightning.files import write_atomically
 from mnist_lightning.text import printable
 
@@ -98,6 +99,7 @@ def _best_config(best: FrozenTrial, path: Path) -> Path:
     return path
 
 
+@default_style()
 def _pictures(study: optuna.Study, folder: Path) -> list[Path]:
     import matplotlib
 

@@ -2,15 +2,27 @@
 
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
 from optuna import Trial
 
 from mnist_lightning.errors import UserError
-from mnist_lightning.files import read_yaml
+from mnist_lightning.files import LimitError, parse_yaml, read_yaml
+from mnist_lightning.options import named_classes
+from mnist_lightning.registry import SCHEMA
+from mnist_lightning.runs.class_names import nested
+from mnist_lightning.runs.config import MACHINE_OPTIONS
+from mnist_lightning.trust import refuse_foreign
 
+# What the command alone decides: how this machine works, where it writes, whom it trusts.
+NOT_SEARCHED = (
+    *MACHINE_OPTIONS,
+    *("data.data_dir", "config", "ckpt_path", "into", "init_from", "seeds", "trust", "keep_last"),
+)
 KINDS = {
     "uniform": "[low, high]",
     "log_uniform": "[low, high]",
@@ -50,6 +62,35 @@ class Space(NamedTuple):
         return {name: of.values[0] for name, of in self.ranges.items()}
 
 
+def _as_settings(value: Any) -> Any:
+    """What an option's value means: a text may be a structure in YAML."""
+    try:
+        parsed = parse_yaml(value) if isinstance(value, str) else value
+    except (LimitError, ValueError, yaml.YAMLError):
+        return value
+    return parsed if isinstance(parsed, dict | list) else value
+
+
+def refuse_foreign_space(space: Space, path: Path, arguments: Sequence[str]) -> None:
+    """Refuse a space that names other classes than the command, or says how this machine works.
+
+    Args:
+        space: what the file holds.
+        path: the file.
+        arguments: of the command, without the space.
+
+    Raises:
+        UserError: it does.
+    """
+    where, named = f"--space {path}", named_classes(arguments)
+    for name, of in space.ranges.items():
+        machine = next((each for each in NOT_SEARCHED if f"{name}.".startswith(f"{each}.")), None)
+        if machine is not None:
+            raise UserError(f"{where}: give {machine} in the command; a sweep cannot vary it", 2)
+        for value in of.values:
+            refuse_foreign(nested({name: _as_settings(value)}), where, named, SCHEMA)
+
+
 def as_options(values: Mapping[str, Any]) -> list[str]:
     """A point as options of `fit`."""
     return [
@@ -72,9 +113,15 @@ def read(path: Path) -> Space:
     if not isinstance(content, dict) or not content:
         raise UserError(f"--space {path} is no space: a line of one is, say, {example}", status=2)
     try:
-        return Space({str(name): _range(of) for name, of in content.items()})
+        return Space({_option(name): _range(of) for name, of in content.items()})
     except ValueError as error:
         raise UserError(f"--space {path}: {error}; right would be, say, {example}", 2) from None
+
+
+def _option(name: Any) -> str:
+    if not isinstance(name, str) or not re.fullmatch(r"\w+(\.\w+)*\+?", name):
+        raise ValueError(f"{name!r} is no option's name")
+    return name
 
 
 def _range(of: Any) -> Range:

@@ -6,14 +6,12 @@ import logging
 import os
 import signal
 import socket
-import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any
-from urllib.parse import quote
 from zlib import crc32
 
 import optuna
@@ -33,6 +31,7 @@ from mnist_lightning.files import make_folder, refuse_links
 from mnist_lightning.options import CommandParser, runs_root, take_option, take_switch
 from mnist_lightning.parsing import DigitCLI, quieten
 from mnist_lightning.search import outcome, space
+from mnist_lightning.search.database import check_database
 from mnist_lightning.search.trials import Desk, Plan, Worker
 
 PRUNERS: dict[str, Callable[[], BasePruner]] = {
@@ -79,13 +78,17 @@ def main(arguments: list[str]) -> int:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("optuna").propagate = False
     found = space.read(asked.space)
+    trust, _ = take_switch("--trust", fit_options)
+    if not trust:
+        space.refuse_foreign_space(found, asked.space, fit_options)
     # Its mistakes are found before any trial; a trial that fails later stops nobody.
     _refuse_what_no_trial_can_do(fit_options, found)
     root = runs_root(take_option("--trainer.default_root_dir", fit_options)[0])
     name = asked.name or asked.space.stem
     folder = root / "sweeps" / name
+    refuse_links(folder, ("",))
     make_folder(folder, "--trainer.default_root_dir")
-    study = _study(asked, name, folder, _digest(found, fit_options))
+    study = _study(asked, name, folder, _digest(found, fit_options), trust)
     options = [*fit_options, "--trainer.limit_test_batches=0", "--auto_resume=false"]
     threads = max(1, (os.cpu_count() or 1) // asked.workers)
     plan = Plan(found, options, root, folder, threads)
@@ -120,13 +123,12 @@ def _refuse_what_no_trial_can_do(fit_options: list[str], found: space.Space) -> 
         )
 
 
-def _study(asked: Any, name: str, folder: Path, digest: str) -> optuna.Study:
+def _study(asked: Any, name: str, folder: Path, digest: str, trust: bool) -> optuna.Study:
     """Make the study, or find it; it stays with the space and the options it was made with."""
     where = asked.storage or f"sqlite:///{folder / 'study.db'}"
-    refuse_links(folder, ("",))
-    if where.startswith("sqlite:///"):
-        _refuse_programs(Path(where.removeprefix("sqlite:///")))
     try:
+        if not trust:
+            check_database(where)
         study = optuna.create_study(
             storage=_storage(where),
             study_name=name,
@@ -134,6 +136,8 @@ def _study(asked: Any, name: str, folder: Path, digest: str) -> optuna.Study:
             pruner=PRUNERS[asked.pruner](),
             load_if_exists=True,
         )
+    except UserError:
+        raise
     except Exception as error:  # of whichever database
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"--storage {where}: {reason}") from None
@@ -151,23 +155,6 @@ def _study(asked: Any, name: str, folder: Path, digest: str) -> optuna.Study:
             status=2,
         )
     return study
-
-
-def _refuse_programs(database: Path) -> None:
-    """Refuse a file of SQLite in which reading a table computes something.
-
-    Raises:
-        UserError: it has views or triggers, or is none.
-    """
-    if not database.exists():
-        return
-    try:
-        with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)) as opened:
-            kinds = {kind for (kind,) in opened.execute("SELECT type FROM sqlite_master LIMIT 999")}
-    except sqlite3.Error as error:
-        raise UserError(f"{database} is no database of a sweep, or damaged: {error}") from None
-    if not kinds <= {"table", "index"}:
-        raise UserError(f"{database} is no database of a sweep: it has {', '.join(sorted(kinds))}")
 
 
 def _storage(where: str) -> BaseStorage:

@@ -1,0 +1,92 @@
+"""Whether a file of SQLite is the database of a sweep, before anything reads its tables.
+
+Reading a table computes what its definition says (views, triggers, checks, generated columns), and
+a journal beside it may name another file, which is deleted.
+"""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import quote
+
+from optuna.storages import RDBStorage
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from mnist_lightning.errors import UserError
+
+MAX_DATABASE_BYTES = 1_000_000_000  # a trial takes about 1 kB
+# https://www.sqlite.org/fileformat.html: how a journal begins, and ends if it names a file.
+JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
+
+
+def check_database(url: str) -> None:
+    """Refuse a file of SQLite that is something else than the database of a sweep.
+
+    Raises:
+        UserError: it is.
+    """
+    path = _path(url)
+    if path is None or not path.exists():
+        return
+    try:
+        found = _definitions(path)
+    except (sqlite3.Error, OSError) as error:
+        raise UserError(f"{path} is no database of a sweep, or damaged: {error}") from None
+    with TemporaryDirectory() as folder:
+        reference = Path(folder, "study.db")
+        storage = RDBStorage(f"sqlite:///{reference}")
+        storage.remove_session()
+        storage.engine.dispose()
+        expected = _definitions(reference)
+    if others := sorted(name for name, _ in found - expected):
+        raise UserError(
+            f"{path} is no database of a sweep, or of another version of optuna: {others[0][:80]} "
+            "is not what a sweep makes; give another --name or --storage, or add --trust"
+        )
+
+
+def _path(url: str) -> Path | None:
+    """The file that a URL names, if it is one of SQLite."""
+    if not url.startswith("sqlite"):
+        return None
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        return None  # optuna explains it
+    if "uri" in parsed.query or (parsed.database or "").startswith("file:"):
+        raise UserError(f"--storage {url}: give the plain path of the file", status=2)
+    return Path(parsed.database) if parsed.database not in (None, "", ":memory:") else None
+
+
+def _definitions(path: Path) -> set[tuple[str, str]]:
+    """The names and definitions of all that a database holds, without reading its tables."""
+    if not path.is_file() or path.stat().st_size > MAX_DATABASE_BYTES:
+        raise OSError(f"not a regular file of at most {MAX_DATABASE_BYTES:,} bytes")
+    journal = path.with_name(f"{path.name}-journal")
+    if journal.exists():
+        if not journal.is_file() or journal.stat().st_size > MAX_DATABASE_BYTES:
+            raise OSError(
+                f"{journal.name} is not a regular file of at most {MAX_DATABASE_BYTES:,} bytes"
+            )
+        if journal.read_bytes().endswith(JOURNAL_MAGIC):
+            raise OSError(f"{journal.name} names another file")
+    try:
+        return _read_definitions(path, "ro")
+    except sqlite3.OperationalError:
+        if not journal.exists():
+            raise
+    # Of a process that was killed: what it had begun is undone in a copy.
+    with TemporaryDirectory() as folder:
+        copy = Path(folder, path.name)
+        shutil.copyfile(path, copy)
+        shutil.copyfile(journal, copy.with_name(journal.name))
+        return _read_definitions(copy, "rw")
+
+
+def _read_definitions(path: Path, mode: str) -> set[tuple[str, str]]:
+    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True)) as opened:
+        rows = opened.execute("SELECT name, coalesce(sql, '') FROM sqlite_master LIMIT 999")
+        return {(str(name), str(sql)) for name, sql in rows}
