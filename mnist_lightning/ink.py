@@ -3,6 +3,7 @@
 Needs NumPy and Pillow only.
 """
 
+import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -101,8 +102,9 @@ def _cut_out(wide: Grey, digit: pieces.Digit) -> NDArray[np.uint8]:
 def upright(picture: Image.Image) -> Image.Image:
     """Turn a picture as its camera was held."""
     try:
-        turned = picture.getexif().get(ExifTags.Base.Orientation) in range(2, 9)
-        return ImageOps.exif_transpose(picture) if turned else picture
+        with warnings.catch_warnings(action="ignore"):  # of tags that are no numbers, one by one
+            turned = picture.getexif().get(ExifTags.Base.Orientation) in range(2, 9)
+            return ImageOps.exif_transpose(picture) if turned else picture
     except Exception:  # notes of the camera that cannot be read: the pixels can
         return picture
 

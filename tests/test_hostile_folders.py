@@ -311,3 +311,30 @@ def test_a_model_card_has_no_forged_test(trained: Run) -> None:
         from mnist_lightning.model_card import in_short
 
         assert "test images" not in in_short(about)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_the_projector_s_list_is_a_file(command: Command, trained: Run, make: Any) -> None:
+    listed = trained.folder / "projector_config.pbtxt"
+    listed.unlink(missing_ok=True)
+    make(listed)
+    result = command(*LONGER, "--dashboards", "full")
+    assert (result.status, "pbtxt is no regular file; remove it" in result.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "path"),
+    [
+        ("data", "augment", "mnist_lightning.data.augment.Deformation"),
+        ("trainer", "callbacks", "lightning.pytorch.callbacks.ModelSummary"),
+    ],
+)
+def test_a_list_of_a_thousand_classes_is_refused(
+    command: Command, trained: Run, section: str, name: str, path: str
+) -> None:
+    checkpoint: Any = checks.load(trained.best)
+    checkpoint["config"][section][name] = [{"class_path": path}] * 1000
+    trained.best.write_bytes(from_elsewhere(checkpoint))
+    result = command("test", "0")
+    assert result.status == 1
+    assert f"{section}.{name}: invalid list of 1000 items" in result.err

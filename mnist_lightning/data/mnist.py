@@ -89,9 +89,12 @@ def _content(path: Path, size: int) -> bytes:
         raise DamagedError(f"{path} is damaged: more than {MAX_PACKED_BYTES:,} bytes")
     unpacker = zlib.decompressobj(GZIP)
     try:
-        return unpacker.decompress(data, size + 1)
+        content = unpacker.decompress(data, size + 1)
     except zlib.error as error:
         raise DamagedError(f"{path} is damaged: {error}") from None
+    if unpacker.unused_data:
+        raise DamagedError(f"{path} is damaged: something follows its end")
+    return content
 
 
 def verified_content(path: Path, name: str) -> bytes:

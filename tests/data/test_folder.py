@@ -204,3 +204,9 @@ def test_a_folder_s_facts_are_in_its_summary(command: Command, mine: Path, run_0
     assert command("fit", *own, *few).status == 0
     assert json.loads((run_0.folder / "summary.json").read_text())["train_size"] > 3100
     assert command("report", "0").status == 0
+
+
+def test_a_label_is_no_link(mine: Path, tmp_path: Path) -> None:
+    (mine / "10").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="10 is a link"):
+        load_folder(mine, test_share=0.0)

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import multiprocessing
+import time
 from pathlib import Path
 
 import numpy as np
@@ -179,3 +180,14 @@ def test_the_real_files_are_whole(mnist_dir: Path, tmp_path: Path) -> None:
     assert test_images.shape == (10_000, 28, 28)
     assert labels[:5].tolist() == [5, 0, 4, 1, 9]
     assert test_labels[:5].tolist() == [7, 2, 1, 0, 4]
+
+
+def test_a_million_empty_streams_are_damaged_at_once(tmp_path: Path) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    path = raw / "t10k-labels-idx1-ubyte.gz"
+    path.write_bytes(gzip.compress(b"") * 900_000)
+    began = time.process_time()
+    with pytest.raises(mnist.DamagedError):
+        mnist.verified_content(path, "t10k-labels-idx1-ubyte")
+    assert time.process_time() - began < 2

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mnist_lightning import load
 from mnist_lightning.errors import UserError
-from mnist_lightning.files import read_yaml
+from mnist_lightning.files import LimitError, parse_yaml, read_yaml
 from mnist_lightning.runs.archive import find_excess
 from mnist_lightning.runs.checkpoint import (
     dump_checkpoint,
@@ -206,3 +206,9 @@ def test_tables_are_bounded(tmp_path: Path) -> None:
         file.truncate(60_000_000)
     with pytest.raises(UserError, match="too large: the limit is 50,000,000 bytes"):
         read_predictions(table)
+
+
+def test_yaml_has_few_keys_that_are_no_texts() -> None:
+    assert len(parse_yaml("\n".join(f"k{n}: 0" for n in range(1000)))) == 1000
+    with pytest.raises(LimitError, match="256 keys that are no texts"):
+        parse_yaml("\n".join(f"{n * (2**61 - 1)}: 0" for n in range(300)))

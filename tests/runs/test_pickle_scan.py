@@ -180,3 +180,36 @@ def test_random_pickles_end_in_one_error() -> None:
             check_pickle(bytes(mutated))
         except ForbiddenPickleError:
             continue
+
+
+@pytest.mark.parametrize(
+    "key", [lambda n: (n, -n), lambda n: n, lambda n: n / 7, lambda n: 2**40 * n]
+)
+def test_many_keys_with_known_hashes_are_refused(key: Any) -> None:
+    buffer = io.BytesIO()
+    torch.save({"state_dict": {}, "odd": {key(n): 0 for n in range(6_000)}}, buffer)
+    with pytest.raises(DamagedCheckpointError, match="5,000 keys are no texts"):
+        parse_checkpoint(buffer.getvalue(), Path("odd.ckpt"))
+
+
+@pytest.mark.parametrize("metadata", ["text", {"network": 5}, {"": {"version": "x"}}, {5: {}}])
+def test_what_is_noted_beside_the_weights_are_versions(metadata: Any) -> None:
+    weights: Any = OrderedDict(a=torch.zeros(4))
+    weights._metadata = {"": {"version": 1}}
+    buffer = io.BytesIO()
+    torch.save({"state_dict": weights}, buffer)
+    parse_checkpoint(buffer.getvalue(), Path("fine.ckpt"))
+    weights._metadata = metadata
+    buffer = io.BytesIO()
+    torch.save({"state_dict": weights}, buffer)
+    with pytest.raises(DamagedCheckpointError, match="has attributes"):
+        parse_checkpoint(buffer.getvalue(), Path("odd.ckpt"))
+
+
+@pytest.mark.parametrize("version", ["0.0.1", "1.9.5", "banana", "9." * 2_000_000 + "9"])
+def test_a_checkpoint_of_an_old_or_no_version_is_refused(version: str) -> None:
+    buffer = io.BytesIO()
+    torch.save({"state_dict": {}, "pytorch-lightning_version": version}, buffer)
+    with pytest.raises(DamagedCheckpointError, match="was written by Lightning") as raised:
+        parse_checkpoint(buffer.getvalue(), Path("odd.ckpt"))
+    assert len(str(raised.value)) < 200

@@ -170,3 +170,12 @@ def test_names_are_compared_without_case_and_final_dot() -> None:
         assert hosts.is_own(host, names)
     foreign = (None, "", "lan", "x.server.lan", "server.lan/", "server.lan:", "a b")
     assert not any(hosts.is_own(host, names) for host in foreign)
+
+
+def test_a_body_in_chunks_of_a_byte_delays_nobody(address: str) -> None:
+    with connect(address) as connection:
+        head = "POST /api/predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(head.encode())
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            connection.sendall(b"1\r\nA\r\n" * 5_000_000)
+    assert httpx.get(f"{address}/api/health", timeout=10).status_code == 200
