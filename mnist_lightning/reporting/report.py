@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import yaml
 from mnist_lightning import __version__, predict, templates
 from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation import plots
-from mnist_lightning.files import make_folder, write_atomically
+from mnist_lightning.files import write_atomically
 from mnist_lightning.networks import UnknownNetworkError
 from mnist_lightning.options import CommandParser, runs_root
 from mnist_lightning.predict import Recogniser
@@ -43,7 +44,8 @@ def main(arguments: list[str]) -> int:
     recogniser, why_not = _network_of(run, options.network)
     run.refuse_links()
     folder = run.folder / "report"
-    make_folder(folder, "the report's folder")
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise UserError(f"{folder} is no folder, and a report is one; remove it")
     findings = examine(run, data, recogniser)
     findings.missing += why_not
     write(findings, run, folder)
@@ -67,6 +69,7 @@ def main(arguments: list[str]) -> int:
 def write(findings: Findings, run: Run, folder: Path) -> None:
     """Write the page, the figures and the pictures; what an earlier report left is removed."""
     pictures = {name: plots.png(figure) for name, figure in findings.figures.items()}
+    folder.mkdir(exist_ok=True)
     for name in FIGURE_NAMES - pictures.keys():
         (folder / f"{name}.png").unlink(missing_ok=True)
     for name, content in pictures.items():
