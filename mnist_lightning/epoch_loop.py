@@ -1,6 +1,6 @@
 """Lightning without the work that it does at each step for nobody.
 
-Measured by `benchmarks/epoch.py`; see `docs/decisions/no-framework-tax.md`.
+Measured by `benchmarks/epoch.py`; see `docs/decisions/lean-epoch-loop.md`.
 """
 
 import inspect
