@@ -16,8 +16,8 @@ import yaml
 from mnist_lightning.errors import UserError
 
 # A configuration has 3 kB and 150 values, ten deep.
-MAX_YAML_BYTES = 1_000_000
-MAX_YAML_NODES = 100_000
+MAX_YAML_BYTES = 300_000
+MAX_YAML_NODES = 20_000
 MAX_YAML_DEPTH = 100
 MAX_YAML_NUMBERS = 256  # keys of a mapping that are no texts
 MAX_FOLDER_DEPTH = 50
@@ -142,7 +142,23 @@ def exists(name: str) -> bool:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's, which takes 1e-3 for text, as YAML 1.1 does."""
+    """PyYAML's, which takes 1e-3 for text, as YAML 1.1 does; it stops at the limits."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.nodes, self.depth = 0, 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Compose a node, if it is not one too many."""
+        self.nodes += 1
+        if self.nodes > MAX_YAML_NODES:
+            raise LimitError(f"it has more than {MAX_YAML_NODES:,} values")
+        if self.depth >= MAX_YAML_DEPTH:
+            raise LimitError(f"it is nested more than {MAX_YAML_DEPTH} deep")
+        self.depth += 1
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 _Loader.add_implicit_resolver(

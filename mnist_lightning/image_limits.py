@@ -29,6 +29,8 @@ _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 # PPM with 8 or 16 bits; Pillow decodes other depths sample by sample, in Python.
 _FAST_PPM = re.compile(rb"P(4\s|[56]\s+(#[^\n]*\n\s*)*\d+\s+(#[^\n]*\n\s*)*\d+\s+(255|65535)\s)")
 _TIFF_TYPE_SIZES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_TIFF_SIDES = {256: 322, 257: 323}  # width and height, of the image and of a tile
+MAX_TILE = 1024  # pixels
 _TIFF_STRIPS = (273, 324)  # StripOffsets, TileOffsets
 _TIFF_COMPRESSION, _TIFF_JPEG = 259, (6, 7)
 
@@ -157,18 +159,26 @@ def _check_tiff(content: bytes) -> None:
         raise RefusedError(f"Refused: TIFF with {tags:,} tags; the limit is {MAX_TAGS:,}.")
     at += 8 if big else 2
     total, strips, compression = 0, 0, 0
+    sides: dict[int, int] = {}
     for place in range(at, at + tags * (20 if big else 12), 20 if big else 12):
         tag, kind = struct.unpack_from(f"{order}HH", content, place)
         (count,) = struct.unpack_from(f"{order}Q" if big else f"{order}I", content, place + 4)
         total += count * _TIFF_TYPE_SIZES.get(kind, 1)
         if tag in _TIFF_STRIPS:
             strips = max(strips, count)
+        if tag in (*_TIFF_SIDES, *_TIFF_SIDES.values()):
+            number = "Q" if kind == 16 else "H" if kind == 3 else "I"
+            (sides[tag],) = struct.unpack_from(order + number, content, place + (12 if big else 8))
         if tag == _TIFF_COMPRESSION:
             (compression,) = struct.unpack_from(f"{order}H", content, place + (12 if big else 8))
     if total > len(content):
         raise RefusedError(
             f"Refused: TIFF with {total:,} bytes of tags in a file of {len(content):,} bytes."
         )
+    # A tile is decoded as a whole, however little of it is in the image.
+    for side, of_tile in _TIFF_SIDES.items():
+        if sides.get(of_tile, 0) > max(MAX_TILE, 2 * sides.get(side, 0)):
+            raise RefusedError("Refused: TIFF with tiles much larger than the image.")
     _Parts(content, "TIFF with too many strips").add(strips)
     if compression in _TIFF_JPEG:
         scans = content.count(b"\xff\xda")

@@ -1,6 +1,5 @@
 """The command `predict`: read the digits in picture files."""
 
-import glob
 import io
 import json
 import sys
@@ -86,17 +85,27 @@ def _expanded(asked: str) -> list[str]:
         if not inside:
             raise UserError(f"no picture in {asked}: none of its files is {', '.join(SUFFIXES)}", 2)
         return [str(file) for file in inside]
-    if not path.exists() and glob.has_magic(asked):
-        found = glob.glob(str(path), recursive=True)  # noqa: PTH207 - Path's wants a folder apart
-        return [file for one in sorted(found) for file in _expanded(one)] or [asked]
+    if not path.exists() and any(sign in asked for sign in "*?["):
+        # Path's own follows no links for `**`: two of them to `.` would have no end.
+        found = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
+        shown = sorted(str(one) for one in found if _is_hidden(one) <= _is_hidden(path))
+        return [file for one in shown for file in _expanded(one)] or [asked]
     return [str(path)]
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part[0] == "." and part != ".." for part in path.parts)
 
 
 def _answers(
     place: int, file: str, recogniser: Recogniser, multiple: bool | None, folder: Path | None
 ) -> list[Answer]:
     try:
-        source: Any = io.BytesIO(sys.stdin.buffer.read()) if file == STDIN else Path(file)
+        source: Any = (
+            io.BytesIO(sys.stdin.buffer.read(images.MOST_BYTES + 1))
+            if file == STDIN
+            else Path(file)
+        )
         readings = recogniser.read(images.read(source), multiple)
     except OSError as error:
         return [Answer(file, error=(error.strerror or str(error)).lower())]

@@ -66,3 +66,11 @@ def test_another_shell_is_refused(command: Command) -> None:
     result = command("completion", "fish")
     assert result.status == 2
     assert "fish" in result.err
+
+
+def test_a_name_in_the_folder_of_runs_is_not_executed(script: Path, tmp_path: Path) -> None:
+    logs = tmp_path / "lightning_logs"
+    for name in ("version_3", "version_$(touch${IFS}made)", "version_`touch made`", "version_x"):
+        (logs / name).mkdir(parents=True)
+    assert offered(script, "test", "", folder=tmp_path) == ["best", "last", "3"]
+    assert [path.name for path in tmp_path.iterdir()] == ["lightning_logs"]

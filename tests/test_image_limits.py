@@ -215,3 +215,16 @@ def test_a_process_that_dies_is_told(process: ReadingProcess) -> None:
     assert not process.alive
     with pytest.raises(UnreadableError, match="the decoder crashed"):
         find_digits(process, saved(drawn(), "png"), None)
+
+
+def test_a_tile_is_not_much_larger_than_its_image() -> None:
+    side, tags = 46_320, []
+    for tag, kind, value in (
+        *((256, 4, 28), (257, 4, 28), (258, 3, 8), (259, 3, 8), (262, 3, 1), (277, 3, 1)),
+        *((322, 4, side), (323, 4, side), (324, 4, 200), (325, 4, 50)),
+    ):
+        number = struct.pack("<HH" if kind == 3 else "<I", *([value, 0] if kind == 3 else [value]))
+        tags.append(struct.pack("<HHI", tag, kind, 1) + number)
+    content = b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(tags) + bytes(4)
+    with pytest.raises(RefusedError, match="tiles much larger than the image"):
+        images.read(io.BytesIO(content + bytes(300)))

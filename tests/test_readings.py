@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnist_lightning import images, load
+from mnist_lightning import images, load, readings
 from mnist_lightning.evaluation.metrics import tempered
 from mnist_lightning.runs.run_directory import Run
 from tests.conftest import DIGITS, Command
@@ -172,3 +172,14 @@ def test_a_folder_that_inputs_cannot_be_kept_in_is_told_first(fitted: Command) -
     assert fitted("predict", "pict*", "", "--run", "0", "--json").status == 1
     rows = json.loads(fitted("predict", "pict*", "--run", "0", "--json").out)
     assert len(rows) == 2
+
+
+def test_a_pattern_follows_no_links_in_circles(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    (photos / "inner" / ".hidden").mkdir(parents=True)
+    for name in ("a.png", "inner/b.png", "inner/.hidden/c.png", ".d.png"):
+        (photos / name).touch()
+    for name in ("x", "y"):
+        (photos / name).symlink_to(".")
+    found = readings._expanded(str(photos / "**" / "*.png"))
+    assert found == [str(photos / "a.png"), str(photos / "inner" / "b.png")]

@@ -27,7 +27,7 @@ class Limits(NamedTuple):
 
 
 def download(url: str, path: Path, limits: Limits) -> None:
-    """Download a file; what is at `path` is overwritten.
+    """Download a file to `path`, where there is none.
 
     Raises:
         DownloadError: it failed, or exceeded a limit.
@@ -41,7 +41,7 @@ def download(url: str, path: Path, limits: Limits) -> None:
     threading.Thread(target=_receive, args=arguments, daemon=True).start()
     try:
         bar = tqdm(desc=path.name, unit="B", unit_scale=True, disable=None)  # None: on a terminal
-        with path.open("wb") as file, bar:
+        with path.open("xb") as file, bar:
             speed = _SpeedLimit(limits)
             while (piece := speed.next_piece(pieces)) is not None:
                 file.write(piece)

@@ -14,6 +14,7 @@ from mnist_lightning.files import walk
 from mnist_lightning.text import printable
 
 LONGEST = 3  # digits of a label
+MAX_LABELS = 200
 SHOWN = 5  # unreadable files are named up to so many
 
 
@@ -74,6 +75,8 @@ def _labels(folder: Path) -> list[Path]:
             "see --data.folder",
             status=2,
         )
+    if int(max((path.name for path in labels), key=int)) >= MAX_LABELS:
+        raise UserError(f"{folder}: labels go up to {MAX_LABELS - 1}", status=2)
     if links := [path for path in labels if path.is_symlink()]:
         raise UserError(f"{links[0]} is a link; the pictures have to be in {folder} itself", 2)
     return sorted(labels, key=lambda path: int(path.name))

@@ -5,8 +5,8 @@ there raw or as `.gz` does not matter, and nothing is ever written unless it has
 """
 
 import hashlib
-import os
 import queue
+import secrets
 import threading
 import time
 import zlib
@@ -222,7 +222,7 @@ def _answering(mirrors: Sequence[str], file: str) -> list[str]:
 
 
 def _fetch_file(name: str, folder: Path, mirrors: Sequence[str]) -> None:
-    packed = folder / f".{name}.{os.getpid()}.gz"
+    packed = folder / f".{name}.{secrets.token_hex(8)}.gz"
     limits = Limits(MAX_PACKED_BYTES, MAX_SECONDS, READ_SECONDS)
     reasons = {}
     for mirror in mirrors:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -16,6 +17,7 @@ from mnist_lightning.data import mnist
 from mnist_lightning.data.download import DownloadError, Limits, download
 from mnist_lightning.data.strokes import draw_digits
 from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.files import refuse_links
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,26 @@ def _embedded(data_dir: Path) -> None:
     """Nothing to fetch: the data comes with scikit-learn, or is drawn."""
 
 
-# EMNIST's largest file has 547 MB. (It is not one of those that are read, which have 188 MB.)
-_MAX_RAW_BYTES = 600_000_000
+def _raw_sizes(name: str, counts: tuple[int, int]) -> dict[str, int]:
+    """The sizes of the extracted files of one of torchvision's data sets, in bytes.
+
+    The format is IDX: 4 bytes, 4 for each dimension, and the elements.
+    """
+    test = "test" if name in ("qmnist", "emnist_digits") else "t10k"
+    prefix = {"qmnist": "qmnist-", "emnist_digits": "emnist-digits-"}.get(name, "")
+    sizes: dict[str, int] = {}
+    for part, count in zip(("train", test), counts, strict=True):
+        sizes[f"{prefix}{part}-images-idx3-ubyte"] = 16 + 784 * count
+        if name == "qmnist":  # eight integers of 32 bits for each image
+            sizes[f"{prefix}{part}-labels-idx2-int"] = 12 + 32 * count
+        else:
+            sizes[f"{prefix}{part}-labels-idx1-ubyte"] = 8 + count
+    return sizes
 
 
-def _torchvision(name: str, class_name: str, data_dir: Path, download: bool = False) -> DigitData:
+def _torchvision(
+    name: str, class_name: str, counts: tuple[int, int], data_dir: Path, download: bool = False
+) -> DigitData:
     """Read, or download first, one of torchvision's MNIST-like data sets."""
     from torchvision import datasets
 
@@ -96,9 +113,11 @@ def _torchvision(name: str, class_name: str, data_dir: Path, download: bool = Fa
     processed = data_dir / class_name / "processed"
     if os.path.lexists(processed):  # torchvision unpickles what is in there, unchecked
         raise ValueError(f"{processed} is of a former torchvision, and not read")
-    for file in (data_dir / class_name / "raw").glob("*-ubyte"):  # torchvision reads it whole
-        if file.stat().st_size > _MAX_RAW_BYTES:
-            raise ValueError(f"{file.name} has more than {_MAX_RAW_BYTES:,} bytes")
+    raw = data_dir / class_name / "raw"
+    for file, size in _raw_sizes(name, counts).items():  # torchvision reads them whole
+        path = raw / file
+        if path.exists() and (not path.is_file() or path.stat().st_size != size):
+            raise ValueError(f"{file} is not a file of {size:,} bytes")
     halves = [
         dataset_class(root=data_dir, download=download, **arguments[train])
         for train in (True, False)
@@ -118,17 +137,17 @@ def _torchvision(name: str, class_name: str, data_dir: Path, download: bool = Fa
 
 
 def _load_torchvision(
-    name: str, class_name: str, sizes: tuple[int, int], data_dir: Path
+    name: str, class_name: str, counts: tuple[int, int], data_dir: Path
 ) -> DigitData:
     try:
-        data = _torchvision(name, class_name, data_dir)
+        data = _torchvision(name, class_name, counts, data_dir)
     except Exception as error:  # of a parser that expects no damage
         if isinstance(error, RuntimeError) and "not found" in str(error):
             raise FileNotFoundError(f"no {name} in {data_dir / class_name}") from None
         reason = " ".join(str(error).split()) or type(error).__name__
         raise _damaged(name, class_name, data_dir, reason) from None
     found = len(data.train_images), len(data.test_images)
-    if found != sizes or found != (len(data.train_labels), len(data.test_labels)):
+    if found != counts or found != (len(data.train_labels), len(data.test_labels)):
         raise _damaged(name, class_name, data_dir, f"{found[0]:,} + {found[1]:,} images")
     return data
 
@@ -141,18 +160,19 @@ def _damaged(name: str, class_name: str, data_dir: Path, reason: object) -> User
     )
 
 
-def _fetch_torchvision(name: str, class_name: str, data_dir: Path) -> None:
+def _fetch_torchvision(name: str, class_name: str, counts: tuple[int, int], data_dir: Path) -> None:
     from filelock import FileLock
 
     raw = data_dir / class_name / "raw"
     try:
         raw.mkdir(parents=True, exist_ok=True)
+        refuse_links(raw, ("",))  # torchvision extracts through them
         with FileLock(data_dir / f".{name}.lock"):
             # torchvision's own download has no limit of time or size. It extracts an archive that
             # it finds with the right MD5, so that this is all it does here.
             for file, md5, urls in _archives(class_name):
                 _fetch_archive(raw / file, md5, urls)
-            _torchvision(name, class_name, data_dir, download=True)
+            _torchvision(name, class_name, counts, data_dir, download=True)
     except (OSError, RuntimeError, DownloadError) as error:
         raise mnist.FetchError(
             f"{name} could not be downloaded into {data_dir}: {' '.join(str(error).split())}"
@@ -187,7 +207,7 @@ def _fetch_archive(path: Path, md5: str, urls: Sequence[str]) -> None:
     limits = Limits(*_LIMITS.get(class_name, _USUAL_LIMITS), mnist.READ_SECONDS)
     if _has_md5(path, md5):
         return
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     reasons = []
     try:
         for url in urls:
@@ -195,11 +215,13 @@ def _fetch_archive(path: Path, md5: str, urls: Sequence[str]) -> None:
                 download(url, part, limits)
             except DownloadError as error:
                 reasons.append(f"{url} ({error})")
+                part.unlink(missing_ok=True)
                 continue
             if _has_md5(part, md5):
                 part.replace(path)
                 return
             reasons.append(f"{url} (another file: its MD5 is not {md5})")
+            part.unlink()
     finally:
         part.unlink(missing_ok=True)
     raise DownloadError(f"tried {'; '.join(reasons)}")
@@ -222,7 +244,7 @@ def _torchvision_source(
         description,
         VAL_SHARE,
         partial(_load_torchvision, name, class_name, sizes),
-        partial(_fetch_torchvision, name, class_name),
+        partial(_fetch_torchvision, name, class_name, sizes),
         class_name,
     )
 

@@ -18,7 +18,7 @@ def upgrade_checkpoint(checkpoint: dict[str, Any]) -> None:
         "logged_steps": None,
         "model_checkpoints": {},
     }
-    with suppress(KeyError, TypeError, AttributeError, IndexError):
+    with suppress(KeyError, TypeError, AttributeError, IndexError, RuntimeError, ValueError):
         batches = checkpoint["config"]["trainer"]["accumulate_grad_batches"]
         checkpoint["trainer"]["accumulate_grad_batches"] = batches
         checkpoint["callbacks"]["RunCheckpoints"] |= {"validated": {}, "validated_step": -1}

@@ -28,10 +28,10 @@ from mnist_lightning.files import (
 from mnist_lightning.runs import signature
 
 LEAST_TEMPERATURE = 0.01  # those that are fitted are between 0.05 and 20
-MAX_SUMMARY_BYTES = 10_000_000  # a summary has 3 kB
+MAX_SUMMARY_BYTES = 200_000  # a summary has 3 kB
 
 LOGS_FOLDER = "lightning_logs"
-VERSION = re.compile(r"version_(\d{1,9})")  # a name must fit the file system
+VERSION = re.compile(r"version_([0-9]{1,9})")  # a name must fit the file system
 _CONFIG = "config"  # of a signature
 _SIGNED = b"# signature of mnist_lightning: "  # the last line of a signed config.yaml
 _HEX = re.compile(rb"[0-9a-f]{64}\n")
@@ -136,6 +136,8 @@ class Run:
         Raises:
             UserError: there is one in the run directory.
         """
+        if self.folder.is_symlink():
+            raise UserError(f"{self.folder} is a link; name the run directory that it leads to")
         refuse_links(self.folder, (".pbtxt",))
 
     def clear_away(self) -> None:

@@ -6,6 +6,7 @@ a journal beside it may name another file, which is deleted.
 
 import shutil
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,10 +17,47 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from mnist_lightning.errors import UserError
+from mnist_lightning.files import read_bounded
 
+MAX_JOURNAL_BYTES = 20_000_000
+MAX_JOURNAL_LINE = 100_000
+LOOKS = 3  # a lock may be given back between two questions
 MAX_DATABASE_BYTES = 1_000_000_000  # a trial takes about 1 kB
 # https://www.sqlite.org/fileformat.html: how a journal begins, and ends if it names a file.
 JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
+
+
+def check_storage(where: str) -> None:
+    """Refuse what is something else than the database of a sweep: a file of SQLite, or a journal.
+
+    Raises:
+        UserError: it is.
+    """
+    if "://" in where:
+        check_database(where)
+    else:
+        _check_journal(Path(where))
+
+
+def _check_journal(path: Path) -> None:
+    if path.is_symlink():
+        raise UserError(f"{path} is a link; remove it, or name where it leads to")
+    # Optuna's lock is a link to the journal. It waits without end for one that leads nowhere.
+    lock = path.with_name(f"{path.name}.lock")
+    for _ in range(LOOKS):
+        if not lock.is_symlink() or lock.exists():
+            break
+        time.sleep(0.1)
+    else:
+        raise UserError(f"{lock} is a link that leads nowhere; remove it")
+    if not path.exists():
+        return
+    try:
+        lines = read_bounded(path, MAX_JOURNAL_BYTES).splitlines()
+    except OSError as error:
+        raise UserError(f"{path} is no journal of a sweep: {error.strerror or error}") from None
+    if any(len(line) > MAX_JOURNAL_LINE for line in lines):
+        raise UserError(f"{path} is no journal of a sweep: a line is too long")
 
 
 def check_database(url: str) -> None:
@@ -29,7 +67,12 @@ def check_database(url: str) -> None:
         UserError: it is.
     """
     path = _path(url)
-    if path is None or not path.exists():
+    if path is None:
+        return
+    for ending in ("", "-journal", "-wal", "-shm"):
+        if path.with_name(f"{path.name}{ending}").is_symlink():
+            raise UserError(f"{path}{ending} is a link; remove it, or name where it leads to")
+    if not path.exists():
         return
     try:
         found = _definitions(path)

@@ -11,7 +11,6 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
-from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation.plots import default_style
 from mnist_lightning.files import write_atomically
 from mnist_lightning.text import printable
@@ -80,16 +79,14 @@ def best_of(study: optuna.Study) -> FrozenTrial | None:
     return max(done, key=lambda trial: trial.value or 0) if done else None
 
 
-def write(study: optuna.Study, best: FrozenTrial, folder: Path) -> Sequence[Path]:
+def write(
+    study: optuna.Study, best: FrozenTrial, config: dict[str, Any], folder: Path
+) -> Sequence[Path]:
     """Write the best configuration, and pictures of the search; say where."""
-    return [_best_config(best, folder / "best.yaml"), *_pictures(study, folder)]
+    return [_best_config(best, config, folder / "best.yaml"), *_pictures(study, folder)]
 
 
-def _best_config(best: FrozenTrial, path: Path) -> Path:
-    config = best.user_attrs.get("config")
-    if not isinstance(config, dict) or not isinstance(config.get("trainer"), dict):
-        raise UserError(f"the database of the sweep is damaged: trial {best.number} has no config")
-    config["trainer"]["limit_test_batches"] = None  # a sweep looks at no test image
+def _best_config(best: FrozenTrial, config: dict[str, Any], path: Path) -> Path:
     about = printable(
         f"Trial {best.number} of the sweep {best.user_attrs.get('sweep')}: val/accuracy "
         f"{best.value:.4f}, {described(best.params)}"

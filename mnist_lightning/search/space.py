@@ -38,6 +38,13 @@ class Range(NamedTuple):
     kind: str
     values: tuple[Any, ...]
 
+    def contains(self, value: Any) -> bool:
+        """Tell whether a value is one of these."""
+        if self.kind == "choice":
+            return any(type(value) is type(each) and value == each for each in self.values)
+        low, high = self.values
+        return type(value) is (int if "int" in self.kind else float) and bool(low <= value <= high)
+
     def suggest(self, trial: Trial, name: str) -> Any:
         """Have a trial choose a value; the one it has chosen before, if it has."""
         if self.kind == "choice":
@@ -55,6 +62,12 @@ class Space(NamedTuple):
     def suggest(self, trial: Trial) -> dict[str, Any]:
         """Have a trial choose a value of each option."""
         return {name: of.suggest(trial, name) for name, of in self.ranges.items()}
+
+    def contains(self, values: Mapping[str, Any]) -> bool:
+        """Tell whether these are values that the options may take."""
+        return values.keys() == self.ranges.keys() and all(
+            of.contains(values[name]) for name, of in self.ranges.items()
+        )
 
     @property
     def example(self) -> dict[str, Any]:

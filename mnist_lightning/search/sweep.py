@@ -4,6 +4,8 @@ import hashlib
 import json
 import logging
 import os
+import re
+import shlex
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -21,18 +23,24 @@ from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvin
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.live import Live
 
 from mnist_lightning import show
 from mnist_lightning.errors import PROGRAM, UserError
-from mnist_lightning.files import make_folder, refuse_links
-from mnist_lightning.options import CommandParser, runs_root, take_option, take_switch
+from mnist_lightning.files import make_folder, read_yaml, refuse_links
+from mnist_lightning.options import (
+    CommandParser,
+    read_files,
+    runs_root,
+    take_option,
+    take_switch,
+)
 from mnist_lightning.parsing import DigitCLI, quieten
 from mnist_lightning.search import outcome, space
-from mnist_lightning.search.database import check_database
-from mnist_lightning.search.trials import Desk, Plan, Worker
+from mnist_lightning.search.database import check_storage
+from mnist_lightning.search.trials import Desk, Plan, Worker, owner_of
 
 PRUNERS: dict[str, Callable[[], BasePruner]] = {
     "asha": lambda: SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
@@ -83,21 +91,24 @@ def main(arguments: list[str]) -> int:
         space.refuse_foreign_space(found, asked.space, fit_options)
     # Its mistakes are found before any trial; a trial that fails later stops nobody.
     _refuse_what_no_trial_can_do(fit_options, found)
-    root = runs_root(take_option("--trainer.default_root_dir", fit_options)[0])
     name = asked.name or asked.space.stem
+    if not re.fullmatch(r"\w[\w. -]{0,99}", name):
+        raise UserError(f"--name {name}: give letters, digits, '.', '-' and '_'", status=2)
+    root = runs_root(take_option("--trainer.default_root_dir", fit_options)[0])
     folder = root / "sweeps" / name
-    refuse_links(folder, ("",))
+    _refuse_links(root, folder)
     make_folder(folder, "--trainer.default_root_dir")
     study = _study(asked, name, folder, _digest(found, fit_options), trust)
     options = [*fit_options, "--trainer.limit_test_batches=0", "--auto_resume=false"]
     threads = max(1, (os.cpu_count() or 1) // asked.workers)
-    plan = Plan(found, options, root, folder, threads)
+    plan = Plan(found, options, root, folder, threads, owner_of(folder))
     console = show.make_console()
     before = len(study.get_trials(deepcopy=False))
     known = f", {before} of them begun before" if before else ""
     show.line(console, f"sweep {name}: {asked.trials} trials{known}, {asked.workers} at a time")
-    status = _search(study, plan, asked.trials, asked.workers, console)
-    return _close(study, plan, console, status)
+    with _damage_reported(asked.storage or str(folder)):
+        status = _search(study, plan, asked.trials, asked.workers, console)
+        return _close(study, plan, trust, console, status)
 
 
 _SPACE_HELP = (
@@ -128,7 +139,7 @@ def _study(asked: Any, name: str, folder: Path, digest: str, trust: bool) -> opt
     where = asked.storage or f"sqlite:///{folder / 'study.db'}"
     try:
         if not trust:
-            check_database(where)
+            check_storage(where)
         study = optuna.create_study(
             storage=_storage(where),
             study_name=name,
@@ -157,19 +168,41 @@ def _study(asked: Any, name: str, folder: Path, digest: str, trust: bool) -> opt
     return study
 
 
+def _refuse_links(root: Path, folder: Path) -> None:
+    for path in (folder.parent, folder):
+        if path.is_symlink():
+            raise UserError(f"{path} is a link out of {root}; remove it")
+    refuse_links(folder, ("",))
+
+
+@contextmanager
+def _damage_reported(where: str) -> Iterator[None]:
+    """Report a value that no sweep stores as damage of its database.
+
+    Raises:
+        UserError: there is one.
+    """
+    try:
+        yield
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError) as error:
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:LONGEST]
+        raise UserError(f"{where} is no database of a sweep, or damaged: {reason}") from error
+
+
 def _storage(where: str) -> BaseStorage:
     if "://" in where:
         patient = {"connect_args": {"timeout": 60}} if where.startswith("sqlite") else {}
         return RDBStorage(where, engine_kwargs=patient)
     if not where.endswith(".journal"):
         raise ValueError("a URL such as sqlite:///study.db, or a file whose name ends in .journal")
-    return JournalStorage(JournalFileBackend(where))
+    # Of a relative path the link that is its lock would lead nowhere.
+    return JournalStorage(JournalFileBackend(str(Path(where).absolute())))
 
 
 def _digest(found: space.Space, options: list[str]) -> str:
     """What makes two sweeps the same: the space, the options, and the files that they name."""
-    files = [Path(word) for word in options if len(word) < LONGEST and Path(word).is_file()]
-    content = [json.dumps(found.ranges), json.dumps(options), *(f.read_text() for f in files)]
+    files = read_files(options, lambda path, section: read_yaml(path))
+    content = [json.dumps(found.ranges), json.dumps(options), *files]
     return hashlib.sha256("\0".join(content).encode()).hexdigest()[:16]
 
 
@@ -247,7 +280,7 @@ def _refuse_to_fail_on(study: optuna.Study, plan: Plan, stop: Event) -> None:
         )
 
 
-def _close(study: optuna.Study, plan: Plan, console: Console, status: int) -> int:
+def _close(study: optuna.Study, plan: Plan, trust: bool, console: Console, status: int) -> int:
     """Show what came out, and write it down."""
     if console.is_terminal:
         console.print(outcome.table(study, len(study.trials)))
@@ -271,9 +304,22 @@ def _close(study: optuna.Study, plan: Plan, console: Console, status: int) -> in
     if best is None:
         raise UserError(f"no trial came to its end; what they said is in {folder}/trial_*.log")
     show.line(console, f"best: {outcome.line(best)}")
-    for path in outcome.write(study, best, folder):
+    if not plan.space.contains(best.params):
+        raise UserError(f"trial {best.number} has parameters outside of the space")
+    for path in outcome.write(study, best, _config_of(plan, best, trust), folder):
         show.line(console, f"  {path}")
     # With as many threads the run is the trial's to the last bit.
-    again = f"{PROGRAM} fit --config {folder / 'best.yaml'}"
+    again = f"{PROGRAM} fit --config {shlex.quote(str(folder / 'best.yaml'))}"
     show.following(console, [f"OMP_NUM_THREADS={plan.threads} {again}"])
     return 0
+
+
+def _config_of(plan: Plan, trial: FrozenTrial, trust: bool) -> dict[str, Any]:
+    """The complete configuration of a trial, with the test that a sweep leaves out."""
+    _, options = take_option("--init_from", list(plan.options))
+    _, options = take_switch("--trust", options)
+    cli = DigitCLI("sweep", [*options, *space.as_options(trial.params)], trust=trust)
+    cli.load_data()
+    config = cli.complete_config()
+    config["trainer"]["limit_test_batches"] = None
+    return config

@@ -19,13 +19,15 @@ from filelock import FileLock, Timeout
 from optuna.trial import TrialState
 
 from mnist_lightning.errors import UserError
-from mnist_lightning.files import write_atomically
+from mnist_lightning.files import read_bounded, write_atomically
 from mnist_lightning.runs import run_directory
 from mnist_lightning.runs.run_directory import VERSION, Run
 from mnist_lightning.search.space import Space, as_options
 from mnist_lightning.tables import METRICS_FILE, read_metrics
 
 POLL_SECONDS = 0.3
+TAIL_BYTES = 10_000  # of a log
+MARK = ".trial"  # the file in a run that says which sweep and trial it belongs to
 # How a process ends that was told to, not by itself: the sweep goes on with it another time.
 TOLD_TO_END = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 
@@ -39,6 +41,7 @@ class Plan(NamedTuple):
         root: where their runs are.
         folder: the sweep's own.
         threads: how many each may use.
+        owner: the name of the sweep's folder, see `owner_of`.
     """
 
     space: Space
@@ -46,6 +49,7 @@ class Plan(NamedTuple):
     root: Path
     folder: Path
     threads: int
+    owner: str
 
 
 class Worker:
@@ -66,7 +70,11 @@ class Worker:
     def work_on(self, trial: optuna.Trial) -> None:
         """Bring a trial to its end, wherever it stands, unless the sweep ends before."""
         run = self._run_of(trial)
-        options = as_options(self.plan.space.suggest(trial))
+        values = self.plan.space.suggest(trial)
+        if not self.plan.space.contains(values):  # a database may fix them
+            self._tell_failure(trial, "its parameters lie outside of the space")
+            return
+        options = as_options(values)
         with (self.plan.folder / f"trial_{trial.number}.log").open("ab") as log:
             pruned, status = self._train(trial, run, options, log.fileno())
         if pruned:
@@ -80,14 +88,20 @@ class Worker:
             self._tell_failure(trial, f"{how}: {_last_line(Path(log.name))}")
 
     def _run_of(self, trial: optuna.Trial) -> Run:
-        # Of what the database says only the name counts: its folder is one of this sweep's root.
+        """Return the run that this sweep claimed for the trial, or claim one.
+
+        Of what the database says only the name counts. A run without the trial's mark was made by
+        somebody else, and is not touched.
+        """
         name = Path(str(trial.user_attrs.get("run", ""))).name
         folder = self.plan.root / name
-        if not VERSION.fullmatch(name) or folder.is_symlink():
-            run = run_directory.claim(self.plan.root)
-            trial.set_user_attr("run", str(run.folder.resolve()))
-            return Run(run.folder.resolve())
-        return Run(folder.resolve())
+        mark = f"{self.plan.owner} {trial.number}"
+        if VERSION.fullmatch(name) and not folder.is_symlink() and _mark_of(folder) == mark:
+            return Run(folder.resolve())
+        run = Run(run_directory.claim(self.plan.root).folder.resolve())
+        write_atomically(mark.encode(), run.folder / MARK)
+        trial.set_user_attr("run", str(run.folder))
+        return run
 
     def _train(
         self, trial: optuna.Trial, run: Run, options: list[str], log: int
@@ -140,13 +154,14 @@ class Worker:
                 trial.report(float(row["val/accuracy"]), last)
         self._reported[trial.number] = last
         # One that is at its end anyway comes to it.
-        goes_on = last > before and last != run.read_config()["trainer"]["max_epochs"]
+        trainer = run.read_config().get("trainer")
+        ends = trainer.get("max_epochs") if isinstance(trainer, dict) else None
+        goes_on = last > before and last != ends
         return goes_on and trial.should_prune()
 
     def _tell_value(self, trial: optuna.Trial, run: Run) -> None:
         accuracy = run.summary().get("val/accuracy")
         if isinstance(accuracy, float):
-            trial.set_user_attr("config", run.read_config())  # for whoever closes the sweep
             self.study.tell(trial, accuracy)
         else:
             self._tell_failure(trial, "no val/accuracy")
@@ -174,16 +189,28 @@ def _processes_of(run: Run) -> list[psutil.Process]:
 
 
 def _empty(folder: Path) -> None:
-    """Delete what is in a folder; the folder stays, for another trial would take its number."""
+    """Delete what is in a folder, but its mark; another trial would take the folder's number."""
     for path in folder.iterdir() if folder.exists() else ():
+        if path.name == MARK:
+            continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
 
 
+def _mark_of(folder: Path) -> str | None:
+    """Tell which sweep and trial a run belongs to; None if it is no sweep's."""
+    try:
+        return read_bounded(folder / MARK, 1_000).decode(errors="replace")
+    except (OSError, UserError):
+        return None
+
+
 def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").strip().splitlines()
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - TAIL_BYTES))
+        lines = file.read().decode(errors="replace").strip().splitlines()
     return lines[-1].removeprefix("mnist-lightning: error: ") if lines else "it said nothing"
 
 
@@ -200,7 +227,7 @@ class Desk:
         self.study = study
         self.count = count
         self.folder = folder
-        self.owner = _owner(folder)
+        self.owner = owner_of(folder)
         self.held: dict[int, FileLock] = {}
 
     def next(self) -> optuna.Trial | None:
@@ -239,10 +266,10 @@ class Desk:
         self.held.pop(trial.number).release()
 
 
-def _owner(folder: Path) -> str:
+def owner_of(folder: Path) -> str:
     """The name of a sweep's folder, by which no other one anywhere goes."""
     file = folder / ".owner"
     with FileLock(folder / ".desk.lock"):
         if not file.exists():
             write_atomically(uuid4().hex.encode(), file)
-        return file.read_text()
+        return read_bounded(file, 1_000).decode(errors="replace")

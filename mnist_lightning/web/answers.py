@@ -172,6 +172,8 @@ def keep(folder: Path, label: int, digit: Digit) -> str:
     place = folder / str(label)
     name = f"{hashlib.sha256(digit.ink.tobytes()).hexdigest()[:16]}.png"
     try:
+        if place.is_symlink():
+            raise ProblemError(507, "not_kept", f"{label} is a link out of the folder")
         place.mkdir(parents=True, exist_ok=True)
         full = sum(1 for _ in place.iterdir()) >= MOST_KEPT
         if not full:

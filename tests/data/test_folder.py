@@ -210,3 +210,9 @@ def test_a_label_is_no_link(mine: Path, tmp_path: Path) -> None:
     (mine / "10").symlink_to(tmp_path)
     with pytest.raises(UserError, match="10 is a link"):
         load_folder(mine, test_share=0.0)
+
+
+def test_labels_end_at_199(mine: Path) -> None:
+    (mine / "257").mkdir()
+    with pytest.raises(UserError, match="labels go up to 199"):
+        load_folder(mine, test_share=0.0)

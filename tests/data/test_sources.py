@@ -13,6 +13,7 @@ from torchvision.datasets import KMNIST
 
 from mnist_lightning.data import sources
 from mnist_lightning.data.mnist import DamagedError, FetchError
+from mnist_lightning.errors import UserError
 from tests.conftest import Command
 from tests.data.test_download import answering, drip_body
 
@@ -181,5 +182,22 @@ def test_a_huge_raw_file_is_not_read(tmp_path: Path) -> None:
     write_like_mnist(raw, (30, 20))
     with (raw / "train-images-idx3-ubyte").open("r+b") as file:
         file.truncate(10**10)  # sparse
-    with pytest.raises(DamagedError, match=r"more than 600,000,000 bytes"):
+    with pytest.raises(DamagedError, match="is not a file of 23,536 bytes"):
         source("kmnist", "KMNIST", (30, 20)).load(tmp_path)
+
+
+def test_a_file_of_another_size_is_not_opened(tmp_path: Path) -> None:
+    raw = tmp_path / "QMNIST" / "raw"
+    raw.mkdir(parents=True)
+    with (raw / "qmnist-train-labels-idx2-int").open("wb") as file:
+        file.truncate(30_000_000_000)
+    with pytest.raises(UserError, match="labels-idx2-int is not a file of 1,920,012 bytes"):
+        sources.SOURCES["qmnist"].load(tmp_path)
+
+
+def test_nothing_is_extracted_through_a_link(tmp_path: Path) -> None:
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "train-images-idx3-ubyte").symlink_to(tmp_path / "precious")
+    with pytest.raises(UserError, match="is a link out of"):
+        sources.SOURCES["fashion_mnist"].fetch(tmp_path)

@@ -8,9 +8,11 @@ far as signatures tell.
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from mnist_lightning import load
 from mnist_lightning.runs.run_directory import Run
@@ -69,3 +71,18 @@ def test_it_is_listed_reported_and_exported(command: Command, former: Run) -> No
             *arguments, *(["--check_images", "20"] if arguments[0] == "export" else [])
         )
         assert result.status == 0, (arguments, result.err)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("processed", torch.tensor([1, 2])), ("is_last_batch", torch.zeros(3))]
+)
+def test_odd_counters_are_damage(command: Command, former: Run, name: str, value: Any) -> None:
+    for path in (former.best, former.recent()):
+        checkpoint = torch.load(path, weights_only=True)
+        loop = checkpoint["loops"]["fit_loop"]
+        counters = loop["epoch_progress"]["current"]
+        (counters if name == "processed" else loop["epoch_loop.batch_progress"])[name] = value
+        torch.save(checkpoint, path)
+    assert command("test", "0").status == 0
+    result = command("resume", "0", "--trainer.max_epochs", "4")
+    assert (result.status, "bug" in result.err) == (1, False)

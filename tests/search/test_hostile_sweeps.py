@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import struct
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import optuna
 import pytest
 
 from mnist_lightning.errors import UserError
-from mnist_lightning.search.database import JOURNAL_MAGIC, check_database
+from mnist_lightning.search.database import JOURNAL_MAGIC, check_database, check_storage
 from tests.conftest import DIGITS, Command
 
 OPTIONS = [*DIGITS, "--trainer.limit_train_batches", "2", "--trainer.max_epochs", "1"]
@@ -167,3 +168,87 @@ def test_no_file_is_made_through_a_link(
         (tmp_path / folder / f".{os.getpid()}.tmp").symlink_to(tmp_path / "made")
     command(*command_line)
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("ending", ["", "-journal", "-wal", "-shm"])
+def test_no_file_of_a_database_is_a_link(database: Path, ending: str) -> None:
+    path = database.with_name(f"{database.name}{ending}")
+    path.unlink(missing_ok=True)
+    path.symlink_to(database.with_name("elsewhere"))
+    with pytest.raises(UserError, match="is a link"):
+        check_database(f"sqlite:///{database}")
+
+
+def _link(path: Path) -> None:
+    path.symlink_to(path.with_name(".bashrc"))
+
+
+def _large(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(20_000_000_000)
+
+
+JOURNALS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a link": (_link, "is a link"),
+    "a pipe": (os.mkfifo, "not a regular file"),
+    "large": (_large, "too large"),
+    "a long line": (lambda path: path.write_bytes(b"[],\n" + b"[]," * 100_000), "too long"),
+    "locked": (lambda path: path.with_name("x.journal.lock").symlink_to("nowhere"), "nowhere"),
+}
+
+
+@pytest.mark.parametrize("kind", JOURNALS)
+def test_a_journal_is_checked_before_it_is_opened(tmp_path: Path, kind: str) -> None:
+    make, said = JOURNALS[kind]
+    make(tmp_path / "x.journal")
+    with pytest.raises(UserError, match=said):
+        check_storage(str(tmp_path / "x.journal"))
+    assert not (tmp_path / ".bashrc").exists()
+
+
+@pytest.mark.parametrize("link", ["lightning_logs/sweeps", "lightning_logs/sweeps/space"])
+def test_a_sweep_s_folder_is_no_link(command: Command, tmp_path: Path, link: str) -> None:
+    (tmp_path / "space.yaml").write_text("data.batch_size: {choice: [32]}")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (tmp_path / link).parent.mkdir(parents=True)
+    (tmp_path / link).symlink_to(outside)
+    result = command(*SWEEP)
+    assert (result.status, "is a link out of" in result.err) == (1, True)
+    assert not list(outside.iterdir())
+
+
+@pytest.mark.parametrize(
+    "change", ["UPDATE trial_values SET value = NULL", "UPDATE trials SET state = 'NOPE'"]
+)
+def test_odd_values_in_a_database_are_damage(command: Command, tmp_path: Path, change: str) -> None:
+    (tmp_path / "space.yaml").write_text("data.batch_size: {choice: [32]}")
+    folder = tmp_path / "lightning_logs" / "sweeps" / "space"
+    folder.mkdir(parents=True)
+    url = f"sqlite:///{folder / 'study.db'}"
+    study = optuna.create_study(study_name="space", storage=url, direction="maximize")
+    choices = optuna.distributions.CategoricalDistribution((32,))
+    study.add_trial(
+        optuna.create_trial(
+            params={"data.batch_size": 32}, distributions={"data.batch_size": choices}, value=0.5
+        )
+    )
+    with closing(sqlite3.connect(folder / "study.db")) as connection:
+        connection.execute(change)
+        connection.commit()
+    result = command(*SWEEP)
+    assert result.status == 1
+    assert "bug" not in result.err
+
+
+def test_files_beside_a_database_may_be_huge(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text("data.batch_size: {choice: [32]}")
+    folder = tmp_path / "lightning_logs" / "sweeps" / "space"
+    folder.mkdir(parents=True)
+    for name in (".owner", "../../../digits"):
+        _large(folder / name)
+    result = command(*SWEEP)
+    assert (result.status, "too large" in result.err) == (1, True)
+    (folder / ".owner").unlink()
+    _large(folder / "trial_0.log")
+    assert command(*SWEEP).status == 0
