@@ -30,6 +30,7 @@ from mnist_lightning.options import NamedClasses, as_argument, runs_root, take_o
 from mnist_lightning.registry import USER_SCHEMA
 from mnist_lightning.run_logger import RunLogger
 from mnist_lightning.run_trainer import TRAINER_DEFAULTS, RunTrainer
+from mnist_lightning.runs.config_schema import find_null
 from mnist_lightning.trust import TrustedConfig, read_settings
 
 # Options that a command takes before the parser does: they are in no configuration.
@@ -158,6 +159,8 @@ class DigitCLI(LightningCLI):
         words = [re.sub(r"^(.*=)?ReduceLROnPlateau$", rf"\1{_PLATEAU}", word) for word in args]
         try:
             self.config = parser.parse_args(words)
+            if (null := find_null(self.config, USER_SCHEMA)) is not None:
+                raise UserError(f"--{null}: null will not do; give a value, or leave it out", 2)
             if self._forget_other_classes(parser):
                 self.config = parser.parse_args(words)
         except (ArgumentError, UnicodeDecodeError) as error:

@@ -238,3 +238,22 @@ def test_the_weights_of_a_strange_network_do_not_begin_a_run(
             result = command(*arguments)
             assert result.status != 0
             assert "looks like a bug" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("content", "option"),
+    [
+        ("keep_last: null", "keep_last"),
+        ("data: {batch_size: null}", "data.batch_size"),
+        ("trainer: {accumulate_grad_batches: null}", "trainer.accumulate_grad_batches"),
+        ("model: {optimizer: null}", "model.optimizer"),
+        ("trainer: null", "trainer"),
+        ("data: null", "data"),
+    ],
+)
+def test_null_is_refused_where_it_is_no_value(
+    command: Command, tmp_path: Path, content: str, option: str
+) -> None:
+    (tmp_path / "nothing.yaml").write_text(content)
+    result = command(*FIT, "--config", "nothing.yaml")
+    assert (result.status, f"--{option}: null will not do" in result.err) == (2, True)

@@ -88,6 +88,19 @@ def foreign_classes(config: Any, schema: Schema, allowed: Iterable[str] = ()) ->
     return [*checker.foreign, *sorted(class_names(whole) - known)]
 
 
+def find_null(config: Mapping[str, Any], schema: Schema) -> str | None:
+    """Find an option that is null and cannot be: jsonargparse accepts null for all in a file."""
+    for section, parameters in schema.sections.items():
+        values = config[section] if section else config
+        if values is None:
+            return section
+        for name, parameter in parameters.items():
+            may_be = any(_accepts(member, None) for member in _members(parameter.hint))
+            if name in values and values[name] is None and not may_be:
+                return f"{section}.{name}".lstrip(".")
+    return None
+
+
 def untrusted(name: str, where: str) -> str:
     """Return the message for a class that needs the user's consent."""
     return (

@@ -98,15 +98,15 @@ def main(arguments: list[str]) -> int:
     folder = root / "sweeps" / name
     _refuse_links(root, folder)
     make_folder(folder, "--trainer.default_root_dir")
-    study = _study(asked, name, folder, _digest(found, fit_options), trust)
     options = [*fit_options, "--trainer.limit_test_batches=0", "--auto_resume=false"]
     threads = max(1, (os.cpu_count() or 1) // asked.workers)
     plan = Plan(found, options, root, folder, threads, owner_of(folder))
-    console = show.make_console()
-    before = len(study.get_trials(deepcopy=False))
-    known = f", {before} of them begun before" if before else ""
-    show.line(console, f"sweep {name}: {asked.trials} trials{known}, {asked.workers} at a time")
     with _damage_reported(asked.storage or str(folder)):
+        study = _study(asked, name, folder, _digest(found, fit_options), trust)
+        console = show.make_console()
+        before = len(study.get_trials(deepcopy=False))
+        known = f", {before} of them begun before" if before else ""
+        show.line(console, f"sweep {name}: {asked.trials} trials{known}, {asked.workers} at a time")
         status = _search(study, plan, asked.trials, asked.workers, console)
         return _close(study, plan, trust, console, status)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Event
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import optuna
@@ -70,8 +70,11 @@ class Worker:
     def work_on(self, trial: optuna.Trial) -> None:
         """Bring a trial to its end, wherever it stands, unless the sweep ends before."""
         run = self._run_of(trial)
-        values = self.plan.space.suggest(trial)
-        if not self.plan.space.contains(values):  # a database may fix them
+        try:
+            values = self.plan.space.suggest(trial)
+        except ValueError:  # it is no choice that a database fixes
+            values = {}
+        if not self.plan.space.contains(values):
             self._tell_failure(trial, "its parameters lie outside of the space")
             return
         options = as_options(values)
@@ -154,10 +157,7 @@ class Worker:
                 trial.report(float(row["val/accuracy"]), last)
         self._reported[trial.number] = last
         # One that is at its end anyway comes to it.
-        trainer = run.read_config().get("trainer")
-        ends = trainer.get("max_epochs") if isinstance(trainer, dict) else None
-        goes_on = last > before and last != ends
-        return goes_on and trial.should_prune()
+        return last > before and last != _length(run) and trial.should_prune()
 
     def _tell_value(self, trial: optuna.Trial, run: Run) -> None:
         accuracy = run.summary().get("val/accuracy")
@@ -169,6 +169,12 @@ class Worker:
     def _tell_failure(self, trial: optuna.Trial, reason: str) -> None:
         trial.set_user_attr("error", reason)
         self.study.tell(trial, state=TrialState.FAIL)
+
+
+def _length(run: Run) -> Any:
+    """How many epochs a run is to have, as its configuration says."""
+    trainer = run.read_config().get("trainer")
+    return trainer.get("max_epochs") if isinstance(trainer, dict) else None
 
 
 def _is_being_trained(run: Run) -> bool:
