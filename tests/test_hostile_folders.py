@@ -69,7 +69,7 @@ def test_an_ensemble_is_not_exported_through_a_link(
     (trained.folder.parent / "ensemble_0_1").symlink_to(outside)
     result = command("export", "0,1", "--format", "pt2")
     assert result.status == 1
-    assert "ensemble_0_1 is a link; remove it" in result.err
+    assert "ensemble_0_1 is a link; name the run" in result.err
     assert not list(outside.iterdir())
 
 
