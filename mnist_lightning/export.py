@@ -215,8 +215,6 @@ def main(arguments: list[str]) -> int:
     metadata = model_card.metadata(summary, recogniser)
     for place in (run, Run(folder)):
         place.refuse_links()
-    if folder.is_symlink() and folder != run.folder:
-        raise UserError(f"{folder} is a link; remove it")
     path = options.output or folder / "export" / options.format / f"model.{kind.suffix}"
     if path.is_dir():
         raise UserError(f"--output {path} is a folder; name a file: {path}/model.{kind.suffix}", 2)
