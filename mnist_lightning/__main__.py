@@ -227,8 +227,8 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, RuntimeError) and "a deterministic implementation" in str(error):
         operation = str(error).split()[0]
         return (
-            f"{operation} gives other bits each time on this device; give --trainer.deterministic "
-            "false, and the run cannot be repeated exactly, or --trainer.accelerator cpu",
+            f"{operation} is not deterministic on this device; give --trainer.deterministic "
+            "false (the run is then not exactly repeatable) or --trainer.accelerator cpu",
             1,
         )
     return f"{type(error).__name__}: {error} (this looks like a bug; --debug shows where)", 1

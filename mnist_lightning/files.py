@@ -36,7 +36,7 @@ def write_atomically(content: bytes, path: Path) -> None:
 
     The new file is made beside its target, flushed to the disk, and then renamed.
     """
-    # A name that nobody can know before, or have a link of.
+    # An unpredictable name, so that no link with it can exist.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:
@@ -101,7 +101,7 @@ def refuse_links(folder: Path, suffixes: tuple[str, ...]) -> None:
         if path.is_symlink() and (path.is_dir() or written):
             raise UserError(f"{path} is a link out of {folder}; remove it")
         if written and not path.is_file() and not (suffixes == ("",) and path.is_dir()):
-            raise UserError(f"{path} is no regular file; remove it")
+            raise UserError(f"{path} is not a regular file; remove it")
 
 
 def move_aside(path: Path) -> Path:
@@ -205,7 +205,9 @@ def _count_nodes(node: yaml.Node, counted: dict[yaml.Node, int], depth: int) -> 
     if isinstance(node, yaml.MappingNode):
         # Numbers have known hashes: a mapping of many that are alike takes quadratic time.
         if sum(key.tag != f"{_TAG}str" for key, _ in node.value) > MAX_YAML_NUMBERS:
-            raise LimitError(f"a mapping has more than {MAX_YAML_NUMBERS} keys that are no texts")
+            raise LimitError(
+                f"a mapping has more than {MAX_YAML_NUMBERS} keys that are not strings"
+            )
         children = [each for pair in node.value for each in pair]
     else:
         children = node.value if isinstance(node, yaml.SequenceNode) else []

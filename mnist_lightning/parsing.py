@@ -160,7 +160,9 @@ class DigitCLI(LightningCLI):
         try:
             self.config = parser.parse_args(words)
             if (null := find_null(self.config, USER_SCHEMA)) is not None:
-                raise UserError(f"--{null}: null will not do; give a value, or leave it out", 2)
+                raise UserError(
+                    f"--{null}: null is not allowed; give a value or omit the option", 2
+                )
             if self._forget_other_classes(parser):
                 self.config = parser.parse_args(words)
         except (ArgumentError, UnicodeDecodeError) as error:

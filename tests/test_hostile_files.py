@@ -256,4 +256,4 @@ def test_null_is_refused_where_it_is_no_value(
 ) -> None:
     (tmp_path / "nothing.yaml").write_text(content)
     result = command(*FIT, "--config", "nothing.yaml")
-    assert (result.status, f"--{option}: null will not do" in result.err) == (2, True)
+    assert (result.status, f"--{option}: null is not allowed" in result.err) == (2, True)

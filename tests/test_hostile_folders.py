@@ -319,7 +319,7 @@ def test_the_projector_s_list_is_a_file(command: Command, trained: Run, make: An
     listed.unlink(missing_ok=True)
     make(listed)
     result = command(*LONGER, "--dashboards", "full")
-    assert (result.status, "pbtxt is no regular file; remove it" in result.err) == (1, True)
+    assert (result.status, "pbtxt is not a regular file; remove it" in result.err) == (1, True)
 
 
 @pytest.mark.parametrize(

@@ -128,5 +128,5 @@ def test_what_cannot_repeat_itself_names_the_options() -> None:
     finally:
         torch.use_deterministic_algorithms(False)
     message, status = explain(raised.value)
-    assert message.startswith("put_ gives other bits each time on this device; give --trainer.det")
+    assert message.startswith("put_ is not deterministic on this device; give --trainer.det")
     assert status == 1

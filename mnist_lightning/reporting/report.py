@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
     run.refuse_links()
     folder = run.folder / "report"
     if os.path.lexists(folder) and not folder.is_dir():
-        raise UserError(f"{folder} is no folder, and a report is one; remove it")
+        raise UserError(f"{folder} is not a directory; remove it")
     findings = examine(run, data, recogniser)
     findings.missing += why_not
     write(findings, run, folder)

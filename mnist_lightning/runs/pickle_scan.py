@@ -149,7 +149,7 @@ class _Machine:
         # Numbers and tuples have known hashes: many that are alike take quadratic time.
         self.other_keys += sum(not key.text for key in keys)
         if self.other_keys > MAX_OTHER_KEYS:
-            raise ForbiddenPickleError(f"more than {MAX_OTHER_KEYS:,} keys are no texts")
+            raise ForbiddenPickleError(f"more than {MAX_OTHER_KEYS:,} keys are not strings")
         container = self.stack[-1]
         container.size = _total([container, *values], MAX_VALUES, "it")
 

@@ -55,9 +55,11 @@ def _check_journal(path: Path) -> None:
     try:
         lines = read_bounded(path, MAX_JOURNAL_BYTES).splitlines()
     except OSError as error:
-        raise UserError(f"{path} is no journal of a sweep: {error.strerror or error}") from None
+        raise UserError(
+            f"{path} is not the journal of a sweep: {error.strerror or error}"
+        ) from None
     if any(len(line) > MAX_JOURNAL_LINE for line in lines):
-        raise UserError(f"{path} is no journal of a sweep: a line is too long")
+        raise UserError(f"{path} is not the journal of a sweep: a line is too long")
 
 
 def check_database(url: str) -> None:
@@ -77,7 +79,7 @@ def check_database(url: str) -> None:
     try:
         found = _definitions(path)
     except (sqlite3.Error, OSError) as error:
-        raise UserError(f"{path} is no database of a sweep, or damaged: {error}") from None
+        raise UserError(f"{path} is not the database of a sweep, or damaged: {error}") from None
     with TemporaryDirectory() as folder:
         reference = Path(folder, "study.db")
         storage = RDBStorage(f"sqlite:///{reference}")
@@ -86,8 +88,9 @@ def check_database(url: str) -> None:
         expected = _definitions(reference)
     if others := sorted(name for name, _ in found - expected):
         raise UserError(
-            f"{path} is no database of a sweep, or of another version of optuna: {others[0][:80]} "
-            "is not what a sweep makes; give another --name or --storage, or add --trust"
+            f"{path} is not the database of a sweep, or of another version of optuna: "
+            f"{others[0][:80]} is not what a sweep makes; give another --name or --storage, or "
+            "add --trust"
         )
 
 

@@ -133,7 +133,7 @@ def read(path: Path) -> Space:
 
 def _option(name: Any) -> str:
     if not isinstance(name, str) or not re.fullmatch(r"\w+(\.\w+)*\+?", name):
-        raise ValueError(f"{name!r} is no option's name")
+        raise ValueError(f"{name!r} is not the name of an option")
     return name
 
 

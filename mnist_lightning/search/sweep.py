@@ -186,7 +186,7 @@ def _damage_reported(where: str) -> Iterator[None]:
         yield
     except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError) as error:
         reason = " ".join(f"{type(error).__name__} {error}".split())[:LONGEST]
-        raise UserError(f"{where} is no database of a sweep, or damaged: {reason}") from error
+        raise UserError(f"{where} is not the database of a sweep, or damaged: {reason}") from error
 
 
 def _storage(where: str) -> BaseStorage:
@@ -305,7 +305,7 @@ def _close(study: optuna.Study, plan: Plan, trust: bool, console: Console, statu
         raise UserError(f"no trial came to its end; what they said is in {folder}/trial_*.log")
     show.line(console, f"best: {outcome.line(best)}")
     if not plan.space.contains(best.params):
-        raise UserError(f"trial {best.number} has parameters outside of the space")
+        raise UserError(f"trial {best.number} has parameters outside the space")
     for path in outcome.write(study, best, _config_of(plan, best, trust), folder):
         show.line(console, f"  {path}")
     # With as many threads the run is the trial's to the last bit.

@@ -75,7 +75,7 @@ class Worker:
         except ValueError:  # it is no choice that a database fixes
             values = {}
         if not self.plan.space.contains(values):
-            self._tell_failure(trial, "its parameters lie outside of the space")
+            self._tell_failure(trial, "its parameters are outside the space")
             return
         options = as_options(values)
         with (self.plan.folder / f"trial_{trial.number}.log").open("ab") as log:

@@ -188,7 +188,7 @@ def test_random_pickles_end_in_one_error() -> None:
 def test_many_keys_with_known_hashes_are_refused(key: Any) -> None:
     buffer = io.BytesIO()
     torch.save({"state_dict": {}, "odd": {key(n): 0 for n in range(6_000)}}, buffer)
-    with pytest.raises(DamagedCheckpointError, match="5,000 keys are no texts"):
+    with pytest.raises(DamagedCheckpointError, match="5,000 keys are not strings"):
         parse_checkpoint(buffer.getvalue(), Path("odd.ckpt"))
 
 

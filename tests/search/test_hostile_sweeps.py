@@ -61,7 +61,7 @@ def test_a_space_may_name_the_classes_that_the_command_names(
         ("data.data_dir: {choice: [/tmp/elsewhere]}", "data.data_dir"),
         ("trainer.devices: {choice: [2]}", "trainer.devices"),
         ("trust: {choice: [true]}", "trust"),
-        ("'model.network=evil.Net --x': {choice: [1]}", "is no option"),
+        ("'model.network=evil.Net --x': {choice: [1]}", "is not the name"),
         ("trainer.callbacks: {choice: [[ModelCheckpoint]]}", "ModelCheckpoint"),
     ],
 )
@@ -117,13 +117,13 @@ def test_a_database_computes_nothing(database: Path, change: str) -> None:
         connection.execute("PRAGMA writable_schema=1")
         connection.execute(change)
     for url in ("sqlite:///{}", "sqlite:///{}?timeout=60", "sqlite+pysqlite:///{}"):
-        with pytest.raises(UserError, match="is no database of a sweep"):
+        with pytest.raises(UserError, match="is not the database of a sweep"):
             check_database(url.format(database))
 
 
 def test_garbage_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_text("garbage" * 1000)
-    with pytest.raises(UserError, match="is no database of a sweep, or damaged"):
+    with pytest.raises(UserError, match="is not the database of a sweep, or damaged"):
         check_database(f"sqlite:///{tmp_path / 'study.db'}")
 
 

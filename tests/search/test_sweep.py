@@ -310,7 +310,7 @@ def test_a_trial_whose_parameters_a_database_fixes_is_not_trained(place: Path) -
     printed, _ = done.communicate(timeout=120)
     assert done.returncode == 1
     assert "no trial came to its end" in printed
-    assert trials_of(place)[0].user_attrs["error"] == "its parameters lie outside of the space"
+    assert trials_of(place)[0].user_attrs["error"] == "its parameters are outside the space"
 
 
 def test_what_a_trial_says_of_itself_is_printable(tmp_path: Path) -> None:

@@ -179,3 +179,13 @@ def test_a_body_in_chunks_of_a_byte_delays_nobody(address: str) -> None:
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
             connection.sendall(b"1\r\nA\r\n" * 5_000_000)
     assert httpx.get(f"{address}/api/health", timeout=10).status_code == 200
+
+
+def test_a_body_in_small_pieces_is_received(address: str) -> None:
+    with connect(address) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        head = "POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n"
+        connection.sendall(head.encode())
+        for _ in range(20_000):
+            connection.sendall(bytes(100))
+        assert connection.recv(1_000).startswith(b"HTTP/1.1 422")
