@@ -337,6 +337,7 @@ def _listed(value: Any) -> list[Any]:
 _NOISE = (
     ".*smaller than the logging interval",
     ".*callbacks used to create the checkpoint need",  # a test needs none of them
+    "GPU available but not used",  # it was the user's choice
     ".*but have no logger configured",  # an evaluation prints its figures
     "The dirpath has changed from",  # a test of a checkpoint that a stock Trainer made
     "Total length of `list` across ranks is zero",  # nothing is held out: the opening says it

@@ -7,9 +7,10 @@ import shutil
 from typing import Any
 
 import torch
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from torch import nn
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 
 from mnist_lightning.callbacks.averaging import TRAINED
 from mnist_lightning.classifier import NO_END, DigitClassifier
@@ -61,7 +62,7 @@ def refuse_what_cannot_train(cli: DigitCLI) -> None:
         )
     _refuse_limits_below_a_batch(cli)
     _refuse_monitors_without_a_value(cli)
-    _refuse_an_optimizer_that_cannot_step(cli.model)
+    _refuse_an_optimizer_that_cannot_step(cli.model, trainer)
     if cli.config.model.compile and trainer.strategy.root_device.type == "cpu":
         _refuse_to_compile_without_a_compiler()
     _refuse_a_full_disk(cli)
@@ -129,9 +130,10 @@ def _refuse_monitors_without_a_value(cli: DigitCLI) -> None:
             )
 
 
-def _refuse_an_optimizer_that_cannot_step(model: DigitClassifier) -> None:
+def _refuse_an_optimizer_that_cannot_step(model: DigitClassifier, trainer: Trainer) -> None:
     network = copy.deepcopy(model.network)
     optimizer = model.optimizer_factory(network.parameters())
+    refuse_what_a_scaler_cannot_do(optimizer, trainer)
     try:
         take_blank_step(network, optimizer)
     except RuntimeError as error:
@@ -141,6 +143,27 @@ def _refuse_an_optimizer_that_cannot_step(model: DigitClassifier) -> None:
         raise UserError(
             f"--model.optimizer {type(optimizer).__name__}: {reason}; {remedy}", status=2
         ) from None
+
+
+def refuse_what_a_scaler_cannot_do(optimizer: Optimizer, trainer: Trainer) -> None:
+    """Find what Lightning refuses at the first step, where it scales the loss (on a GPU).
+
+    Raises:
+        UserError: it would.
+    """
+    if getattr(trainer.precision_plugin, "scaler", None) is None:
+        return
+    reason = ""
+    if isinstance(optimizer, LBFGS):
+        reason = "cannot scale its losses"
+    elif trainer.gradient_clip_val and getattr(optimizer, "_step_supports_amp_scaling", False):
+        reason = "scales its gradients itself, so that they cannot be clipped"
+    if reason:
+        raise UserError(
+            f"--model.optimizer {type(optimizer).__name__}: with --trainer.precision 16-mixed it "
+            f"{reason}; use --trainer.precision bf16-mixed",
+            status=2,
+        )
 
 
 def why_not_restorable(model: DigitClassifier, checkpoint: dict[str, Any]) -> str | None:

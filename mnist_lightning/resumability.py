@@ -138,7 +138,7 @@ def unverified_parts(config: dict[str, Any]) -> list[str]:
         found.append("--trainer.max_time")
     on_gpu = trainer["accelerator"] in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     if on_gpu and trainer["deterministic"] in (False, "warn"):
-        found.append(f"--trainer.deterministic {trainer['deterministic']} on a GPU".lower())
+        found.append(f"--trainer.deterministic {str(trainer['deterministic']).lower()} on a GPU")
     if on_gpu and trainer["benchmark"]:  # it chooses algorithms by how long they took
         found.append("--trainer.benchmark true on a GPU")
     return found

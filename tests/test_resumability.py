@@ -1,9 +1,15 @@
 """What cannot be resumed exactly is refused before training, or called unverified."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.plugins import MixedPrecision
 
+from mnist_lightning.errors import UserError
+from mnist_lightning.refusals import refuse_what_a_scaler_cannot_do
 from mnist_lightning.runs.run_directory import Run
 from tests.conftest import DIGITS, Command
 
@@ -108,3 +114,33 @@ def test_a_checkpoint_that_could_not_be_read_is_not_kept(
     names = sorted(path.name for path in run_0.checkpoints.iterdir())
     assert names == ["best.ckpt", "last.ckpt"]
     assert command("test", "0").status == 0
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "clips", "reason"),
+    [
+        (torch.optim.LBFGS, False, "cannot scale its losses; use --trainer.precision bf16-mixed"),
+        (torch.optim.SGD, True, "cannot be clipped; use --trainer.precision bf16-mixed"),
+        (torch.optim.SGD, False, None),
+        (torch.optim.Adam, True, None),
+    ],
+)
+def test_what_lightning_refuses_at_the_first_scaled_step_is_refused_before(
+    optimizer: Callable[..., torch.optim.Optimizer], clips: bool, reason: str | None
+) -> None:
+    scaler = torch.amp.GradScaler("cpu")
+    trainer = Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        gradient_clip_val=1.0 if clips else None,
+        plugins=[MixedPrecision("16-mixed", "cpu", scaler)],
+    )
+    made = optimizer([torch.zeros(1, requires_grad=True)])
+    if optimizer is torch.optim.SGD:
+        vars(made)["_step_supports_amp_scaling"] = True  # as `fused=True` sets it on a GPU
+    if reason is None:
+        refuse_what_a_scaler_cannot_do(made, trainer)
+        return
+    with pytest.raises(UserError, match=reason):
+        refuse_what_a_scaler_cannot_do(made, trainer)
