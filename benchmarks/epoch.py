@@ -28,11 +28,11 @@ from torchvision.datasets import MNIST
 from torchvision.transforms import Compose, Normalize, ToTensor
 from turns import Turns, compete, table, write
 
-from mnist_lightning import cli
-from mnist_lightning.data.batches import epoch_order, normalise
-from mnist_lightning.epoch_loop import stop_looking_for_gpus
-from mnist_lightning.images import MEAN, STD
-from mnist_lightning.parsing import DigitCLI, quieten
+from mnist_lightning.cli import fit
+from mnist_lightning.cli.lightning_cli import DigitCLI, quieten
+from mnist_lightning.data.loader import epoch_order, normalise
+from mnist_lightning.preprocessing.mnist_format import MEAN, STD
+from mnist_lightning.training.fast_epoch_loop import stop_looking_for_gpus
 
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
 PLAIN = "fit, no dashboards"
@@ -156,7 +156,7 @@ def main() -> None:
         TakeTurns.turns = turns
         level = "none" if asked.contestant == PLAIN else "basic"
         arguments += ["--dashboards", level]
-        assert cli.fit([*arguments, "--trainer.callbacks+", "TakeTurns"]) == 0
+        assert fit.fit([*arguments, "--trainer.callbacks+", "TakeTurns"]) == 0
     else:
         bare(arguments, turns, WORKERS.get(asked.contestant))
 

@@ -38,7 +38,7 @@ NAMES = [
     "evil.Network",
     "mnist_lightning.networks.nn.Linear",
     "mnist_lightning.networks.tiny_cnn.nn.Linear",
-    "mnist_lightning.callbacks.summary.subprocess.Popen",
+    "mnist_lightning.training.callbacks.run_summary.subprocess.Popen",
     "torch.optim.swa_utils.AveragedModel",
     "torch.optim.lr_scheduler.LambdaLR",
     "lightning.pytorch.callbacks.LambdaCallback",

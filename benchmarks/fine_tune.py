@@ -16,7 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mnist_lightning import images, load
+from mnist_lightning import load
+from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.runs import lookup, run_directory
 
 CONFIG = Path(__file__).parent.parent / "configs" / "my_handwriting.yaml"
@@ -26,7 +27,7 @@ LEAST = 10
 def right(run: Path, files: list[Path], labels: list[int]) -> int:
     """Count the pictures that a run reads rightly."""
     recogniser = load(run)
-    read = [recogniser.read(images.read(file), multiple=False)[0].label for file in files]
+    read = [recogniser.read(mnist_format.read(file), multiple=False)[0].label for file in files]
     return sum(one == other for one, other in zip(read, labels, strict=True))
 
 

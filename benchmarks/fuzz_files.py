@@ -164,7 +164,7 @@ def _child(arguments: list[str], folder: Path, printed: Path, seen: Path) -> Non
     sys.addaudithook(_Hook(str(folder.resolve()), watch))
     status = 1
     try:
-        from mnist_lightning.__main__ import main
+        from mnist_lightning.cli.main import main
 
         status = main(arguments)
     except SystemExit as ended:
@@ -307,7 +307,7 @@ def preload() -> None:
     import torch
 
     torch.set_num_threads(1)
-    from mnist_lightning.__main__ import COMMANDS as TABLE
+    from mnist_lightning.cli.main import COMMANDS as TABLE
 
     for command in TABLE.values():
         import_module(command.module)
@@ -319,7 +319,7 @@ PRELOADED = (
     "rich._emoji_codes",  # where a name has two colons
     "matplotlib.backends.backend_agg",
     "matplotlib.pyplot",
-    "mnist_lightning.comparison",
+    "mnist_lightning.evaluation.comparison",
     "safetensors.torch",
     "sklearn.datasets",
     "traceback",

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_lightning import images, load
-from mnist_lightning.data.sources import SOURCES
+from mnist_lightning import load
+from mnist_lightning.data.datasets import SOURCES
+from mnist_lightning.preprocessing import mnist_format
 
 Share = NDArray[np.float64]  # of ink at each pixel
 Colour = tuple[int, int, int]
@@ -48,7 +49,7 @@ def ruled(ink: Share, degrees: float, both: bool) -> Share:
 
 def close(digit: Share) -> Share:
     """Crop at the very ink."""
-    return images.crop_to_ink(np.rint(255 * digit).astype(np.uint8)) / 255
+    return mnist_format.crop_to_ink(np.rint(255 * digit).astype(np.uint8)) / 255
 
 
 def on_table(digit: Share) -> Image.Image:

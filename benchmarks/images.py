@@ -18,10 +18,10 @@ from torchvision.datasets import MNIST
 from torchvision.transforms import Compose, Normalize, ToTensor
 from turns import write
 
-from mnist_lightning.data.augment import Deformation
-from mnist_lightning.data.batches import BatchDataset, BatchLoader
-from mnist_lightning.data.sources import SOURCES
-from mnist_lightning.images import MEAN, STD
+from mnist_lightning.data.augmentations import Deformation
+from mnist_lightning.data.datasets import SOURCES
+from mnist_lightning.data.loader import BatchDataset, BatchLoader
+from mnist_lightning.preprocessing.mnist_format import MEAN, STD
 
 BATCH_SIZE = 100
 

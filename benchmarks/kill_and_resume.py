@@ -16,11 +16,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from mnist_lightning.cli.verify import first_difference_of_runs, start
 from mnist_lightning.errors import UserError
 from mnist_lightning.runs import run_directory
 from mnist_lightning.runs.checkpoint import read_checkpoint
 from mnist_lightning.runs.run_directory import LOGS_FOLDER, Run
-from mnist_lightning.verify import first_difference_of_runs, start
 
 LENGTH = ["--trainer.max_epochs", "3", "--trainer.log_every_n_steps", "5", "--autosave", "0.001"]
 

@@ -16,7 +16,7 @@ import onnxruntime
 import torch
 
 from mnist_lightning import load
-from mnist_lightning.export import FORMATS, Ask, Export, FromPixels, asking
+from mnist_lightning.deployment.exporters import FORMATS, Ask, Export, FromPixels, asking
 from mnist_lightning.runs import lookup
 from mnist_lightning.runs.run_directory import LOGS_FOLDER
 

@@ -17,10 +17,11 @@ import torch
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from mnist_lightning import images, load
-from mnist_lightning.data.batches import normalise
-from mnist_lightning.data.sources import SOURCES
-from mnist_lightning.ink import upright
+from mnist_lightning import load
+from mnist_lightning.data.datasets import SOURCES
+from mnist_lightning.data.loader import normalise
+from mnist_lightning.preprocessing import mnist_format
+from mnist_lightning.preprocessing.ink_extraction import upright
 from mnist_lightning.runs import lookup, run_directory
 
 AT_ONCE = 500
@@ -40,7 +41,7 @@ SEEN = """async () => {
 }"""
 
 
-def labels(page: Page, pixels: images.Ink) -> list[int]:
+def labels(page: Page, pixels: mnist_format.Ink) -> list[int]:
     """What the page's network reads in pictures (N, 28, 28)."""
     found: list[int] = []
     for at in range(0, len(pixels), AT_ONCE):
@@ -58,7 +59,7 @@ def differences(page: Page, paths: list[Path]) -> tuple[list[int], list[float]]:
         address, milliseconds = page.evaluate(SEEN)
         content = base64.b64decode(address.partition(",")[2])
         seen = np.asarray(Image.open(io.BytesIO(content)).convert("L")).astype(int)
-        wanted = images.find_digits(upright(images.read(path)), multiple=False)[0].ink
+        wanted = mnist_format.find_digits(upright(mnist_format.read(path)), multiple=False)[0].ink
         largest.append(int(np.abs(seen - wanted).max()))
         took.append(milliseconds)
     return largest, took

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_lightning import images, load
-from mnist_lightning.data.sources import SOURCES
+from mnist_lightning import load
+from mnist_lightning.data.datasets import SOURCES
+from mnist_lightning.preprocessing import mnist_format
 
 PAGES = 60
 
@@ -52,7 +53,7 @@ def make(
     for line in range(kind.lines):
         across = 20
         for index in generator.integers(len(digits), size=kind.digits):
-            ink = Image.fromarray(images.crop_to_ink(digits[index]))
+            ink = Image.fromarray(mnist_format.crop_to_ink(digits[index]))
             scale = kind.size * generator.uniform(0.85, 1.15)
             size = max(1, round(ink.width * scale)), max(1, round(ink.height * scale))
             down = 20 + height * line + round(height * generator.uniform(0, 0.15))

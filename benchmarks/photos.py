@@ -15,10 +15,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_lightning import images, load
-from mnist_lightning.data.batches import normalise
-from mnist_lightning.data.sources import SOURCES
-from mnist_lightning.predict import Recogniser
+from mnist_lightning import load
+from mnist_lightning.data.datasets import SOURCES
+from mnist_lightning.data.loader import normalise
+from mnist_lightning.inference import Recogniser
+from mnist_lightning.preprocessing import mnist_format
 
 Ink = NDArray[np.uint8]
 PASTED = 600
@@ -26,12 +27,12 @@ PASTED = 600
 
 def plainly(path: Path) -> Ink:
     """Resize a picture to 28 x 28, as many a project does; dark ink is taken for granted."""
-    return 255 - np.asarray(images.read(path).convert("L").resize((28, 28)))
+    return 255 - np.asarray(mnist_format.read(path).convert("L").resize((28, 28)))
 
 
 def normally(path: Path) -> Ink:
     """Bring a picture to MNIST's form."""
-    return images.from_picture(images.read(path))
+    return mnist_format.from_picture(mnist_format.read(path))
 
 
 def pasted(digit: Ink, index: int, generator: np.random.Generator) -> Image.Image:
@@ -46,7 +47,7 @@ def pasted(digit: Ink, index: int, generator: np.random.Generator) -> Image.Imag
         canvas = Image.fromarray(255 - np.asarray(canvas))
     content = io.BytesIO()
     canvas.save(content, "JPEG" if index % 3 == 0 else "PNG")
-    return images.read(io.BytesIO(content.getvalue()))
+    return mnist_format.read(io.BytesIO(content.getvalue()))
 
 
 def labels(recogniser: Recogniser, pictures: list[Ink]) -> NDArray[np.int64]:
@@ -73,7 +74,7 @@ def main() -> None:
     test = SOURCES["mnist"].load(asked.data_dir).test_images.numpy()
     originals = [test[index] for index in generator.permutation(len(test))[:PASTED]]
     canvases = [pasted(digit, index, generator) for index, digit in enumerate(originals)]
-    copies = [images.from_picture(canvas) for canvas in canvases]
+    copies = [mnist_format.from_picture(canvas) for canvas in canvases]
     for run in asked.runs:
         recogniser = load(run)
         for way, pictures in ways.items():

@@ -9,8 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_metrics, read_predictions
 from mnist_lightning.runs.run_directory import Run
-from mnist_lightning.tables import METRICS_FILE, read_metrics, read_predictions
 
 CONFIG = Path(__file__).parent.parent / "configs" / "mlp.yaml"
 TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]

@@ -9,7 +9,7 @@ import argparse
 import json
 from pathlib import Path
 
-from mnist_lightning.reporting import report
+from mnist_lightning.evaluation import report
 from mnist_lightning.runs import lookup
 
 

@@ -22,11 +22,11 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 from turns import Turns, compete, table, write
 
-from mnist_lightning import cli
-from mnist_lightning.data.batches import normalise
-from mnist_lightning.data.sources import SOURCES
-from mnist_lightning.epoch_loop import stop_looking_for_gpus
+from mnist_lightning.cli import fit
+from mnist_lightning.data.datasets import SOURCES
+from mnist_lightning.data.loader import normalise
 from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.training.fast_epoch_loop import stop_looking_for_gpus
 
 SPEEDRUN = Path(__file__).parent.parent / "configs" / "speedrun.yaml"
 
@@ -52,7 +52,7 @@ def speedrun(data_dir: str, seeds: int, turns: Turns) -> None:
     for seed in range(seeds):
         turns.hand_over(result)
         seeded = ["--seed_everything", str(seed), "--trainer.callbacks+", "Watch"]
-        assert cli.fit([*arguments, *seeded]) == 0
+        assert fit.fit([*arguments, *seeded]) == 0
         accuracy = Run(Path(f"lightning_logs/version_{seed}")).summary()["test/accuracy"]
         result = {"seconds": Watch.seconds, "accuracy": accuracy}
     turns.hand_over(result)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import mnist_lightning
-from mnist_lightning.__main__ import COMMANDS
-from mnist_lightning.callbacks.averaging import ExponentialMovingAverage
-from mnist_lightning.callbacks.weights import WeightsFile
-from mnist_lightning.data import augment
+from mnist_lightning.cli.main import COMMANDS
+from mnist_lightning.data import augmentations
 from mnist_lightning.errors import PROGRAM
-from mnist_lightning.networks import ARCHITECTURES
-from mnist_lightning.schedules import Cosine, OneCycle
+from mnist_lightning.networks.registry import ARCHITECTURES
+from mnist_lightning.training.callbacks.ema import ExponentialMovingAverage
+from mnist_lightning.training.callbacks.state_dict_export import WeightsFile
+from mnist_lightning.training.lr_schedules import Cosine, OneCycle
 
 FILE = Path(__file__).parent / "reference.md"
 HEAD = """# Reference
@@ -30,9 +30,9 @@ def reference() -> str:
     public = [getattr(mnist_lightning, name) for name in mnist_lightning.__all__]
     changes = [
         thing
-        for thing in vars(augment).values()
+        for thing in vars(augmentations).values()
         if inspect.isclass(thing)
-        and issubclass(thing, augment.Augmentation)
+        and issubclass(thing, augmentations.Augmentation)
         and not inspect.isabstract(thing)
     ]
     return "\n".join(

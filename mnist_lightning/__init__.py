@@ -15,10 +15,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mnist_lightning.classifier import DigitClassifier
     from mnist_lightning.data.datamodule import MNISTDataModule
     from mnist_lightning.errors import UserError
-    from mnist_lightning.predict import Recogniser, load
+    from mnist_lightning.inference import Recogniser, load
+    from mnist_lightning.training.lightning_module import DigitClassifier
 
 __version__ = "0.1.0"
 __all__ = [
@@ -31,11 +31,11 @@ __all__ = [
 ]
 
 _HOME = {
-    "DigitClassifier": "mnist_lightning.classifier",
+    "DigitClassifier": "mnist_lightning.training.lightning_module",
     "MNISTDataModule": "mnist_lightning.data.datamodule",
-    "Recogniser": "mnist_lightning.predict",
+    "Recogniser": "mnist_lightning.inference",
     "UserError": "mnist_lightning.errors",
-    "load": "mnist_lightning.predict",
+    "load": "mnist_lightning.inference",
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from playwright.sync_api import Browser, sync_playwright
 
-from mnist_lightning.__main__ import main
+from mnist_lightning.cli.main import main
 from mnist_lightning.runs.run_directory import Run
 
 # A run of seconds on real digits that come with scikit-learn.

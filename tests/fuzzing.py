@@ -29,35 +29,35 @@ class Verdict(NamedTuple):
     signals: list[str]
 
 
-CHECKPOINTS = "mnist_lightning.callbacks.checkpoints"
-TRAINING = "mnist_lightning.training"
+CHECKPOINTS = "mnist_lightning.training.callbacks.checkpointing"
+TRAINING = "mnist_lightning.training.runner"
 # Calls in which a process sends itself a signal, and how often a run comes there at most.
 TRAINING_PLACES = [
-    ("mnist_lightning.classifier", "DigitClassifier.training_step", 30),
-    ("mnist_lightning.classifier", "DigitClassifier.validation_step", 4),
-    ("mnist_lightning.classifier", "DigitClassifier.on_validation_epoch_end", 4),
-    ("mnist_lightning.classifier", "DigitClassifier.on_train_batch_end", 30),
-    ("mnist_lightning.classifier", "DigitClassifier.on_train_epoch_end", 3),
+    ("mnist_lightning.training.lightning_module", "DigitClassifier.training_step", 30),
+    ("mnist_lightning.training.lightning_module", "DigitClassifier.validation_step", 4),
+    ("mnist_lightning.training.lightning_module", "DigitClassifier.on_validation_epoch_end", 4),
+    ("mnist_lightning.training.lightning_module", "DigitClassifier.on_train_batch_end", 30),
+    ("mnist_lightning.training.lightning_module", "DigitClassifier.on_train_epoch_end", 3),
     (CHECKPOINTS, "RunCheckpoints.on_step_completed", 30),
     (CHECKPOINTS, "RunCheckpoints.on_epoch_completed", 4),
     (CHECKPOINTS, "RunCheckpoints._save_last", 5),
     (CHECKPOINTS, "RunCheckpoints._rotate", 5),
     (CHECKPOINTS, "AtomicCheckpointIO.save_checkpoint", 6),
     (CHECKPOINTS, "write_atomically", 6),
-    ("mnist_lightning.run_logger", "RunLogger.flush", 8),
-    ("mnist_lightning.tables", "write_atomically", 4),
-    ("mnist_lightning.callbacks.summary", "RunSummary._write", 6),
+    ("mnist_lightning.training.logger", "RunLogger.flush", 8),
+    ("mnist_lightning.runs.metrics_csv", "write_atomically", 4),
+    ("mnist_lightning.training.callbacks.run_summary", "RunSummary._write", 6),
     ("os", "fsync", 40),
     (TRAINING, "_assemble", 1),
     (CHECKPOINTS, "remove_later_checkpoints", 1),
-    ("mnist_lightning.cli", "cut_back", 1),
+    ("mnist_lightning.cli.fit", "cut_back", 1),
 ]
 CLOSING_PLACES = [
-    ("mnist_lightning.classifier", "DigitClassifier.on_train_end", 1),
-    ("mnist_lightning.classifier", "DigitClassifier.test_step", 2),
+    ("mnist_lightning.training.lightning_module", "DigitClassifier.on_train_end", 1),
+    ("mnist_lightning.training.lightning_module", "DigitClassifier.test_step", 2),
     (CHECKPOINTS, "RunCheckpoints.on_training_completed", 1),
-    ("mnist_lightning.run_logger", "RunLogger.close", 1),
-    ("mnist_lightning.callbacks.summary", "RunSummary.finish", 1),
+    ("mnist_lightning.training.logger", "RunLogger.close", 1),
+    ("mnist_lightning.training.callbacks.run_summary", "RunSummary.finish", 1),
     (TRAINING, "_test", 1),
     (TRAINING, "_keep", 1),
     (TRAINING, "write_predictions", 1),

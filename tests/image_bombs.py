@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from tests.test_ink import drawn
+from tests.preprocessing.test_ink_extraction import drawn
 
 
 def saved(picture: Image.Image, kind: str, **options: Any) -> bytes:

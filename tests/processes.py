@@ -10,7 +10,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mnist_lightning.verify import CONTEXT, PRELOADED, work
+from mnist_lightning.cli.verify import CONTEXT, PRELOADED, work
 
 CONTEXT.set_forkserver_preload([*PRELOADED, "sklearn.datasets"])  # the embedded digits
 

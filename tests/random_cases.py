@@ -162,7 +162,7 @@ def _augmentations(chance: random.Random) -> Options:
     if chance.random() > 0.35:
         return []
     chosen = [
-        _described("mnist_lightning.data.augment.", each)
+        _described("mnist_lightning.data.augmentations.", each)
         for each in chance.sample(AUGMENTATIONS, chance.randint(1, 2))
     ]
     return ["--data.augment", json.dumps(chosen)]

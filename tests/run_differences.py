@@ -15,10 +15,10 @@ import torch
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 
+from mnist_lightning.cli.verify import first_difference
 from mnist_lightning.runs.checkpoint import read_checkpoint
+from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_metrics
 from mnist_lightning.runs.run_directory import LOGS_FOLDER, Run
-from mnist_lightning.tables import METRICS_FILE, read_metrics
-from mnist_lightning.verify import first_difference
 
 MEASURED = ("images_per_second", "final/fit_seconds", "DeviceStatsMonitor")
 TIMES = ("started", "fit_seconds", "epoch_seconds", "commit")

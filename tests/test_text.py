@@ -14,16 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from mnist_lightning import model_card, show
-from mnist_lightning.data.folder import load_folder
+from mnist_lightning.cli import console as show
+from mnist_lightning.data.image_folder import load_folder
+from mnist_lightning.deployment import model_card
 from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation import plots
+from mnist_lightning.inference import Recogniser
 from mnist_lightning.networks.classic_cnn import ClassicCNN
-from mnist_lightning.predict import Recogniser
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import as_csv, code_span, markdown, printable, say
 from tests.conftest import Command
-from tests.test_ink import drawn
+from tests.preprocessing.test_ink_extraction import drawn
 
 HOSTILE = "\x1b]8;;http://evil\x07x\x9b31m\u202egnp.exe\u2066\u200b\udc80\r\n[red]`"
 anything = st.text(st.characters(codec=None))
@@ -110,11 +111,11 @@ def test_a_model_card_contains_no_markup_of_a_summary(format: str) -> None:
 
 
 def test_a_page_contains_no_markup_of_a_summary() -> None:
-    from mnist_lightning import templates
+    from mnist_lightning import templating
 
     text = "</script><script>alert(1)</script>\u2028<!--"
-    page = templates.fill(
-        "web/page/index.html",
+    page = templating.fill(
+        "deployment/static/index.html",
         offline=True,
         about=about(text) | {"made_by": f'"{text}'},
         told=text,
@@ -166,10 +167,10 @@ def test_file_names_are_printable_in_every_form(tmp_path: Path) -> None:
     Path(os.fsdecode(name)).write_bytes(b"no image")
     (pictures / "=1+1.png").write_bytes(b"no image")
     script = (
-        "import sys, torch; from mnist_lightning import readings, predict\n"
+        "import sys, torch; from mnist_lightning import inference\n"
         "from mnist_lightning.networks.classic_cnn import ClassicCNN\n"
-        "predict.load = lambda *_: predict.Recogniser(ClassicCNN())\n"
-        "from mnist_lightning.__main__ import main; sys.exit(main(sys.argv[1:]))"
+        "inference.load = lambda *_: inference.Recogniser(ClassicCNN())\n"
+        "from mnist_lightning.cli.main import main; sys.exit(main(sys.argv[1:]))"
     )
     for form in ([], ["--csv"], ["--json"]):
         done = subprocess.run(

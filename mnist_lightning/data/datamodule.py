@@ -8,13 +8,13 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from mnist_lightning import processes
-from mnist_lightning.data.augment import Augmentation
-from mnist_lightning.data.batches import BatchDataset, BatchLoader
-from mnist_lightning.data.division import Division, divide, joined, usual_val_size
-from mnist_lightning.data.folder import load_folder
-from mnist_lightning.data.mnist import FetchError
-from mnist_lightning.data.sources import SOURCES, DigitData
+from mnist_lightning import distributed
+from mnist_lightning.data.augmentations import Augmentation
+from mnist_lightning.data.datasets import SOURCES, DigitData
+from mnist_lightning.data.image_folder import load_folder
+from mnist_lightning.data.loader import BatchDataset, BatchLoader
+from mnist_lightning.data.mnist_download import FetchError
+from mnist_lightning.data.splits import Division, divide, joined, usual_val_size
 from mnist_lightning.errors import PROGRAM, UserError
 
 SourceName = Literal[
@@ -222,7 +222,7 @@ class MNISTDataModule(LightningDataModule):
         if self.num_workers == 0:
             device = self._device(pixels.numel())
             pixels, labels = pixels.to(device), labels.to(device)
-        seed = processes.agreed(torch.initial_seed) if self.seed is None else self.seed
+        seed = distributed.agreed(torch.initial_seed) if self.seed is None else self.seed
         batches = BatchDataset(pixels, labels, self.batch_size, seed, self.augment)
         pin = self.pin_memory and torch.cuda.is_available() and pixels.device.type == "cpu"
         self._train_loader = BatchLoader(batches, self.num_workers, pin)

@@ -1,1 +1,1 @@
-"""Arrays to figures of merit, to pictures, and to what a network makes of disturbed ones."""
+"""Metrics, figures and the report of a run."""

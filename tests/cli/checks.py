@@ -8,8 +8,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mnist_lightning.cli.verify import first_difference
 from mnist_lightning.runs.run_directory import Run
-from mnist_lightning.verify import first_difference
 
 
 def accuracy(printed: str) -> str:

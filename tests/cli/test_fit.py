@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mnist_lightning import networks
+from mnist_lightning.cli.verify import first_difference
+from mnist_lightning.networks import registry
 from mnist_lightning.runs.checkpoint import read_checkpoint
 from mnist_lightning.runs.run_directory import Run
-from mnist_lightning.verify import first_difference
 from tests.cli.checks import accuracy, assert_equal, load
 from tests.conftest import DIGITS, Command
 
@@ -103,12 +103,12 @@ def test_auto_without_mnist_says_so_and_trains_on_the_embedded_digits(
     def no_network(data_dir: Path) -> None:
         raise FetchError("MNIST could not be downloaded; tried https://a/ (no connection)")
 
-    from mnist_lightning.data import sources
-    from mnist_lightning.data.mnist import FetchError
+    from mnist_lightning.data import datasets
+    from mnist_lightning.data.mnist_download import FetchError
 
-    source = sources.SOURCES["mnist"]
+    source = datasets.SOURCES["mnist"]
     monkeypatch.setitem(
-        sources.SOURCES,
+        datasets.SOURCES,
         "mnist",
         type(source)(source.description, source.val_share, source.load, no_network),
     )
@@ -210,7 +210,7 @@ def test_summary_is_plain_json(command: Command, run_0: Run) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "1")
     summary = json.loads((run_0.folder / "summary.json").read_text())
     assert summary["parameters"] == 21_840
-    assert summary["network"] == networks.describe(networks.ARCHITECTURES["ClassicCNN"]())
+    assert summary["network"] == registry.describe(registry.ARCHITECTURES["ClassicCNN"]())
     assert {"torch", "lightning", "python"} <= summary["versions"].keys()
     assert summary["seed"] == 42
     assert len(summary["checksum"]) == 64

@@ -10,11 +10,11 @@ import torch
 import yaml
 from filelock import FileLock
 
-from mnist_lightning.callbacks.predictions import Predictions
-from mnist_lightning.callbacks.summary import RunSummary
 from mnist_lightning.errors import UserError
 from mnist_lightning.runs.checkpoint import dump_checkpoint, read_checkpoint
 from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.training.callbacks.prediction_collector import Predictions
+from mnist_lightning.training.callbacks.run_summary import RunSummary
 from tests.cli.checks import accuracy, assert_equal, load, logged
 from tests.conftest import DIGITS, Command
 from tests.processes import Place, run
@@ -193,7 +193,7 @@ def test_what_a_run_was_tested_as_is_dropped_when_it_goes_on(
 
 
 def test_the_best_of_a_run_that_was_killed_is_known(tmp_path: Path) -> None:
-    place = Place("mnist_lightning.classifier", "DigitClassifier.training_step", 30)
+    place = Place("mnist_lightning.training.lightning_module", "DigitClassifier.training_step", 30)
     run(["fit", *DIGITS], tmp_path, place)
     killed = Run(tmp_path / "lightning_logs" / "version_0")
     assert killed.summary()["state"] == "running"

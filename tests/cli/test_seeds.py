@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mnist_lightning.runs.run_directory import Run
-from mnist_lightning.training import train
+from mnist_lightning.training.runner import train
 from tests.cli.checks import assert_equal, load
 from tests.conftest import DIGITS, Command
 
@@ -91,7 +91,7 @@ def test_a_failure_ends_the_study_and_shows_the_seeds_before_it(
     def interrupted_at_the_second(*arguments: Any, **options: Any) -> int:
         return train(*arguments, **options) if next(calls) == "first" else 130
 
-    monkeypatch.setattr("mnist_lightning.cli.train", interrupted_at_the_second)
+    monkeypatch.setattr("mnist_lightning.cli.fit.train", interrupted_at_the_second)
     result = command("fit", *DIGITS, "--trainer.max_epochs", "1", "--seeds", "1..3")
     assert result.status == 130
     assert "% with one seed" in result.out
@@ -134,7 +134,7 @@ def test_an_error_at_the_second_seed_leaves_the_first_one_shown(
             raise OSError(28, "No space left on device")
         return train(*arguments, **options)
 
-    monkeypatch.setattr("mnist_lightning.cli.train", fails_at_the_second)
+    monkeypatch.setattr("mnist_lightning.cli.fit.train", fails_at_the_second)
     result = command("fit", *DIGITS, "--trainer.max_epochs", "1", "--seeds", "1..3")
     assert result.status == 1
     assert "% with one seed" in result.out

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from mnist_lightning import MNISTDataModule
-from mnist_lightning.data.batches import BatchLoader
-from mnist_lightning.data.division import split
+from mnist_lightning.data.loader import BatchLoader
+from mnist_lightning.data.splits import split
 from mnist_lightning.errors import UserError
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mnist_lightning.data import download as module
-from mnist_lightning.data import mnist
+from mnist_lightning.data import mnist_download
 from mnist_lightning.data.download import DownloadError, Limits, download
 
 HEADER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
@@ -106,8 +106,8 @@ def test_a_slow_mirror_is_replaced_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SPEED_SECONDS", 1.0)
-    with answering(drip_body) as slow, pytest.raises(mnist.FetchError) as raised:
-        mnist.fetch(tmp_path, [slow, slow.replace("127.0.0.1", "localhost")])
+    with answering(drip_body) as slow, pytest.raises(mnist_download.FetchError) as raised:
+        mnist_download.fetch(tmp_path, [slow, slow.replace("127.0.0.1", "localhost")])
     assert str(raised.value).count("slower than 10 kB/s for 1 s") == 2
 
 
@@ -120,8 +120,8 @@ def test_a_gzip_bomb_takes_little_memory_wherever_it_lies(tmp_path: Path) -> Non
     script = (
         "import resource; from pathlib import Path; from mnist_lightning.data import mnist\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        f"try: mnist.read(Path({str(tmp_path)!r}), 'train-images-idx3-ubyte')\n"
-        "except mnist.DamagedError as error: print(error)\n"
+        f"try: mnist_download.read(Path({str(tmp_path)!r}), 'train-images-idx3-ubyte')\n"
+        "except mnist_download.DamagedError as error: print(error)\n"
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
     )
 

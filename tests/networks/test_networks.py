@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from mnist_lightning import networks
 from mnist_lightning.errors import UserError
-from mnist_lightning.networks import ARCHITECTURES, build, describe, layers
+from mnist_lightning.networks import registry
+from mnist_lightning.networks.inspection import layers
+from mnist_lightning.networks.registry import ARCHITECTURES, build, describe
 
 PARAMETERS = {
     "BatchNormCNN": 104_938,
@@ -57,7 +59,7 @@ def test_a_file_of_one_s_own_that_is_no_architecture_is_named(
     monkeypatch.setitem(sys.modules, f"{networks.__name__}.my_net", None)
     monkeypatch.delitem(sys.modules, f"{networks.__name__}.my_net")
     with pytest.raises(UserError, match=f"^networks/my_net.py {re.escape(told)}$"):
-        networks._find_architectures()
+        registry._find_architectures()
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -10,7 +10,11 @@ import pytest
 import torch
 
 from mnist_lightning.files import write_atomically
-from mnist_lightning.runs.checkpoint import DamagedCheckpointError, dump_checkpoint, read_checkpoint
+from mnist_lightning.runs.checkpoint import (
+    DamagedCheckpointError,
+    dump_checkpoint,
+    read_checkpoint,
+)
 
 CHECKPOINT = {
     "state_dict": {"weight": torch.arange(3000.0)},

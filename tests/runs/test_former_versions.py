@@ -17,7 +17,7 @@ import torch
 from mnist_lightning import load
 from mnist_lightning.runs.run_directory import Run
 from tests.conftest import Command
-from tests.test_ink import drawn
+from tests.preprocessing.test_ink_extraction import drawn
 
 FORMER = Path(__file__).parent / "former" / "runs_0.1.0.zip"
 

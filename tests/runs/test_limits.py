@@ -18,11 +18,9 @@ from mnist_lightning import load
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import LimitError, parse_yaml, read_yaml
 from mnist_lightning.runs.archive import find_excess
-from mnist_lightning.runs.checkpoint import (
-    dump_checkpoint,
-)
+from mnist_lightning.runs.checkpoint import dump_checkpoint
+from mnist_lightning.runs.metrics_csv import read_history, read_metrics, read_predictions
 from mnist_lightning.runs.run_directory import Run
-from mnist_lightning.tables import read_history, read_metrics, read_predictions
 from tests.conftest import Command
 
 

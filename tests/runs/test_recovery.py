@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from mnist_lightning.runs.checkpoint import DamagedCheckpointError, dump_checkpoint, read_checkpoint
+from mnist_lightning.runs.checkpoint import (
+    DamagedCheckpointError,
+    dump_checkpoint,
+    read_checkpoint,
+)
+from mnist_lightning.runs.metrics_csv import read_metrics
 from mnist_lightning.runs.resumable import validate_checkpoint
 from mnist_lightning.runs.run_directory import Run
-from mnist_lightning.tables import read_metrics
 from tests.cli.checks import logged
 from tests.conftest import DIGITS
 from tests.processes import run

@@ -1,0 +1,40 @@
+"""The command `completion`: a script by which a shell completes commands, options and RUNs."""
+
+import contextlib
+import io
+import re
+
+from mnist_lightning import templating
+from mnist_lightning.cli.main import COMMANDS, dispatch
+from mnist_lightning.cli.parser import CommandParser
+from mnist_lightning.errors import UserError
+from mnist_lightning.text import say
+
+
+def main(arguments: list[str]) -> int:
+    """Print the script."""
+    description = "Print what makes a shell complete `mnist-lightning` at the tab key."
+    parser = CommandParser("completion", description, "bash > ~/.mnist-lightning.sh")
+    parser.add_argument(
+        "shell",
+        metavar="SHELL",
+        choices=("bash", "zsh"),
+        help="source the script in ~/.bashrc or ~/.zshrc",
+    )
+    shell = parser.parse_args(arguments).shell
+    script = templating.fill(
+        "cli/completion.sh",
+        shell=shell,
+        options={name: options_of(name) for name in COMMANDS},
+        take_runs=[name for name, command in COMMANDS.items() if "[RUN" in command.usage],
+    )
+    say(script, end="")
+    return 0
+
+
+def options_of(command: str) -> list[str]:
+    """The options that a command's help names; none of one whose packages are not installed."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit, UserError):
+        dispatch([command, "--help"])
+    return sorted(set(re.findall(r"(?<![\w.-])--[a-z][\w.]*\w", printed.getvalue())))

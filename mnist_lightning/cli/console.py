@@ -1,0 +1,258 @@
+"""What the commands say at their start and their end: panels and tables on the console."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from torch import nn
+
+from mnist_lightning.data.datamodule import MNISTDataModule
+from mnist_lightning.errors import PROGRAM
+from mnist_lightning.evaluation.metrics import McNemar, spread
+from mnist_lightning.networks import inspection
+from mnist_lightning.runs.metrics_csv import PredictionsTable
+from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.text import printable
+from mnist_lightning.training.callbacks.prediction_collector import Predictions
+from mnist_lightning.training.callbacks.run_summary import device_name, facts_of_network
+from mnist_lightning.training.lightning_module import DigitClassifier
+
+
+def make_console() -> Console:
+    """Return a console that takes text as it is: `[red]` or `:bug:` in a name are no markup."""
+    return Console(markup=False, emoji=False)
+
+
+def opening(
+    console: Console,
+    model: DigitClassifier,
+    data: MNISTDataModule,
+    trainer: Trainer,
+    run: Run | None,
+    summary: bool,
+) -> None:
+    """Say what is about to be trained (layer by layer with `summary`), on what, where."""
+    notices(console, data)
+    network = facts_of_network(model)
+    name = network["network"]["class_path"].rsplit(".", 1)[-1]
+    sizes = (len(data.train_indices), len(data.val_indices), len(data.data.test_labels))
+    line(console, f"{name}, {network['parameters']:,} parameters, on {_device(trainer)}")
+    if network["network"]["init_args"] is None:
+        line(
+            console,
+            f"{name} does not keep its constructor's arguments as attributes (self.width = width): "
+            "predict, serve, report and export will not know how to build it",
+        )
+    if summary:
+        layers(console, model.network)
+    line(
+        console,
+        f"{data.title}: {sizes[0]:,} images to train, {sizes[1]:,} to validate, "
+        f"{sizes[2]:,} to test",
+    )
+    if data.data.name in data.extra:
+        line(console, f"--data.extra {data.data.name} adds nothing: it is the data set itself")
+    if sizes[1] == 0:
+        line(console, "nothing is held out (val_size 0): the best checkpoint will be the last")
+    line(console, f"run: {run.folder}" if run else "fast_dev_run: nothing will be kept")
+
+
+def layers(console: Console, network: nn.Module) -> None:
+    """Show what a picture passes: layer, output shape and parameters; -1 is the batch."""
+    rows = [("layer", "output shape", "parameters")]
+    rows += [
+        (of.kind, str(of.output_shape), f"{of.parameters:,}") for of in inspection.layers(network)
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for kind, shape, count in rows:
+        line(console, f"  {kind:<{widths[0]}}  {shape:<{widths[1]}}  {count:>{widths[2]}}")
+
+
+def notices(console: Console, data: MNISTDataModule) -> None:
+    """Make it impossible to overlook that MNIST could not be had; say what was skipped."""
+    if data.skipped is not None:
+        line(console, data.skipped)
+    if data.fallback_reason is None:
+        return
+    text = (
+        "MNIST could not be had. What follows is on scikit-learn's 1,797 embedded digits: "
+        "a far smaller and different task, whose figures say nothing about MNIST.\n\n"
+        f"{data.fallback_reason}"
+    )
+    console.print(
+        Panel(
+            printable(text, keep="\n"),
+            title="This is not MNIST",
+            title_align="left",
+            border_style="bold yellow",
+        ),
+        highlight=False,
+    )
+
+
+def interrupted(console: Console, run: Run | None, kept: str) -> None:
+    """Say what an interrupted run has kept, and how to go on."""
+    line(console, f"interrupted; {kept}")
+    if run is not None and run.recent().exists():
+        following(console, [f"{PROGRAM} resume {run.reference}"])
+
+
+def closing(
+    console: Console, facts: dict[str, Any], run: Run | None, root: Path, longer: str | None
+) -> None:
+    """Show what came out of a run, where it lies, and what to do next.
+
+    `longer` is the option by which it would go on beyond its end; None where none does.
+    """
+    note = " (embedded; not MNIST)" if facts["dataset"] == "digits" else ""
+    rows = [("data set", facts["dataset"] + note)]
+    if facts["val/accuracy"] is not None:
+        rows.append(("best epoch", f"{facts['best_epoch']} of {facts['epochs']}, by val/accuracy"))
+        rows.append(("val accuracy", f"{100 * facts['val/accuracy']:.2f} %"))
+    elif facts["best_epoch"] is not None:
+        rows.append(
+            ("best epoch", f"{facts['best_epoch']}, the last: none was validated at its end")
+        )
+    if "test/accuracy" in facts:
+        names = ("test/accuracy", "test/loss", "test/correct", "test/total")
+        rows += figures("test", *(facts[name] for name in names))
+    rows.append(("training time", f"{facts['fit_seconds']:.1f} s"))
+    if run is None:
+        table(console, "fast_dev_run", rows)
+        return
+    rows.append(("run", str(run.folder)))
+    if run.best.exists():
+        rows.append(("best checkpoint", str(run.best)))
+    if run.predictions.exists():
+        rows.append(("predictions", str(run.predictions)))
+    table(console, run.folder.name, rows)
+    commands = [f"tensorboard --logdir {root}"]
+    if run.best.exists():
+        commands += [f"{PROGRAM} report {run.reference}", f"{PROGRAM} test {run.reference}"]
+    if run.recent().exists():
+        resume = f"{PROGRAM} resume {run.reference}"
+        if facts["state"] != "finished":
+            commands.append(resume)
+        elif longer is not None:
+            commands.append(f"{resume} {longer}")
+    following(console, commands)
+
+
+def evaluation(
+    console: Console,
+    command: str,
+    asked: str,
+    dataset: str,
+    trainer: Trainer,
+    predictions: Predictions,
+    kept: Path | None,
+) -> None:
+    """Show the figures of what was asked; `kept` is where its predictions are, if anywhere."""
+    stage = "val" if command == "validate" else "test"
+    accuracy, loss = (float(trainer.callback_metrics[f"{stage}/{n}"]) for n in ("accuracy", "loss"))
+    rows = [("data set", dataset), ("asked", asked)]
+    rows += figures(stage, accuracy, loss, predictions.correct, predictions.total)
+    if kept is not None:
+        rows.append(("predictions", str(kept)))
+    table(console, command, rows)
+
+
+def members(console: Console, rows: Sequence[tuple[str, float, McNemar]], together: float) -> None:
+    """Show the members of an ensemble beside it: RUN, accuracy, and McNemar's test of the two."""
+    grid = Table(title="its members, alone", title_justify="left", title_style="bold")
+    grid.add_column("RUN", overflow="fold")
+    for name in ("accuracy", "only together right", "only alone right", "McNemar's p"):
+        grid.add_column(name, justify="right")
+    for reference, accuracy, duel in rows:
+        counts = (str(duel.only_first), str(duel.only_second), f"{duel.p:.2g}")
+        grid.add_row(printable(reference), f"{100 * accuracy:.2f} %", *counts)
+    console.print(grid, highlight=False)
+    mean = sum(accuracy for _, accuracy, _ in rows) / len(rows)
+    line(console, f"mean of its members {100 * mean:.2f} %, together {100 * together:.2f} %")
+
+
+def each_image(table: PredictionsTable) -> None:
+    """Show true and predicted label of each image, a line an image."""
+    width = len(str(len(table.true)))
+    pairs = zip(table.true.tolist(), table.predicted.tolist(), strict=True)
+    for index, (true, predicted) in enumerate(pairs):
+        wrong = "" if true == predicted else "  wrong"
+        print(f"{index:{width}}  true {true}  predicted {predicted}{wrong}")
+
+
+def figures(
+    stage: str, accuracy: float, loss: float, correct: int, total: int
+) -> list[tuple[str, str]]:
+    """Accuracy, loss, and correct of total."""
+    return [
+        (f"{stage} accuracy", f"{100 * accuracy:.2f} %"),
+        (f"{stage} loss", f"{loss:.4f}"),
+        ("correct", f"{correct:,} of {total:,}"),
+    ]
+
+
+def seeds(console: Console, finished: Sequence[Run]) -> None:
+    """Show what the runs of several seeds came to, and how far they spread."""
+    grid = Table(title="seeds", title_justify="left", title_style="bold")
+    grid.add_column("seed", justify="right")
+    grid.add_column("run", overflow="fold")
+    for name in ("best epoch", "val", "test", "test loss", "s an epoch"):
+        grid.add_column(name, justify="right")
+    facts = [run.summary() for run in finished]
+    for run, one in zip(finished, facts, strict=True):
+        values = (one.get(name) for name in ("val/accuracy", "test/accuracy"))
+        grid.add_row(
+            str(one["seed"]),
+            printable(run.reference),
+            str(one["best_epoch"]),
+            *("" if value is None else f"{100 * value:.2f} %" for value in values),
+            f"{one['test/loss']:.4f}" if "test/loss" in one else "",
+            f"{one['epoch_seconds']:.1f}" if "epoch_seconds" in one else "",
+        )
+    if finished:
+        console.print(grid, highlight=False)
+    for name in ("val/accuracy", "test/accuracy"):
+        known = [100 * one[name] for one in facts if one.get(name) is not None]
+        if known:
+            line(console, f"{name.replace('/', ' ')}: {_spread(known)}")
+
+
+def _spread(values: Sequence[float]) -> str:
+    of = spread(values)
+    if len(values) == 1:
+        return f"{of.mean:.2f} % with one seed; its spread is not known"
+    return (
+        f"{of.mean:.2f} ± {of.std:.2f} % (mean ± standard deviation of {len(values)} seeds), "
+        f"95 % interval of the mean {max(of.low, 0):.2f} to {min(of.high, 100):.2f} %"
+    )
+
+
+def table(console: Console, title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """Show facts by name; what is too long for the console is broken into lines."""
+    line(console, f"{title}:")
+    grid = Table(show_header=False)
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in rows:
+        grid.add_row(name, printable(value))
+    console.print(grid, highlight=False)
+
+
+def following(console: Console, commands: Sequence[str]) -> None:
+    """Show the commands that come next."""
+    line(console, "next:")
+    for command in commands:
+        line(console, f"  {command}")
+
+
+def line(console: Console, text: str) -> None:
+    """Say one line, unbroken, as it is."""
+    console.print(printable(text, keep="\n"), highlight=False, markup=False, soft_wrap=True)
+
+
+def _device(trainer: Trainer) -> str:
+    return device_name(trainer.strategy.root_device)

@@ -1,0 +1,57 @@
+"""The command `data`: where each data set is, whether it is whole; fetch it."""
+
+from pathlib import Path
+
+from mnist_lightning.cli import suggestions
+from mnist_lightning.cli.parser import CommandParser
+from mnist_lightning.data.datasets import SOURCES
+from mnist_lightning.data.mnist_download import DamagedError
+from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.text import say
+
+
+def main(arguments: list[str]) -> int:
+    """Show the state of the data sets named, of all if none is; return 1 if one is damaged."""
+    parser = CommandParser("data", "Show where each data set is; fetch it.", "mnist --fetch")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(SOURCES))
+    parser.add_argument("--fetch", action="store_true", help="download those named")
+    parser.add_argument("--data.data_dir", dest="data_dir", default="data", metavar="DIR")
+    options = parser.parse_args(arguments)
+    for name in options.names:
+        if name not in SOURCES:
+            hint = suggestions.hint(name, SOURCES)
+            raise UserError(
+                f"no data set {name!r}; {hint}there are: {', '.join(SOURCES)}", status=2
+            )
+    if options.fetch and not options.names:
+        raise UserError(f"say which to fetch: {PROGRAM} data mnist --fetch", status=2)
+    data_dir = Path(options.data_dir)
+    states = []
+    for name in options.names or SOURCES:
+        if options.fetch:
+            SOURCES[name].fetch(data_dir)
+        states.append(show(name, data_dir))
+    return 1 if "damaged" in states else 0
+
+
+def show(name: str, data_dir: Path) -> str:
+    """Print a line on a data set; return `whole`, `missing` or `damaged`."""
+    source = SOURCES[name]
+    try:
+        data = source.load(data_dir)
+        state = "whole"
+        detail = (
+            f"{len(data.train_labels):,} + {len(data.test_labels):,} images, "
+            f"{data_dir / source.folder if source.folder else 'comes with this package'}, "
+            f"checksum {data.checksum[:12]}"
+        )
+    except FileNotFoundError:
+        state = "missing"
+        detail = f"not in {data_dir / source.folder}; fetch it: "
+        detail += f"{PROGRAM} data {name} --fetch"
+        if data_dir != Path("data"):
+            detail += f" --data.data_dir {data_dir}"
+    except DamagedError as error:
+        state, detail = "damaged", str(error)
+    say(f"{name:<14} {state:<8} {source.description}\n{'':<15}{detail}")
+    return state

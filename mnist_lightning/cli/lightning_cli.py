@@ -1,0 +1,358 @@
+"""From a command's options to data, model and trainer: LightningCLI as a parser."""
+
+import logging
+import re
+import warnings
+from argparse import ArgumentError
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import Namespace, set_parsing_settings
+from jsonargparse.typing import NonNegativeFloat, PositiveInt
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+
+from mnist_lightning import distributed
+from mnist_lightning.cli import error_messages
+from mnist_lightning.cli.parser import NamedClasses, as_argument, runs_root, take_option
+from mnist_lightning.cli.trust import TrustedConfig, read_settings
+from mnist_lightning.data.datamodule import FallbackWarning, MNISTDataModule, SkippedWarning
+from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.runs.config_schema import find_null
+from mnist_lightning.runs.imports import import_paths, imported_paths
+from mnist_lightning.training.callbacks.checkpointing import AtomicCheckpointIO
+from mnist_lightning.training.callbacks.tensorboard import Level
+from mnist_lightning.training.lightning_module import DigitClassifier
+from mnist_lightning.training.logger import RunLogger
+from mnist_lightning.training.registry import USER_SCHEMA
+from mnist_lightning.training.trainer import TRAINER_DEFAULTS, RunTrainer
+
+# Options that a command takes before the parser does: they are in no configuration.
+BESIDE_THE_PARSER = {
+    "fit": ("seeds", "ckpt_path", "init_from", "into", "trust"),
+    "resume": ("trust",),
+    "test": ("each_image", "shifts", "ckpt_path", "trust"),
+    "validate": ("each_image", "shifts", "ckpt_path", "trust"),
+}
+MAX_EPOCHS = 10  # unless max_epochs or max_steps say otherwise
+# Lightning has a class of the same name, so that torch's is not found by its name alone.
+_PLATEAU = "torch.optim.lr_scheduler.ReduceLROnPlateau"
+
+
+class _Parser(LightningArgumentParser):
+    """Reads no files: `read_settings` has put their content in their place."""
+
+    def add_class_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Take the arguments of a class."""
+        names: list[str] = super().add_class_arguments(*args, **kwargs | {"sub_configs": False})
+        return names
+
+    def add_subclass_arguments(self, *args: Any, **kwargs: Any) -> None:
+        """Take a class and its arguments."""
+        super().add_subclass_arguments(*args, **kwargs | {"sub_configs": False})
+
+
+class DigitCLI(LightningCLI):
+    """Parses the options of one command, makes the data and the model, and a trainer on demand.
+
+    Args:
+        command: the command, for its help and its errors.
+        arguments: the options that follow it; they override those of `base`.
+        description: the first lines of its help.
+        base: the configuration of a run, checked; None for a new run.
+        trust: allow all classes that the `--config` files name.
+
+    Raises:
+        UserError: an option is unknown, a value is invalid, or a class needs the user's consent.
+    """
+
+    datamodule: MNISTDataModule
+    model: DigitClassifier
+    own: bool  # whether the configuration is the user's; if not, it is not signed
+
+    def __init__(
+        self,
+        command: str,
+        arguments: list[str],
+        description: str = "",
+        base: TrustedConfig | None = None,
+        trust: bool = False,
+    ) -> None:
+        self.command = command
+        allowed, arguments = read_settings(arguments, trust)
+        self.own = base is None or base.own
+        self._may_download = self.own
+        if base is not None:
+            allowed = NamedClasses(*(a | b for a, b in zip(allowed, base.allowed, strict=True)))
+            self._may_download |= take_option("--data.data_dir", arguments)[0] is not None
+            arguments = [*as_argument(base.content), *arguments]
+        _allow_imports(allowed)
+        super().__init__(
+            DigitClassifier,
+            MNISTDataModule,
+            trainer_class=RunTrainer,
+            run=False,
+            args=arguments,
+            save_config_callback=None,
+            seed_everything_default=42,
+            trainer_defaults=TRAINER_DEFAULTS,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_class=_Parser,
+            parser_kwargs={
+                "prog": f"{PROGRAM} {command}",
+                "description": description,
+                "exit_on_error": False,
+                "allow_abbrev": False,
+            },
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Spell the default network out, so that a run's configuration is complete."""
+        network = {"class_path": "mnist_lightning.networks.classic_cnn.ClassicCNN", "init_args": {}}
+        parser.set_defaults({"model.network": network})
+
+        parser.add_argument(
+            "--log_lines",
+            type=PositiveInt | None,
+            default=None,
+            help="Print a line with the loss every so many batches.",
+        )
+        parser.add_argument(
+            "--auto_resume",
+            type=bool,
+            default=False,
+            help="Go on with the newest run of the same options, if there is one.",
+        )
+        parser.add_argument(
+            "--autosave",
+            type=NonNegativeFloat | None,
+            default=None,
+            metavar="MINUTES",
+            help="Save within an epoch too, every so many minutes.",
+        )
+        parser.add_argument(
+            "--dashboards",
+            type=Level,
+            default="basic",
+            help="How much TensorBoard shows besides curves; `full` takes more time.",
+        )
+        parser.add_argument(
+            "--keep_last",
+            type=PositiveInt,
+            default=3,
+            help="How many of the newest checkpoints to keep, beside the best.",
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the options into `config`.
+
+        Raises:
+            UserError: an option is unknown or has a wrong value.
+        """
+        words = [re.sub(r"^(.*=)?ReduceLROnPlateau$", rf"\1{_PLATEAU}", word) for word in args]
+        try:
+            self.config = parser.parse_args(words)
+            if (null := find_null(self.config, USER_SCHEMA)) is not None:
+                raise UserError(
+                    f"--{null}: null is not allowed; give a value or omit the option", 2
+                )
+            if self._forget_other_classes(parser):
+                self.config = parser.parse_args(words)
+        except (ArgumentError, UnicodeDecodeError) as error:
+            keys = parser.get_defaults().keys()
+            names = [key.removesuffix(".class_path") for key in keys]
+            options = [*names, *BESIDE_THE_PARSER.get(self.command, ())]
+            raise UserError(
+                error_messages.explain(str(error), options, self.command), status=2
+            ) from None
+        trainer = self.config.trainer
+        if trainer.max_epochs is None:
+            trainer.max_epochs = MAX_EPOCHS if trainer.max_steps == -1 else -1
+
+    def _forget_other_classes(self, parser: LightningArgumentParser) -> bool:
+        """Make the classes asked for the defaults; tell whether any was another one.
+
+        To a class that takes another's place the parser hands on every argument that it has too:
+        ClassicCNN's dropout, Adam's weight_decay.
+        """
+        sections = {key: self.config[key] for key in ("model.network", "model.optimizer")}
+        asked = {key: section.class_path for key, section in sections.items() if section}
+        others = {
+            key: {"class_path": path}
+            for key, path in asked.items()
+            if path != parser.get_default(key)["class_path"]
+        }
+        parser.set_defaults(others)
+        return bool(others)
+
+    def instantiate_classes(self) -> None:
+        """Make the data and the model. The trainer needs the run's folder: see `make_trainer`.
+
+        Raises:
+            UserError: they, the optimizer, or its schedule do not accept their arguments.
+        """
+        try:
+            self.config_init = self.parser.instantiate(self.config)
+        except (ValueError, TypeError, AttributeError, RuntimeError) as error:
+            raise UserError(error_messages.of_a_class(error), status=2) from None
+        self.datamodule, self.model = self.config_init.data, self.config_init.model
+        tried = "optimizer"
+        try:
+            optimizer = self.model.optimizer_factory(self.model.network.parameters())
+            tried = "lr_scheduler"
+            self.model.make_schedule(optimizer, total_steps=1000)
+        except (ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
+            reason = " ".join(str(error).split())
+            if "only supports 2D parameters" in reason:
+                reason += "; use AdamW or SGD"
+            raise UserError(f"--model.{tried}: {reason}", status=2) from None
+
+    def make_trainer(
+        self,
+        logger: RunLogger | None = None,
+        callbacks: Sequence[Callback] = (),
+        folder: Path | None = None,
+    ) -> Trainer:
+        """Make a trainer, with these callbacks after the configuration's own.
+
+        Args:
+            logger: the run's; None where nothing is to be logged. A logger in the configuration
+                takes its place.
+            callbacks: the run's.
+            folder: the run's, where callbacks of the configuration may put files.
+
+        Raises:
+            UserError: the trainer's options contradict each other, or this machine.
+        """
+        settings = self.config_init.trainer
+        root = settings.default_root_dir if folder is None else folder
+        own_logger = settings.logger not in (None, True)
+        try:
+            trainer: Trainer = self.instantiate_trainer(
+                logger=settings.logger if own_logger else logger or False,
+                callbacks=[*self.callbacks, *callbacks],
+                plugins=[
+                    *_listed(settings.plugins),
+                    AtomicCheckpointIO(folder, self.own),
+                    *_cluster(),
+                ],
+                enable_progress_bar=False,  # the progress callback shows it
+                enable_model_summary=False,
+                default_root_dir=root,
+            )
+        except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
+            raise UserError(f"--trainer: {' '.join(str(error).split())}", status=2) from None
+        strategy = trainer.strategy
+        by_ddp = isinstance(strategy, DDPStrategy) and isinstance(
+            strategy.launcher, _SubprocessScriptLauncher
+        )
+        if not by_ddp and not isinstance(strategy, SingleDeviceStrategy):
+            raise UserError(
+                f"--trainer.strategy {settings.strategy}: a run is one process, or several by ddp",
+                status=2,
+            )
+        return trainer
+
+    def complete_config(self) -> dict[str, Any]:
+        """The whole configuration in primitives, with the data set that `auto` came to."""
+        config = self._in_primitives(self.config)
+        config["data"]["dataset"] = self.datamodule.data.name
+        return config
+
+    def _in_primitives(self, config: Namespace) -> dict[str, Any]:
+        text = self.parser.dump(config, skip_unset=False)
+        primitives: dict[str, Any] = yaml.safe_load(text)
+        return primitives
+
+    def load_data(self) -> None:
+        """Read the data set, download it first where need be, once.
+
+        Raises:
+            UserError: it is damaged or cannot be had.
+        """
+        if self._may_download:  # where a file from elsewhere says, nothing is written
+            distributed.agreed(self.datamodule.prepare_data)
+        self.datamodule.setup()
+
+    @property
+    def callbacks(self) -> list[Callback]:
+        """The callbacks of the configuration."""
+        return _listed(self.config_init.trainer.callbacks)
+
+    @property
+    def has_no_end(self) -> bool:
+        """Whether only an interrupt ends the run."""
+        trainer = self.config.trainer
+        return bool(trainer.max_epochs == trainer.max_steps == -1 and trainer.max_time is None)
+
+    @property
+    def root(self) -> Path:
+        """The folder of the runs."""
+        return runs_root(self.config.trainer.default_root_dir)
+
+
+def _allow_imports(allowed: NamedClasses) -> None:
+    """Let the parser import the registered classes and these, and nothing else.
+
+    The parser's own check is by prefixes and holds for the whole process: it is the second line
+    of defense behind `trust`.
+    """
+    registered = USER_SCHEMA.components.keys()
+    foreign = {path for name in allowed.classes - registered for path in import_paths(name)}
+    foreign |= {path for name in allowed.arguments for path in imported_paths(name)}
+    set_parsing_settings(
+        instantiate_subclass_spec_in_any=False,
+        import_path_denylist=["*", *_allowed_before],
+        import_path_allowlist=[*USER_SCHEMA.components, *foreign],
+    )
+    _allowed_before.clear()
+    _allowed_before.update(foreign - registered)
+
+
+_allowed_before: set[str] = set()  # by an earlier command of this process
+
+
+def _cluster() -> list[SLURMEnvironment]:
+    """SLURM, where it started this; without Lightning's own way of coming back.
+
+    That one saves outside the run, and keeps the signals from it by which a run saves itself.
+    """
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list) else [value]
+
+
+# Warnings of the framework about what is meant to be so.
+_NOISE = (
+    ".*smaller than the logging interval",
+    ".*callbacks used to create the checkpoint need",  # a test needs none of them
+    "GPU available but not used",  # it was the user's choice
+    ".*but have no logger configured",  # an evaluation prints its figures
+    "The dirpath has changed from",  # a test of a checkpoint that a stock Trainer made
+    "Total length of `list` across ranks is zero",  # nothing is held out: the opening says it
+    ".*It is recommended to use .self.log.*sync_dist",  # the means are those of all processes
+    ".*`srun` command is available on your system",  # and perhaps not wanted
+    ".*LeafSpec.* is deprecated",  # lightning's own call
+)
+
+
+def quieten() -> None:
+    """Leave out the framework's advertisements."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for shown in (FallbackWarning, SkippedWarning):  # `show.notices` says it
+        warnings.filterwarnings("ignore", category=shown)
+    for text in _NOISE:
+        warnings.filterwarnings("ignore", text)

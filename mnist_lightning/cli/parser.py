@@ -1,0 +1,238 @@
+"""Options that commands take before and beside their parsers."""
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import yaml
+
+from mnist_lightning.cli import suggestions
+from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.files import exists
+from mnist_lightning.runs.class_names import (
+    COMPONENT_OPTIONS,
+    argument_names,
+    class_names,
+    dotted_names,
+)
+from mnist_lightning.runs.run_directory import LOGS_FOLDER
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser of a command that has but a few options; its errors are the project's own."""
+
+    def __init__(self, command: str, description: str, example: str) -> None:
+        self.command = command
+        super().__init__(
+            prog=f"{PROGRAM} {command}",
+            description=description,
+            epilog=f"example: {PROGRAM} {command} {example}".rstrip(),
+            allow_abbrev=False,
+        )
+
+    def add_root(self) -> None:
+        """Take the folder of the runs, as `root`."""
+        self.add_argument(
+            "--trainer.default_root_dir", dest="root", metavar="DIR", help="where the runs are"
+        )
+
+    def add_form(self) -> None:
+        """Take in which form to print: `json`, `csv`, or neither."""
+        form = self.add_mutually_exclusive_group()
+        form.add_argument("--json", action="store_true", help="print JSON")
+        form.add_argument("--csv", action="store_true", help="print CSV")
+
+    def add_run_elsewhere(self) -> None:
+        """Take what it needs to ask a run anew: its runs' folder, its data, and its network."""
+        self.add_root()
+        self.add_argument(
+            "--data.data_dir", dest="data_dir", metavar="DIR", help="where its data set is now"
+        )
+        self.add_network()
+
+    def add_network(self) -> None:
+        """Take the class of a network of one's own, as `network`."""
+        self.add_argument(
+            "--model.network", dest="network", metavar="CLASS", help="your own network's class"
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Tell a mistake in one line.
+
+        Raises:
+            UserError: always.
+        """
+        options = [option.removeprefix("--") for option in self._option_string_actions]
+        raise UserError(suggestions.plainly(message, options, self.command), status=2)
+
+
+MOST_SEEDS = 1000
+
+
+def runs_root(default_root_dir: str | None) -> Path:
+    """The folder of the runs, as Lightning lays it out under its `default_root_dir`."""
+    return Path(default_root_dir or "") / LOGS_FOLDER
+
+
+def as_argument(config: dict[str, Any]) -> list[str]:
+    """A configuration as options: later ones override it."""
+    return ["--config", json.dumps(config)]
+
+
+def take_option(name: str, arguments: list[str]) -> tuple[str | None, list[str]]:
+    """Find `name VALUE` or `name=VALUE`; return the last value, if any, and the other arguments.
+
+    Raises:
+        UserError: the value is missing.
+    """
+    value, rest = None, []
+    waiting = iter(arguments)
+    for argument in waiting:
+        if argument.startswith(f"{name}="):
+            value = argument.removeprefix(f"{name}=")
+        elif argument == name:
+            value = next(waiting, None)
+            if value is None or value.startswith("--"):
+                raise UserError(f"{name} needs a value", status=2)
+        else:
+            rest.append(argument)
+    return value, rest
+
+
+def take_switch(name: str, arguments: list[str]) -> tuple[bool, list[str]]:
+    """Find `name`, `name true` or `name false`; return whether it is on, and the others."""
+    if name not in arguments:
+        return f"{name}=true" in arguments, [
+            word for word in arguments if word not in (f"{name}=true", f"{name}=false")
+        ]
+    place = arguments.index(name)
+    after = arguments[place + 1 : place + 2]
+    said = after[0] if after in (["true"], ["false"]) else None
+    return said != "false", arguments[:place] + arguments[place + 1 + bool(said) :]
+
+
+def take_run(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """Find what stands for the run: `--ckpt_path FILE`, or a RUN as the first argument."""
+    checkpoint, rest = take_option("--ckpt_path", arguments)
+    if "" in (checkpoint, *rest[:1]):
+        raise UserError("the RUN is empty", status=2)
+    if rest and not rest[0].startswith("-"):
+        reference, rest = rest[0], rest[1:]
+        if checkpoint is not None:
+            raise UserError(f"both RUN {reference} and --ckpt_path {checkpoint}: give one", 2)
+        return reference, rest
+    return checkpoint, rest
+
+
+def asks_for_help(arguments: list[str]) -> bool:
+    """Whether a command's help is wanted."""
+    return "--help" in arguments or "-h" in arguments
+
+
+def root_in(arguments: list[str]) -> Path:
+    """The folder of the runs, by a command's options."""
+    return runs_root(take_option("--trainer.default_root_dir", arguments)[0])
+
+
+# Options that take a file of settings: all of them, or those of a section.
+FILE_OPTIONS = {
+    "--config": "",
+    "-c": "",
+    "--model": "model",
+    "--data": "data",
+    "--trainer": "trainer",
+}
+
+
+def read_files(arguments: Sequence[str], read: Callable[[Path, str], dict[str, Any]]) -> list[str]:
+    """Put the content of each file of settings that a command names in its place.
+
+    So each is read once, and what is parsed is what was checked.
+
+    Args:
+        arguments: of the command.
+        read: returns the content of a file, given its path and its section.
+
+    Raises:
+        UserError: a file does not exist, or is not a regular one.
+    """
+    replaced: list[str] = []
+    before = ""
+    for word in arguments:
+        option, equals, value = word.partition("=")
+        if before in FILE_OPTIONS and not word.startswith("--"):
+            option, equals, value = before, "", word
+        if option in FILE_OPTIONS and (equals or option == before) and not value.startswith("{"):
+            if not Path(value).is_file():
+                known = exists(value)
+                problem = "is not a regular file" if known else "does not exist"
+                one = f", or one option: {option}.NAME VALUE" if FILE_OPTIONS[option] else ""
+                raise UserError(f"{option} {value} {problem}; name a YAML file{one}", 2)
+            content = json.dumps(read(Path(value), FILE_OPTIONS[option]))
+            word = f"{option}={content}" if equals else content
+        replaced.append(word)
+        before = word
+    return replaced
+
+
+class NamedClasses(NamedTuple):
+    """What a command names itself.
+
+    Attributes:
+        classes: where a class belongs; they are imported.
+        arguments: as arguments of classes; they may be imported, if the class takes such.
+    """
+
+    classes: frozenset[str]
+    arguments: frozenset[str]
+
+
+def named_classes(arguments: Sequence[str]) -> NamedClasses:
+    """Collect the class paths that a command names: in options that take classes, and inline."""
+    classes: set[str] = set()
+    others: set[str] = set()
+    for before, word in zip(["", *arguments], arguments, strict=False):
+        option, _, inline = word.partition("=")
+        name, value = (option, inline) if inline else (before, word)
+        _, *parts = name.split(".")
+        parsed = _parsed(value)
+        if value.startswith("{"):
+            classes |= class_names(parsed)
+            others |= argument_names(parsed, ())
+        elif parts and parts[0].rstrip("+") in COMPONENT_OPTIONS:
+            if parts[1:] in ([], ["class_path"]):
+                classes |= class_names({parts[0].rstrip("+"): parsed})
+                others |= argument_names(parsed, ())
+            else:
+                others |= dotted_names(parsed)
+    return NamedClasses(frozenset(classes), frozenset(others))
+
+
+def _parsed(value: str) -> Any:
+    try:
+        return yaml.safe_load(value) if value[:1] in ("{", "[") else value
+    except yaml.YAMLError:
+        return value
+
+
+def read_seeds(text: str) -> list[int]:
+    """Read `1..5` or `1,2,7`.
+
+    Raises:
+        UserError: it is neither.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        found = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", part.strip())
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        if first > last:
+            raise UserError(f"--seeds: {text} will not do; it takes 1..5 or 1,2,7", status=2)
+        if last >= 2**32 or last - first >= MOST_SEEDS:
+            raise UserError(
+                f"--seeds: {text} will not do; {MOST_SEEDS} seeds at most, below 2**32", status=2
+            )
+        seeds += range(first, last + 1)
+    return list(dict.fromkeys(seeds))

@@ -1,0 +1,82 @@
+"""The command `serve`: a web page to draw digits on."""
+
+import socket
+from contextlib import suppress
+from ipaddress import ip_address
+from pathlib import Path
+
+from mnist_lightning.cli.parser import CommandParser, runs_root
+from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.files import make_folder
+from mnist_lightning.runs import lookup
+from mnist_lightning.text import say
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until Ctrl-C."""
+    parser = CommandParser(
+        "serve", "Serve a web page on which to draw or upload digits.", "best --port 8000"
+    )
+    parser.add_argument("run", nargs="?", default="best", metavar="RUN", help="(default: best)")
+    parser.add_argument("--host", default="127.0.0.1", help="(default: 127.0.0.1, this machine)")
+    parser.add_argument("--port", type=int, default=8000, help="(default: 8000; 0: any free one)")
+    parser.add_argument(
+        "--collect", type=Path, metavar="DIR", help="keep misread digits there, by true label"
+    )
+    parser.add_argument(
+        "--allow_host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another name of this machine, by which browsers may address it; repeatable",
+    )
+    parser.add_root()
+    parser.add_network()
+    options = parser.parse_args(arguments)
+    import uvicorn
+
+    from mnist_lightning.deployment import hosts
+    from mnist_lightning.deployment.connections import TimedConnection
+    from mnist_lightning.deployment.server import make_app
+    from mnist_lightning.deployment.service import Readers
+    from mnist_lightning.inference import own_classes
+
+    root = runs_root(options.root)
+    run, checkpoint = lookup.find(options.run, root)
+    classes = own_classes(options.network)
+    if options.collect is not None:
+        make_folder(options.collect, "--collect")
+    with _listening(options.host, options.port) as listener:
+        host, port = listener.getsockname()[:2]
+        local = ip_address(host).is_loopback
+        names = hosts.own_names(options.host, options.allow_host, local)
+        app = make_app(Readers(run, checkpoint, root, classes), options.collect, names)
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        say(f"{run.folder} reads digits on {address}", flush=True)
+        say(f"for programs: {address}/docs; Ctrl-C ends", flush=True)
+        if options.collect is not None:
+            say(f"misread digits are kept in {options.collect}", flush=True)
+        # Warnings of uvicorn are about clients' mistakes: a client could fill the terminal.
+        config = uvicorn.Config(
+            app, http=TimedConnection, ws="none", log_level="error", access_log=False
+        )
+        with suppress(KeyboardInterrupt):  # the way to end it
+            uvicorn.Server(config).run(sockets=[listener])
+        say("ended")
+    return 0
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:
+        raise UserError(f"--port {port}: a port is a number from 0 to 65535", status=2)
+    if not host:
+        raise UserError("--host is empty; 127.0.0.1 serves this machine, 0.0.0.0 all others too", 2)
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(
+            f"cannot serve at {host}, port {port}: {reason.lower()}; "
+            f"elsewhere: {PROGRAM} serve --host 127.0.0.1 --port 8080"
+        ) from None

@@ -1,0 +1,174 @@
+"""Digits drawn by rule, in forms that MNIST's writers seldom use.
+
+MNIST was written in the United States: ones without a flag, open fours, sevens without a bar.
+People elsewhere write others. Each form here is a few strokes of a pen; each picture is a form
+with its points moved at random, drawn with a pen of random width. So are pictures of no digit.
+"""
+
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from mnist_lightning.preprocessing import mnist_format
+
+HEIGHT = 64  # of a form, in pixels
+JITTER = 0.035  # of its height: the standard deviation of its points
+PENS = 0.05, 0.17  # of its height: the thinnest and the thickest
+POINT = re.compile(r"-?\d+,\d+")
+SQUEEZES = 0.8, 1.25  # across: the narrowest and the widest
+
+
+# Strokes as points across,down in hundredths of the height; one with a `~` bends through its
+# points, the others go straight from one to the next.
+FORMS = {
+    0: [
+        "~ 35,0 8,30 10,75 38,100 66,72 66,26 38,0",
+    ],
+    1: [
+        "30,0 30,100",
+        "0,30 30,0 30,100",
+        "5,20 30,0 30,100",
+        "0,42 36,0 34,100",
+        "5,25 30,0 30,100 | 2,100 58,100",
+    ],
+    2: [
+        "~ 5,25 30,0 60,22 35,62 2,98 | 2,100 68,100",
+        "~ 5,20 35,0 60,25 20,85 8,98 10,82 40,92 70,100",
+    ],
+    3: [
+        "~ 5,12 35,0 58,22 25,46 | ~ 25,46 62,70 35,100 2,88",
+        "5,0 60,0 28,40 | ~ 28,40 62,62 40,98 2,90",
+    ],
+    4: [
+        "20,0 5,55 70,55 | 52,25 50,100",
+        "50,100 50,0 2,62 70,62",
+        "50,100 52,0 0,42 50,46",
+        "48,0 2,55 66,55 | 48,0 48,100",
+    ],
+    5: [
+        "62,0 14,0 10,42 | ~ 10,42 50,42 60,75 30,100 0,90",
+        "~ 14,5 10,42 50,42 60,75 30,100 0,90 | 14,0 62,0",
+    ],
+    6: [
+        "~ 50,0 15,35 8,75 30,100 58,80 50,55 12,68",
+    ],
+    7: [
+        "0,0 60,0 25,100",
+        "0,0 60,0 25,100 | 12,50 62,50",
+        "2,16 4,0 62,0 30,100 | 14,48 60,48",
+    ],
+    8: [
+        "~ 34,45 8,22 33,0 58,22 34,45 5,74 33,100 63,74 34,45",
+        "~ 56,12 30,0 10,20 56,72 33,100 6,78 56,12",
+    ],
+    9: [
+        "~ 56,28 30,50 6,28 30,0 56,20 | 58,10 54,100",
+        "~ 56,30 30,50 6,28 30,0 56,20 54,70 28,100 4,90",
+    ],
+}
+
+
+# Letters and signs that nobody takes for a digit.
+OTHERS = [
+    "0,100 35,0 70,100 | 18,60 52,60",
+    "70,100 62,38 | ~ 62,50 32,35 5,68 32,100 62,82",
+    "~ 60,15 30,0 5,50 30,100 62,85",
+    "5,0 5,100 | ~ 5,0 50,10 65,50 50,90 5,100",
+    "~ 5,55 60,52 45,22 20,25 5,62 30,100 60,88",
+    "60,0 5,0 5,100 60,100 | 5,50 50,50",
+    "60,0 5,0 5,100 | 5,48 48,48",
+    "~ 55,8 35,0 25,25 25,100 | 5,40 48,40",
+    "5,0 5,100 | 60,0 60,100 | 5,50 60,50",
+    "5,0 5,100 | ~ 5,62 32,42 55,60 55,100",
+    "5,0 5,100 | 60,0 5,55 | 18,45 62,100",
+    "5,0 5,100 55,100",
+    "0,100 8,0 40,65 72,0 80,100",
+    "0,35 0,100 | ~ 0,55 22,38 38,55 38,100 | ~ 38,55 60,38 78,55 78,100",
+    "5,100 5,0 60,100 60,0",
+    "5,100 5,0 | ~ 5,0 55,8 52,46 5,52",
+    "5,100 5,0 | ~ 5,0 52,8 50,44 5,50 | 25,50 60,100",
+    "5,35 5,100 | ~ 5,62 25,38 50,40",
+    "0,0 75,0 | 38,0 38,100",
+    "~ 30,10 30,80 45,100 62,88 | 5,35 58,35",
+    "~ 5,0 5,70 32,100 60,70 60,0",
+    "0,0 35,100 70,0",
+    "0,0 22,100 42,25 62,100 84,0",
+    "0,0 70,100 | 70,0 0,100",
+    "0,0 35,50 70,0 | 35,50 35,100",
+    "5,5 75,5 75,95 5,95 5,5",
+    "40,0 85,95 0,95 40,0",
+    "0,50 80,50 | 40,10 40,90",
+    "0,30 75,30 | 0,65 75,65",
+    "0,60 25,95 80,0",
+    "20,0 12,100 | 55,0 48,100 | 0,32 72,32 | 0,66 68,66",
+    "~ 5,22 30,0 56,22 32,50 30,70 | 30,92 31,100",
+    "~ 40,0 5,50 40,100 78,50 40,0 | 26,30 26,38 | 54,30 54,38 | ~ 22,62 40,78 58,62",
+    "~ 40,25 15,0 0,30 40,95 80,30 65,0 40,25",
+    "40,0 52,36 90,36 60,58 72,98 40,72 10,98 20,58 -8,36 28,36 40,0",
+]
+
+
+def draw_digits(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Draw pictures in MNIST's form (count, 28, 28) and say what they are (count,)."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(count) % 10
+    pictures = [_draw(_one_of(FORMS[label], generator), generator) for label in labels.tolist()]
+    return np.stack(pictures), labels.astype(np.int64)
+
+
+def draw_no_digits(count: int, seed: int) -> NDArray[np.uint8]:
+    """Draw letters and signs, and as many scribbles, in MNIST's form (count, 28, 28)."""
+    generator = np.random.default_rng(seed)
+    forms = [
+        _one_of(OTHERS, generator) if index % 2 else _scribble(generator) for index in range(count)
+    ]
+    return np.stack([_draw(form, generator) for form in forms])
+
+
+def _one_of(forms: list[str], generator: np.random.Generator) -> str:
+    return forms[generator.integers(len(forms))]
+
+
+def _scribble(generator: np.random.Generator) -> str:
+    """A line there and back, of four points or more."""
+    points = generator.integers(0, 101, (generator.integers(4, 10), 2)).tolist()
+    bends = "~ " if generator.random() < 0.5 else ""
+    return bends + " ".join(f"{across},{down}" for across, down in points)
+
+
+def _draw(form: str, generator: np.random.Generator) -> NDArray[np.uint8]:
+    width = generator.uniform(*PENS) * HEIGHT
+    squeeze = generator.uniform(*SQUEEZES)
+    sheet = Image.new("L", (2 * HEIGHT, 2 * HEIGHT))
+    pen = ImageDraw.Draw(sheet)
+    # Strokes that share a point go on sharing it.
+    names = dict.fromkeys(POINT.findall(form))
+    places = {name: _place(name) + JITTER * generator.standard_normal(2) for name in names}
+    for stroke in form.split("|"):
+        points = np.array([places[name] for name in POINT.findall(stroke)])
+        line = _smooth(points) if "~" in stroke else points
+        line = line * (squeeze, 1) * HEIGHT + HEIGHT / 2
+        pen.line([tuple(place) for place in line.tolist()], 255, round(width), "curve")
+        for x, y in line[[0, -1]].tolist():
+            pen.circle((x, y), width / 2, 255)
+    return mnist_format.from_ink(np.asarray(sheet))
+
+
+def _place(name: str) -> NDArray[np.float64]:
+    return np.array([int(part) / 100 for part in name.split(",")])
+
+
+def _smooth(points: NDArray[np.float64], steps: int = 8) -> NDArray[np.float64]:
+    """A curve through points (Catmull and Rom, 1974)."""
+    wide = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
+    before, start, end, after = wide[:-3], wide[1:-2], wide[2:-1], wide[3:]
+    t = np.linspace(0, 1, steps, endpoint=False)[:, None, None]
+    curve = 0.5 * (
+        2 * start
+        + (end - before) * t
+        + (2 * before - 5 * start + 4 * end - after) * t**2
+        + (3 * start - before - 3 * end + after) * t**3
+    )
+    return np.concatenate([curve.transpose(1, 0, 2).reshape(-1, 2), points[-1:]])

@@ -1,0 +1,1 @@
+"""Trained networks in use: exports, the web page and its server."""

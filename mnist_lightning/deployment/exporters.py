@@ -1,0 +1,305 @@
+"""The command `export`: a model to use elsewhere, proven equal to the one it was made of."""
+
+import json
+import secrets
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mnist_lightning import inference
+from mnist_lightning.cli.parser import CommandParser, runs_root
+from mnist_lightning.deployment import html_export, model_card
+from mnist_lightning.errors import UserError
+from mnist_lightning.evaluation.run_dataset import data_of
+from mnist_lightning.files import write_atomically
+from mnist_lightning.inference import Recogniser
+from mnist_lightning.networks.inspection import traced
+from mnist_lightning.preprocessing import mnist_format
+from mnist_lightning.runs import lookup
+from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.text import say
+
+CHECKED = 1_000  # test images
+ENSEMBLES = ("onnx", "pt2")  # the formats of a program, not of weights
+OPSET = 18  # of ONNX: the first that torch's exporter gives without a conversion
+
+Pixels = NDArray[np.uint8]
+Logits = NDArray[np.float32]
+Ask = Callable[[Pixels], Logits]
+
+
+class FromPixels(nn.Module):
+    """A network with its normalisation.
+
+    Args:
+        network: maps normalised images (B, 1, 28, 28) to logits (B, C).
+        softmax: give probabilities in place of logits.
+    """
+
+    def __init__(self, network: nn.Module, softmax: bool = False) -> None:
+        super().__init__()
+        self.network = network
+        self.softmax = softmax
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map pictures (B, 28, 28) uint8, 0 for paper, to logits or probabilities (B, C)."""
+        scaled = (pixels.unsqueeze(1).float() - 255 * mnist_format.MEAN) / (255 * mnist_format.STD)
+        logits: Tensor = self.network(scaled)
+        return logits.softmax(dim=1) if self.softmax else logits
+
+
+class Export(NamedTuple):
+    """What is exported, and what there is to say of it."""
+
+    recogniser: Recogniser
+    softmax: bool
+    metadata: dict[str, Any]
+
+    @property
+    def output(self) -> str:
+        """What it gives."""
+        return "probabilities" if self.softmax else "logits"
+
+    @property
+    def from_pixels(self) -> FromPixels:
+        """The network with its normalisation, for evaluation."""
+        return FromPixels(self.recogniser.network, self.softmax).eval()
+
+
+class Format(NamedTuple):
+    """A format.
+
+    Attributes:
+        suffix: of its file.
+        write: writes one.
+        ask: asks one.
+        tolerance: of an image's largest logit, by which others may differ.
+        agreement: the share of labels that have to be equal.
+    """
+
+    suffix: str
+    write: Callable[[Export, Path], None]
+    ask: Callable[[Export, Path], Ask]
+    tolerance: float = 1e-4
+    agreement: float = 1.0
+
+
+def _write_pth(export: Export, path: Path) -> None:
+    torch.save(export.recogniser.network.state_dict(), path)
+
+
+def _ask_pth(export: Export, path: Path) -> Ask:
+    recogniser = inference.like(export.recogniser)
+    recogniser.network.load_state_dict(torch.load(path, weights_only=True))
+    return asking(FromPixels(recogniser.network))
+
+
+def _write_safetensors(export: Export, path: Path) -> None:
+    from safetensors.torch import save_file
+
+    weights = {
+        name: weight.contiguous() for name, weight in export.recogniser.network.state_dict().items()
+    }
+    save_file(weights, path, {inference.METADATA: json.dumps(export.metadata)})
+
+
+def _ask_safetensors(export: Export, path: Path) -> Ask:
+    again = inference.load(path, classes=[type(export.recogniser.network)])
+    return asking(FromPixels(again.network))
+
+
+def _write_pt2(export: Export, path: Path) -> None:
+    torch.export.save(_traced(export), path)
+
+
+def _ask_pt2(export: Export, path: Path) -> Ask:
+    return asking(torch.export.load(path).module())
+
+
+def _write_onnx(export: Export, path: Path) -> None:
+    import onnx
+
+    program = torch.onnx.export(
+        _traced(export),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=["pixels"],
+        output_names=[export.output],
+        verbose=False,
+    )
+    assert program is not None
+    model = program.model_proto
+    onnx.helper.set_model_props(model, {inference.METADATA: json.dumps(export.metadata)})
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString())
+
+
+def _ask_onnx(export: Export, path: Path) -> Ask:
+    from onnxruntime import InferenceSession
+
+    session = InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def ask(pixels: Pixels) -> Logits:
+        logits: Logits = session.run(None, {"pixels": pixels})[0]
+        return logits
+
+    return ask
+
+
+def _write_html(export: Export, path: Path) -> None:
+    told = model_card.in_short(export.metadata)
+    html_export.write(export.recogniser.network, export.metadata, told, path)
+
+
+def _ask_html(export: Export, path: Path) -> Ask:
+    return lambda pixels: html_export.ask(path, pixels)
+
+
+FORMATS = {
+    "pth": Format("pth", _write_pth, _ask_pth),
+    "safetensors": Format("safetensors", _write_safetensors, _ask_safetensors),
+    "onnx": Format("onnx", _write_onnx, _ask_onnx),
+    "pt2": Format("pt2", _write_pt2, _ask_pt2),
+    "html": Format("html", _write_html, _ask_html, tolerance=1e-2, agreement=0.999),
+}
+
+
+def _traced(export: Export) -> torch.export.ExportedProgram:
+    """Trace the network for batches of any size."""
+    example = torch.zeros(2, mnist_format.SIZE, mnist_format.SIZE, dtype=torch.uint8)
+    sizes = {0: torch.export.Dim("batch")}
+    return traced(export.from_pixels, example, (sizes,))
+
+
+def asking(module: nn.Module) -> Ask:
+    """Ask a module in torch."""
+
+    def ask(pixels: Pixels) -> Logits:
+        with torch.inference_mode():
+            return np.asarray(module(torch.from_numpy(pixels)), dtype=np.float32)
+
+    return ask
+
+
+def main(arguments: list[str]) -> int:
+    """Export a run's network, checked against itself."""
+    parser = CommandParser(
+        "export", "Write a run's network in a format for use elsewhere.", "best --format onnx"
+    )
+    parser.add_argument("run", nargs="?", default="best", metavar="RUN", help="(default: best)")
+    parser.add_argument("--format", required=True, choices=list(FORMATS))
+    parser.add_argument("--output", type=Path, metavar="PATH", help="(default: in the run)")
+    parser.add_argument(
+        "--softmax", action="store_true", help="onnx, pt2: give probabilities in place of logits"
+    )
+    parser.add_argument(
+        "--check_images", type=int, default=CHECKED, metavar="N", help=f"(default: {CHECKED:,})"
+    )
+    parser.add_run_elsewhere()
+    options = parser.parse_args(arguments)
+    if options.softmax and options.format not in ("onnx", "pt2"):
+        raise UserError("--softmax is for onnx and pt2; leave it out", 2)
+    if options.check_images < 1:
+        raise UserError("--check_images: at least 1; a model that is not checked is none", 2)
+    kind = FORMATS[options.format]
+    root = runs_root(options.root)
+    classes = inference.own_classes(options.network)
+    run, folder, recogniser, summary = _asked(options, root, classes)
+    data = data_of(run, options.data_dir, unchanged=False)
+    pixels = (data.test_images if len(data.test_images) else data.train_images).numpy()
+    metadata = model_card.metadata(summary, recogniser)
+    for place in (run, Run(folder)):
+        place.refuse_links()
+    path = options.output or folder / "export" / options.format / f"model.{kind.suffix}"
+    if path.is_dir():
+        raise UserError(f"--output {path} is a folder; name a file: {path}/model.{kind.suffix}", 2)
+    export = Export(recogniser, options.softmax, metadata)
+    said = write(export, kind, pixels[: options.check_images], path)
+    card = path.with_name(
+        "MODEL_CARD.md" if options.output is None else f"{path.stem}.MODEL_CARD.md"
+    )
+    text = model_card.card(metadata, options.format, path.name, export.output, said)
+    write_atomically(text.encode(), card)
+    say(f"{folder} as {options.format}: {said}")
+    say(f"  {path} ({path.stat().st_size / 1000:,.0f} kB)\n  {card}")
+    return 0
+
+
+def _asked(
+    options: Any, root: Path, classes: list[type[nn.Module]]
+) -> tuple[Run, Path, Recogniser, dict[str, Any]]:
+    """Find what is exported: a run (of several the first), the folder, the network, its facts.
+
+    Raises:
+        UserError: there is no such run, or several are no model in this format.
+    """
+    found = [lookup.find(one, root) for one in lookup.expand_references(options.run)]
+    run, checkpoint = found[0]
+    summary = run.summary()
+    untold: dict[str, Any] = dict.fromkeys(("val/accuracy", "test/correct", "test/total"))
+    if len(found) == 1:
+        path = checkpoint or run.best_checkpoint()
+        is_best = path.resolve() == run.best.resolve()
+        recogniser = inference.load(path, root, classes)
+        return run, run.folder, recogniser, summary if is_best else summary | untold
+    if options.format not in ENSEMBLES:
+        formats = " or ".join(ENSEMBLES)
+        raise UserError(f"{options.format} takes one RUN; several as one model: {formats}", 2)
+    summaries = [run.summary() for run, _ in found]
+    if len({each.get("checksum") for each in summaries}) > 1:
+        raise UserError("these runs were trained on different data; they are no one model", 2)
+    untold["seed"] = ", ".join(str(each.get("seed")) for each in summaries)
+    place = lookup.ensemble_directory([run for run, _ in found])
+    return run, place, inference.load(options.run, root, classes), summary | untold
+
+
+def write(export: Export, kind: Format, pixels: Pixels, path: Path) -> str:
+    """Write a file if it proves equal on pictures (N, 28, 28); say how equal.
+
+    Raises:
+        UserError: it is not, a package is missing, or the format does not take the network.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.tmp.{kind.suffix}")
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of the exporters, about themselves
+            try:
+                kind.write(export, beside)
+                found = kind.ask(export, beside)(pixels)
+            except ModuleNotFoundError as missing:
+                raise UserError(
+                    f"this format needs {missing.name}; install it: "
+                    "pip install 'mnist-lightning[export]'"
+                ) from None
+        said = compare(asking(export.from_pixels)(pixels), found, kind)
+        write_atomically(beside.read_bytes(), path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return said
+
+
+def compare(wanted: Logits, found: Logits, kind: Format) -> str:
+    """Compare what two models give for the same pictures, (N, C) each; say how they agree.
+
+    Raises:
+        UserError: more labels differ than the format may have, or logits by more.
+    """
+    agreed = int((wanted.argmax(axis=1) == found.argmax(axis=1)).sum())
+    scale = np.abs(wanted).max(axis=1)
+    difference = float((np.abs(wanted - found).max(axis=1) / scale).max())
+    said = (
+        f"{agreed:,} of {len(wanted):,} labels equal, logits within {difference:.1e} of an image's "
+        "largest"
+    )
+    if agreed < kind.agreement * len(wanted) or not difference <= kind.tolerance:
+        raise UserError(
+            f"the exported model is not the run's: {said}; the tolerance is {kind.tolerance:.0e}; "
+            "no file was written"
+        )
+    return said

@@ -1,0 +1,186 @@
+"""What the server answers, and whom it asks for that."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from torch import nn
+
+from mnist_lightning import inference
+from mnist_lightning.deployment.reading_pool import BusyError
+from mnist_lightning.errors import UserError
+from mnist_lightning.files import write_atomically
+from mnist_lightning.inference import Reading, Recogniser
+from mnist_lightning.preprocessing.extraction_process import NoDigitError
+from mnist_lightning.preprocessing.mnist_format import Digit, TooLargeError, png
+from mnist_lightning.runs import run_directory
+from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.text import printable
+
+MOST_KEPT = 10_000  # corrected pictures in a folder
+
+
+class DigitAnswer(BaseModel):
+    """A digit in a picture."""
+
+    label: int
+    confidence: float
+    probabilities: list[float]
+    box: tuple[int, int, int, int]
+    ink: Literal["dark", "light"]
+    wide: bool
+    unsure: bool
+    input: str
+
+
+class Answer(BaseModel):
+    """What was read in a picture: its digits in reading order, boxes in its pixels."""
+
+    run: str
+    width: int
+    height: int
+    digits: list[DigitAnswer]
+    milliseconds: float
+
+
+class KnownRun(BaseModel):
+    """A run that can be asked."""
+
+    name: str
+    dataset: str
+    network: str
+    val_accuracy: float | None
+
+
+class Health(BaseModel):
+    """Whether the server is up, which run it asks by itself, and whether it collects."""
+
+    status: Literal["ok"]
+    version: str
+    run: str
+    collects: bool
+
+
+class ProblemError(Exception):
+    """What a client is told in place of an answer."""
+
+    def __init__(self, status: int, kind: str, message: str) -> None:
+        self.status = status
+        self.kind = kind
+        self.message = message
+
+    def response(self) -> JSONResponse:
+        """The problem as JSON."""
+        return JSONResponse({"error": {"type": self.kind, "message": self.message}}, self.status)
+
+
+class Readers:
+    """The runs that can be asked, by the names of their folders: the default one, and others.
+
+    Args:
+        run: what is asked if nothing else is said.
+        checkpoint: one of its checkpoints; None: its best.
+        root: the folder of the others. One of the same name as the default's cannot be asked.
+        classes: your own network classes, that they may need.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        checkpoint: Path | None,
+        root: Path,
+        classes: Sequence[type[nn.Module]] = (),
+    ) -> None:
+        self.default = run
+        self.root = root
+        self._first = inference.load(checkpoint or run.folder, root, classes)
+        self._load = lru_cache(maxsize=4)(lambda name: inference.load(root / name, root, classes))
+
+    def known(self) -> dict[str, Run]:
+        """The default run, and the others that have a checkpoint, by name."""
+        others = {
+            run.folder.name: run for run in run_directory.list_runs(self.root) if run.best.is_file()
+        }
+        return others | {self.default.folder.name: self.default}
+
+    def __getitem__(self, name: str | None) -> Recogniser:
+        """Load a run's network.
+
+        Raises:
+            ProblemError: there is no such run, or it cannot be asked.
+        """
+        if not name or name == self.default.folder.name:
+            return self._first
+        if name not in self.known():
+            raise ProblemError(404, "unknown_run", f"there is no run {name!r} here; see /api/runs")
+        try:
+            return self._load(name)
+        except UserError as error:
+            raise ProblemError(409, "unusable_run", str(error)) from None
+
+
+def problem(error: Exception) -> ProblemError:
+    """Return what a client is told about an image that was not read."""
+    if isinstance(error, BusyError):
+        return ProblemError(503, "busy", str(error))
+    if isinstance(error, TooLargeError):
+        return ProblemError(413, "too_large", str(error))
+    kind = "no_digit" if isinstance(error, NoDigitError) else "unreadable"
+    return ProblemError(422, kind, str(error))
+
+
+def described(reading: Reading) -> DigitAnswer:
+    """Put a reading into an answer."""
+    digit = reading.digit
+    return DigitAnswer(
+        label=reading.label,
+        confidence=reading.confidence,
+        probabilities=reading.probabilities.tolist(),
+        box=digit.box,
+        ink="dark" if digit.dark else "light",
+        wide=digit.wide,
+        unsure=reading.unsure,
+        input="data:image/png;base64," + base64.b64encode(png(digit.ink)).decode(),
+    )
+
+
+def known_run(run: Run) -> KnownRun:
+    """Say what a run is, as far as its summary tells."""
+    summary = run.summary()
+    network = summary.get("network")
+    path = network.get("class_path", "") if isinstance(network, dict) else ""
+    accuracy = summary.get("val/accuracy")
+    return KnownRun(
+        name=printable(run.folder.name),
+        dataset=printable(str(summary.get("dataset", "unknown"))),
+        network=printable(str(path).rsplit(".", 1)[-1]),
+        val_accuracy=accuracy if isinstance(accuracy, float) else None,
+    )
+
+
+def keep(folder: Path, label: int, digit: Digit) -> str:
+    """Keep what a network saw of a picture, whose file may be anything besides; say where.
+
+    Raises:
+        ProblemError: it cannot be kept.
+    """
+    place = folder / str(label)
+    name = f"{hashlib.sha256(digit.ink.tobytes()).hexdigest()[:16]}.png"
+    try:
+        if place.is_symlink():
+            raise ProblemError(507, "not_kept", f"{label} is a link out of the folder")
+        place.mkdir(parents=True, exist_ok=True)
+        full = sum(1 for _ in place.iterdir()) >= MOST_KEPT
+        if not full:
+            write_atomically(png(digit.ink), place / name)
+    except OSError as error:
+        said = f"the server could not keep it: {(error.strerror or str(error)).lower()}"
+        raise ProblemError(507, "not_kept", said) from None
+    if full:
+        raise ProblemError(507, "full", f"there are {MOST_KEPT:,} pictures of a {label} already")
+    return f"{label}/{name}"

@@ -1,0 +1,1 @@
+"""From a photo to the 28x28 image that a network gets."""

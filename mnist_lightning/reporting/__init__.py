@@ -1,1 +1,0 @@
-"""The command `report`, and what it knows of a run."""

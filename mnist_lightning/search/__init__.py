@@ -1,1 +1,0 @@
-"""The command `sweep`: hyper-parameters searched for, by Optuna."""

@@ -1,0 +1,1 @@
+"""Training: the module, the trainer, its callbacks and its runner."""

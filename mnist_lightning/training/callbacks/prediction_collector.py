@@ -1,0 +1,77 @@
+"""What the network said of each image."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from mnist_lightning import distributed
+from mnist_lightning.runs.metrics_csv import PredictionsTable
+from mnist_lightning.training.logger import as_float
+
+
+class Predictions(Callback):
+    """Collects what the last validation or test said, sample by sample."""
+
+    def __init__(self) -> None:
+        self._logits: list[Tensor] = []
+        self._labels: list[Tensor] = []
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin anew."""
+        self._logits, self._labels = [], []
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep a batch's logits (the step returns them) and labels."""
+        self._logits.append(outputs)
+        self._labels.append(batch[1])
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Bring together what several processes said, of each batch its shares by rank."""
+        for kept in (self._logits, self._labels) if distributed.count() > 1 else ():
+            by_rank = distributed.gathered([part.cpu() for part in kept])
+            kept[:] = [part for parts in zip(*by_rank, strict=True) for part in parts]
+
+    on_test_start = on_validation_start
+    on_test_batch_end = on_validation_batch_end
+    on_test_epoch_end = on_validation_epoch_end
+
+    def table(self) -> PredictionsTable:
+        """Labels and probabilities, in the order of the images."""
+        logits, labels = torch.cat(self._logits).float().cpu(), torch.cat(self._labels).cpu()
+        return PredictionsTable(
+            labels.numpy(), logits.argmax(dim=1).numpy(), logits.softmax(dim=1).numpy()
+        )
+
+    @property
+    def total(self) -> int:
+        """How many images there were."""
+        return sum(len(labels) for labels in self._labels)
+
+    @property
+    def correct(self) -> int:
+        """How many of the images were given their label."""
+        table = self.table()
+        return int((table.true == table.predicted).sum())
+
+    def figures(self, trainer: Trainer) -> dict[str, float]:
+        """The figures of the test that this trainer made; none if it made none."""
+        metrics = trainer.callback_metrics
+        if "test/accuracy" not in metrics:
+            return {}
+        return {
+            "test/accuracy": as_float(metrics["test/accuracy"]),
+            "test/loss": as_float(metrics["test/loss"]),
+            "test/correct": self.correct,
+            "test/total": self.total,
+        }

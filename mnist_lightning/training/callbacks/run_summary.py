@@ -1,0 +1,160 @@
+"""A run's `summary.json`: what it is made of, how it stands, what came out."""
+
+import math
+import statistics
+import subprocess
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from mnist_lightning.data.datamodule import MNISTDataModule
+from mnist_lightning.networks.registry import describe
+from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.training.callbacks.checkpointing import RunCheckpoints, versions
+from mnist_lightning.training.lightning_module import DigitClassifier
+
+
+class RunSummary(Callback):
+    """Keeps the facts of a run, in its folder if it has one.
+
+    Args:
+        run: the run; None keeps the facts in memory only.
+        seed: the run's seed.
+        epochs: how many epochs were done before.
+        checkpoints: who knows the best epoch.
+        init_from: whose weights it began with, if another run's.
+        exact: whether it can be resumed to the same bits; false where that was not verified.
+    """
+
+    def __init__(
+        self,
+        run: Run | None,
+        seed: int,
+        epochs: int = 0,
+        checkpoints: RunCheckpoints | None = None,
+        init_from: str | None = None,
+        exact: bool = True,
+    ) -> None:
+        self.run = run
+        self.seed = seed
+        self.exact = exact
+        self.checkpoints = checkpoints
+        self._earlier: dict[str, Any] = run.summary() if run is not None else {}
+        self.facts: dict[str, Any] = {"epochs": epochs}
+        if "epoch_seconds" in self._earlier:
+            self.facts["epoch_seconds"] = self._earlier["epoch_seconds"]
+        init_from = init_from or self._earlier.get("init_from")
+        if init_from is not None:
+            self.facts["init_from"] = init_from
+        self._started_at = time.perf_counter()
+        self._epoch_started_at: float | None = None
+        self._epoch_seconds: list[float] = []
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write down what the run is made of."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self.facts = {
+            "state": "running",
+            "started": self._earlier.get("started", now),
+            **facts_of_data(MNISTDataModule.of(trainer)),
+            **facts_of_network(pl_module),
+            "seed": self.seed,
+            "resume": "exact" if self.exact else "unverified",
+            "device": device_name(trainer.strategy.root_device),
+            "threads": torch.get_num_threads(),
+            "versions": versions(),
+            "commit": commit(),
+            **self.facts,
+        }
+        self._write_while_fitting()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the time; the epoch before this one is saved by now."""
+        self._epoch_started_at = time.perf_counter()
+        self._write_while_fitting()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the last epoch, also one that a limit cut short."""
+        self.facts["epochs"] = trainer.current_epoch + (not trainer.is_last_batch)
+        self._write_while_fitting()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note how far the run is, and the median of its epochs' durations, validation included."""
+        self.facts["epochs"] = trainer.current_epoch + 1
+        if self._epoch_started_at is not None:  # not resumed in the epoch's middle
+            self._epoch_seconds.append(time.perf_counter() - self._epoch_started_at)
+            self.facts["epoch_seconds"] = round(statistics.median(self._epoch_seconds), 3)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Write how the run ended."""
+        interrupted = isinstance(exception, KeyboardInterrupt | SIGTERMException)
+        self.facts["state"] = "interrupted" if interrupted else "failed"
+        self._write_while_fitting()
+
+    def finish(self, state: str, test: dict[str, float]) -> None:
+        """Write the final figures.
+
+        Args:
+            state: `finished`, or `interrupted` where that was the way to end.
+            test: the test's figures; empty where there was none.
+        """
+        self.facts |= {"state": state, **test}
+        self._write()
+
+    def _write_while_fitting(self) -> None:
+        seconds = time.perf_counter() - self._started_at
+        earlier = self._earlier.get("fit_seconds")
+        if not isinstance(earlier, float) or not math.isfinite(earlier):
+            earlier = 0.0
+        self.facts["fit_seconds"] = round(earlier + seconds, 2)
+        self._write()
+
+    def _write(self) -> None:
+        best = self.checkpoints.best if self.checkpoints is not None else {}
+        self.facts |= {
+            "best_epoch": int(best["epoch"]) if best else None,
+            "val/accuracy": best.get("val/accuracy"),
+            "val/loss": best.get("val/loss"),
+        }
+        if self.run is not None:
+            self.run.write_summary(self.facts)
+
+
+def facts_of_data(data: MNISTDataModule) -> dict[str, Any]:
+    """Name, checksum, sizes and split of the data."""
+    return {
+        **data.state_dict(),
+        "train_size": len(data.train_indices),
+        "test_size": len(data.data.test_labels),
+    }
+
+
+def facts_of_network(model: LightningModule) -> dict[str, Any]:
+    """Class, arguments and size of the network."""
+    assert isinstance(model, DigitClassifier)
+    count = sum(parameter.numel() for parameter in model.network.parameters())
+    return {"network": describe(model.network), "parameters": count}
+
+
+def device_name(device: torch.device) -> str:
+    """Name a device as people know it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def commit() -> str | None:
+    """The commit of this package's checkout, with `-dirty` behind it if changed; None elsewhere."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    folder = Path(__file__).parent
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None

@@ -1,0 +1,60 @@
+"""The bare weights after every epoch, for other programs."""
+
+import io
+from pathlib import Path, PurePath
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from mnist_lightning.errors import UserError
+from mnist_lightning.files import write_atomically
+from mnist_lightning.training.callbacks.ema import ExponentialMovingAverage
+from mnist_lightning.training.lightning_module import DigitClassifier
+
+
+class WeightsFile(Callback):
+    """Writes the network's plain `state_dict` into the run's folder at each epoch's end.
+
+    It is for others and never read back: a run goes on from its checkpoints. With a stock Trainer
+    it goes where that puts its logs.
+
+    Args:
+        name: the file's name, which may begin with folders of the run directory.
+
+    Raises:
+        ValueError: the name leads out of the run directory, or is that of another of its files.
+    """
+
+    def __init__(self, name: str = "model.pth") -> None:
+        parts = PurePath(name).parts
+        if not name.endswith((".pth", ".pt")) or ".." in parts or PurePath(name).is_absolute():
+            raise ValueError(
+                f"the name {name!r} has to end with .pth or .pt, and to stay in the run directory"
+            )
+        self.name = name
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Replace the file."""
+        self._write(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Replace the file where a limit ended the training within an epoch."""
+        if not trainer.is_last_batch:
+            self._write(trainer, pl_module)
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        fast_dev_run = trainer.fast_dev_run  # type: ignore[attr-defined] # set by a connector
+        if fast_dev_run or not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, DigitClassifier)
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        path = folder / self.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.resolve().is_relative_to(folder.resolve()):  # a link leads out
+            raise UserError(f"WeightsFile: {path} is outside of the run directory; remove the link")
+        buffer = io.BytesIO()
+        weights = ExponentialMovingAverage.weights_to_keep(trainer, pl_module.network)
+        on_cpu = {name: weight.cpu() for name, weight in weights.items()}  # for who has no GPU
+        torch.save(on_cpu, buffer)
+        write_atomically(buffer.getvalue(), path)

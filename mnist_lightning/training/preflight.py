@@ -1,0 +1,271 @@
+"""What would end a training at once, found before the run has a folder."""
+
+import copy
+import math
+import os
+import shutil
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+from torch import nn
+from torch.optim import LBFGS, Optimizer
+
+from mnist_lightning.cli.lightning_cli import DigitCLI
+from mnist_lightning.errors import UserError
+from mnist_lightning.networks.inspection import ask_blank
+from mnist_lightning.runs.checkpoint import network_weights
+from mnist_lightning.training.callbacks.ema import TRAINED
+from mnist_lightning.training.lightning_module import NO_END, DigitClassifier
+
+LONGEST_REASON = 300  # characters of what another library says
+
+
+def refuse_what_cannot_train(cli: DigitCLI) -> None:
+    """Find before a run has a folder what would end its training at once.
+
+    Raises:
+        UserError: the options leave nothing to train, or the network does not fit the data.
+    """
+    trainer = cli.make_trainer()
+    if 0 in (trainer.max_epochs, trainer.max_steps, trainer.limit_train_batches):
+        names = ("max_epochs", "max_steps", "limit_train_batches")
+        zero = next(name for name in names if getattr(trainer, name) == 0)
+        raise UserError(f"there is nothing to train: --trainer.{zero} is 0", status=2)
+    endless = trainer.max_steps == -1 and trainer.max_epochs in (None, -1)
+    if endless and cli.model.needs_run_length(cli.model.lr_scheduler_factory):
+        raise UserError(NO_END, status=2)
+    if cli.config.trainer.overfit_batches:
+        raise UserError(
+            "--trainer.overfit_batches needs a stock loader; use --trainer.limit_train_batches",
+            status=2,
+        )
+    data = cli.datamodule.data
+    if cli.datamodule.own_train_size == 0:
+        raise UserError(
+            f"{data.name} has no image to train on: all {len(data.test_labels)} are for testing; "
+            "add more, or give --data.test_share 0",
+            status=2,
+        )
+    classes = 1 + int(torch.cat([data.train_labels, data.test_labels]).max())
+    try:
+        shape = tuple(ask_blank(cli.model.network).shape)
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"the network does not take (B, 1, 28, 28) images: {reason}", 2) from None
+    if len(shape) != 2 or shape[1] < classes:
+        raise UserError(
+            f"the network gives {shape} for one image of {data.name}, whose labels go up to "
+            f"{classes - 1}; --model.network.num_classes {classes} is for that",
+            status=2,
+        )
+    _refuse_limits_below_a_batch(cli)
+    _refuse_monitors_without_a_value(cli)
+    _refuse_an_optimizer_that_cannot_step(cli.model, trainer)
+    if cli.config.model.compile and trainer.strategy.root_device.type == "cpu":
+        _refuse_to_compile_without_a_compiler()
+    _refuse_a_full_disk(cli)
+
+
+def _refuse_limits_below_a_batch(cli: DigitCLI) -> None:
+    """Find the limits that Lightning finds once the run has a folder."""
+    data, trainer = cli.datamodule, cli.config.trainer
+    sizes = {
+        "train": data.train_batches,
+        "val": -(-len(data.val_indices) // data.eval_batch_size),
+        "test": -(-len(data.data.test_labels) // data.eval_batch_size),
+    }
+    for stage, batches in sizes.items():
+        limit = trainer[f"limit_{stage}_batches"]
+        if isinstance(limit, float) and batches > 0 and limit > 0 and batches * limit < 1:
+            raise UserError(
+                f"--trainer.limit_{stage}_batches {limit} of {batches} batches is less than one; "
+                f"give at least {math.ceil(100 / batches) / 100}, or a number of batches: 1",
+                status=2,
+            )
+    every = trainer.check_val_every_n_epoch
+    if every is not None and every < 1:
+        raise UserError(
+            f"--trainer.check_val_every_n_epoch {every} is below 1; to validate never: "
+            "--trainer.limit_val_batches 0",
+            status=2,
+        )
+    limit, interval = trainer.limit_train_batches, trainer.val_check_interval
+    batches = min(sizes["train"], limit) if isinstance(limit, int) else sizes["train"]
+    batches = int(batches * limit) if isinstance(limit, float) else batches
+    within = trainer.check_val_every_n_epoch is not None and trainer.limit_val_batches != 0
+    if isinstance(interval, int) and interval > batches and within:
+        raise UserError(
+            f"--trainer.val_check_interval {interval} is more than the {batches} batches of an "
+            "epoch; to count over the epochs: --trainer.check_val_every_n_epoch null",
+            status=2,
+        )
+
+
+def _refuse_monitors_without_a_value(cli: DigitCLI) -> None:
+    """Find the EarlyStopping that would end the training with an error when it first looks."""
+    trainer = cli.config.trainer
+    validates = len(cli.datamodule.val_indices) > 0 and trainer.limit_val_batches != 0
+    interval, every = trainer.val_check_interval, trainer.check_val_every_n_epoch
+    at_epoch_ends = interval in (None, 1.0) and not isinstance(interval, int) and every == 1
+    for callback in cli.callbacks:
+        if not isinstance(callback, EarlyStopping) or not callback.strict:
+            continue
+        asked = callback._check_on_train_epoch_end
+        own_epoch_end = at_epoch_ends if asked is None else asked
+        stage, _, name = callback.monitor.partition("/")
+        problem = ""
+        if stage in ("train", "val") and name not in ("loss", "accuracy"):
+            problem = f"there are {stage}/loss and {stage}/accuracy"
+        elif stage == "val" and not validates:
+            problem = "nothing is validated; monitor train/loss"
+        elif stage == "val" and own_epoch_end and every != 1:
+            problem = "not every epoch is validated; leave check_on_train_epoch_end out"
+        elif stage == "train" and not own_epoch_end:
+            problem = "it is looked for before an epoch ends; set check_on_train_epoch_end true"
+        if problem:
+            raise UserError(
+                f"--trainer.callbacks EarlyStopping: no {callback.monitor}: {problem}", status=2
+            )
+
+
+def _refuse_an_optimizer_that_cannot_step(model: DigitClassifier, trainer: Trainer) -> None:
+    network = copy.deepcopy(model.network)
+    optimizer = model.optimizer_factory(network.parameters())
+    refuse_what_a_scaler_cannot_do(optimizer, trainer)
+    try:
+        take_blank_step(network, optimizer)
+    except RuntimeError as error:
+        reason, remedy = " ".join(str(error).split()), "use AdamW or SGD"
+        if "view size" in reason:  # LBFGS flattens gradients, which channels-last memory prevents
+            reason, remedy = "it needs contiguous weights", "set --model.channels_last false"
+        raise UserError(
+            f"--model.optimizer {type(optimizer).__name__}: {reason}; {remedy}", status=2
+        ) from None
+
+
+def refuse_what_a_scaler_cannot_do(optimizer: Optimizer, trainer: Trainer) -> None:
+    """Find what Lightning refuses at the first step, where it scales the loss (on a GPU).
+
+    Raises:
+        UserError: it would.
+    """
+    if getattr(trainer.precision_plugin, "scaler", None) is None:
+        return
+    reason = ""
+    if isinstance(optimizer, LBFGS):
+        reason = "cannot scale its losses"
+    elif trainer.gradient_clip_val and getattr(optimizer, "_step_supports_amp_scaling", False):
+        reason = "scales its gradients itself, so that they cannot be clipped"
+    if reason:
+        raise UserError(
+            f"--model.optimizer {type(optimizer).__name__}: with --trainer.precision 16-mixed it "
+            f"{reason}; use --trainer.precision bf16-mixed",
+            status=2,
+        )
+
+
+def why_not_restorable(model: DigitClassifier, checkpoint: dict[str, Any]) -> str | None:
+    """Load a checkpoint into copies and take one step; return what fails, if anything does."""
+    network = copy.deepcopy(model.network)
+    optimizer = model.optimizer_factory(network.parameters())
+    schedule = model.make_schedule(optimizer, total_steps=1000)
+    saved = checkpoint["optimizer_states"][0]
+    try:
+        _compare_shapes(model.state_dict(), checkpoint["state_dict"])
+        network.load_state_dict(network_weights(checkpoint))
+        take_blank_step(network, optimizer)
+        # First: a fused optimizer does not check, it writes beyond the end of its state.
+        weights = [*network_weights(checkpoint).values(), *checkpoint.get(TRAINED, {}).values()]
+        types = {weight.dtype for weight in weights if isinstance(weight, torch.Tensor)}
+        _compare_optimizer_states(optimizer.state_dict(), saved, list(network.parameters()), types)
+        optimizer.load_state_dict(saved)
+        if (schedule is not None) != bool(checkpoint["lr_schedulers"]):
+            return "lr_schedulers is not of this run's schedule"
+        if schedule is not None:
+            schedule.load_state_dict(checkpoint["lr_schedulers"][0])
+        take_blank_step(network, optimizer)
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        return " ".join(f"{type(error).__name__} {error}".split())[:LONGEST_REASON]
+    return None
+
+
+def _compare_shapes(mine: dict[str, torch.Tensor], saved: dict[str, torch.Tensor]) -> None:
+    """Compare the names and shapes of what a model keeps, its weights and its sums.
+
+    Raises:
+        ValueError: they differ.
+    """
+    for name in mine.keys() | saved.keys():
+        if name not in mine or name not in saved or mine[name].shape != saved[name].shape:
+            raise ValueError(f"state_dict[{name!r}] is not of this model")
+
+
+def _compare_optimizer_states(
+    fresh: dict[str, Any],
+    saved: dict[str, Any],
+    parameters: list[nn.Parameter],
+    types: set[torch.dtype],
+) -> None:
+    """Compare the state of an optimizer that took one step with a saved one.
+
+    `types` are those of the saved weights: in another precision they are not those of `fresh`.
+
+    Raises:
+        ValueError: the saved one belongs to another optimizer or network.
+    """
+    for new, old in zip(fresh["param_groups"], saved["param_groups"], strict=True):
+        if missing := new.keys() - old.keys():
+            raise ValueError(f"optimizer_states has no {', '.join(sorted(missing))}")
+    count = sum(parameter.numel() for parameter in parameters)
+    for number, old in saved["state"].items():
+        new = fresh["state"][number]
+        if missing := new.keys() - old.keys():
+            raise ValueError(f"optimizer_states has no {', '.join(sorted(missing))}")
+        for name, value in old.items():
+            # LBFGS keeps vectors of all parameters, once it has taken a step that moved them.
+            shapes = (
+                [new[name].shape] if isinstance(new.get(name), torch.Tensor) else [(), (count,)]
+            )
+            for each in value if isinstance(value, list) else [value]:
+                if not isinstance(each, torch.Tensor):
+                    continue
+                if each.shape not in shapes or each.layout != torch.strided:
+                    raise ValueError(f"optimizer_states: {name} has shape {tuple(each.shape)}")
+                if each.dtype not in types | {getattr(new.get(name), "dtype", torch.float32)}:
+                    raise ValueError(f"optimizer_states: {name} is of type {each.dtype}")
+
+
+def take_blank_step(network: nn.Module, optimizer: Optimizer) -> None:
+    """Let an optimizer take a step with gradients of zero."""
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step(lambda: 0.0)
+
+
+def _refuse_to_compile_without_a_compiler() -> None:
+    asked = os.environ.get("CXX")
+    if not any(map(shutil.which, [asked] if asked else ["g++", "clang++"])):
+        raise UserError(
+            f"--model.compile needs a C++ compiler, and there is no {asked or 'g++ or clang++'}; "
+            "install one, or leave --model.compile out"
+        )
+
+
+def _refuse_a_full_disk(cli: DigitCLI) -> None:
+    if cli.config.trainer.fast_dev_run or cli.config.trainer.enable_checkpointing is False:
+        return
+    # Weights and two numbers for each of the optimizer's, in the best checkpoint, the last ones,
+    # and the one that is being written; some more for the logs.
+    weights = sum(p.numel() * p.element_size() for p in cli.model.network.parameters())
+    needed = 3 * weights * (cli.config.keep_last + 2) + 2**20
+    place = cli.root.resolve()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise UserError(
+            f"{cli.root} has {free / 2**20:.0f} MB left, this run may need {needed / 2**20:.0f}; "
+            "make room, or choose another place: --trainer.default_root_dir DIR"
+        )

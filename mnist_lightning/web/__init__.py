@@ -1,1 +1,0 @@
-"""A page to draw digits on, and the server behind it."""

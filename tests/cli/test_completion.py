@@ -1,0 +1,76 @@
+"""What a shell offers at the tab key, asked in a real bash."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mnist_lightning.cli.main import COMMANDS
+from tests.conftest import Command
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The script that the command prints; made once, for it asks every command for its help."""
+    path = tmp_path_factory.mktemp("completion") / "completion.sh"
+    program = shutil.which("mnist-lightning")
+    assert program is not None
+    printed = subprocess.run([program, "completion", "bash"], capture_output=True, check=True)
+    path.write_bytes(printed.stdout)
+    return path
+
+
+def offered(script: Path, *words: str, folder: Path) -> list[str]:
+    """What bash offers for the last of the words."""
+    line = (
+        f"source {script}; COMP_WORDS=(mnist-lightning {' '.join(map(repr, words))}); "
+        f'COMP_CWORD={len(words)}; _mnist_lightning; printf "%s\\n" "${{COMPREPLY[@]}}"'
+    )
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_commands_options_and_runs_are_completed(script: Path, tmp_path: Path) -> None:
+    for number in (0, 12):
+        (tmp_path / "lightning_logs" / f"version_{number}").mkdir(parents=True)
+    assert offered(script, "re", folder=tmp_path) == ["resume", "report"]
+    assert {*COMMANDS, "--help"} < set(offered(script, "", folder=tmp_path))
+    assert offered(script, "fit", "--data.batch", folder=tmp_path) == ["--data.batch_size"]
+    assert "--seeds" in offered(script, "fit", "--see", folder=tmp_path)
+    assert offered(script, "runs", "--js", folder=tmp_path) == ["--json"]
+    assert offered(script, "test", "", folder=tmp_path) == ["best", "last", "0", "12"]
+    assert offered(script, "predict", "", folder=tmp_path) == []  # bash offers files then
+
+
+def test_zsh_is_told_to_understand_it(command: Command, script: Path) -> None:
+    zsh = command("completion", "zsh").out
+    assert "bashcompinit" in zsh
+    assert script.read_text().split("_mnist_lightning()")[1] in zsh
+
+
+def test_without_the_packages_of_a_command_the_others_are_completed(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "mnist_lightning.tuning.study", raising=False)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    printed = command("completion", "bash")
+    assert printed.status == 0, printed.err
+    assert "--save_inputs" in printed.out
+
+
+def test_another_shell_is_refused(command: Command) -> None:
+    result = command("completion", "fish")
+    assert result.status == 2
+    assert "fish" in result.err
+
+
+def test_a_name_in_the_folder_of_runs_is_not_executed(script: Path, tmp_path: Path) -> None:
+    logs = tmp_path / "lightning_logs"
+    for name in ("version_3", "version_$(touch${IFS}made)", "version_`touch made`", "version_x"):
+        (logs / name).mkdir(parents=True)
+    assert offered(script, "test", "", folder=tmp_path) == ["best", "last", "3"]
+    assert [path.name for path in tmp_path.iterdir()] == ["lightning_logs"]

@@ -1,0 +1,61 @@
+"""validate and test, as typed."""
+
+import re
+import shutil
+
+from mnist_lightning.runs.metrics_csv import read_predictions
+from mnist_lightning.runs.run_directory import Run
+from tests.cli.checks import accuracy
+from tests.conftest import DIGITS, Command
+
+
+def test_test_prints_the_accuracy_of_the_closing_table(command: Command) -> None:
+    fitted = command("fit", *DIGITS, "--trainer.max_epochs", "3")
+    tested = command("test", "best")
+    assert tested.status == 0
+    assert accuracy(tested.out) == accuracy(fitted.out)
+
+
+def test_test_shows_each_image_when_asked(command: Command, run_0: Run) -> None:
+    command("fit", *DIGITS, "--trainer.max_epochs", "1")
+    result = command("test", "version_0", "--each_image", "true")
+    assert result.status == 0, result.err
+    table = read_predictions(run_0.predictions)
+    lines = re.findall(r"^ *(\d+)  true (\d)  predicted (\d)(  wrong)?$", result.out, re.MULTILINE)
+    assert len(lines) == 297
+    for index, line in enumerate(lines):
+        true, predicted = table.true[index], table.predicted[index]
+        wrong = "" if true == predicted else "  wrong"
+        assert line == (str(index), str(true), str(predicted), wrong)
+
+
+def test_test_of_another_checkpoint_leaves_the_run_s_predictions(
+    command: Command, run_0: Run
+) -> None:
+    command("fit", *DIGITS, "--trainer.max_epochs", "2")
+    before = run_0.predictions.read_bytes()
+    for arguments in (
+        [str(run_0.recent(1))],
+        ["0", "--trainer.limit_test_batches", "1", "--data.eval_batch_size", "50"],
+    ):
+        result = command("test", *arguments)
+        assert result.status == 0
+        assert run_0.predictions.read_bytes() == before
+    assert "of 50" in result.out
+
+
+def test_last_says_which_newer_runs_have_no_checkpoint(command: Command, run_0: Run) -> None:
+    command("fit", *DIGITS, "--trainer.max_epochs", "1")
+    shutil.copytree(run_0.folder, run_0.folder.with_name("version_1"))
+    shutil.rmtree(run_0.folder.with_name("version_1") / "checkpoints")
+    result = command("test", "last")
+    assert result.status == 0
+    assert "version_1 ended before a checkpoint: taking version_0" in result.err
+
+
+def test_validate_shows_the_best_checkpoint_s_figure(command: Command, run_0: Run) -> None:
+    command("fit", *DIGITS, "--trainer.max_epochs", "2")
+    result = command("validate")
+    expected = run_0.summary()["val/accuracy"]
+    assert f"{100 * expected:.2f} %" in result.out
+    assert "of 200" in result.out

@@ -1,0 +1,53 @@
+"""Real servers, in processes of their own, on loopback."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mnist_lightning.cli.main import main
+from tests.conftest import DIGITS
+
+Serve = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two runs."""
+    folder = tmp_path_factory.mktemp("home")
+    few = ["--trainer.max_epochs", "2", "--dashboards", "none"]
+    for network in ("ClassicCNN", "DigitNet"):
+        place = ["--trainer.default_root_dir", str(folder)]
+        assert main(["fit", *DIGITS, "--model.network", network, *few, *place]) == 0
+    return folder
+
+
+def serving(folder: Path, *arguments: str) -> Iterator[str]:
+    """Serve in a process until the end; the address first."""
+    command = [sys.executable, "-m", "mnist_lightning", "serve", "--port", "0", *arguments]
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    ) as server:
+        try:
+            assert server.stdout is not None
+            first = server.stdout.readline()
+            found = re.search(r"http://(127\.0\.0\.1|0\.0\.0\.0):\d+", first)
+            assert found is not None, first + server.stdout.read()
+            yield found[0]
+        finally:
+            server.send_signal(signal.SIGINT)
+            try:
+                server.wait(20)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                raise

@@ -1,0 +1,226 @@
+"""export: each format proven equal, each card true."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnxruntime import InferenceSession
+from py_mini_racer import MiniRacer
+from safetensors import safe_open
+from torch import nn
+
+from mnist_lightning import UserError, load
+from mnist_lightning.data.datasets import SOURCES
+from mnist_lightning.deployment import exporters, model_card
+from mnist_lightning.deployment.exporters import FORMATS, Export, FromPixels, compare, write
+from mnist_lightning.inference import Recogniser
+from mnist_lightning.networks.registry import ARCHITECTURES
+from mnist_lightning.preprocessing import mnist_format
+from mnist_lightning.runs.run_directory import Run
+from tests.conftest import DIGITS, Command
+from tests.preprocessing.test_ink_extraction import drawn
+
+PIXELS = SOURCES["digits"].load(Path()).test_images.numpy()
+SUMMARY = {"dataset": "digits", "checksum": "0" * 64, "seed": 1, "versions": {"torch": "2"}}
+
+
+@pytest.fixture
+def fitted(command: Command) -> Command:
+    """A command line in a folder with a run."""
+    few = ("--trainer.max_epochs", "1", "--dashboards", "none")
+    assert command("fit", *DIGITS, *few).status == 0
+    return command
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_run_is_exported_and_its_card_s_code_runs(fitted: Command, run_0: Run, kind: str) -> None:
+    result = fitted("export", "0", "--format", kind)
+    assert result.status == 0, result.err
+    folder = run_0.folder / "export" / kind
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "MODEL_CARD.md",
+        f"model.{FORMATS[kind].suffix}",
+    ]
+    assert "297 of 297 labels equal" in result.out
+    card = (folder / "MODEL_CARD.md").read_text()
+    summary = run_0.summary()
+    assert summary["checksum"] in card
+    assert f"Test: {summary['test/correct']} of 297 right" in card
+    assert "not let it read cheques" in card
+    if kind == "html":
+        return  # tests/deployment/test_html_export.py looks at it in a browser
+    (code,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+    code += "\nassert 0 <= label < 10, label"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_pictures_that_changed_since_or_are_none_for_testing_keep_no_model_back(
+    command: Command, tmp_path: Path
+) -> None:
+    for place in range(4):
+        for label in range(10):
+            path = tmp_path / "mine" / str(label) / f"{place}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            drawn(ink=10 * place + label).save(path)
+    own = ("--data.dataset", "folder", "--data.folder", "mine", "--data.test_share", "0")
+    few = ("--data.val_size", "4", "--trainer.max_epochs", "1", "--dashboards", "none")
+    assert command("fit", *own, *few).status == 0
+    drawn(ink=99).save(tmp_path / "mine" / "7" / "new.png")
+    result = command("export", "last", "--format", "pth", "--output", "a.pth")
+    assert result.status == 0, result.err
+    assert "41 of 41 labels equal" in result.out
+    assert {path.name for path in tmp_path.glob("a.*")} == {"a.pth", "a.MODEL_CARD.md"}
+    (tmp_path / "mine").rename(tmp_path / "moved")
+    gone = command("export", "last", "--format", "pth")
+    assert gone.status == 1
+    assert "say where the data set is: --data.data_dir DATA" in gone.err
+    there = command("export", "last", "--format", "pth", "--data.data_dir", "moved")
+    assert there.status == 0, there.err
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("kind", FORMATS)
+def test_each_architecture_leaves_in_each_format(name: str, kind: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    recogniser = Recogniser(ARCHITECTURES[name](), temperature=1.5)
+    about = model_card.metadata(SUMMARY, recogniser)
+    path = tmp_path / f"model.{FORMATS[kind].suffix}"
+    said = write(Export(recogniser, False, about), FORMATS[kind], PIXELS[:40], path)
+    assert said.startswith("40 of 40 labels equal")
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_what_a_page_answers_outlives_a_clearing_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate = MiniRacer.eval
+
+    def then_clear(engine: MiniRacer, *arguments: Any) -> Any:
+        answer = evaluate(engine, *arguments)
+        engine.low_memory_notification()
+        return answer
+
+    monkeypatch.setattr(MiniRacer, "eval", then_clear)
+    torch.manual_seed(0)
+    recogniser = Recogniser(ARCHITECTURES["SpeedCNN"](), temperature=1.5)
+    about = model_card.metadata(SUMMARY, recogniser)
+    export_of = Export(recogniser, False, about)
+    said = write(export_of, FORMATS["html"], PIXELS[:40], tmp_path / "model.html")
+    assert said.startswith("40 of 40 labels equal")
+
+
+def test_an_onnx_model_stands_alone(fitted: Command, run_0: Run) -> None:
+    fitted("export", "0", "--format", "onnx", "--softmax", "--output", "elsewhere/digits.onnx")
+    model = onnx.load("elsewhere/digits.onnx", load_external_data=False)
+    assert [opset.version for opset in model.opset_import if not opset.domain] == [exporters.OPSET]
+    assert not any(weight.external_data for weight in model.graph.initializer)
+    about = json.loads({each.key: each.value for each in model.metadata_props}["mnist_lightning"])
+    assert about["test_correct"] == run_0.summary()["test/correct"]
+    session = InferenceSession("elsewhere/digits.onnx")
+    recogniser = load("0")
+    for count in (1, 5, 297):
+        (found,) = session.run(["probabilities"], {"pixels": PIXELS[:count]})
+        assert found.sum(axis=1) == pytest.approx(np.ones(count), abs=1e-5)
+        for row, picture in zip(found[:5], PIXELS, strict=False):
+            assert row == pytest.approx(recogniser.predict(picture).probabilities, abs=1e-5)
+
+
+def test_safetensors_are_loaded_without_unpickling_and_predict(fitted: Command, run_0: Run) -> None:
+    fitted("export", "0", "--format", "safetensors")
+    path = run_0.folder / "export" / "safetensors" / "model.safetensors"
+    with safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()["mnist_lightning"])
+    assert about["network"]["class_path"] == "mnist_lightning.networks.classic_cnn.ClassicCNN"
+    assert (about["mean"], about["std"]) == (mnist_format.MEAN, mnist_format.STD)
+    assert about["preprocessing"] == mnist_format.VERSION
+    there, here = load(path), load("0")
+    assert there.temperature == here.temperature
+    for picture in PIXELS[:20]:
+        wanted = here.predict(picture).probabilities
+        assert np.array_equal(there.predict(picture).probabilities, wanted)
+    content = bytearray(path.read_bytes())
+    for damaged in (content[: len(content) // 2], b"", b"no tensors", content[:-3]):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="is damaged, or not made by `export`"):
+            load(path)
+
+
+def test_what_differs_is_not_exported(tmp_path: Path) -> None:
+    recogniser = Recogniser(ARCHITECTURES["ClassicCNN"]())
+    about = model_card.metadata(SUMMARY, recogniser)
+    kind = FORMATS["pth"]
+
+    def write_another(asked: Export, path: Path) -> None:
+        kind.write(asked._replace(recogniser=Recogniser(ARCHITECTURES["ClassicCNN"]())), path)
+
+    path = tmp_path / "model.pth"
+    with pytest.raises(UserError, match=r"is not the run.s: .* no file was written"):
+        write(Export(recogniser, False, about), kind._replace(write=write_another), PIXELS, path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_logits_are_compared_image_by_image() -> None:
+    wanted = np.array([[10.0, 0.0], [0.01, 0.0]], dtype=np.float32)
+    kind = FORMATS["onnx"]
+    assert compare(wanted, wanted + np.float32(1e-7), kind).startswith("2 of 2 labels equal")
+    off = wanted.copy()
+    off[1, 0] += 1e-5  # a thousandth of this image's largest, a millionth of the other's
+    for found in (off, wanted[:, ::-1], np.full_like(wanted, np.nan)):
+        with pytest.raises(UserError, match="is not the run's"):
+            compare(wanted, found, kind)
+
+
+def test_a_network_that_a_page_does_not_know_is_refused_by_name(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.Softsign())
+    about = model_card.metadata(SUMMARY, Recogniser(network))
+    path = tmp_path / "model.html"
+    told = "the page has no JavaScript for abs .but for adaptive_avg_pool2d, "
+    with pytest.raises(UserError, match=told):
+        write(Export(Recogniser(network), False, about), FORMATS["html"], PIXELS[:2], path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_normalisation_is_inside() -> None:
+    network = ARCHITECTURES["SpeedCNN"]().eval()
+    inside = FromPixels(network)(torch.from_numpy(PIXELS))
+    outside = Recogniser(network).probabilities
+    scaled = (
+        torch.from_numpy(PIXELS).float()[:, None] / 255 - mnist_format.MEAN
+    ) / mnist_format.STD
+    assert torch.allclose(inside.softmax(dim=1), outside(scaled), atol=1e-6)
+
+
+def test_mistakes_are_told(fitted: Command) -> None:
+    assert "--format" in fitted("export", "0").err
+    assert "--format: exe will not do" in fitted("export", "0", "--format", "exe").err
+    for kind in ("pth", "html"):
+        told = fitted("export", "--format", kind, "--softmax").err
+        assert "--softmax is for onnx and pt2" in told
+    none = fitted("export", "0", "--format", "pth", "--check_images", "0")
+    assert (none.status, "at least 1" in none.err) == (2, True)
+    assert "no run 7" in fitted("export", "7", "--format", "pth").err
+    Path("file").write_text("in the way")
+    assert fitted("export", "0", "--format", "pth", "--output", "file/model.pth").status == 1
+
+
+@pytest.mark.mnist
+def test_all_ten_thousand_agree(command: Command, mnist_dir: Path) -> None:
+    config = Path(__file__).parent.parent.parent / "configs" / "speedrun.yaml"
+    where = ("--data.data_dir", str(mnist_dir))
+    assert command("fit", "--config", str(config), "--dashboards", "none", *where).status == 0
+    for kind in FORMATS:
+        result = command("export", "0", "--format", kind, "--check_images", "10000")
+        found = re.search(r"([\d,]+) of 10,000 labels equal", result.out)
+        assert found is not None
+        least = 9_995 if kind == "html" else 10_000
+        assert int(found[1].replace(",", "")) >= least

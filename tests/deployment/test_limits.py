@@ -1,0 +1,191 @@
+"""The server stays available, and answers nobody who comes by a foreign name."""
+
+import select
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from mnist_lightning.deployment import hosts
+from tests.deployment.conftest import serving
+from tests.image_bombs import saved, scan_bomb, slow_webp
+from tests.preprocessing.test_ink_extraction import drawn
+
+
+@pytest.fixture(scope="module")
+def address(home: Path) -> Iterator[str]:
+    yield from serving(home, "0", "--allow_host", "Digits.Example")
+
+
+def connect(address: str) -> socket.socket:
+    url = httpx.URL(address)
+    return socket.create_connection((url.host, url.port), timeout=60)
+
+
+def exchange(address: str, request: str) -> str:
+    """Send a request as it is; return the answer."""
+    with connect(address) as connection:
+        connection.sendall(request.encode())
+        received = b""
+        while part := connection.recv(65536):
+            received += part
+            if b"}" in received or received.endswith(b"received."):
+                break
+    return received.decode()
+
+
+def test_silent_connections_and_bombs_delay_nobody_for_long(address: str) -> None:
+    bomb, seven = scan_bomb(), saved(drawn(), "png")
+    with ExitStack() as stack, ThreadPoolExecutor(2) as pool:
+        for _ in range(100):
+            stack.enter_context(connect(address))
+        bombs = [
+            pool.submit(httpx.post, f"{address}/api/predict", content=bomb, timeout=60)
+            for _ in range(2)
+        ]
+        for _ in range(5):
+            began = time.monotonic()
+            assert httpx.post(f"{address}/api/predict", content=seven).status_code == 200
+            assert time.monotonic() - began < 2
+        for sent in bombs:
+            answer = sent.result()
+            assert answer.status_code == 422
+            assert "2,000 scans; the limit is 37" in answer.json()["error"]["message"]
+
+
+def test_more_connections_than_there_is_room_for_replace_the_silent_ones(address: str) -> None:
+    with ExitStack() as stack:
+        for _ in range(600):
+            stack.enter_context(connect(address))
+        assert httpx.get(f"{address}/api/health").status_code == 200
+
+
+def test_a_header_that_does_not_end_is_cut_off_however_it_drips(address: str) -> None:
+    began = time.monotonic()
+    with connect(address) as connection, suppress(ConnectionError):
+        connection.sendall(b"GET / HTTP/1.1\r\n")
+        while time.monotonic() - began < 25:
+            connection.sendall(b"a: b\r\n")
+            time.sleep(0.2)
+    assert 8 < time.monotonic() - began < 20
+
+
+def test_a_slow_image_delays_nobody_and_ends_when_its_client_leaves(address: str) -> None:
+    slow, seven = slow_webp(), saved(drawn(), "png")
+    url = httpx.URL(address)
+    (server,) = (
+        each.pid
+        for each in psutil.net_connections("tcp4")
+        if each.status == psutil.CONN_LISTEN and each.laddr.port == url.port
+    )
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(connect(address)) for _ in range(2)]
+        for connection in waiting:
+            head = f"POST /api/predict HTTP/1.1\r\nHost: {url.host}\r\nContent-Length: {len(slow)}"
+            connection.sendall(head.encode() + b"\r\n\r\n" + slow)
+        time.sleep(0.3)
+        assert httpx.post(f"{address}/api/predict", content=seven, timeout=60).status_code == 200
+        answered, _, _ = select.select(waiting, [], [], 0)
+        assert not answered  # the slow ones came first, and are still being read
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        before = busy_seconds(server)
+        time.sleep(1)
+        if busy_seconds(server) - before < 0.2:
+            break
+    assert time.monotonic() < deadline
+
+
+def busy_seconds(server: int | None) -> float:
+    """The processor time of a server's children that are alive."""
+    total = 0.0
+    for child in psutil.Process(server).children():
+        times = child.cpu_times()
+        total += times.user + times.system
+    return total
+
+
+@pytest.mark.parametrize(
+    ("request_line", "headers", "status"),
+    [
+        ("GET /api/health HTTP/1.1", "Host: localhost", 200),
+        ("GET /api/health HTTP/1.1", "Host: LOCALHOST.:8000", 200),
+        ("GET /api/health HTTP/1.1", "Host: 192.168.7.7:80", 200),
+        ("GET /api/health HTTP/1.1", "Host: [2001:db8::1]:80", 200),
+        ("GET /api/health HTTP/1.1", "Host: digits.example:8000", 200),
+        ("GET /api/health HTTP/1.0", "Host: 127.0.0.1", 200),
+        ("GET /api/health HTTP/1.1", "Host: evil.example", 403),
+        ("GET /api/health HTTP/1.1", "Host: evil.example:80", 403),
+        ("GET /api/health HTTP/1.1", "Host: 127.0.0.1.evil.example", 403),
+        ("GET /api/health HTTP/1.1", "Host: localhost@evil.example", 403),
+        ("GET /api/health HTTP/1.1", "Host: 2130706433", 403),
+        ("GET /api/health HTTP/1.1", "Host: [localhost]", 403),
+        ("GET /api/health HTTP/1.1", "Host: localhost:x", 403),
+        ("GET /api/health HTTP/1.1", "Host: ", 403),
+        ("GET /api/health HTTP/1.0", "Accept: */*", 403),
+        ("GET /api/health HTTP/1.1", "Accept: */*", 400),
+        ("GET /api/health HTTP/1.1", "Host: localhost\r\nHost: evil.example", 400),
+        ("GET http://localhost/api/health HTTP/1.1", "Host: evil.example", 403),
+        ("GET http://evil.example/api/health HTTP/1.1", "Host: localhost", 404),
+        (
+            "GET /api/health HTTP/1.1",
+            "Host: evil.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            403,
+        ),
+    ],
+)
+def test_only_own_names_and_addresses_are_answered(
+    address: str, request_line: str, headers: str, status: int
+) -> None:
+    answer = exchange(address, f"{request_line}\r\n{headers}\r\n\r\n")
+    assert answer.split(" ")[1] == str(status), answer
+    if status == 403:
+        assert "--allow_host NAME" in answer
+
+
+def test_in_a_network_foreign_names_are_refused_too(home: Path) -> None:
+    own = socket.gethostname()
+    for address in serving(home, "0", "--host", "0.0.0.0", "--collect", "kept_not"):
+        local = address.replace("0.0.0.0", "127.0.0.1")
+        seven = saved(drawn(), "png")
+        answer = httpx.post(
+            f"{local}/api/corrections?label=7", content=seven, headers={"host": "evil.example"}
+        )
+        assert (answer.status_code, answer.json()["error"]["type"]) == (403, "foreign_host")
+        assert not list((home / "kept_not").iterdir())
+        for name in (own, f"{own}.local:80", "10.0.0.7"):
+            assert httpx.get(f"{local}/api/health", headers={"host": name}).status_code == 200
+
+
+def test_names_are_compared_without_case_and_final_dot() -> None:
+    names = hosts.own_names("Server.Lan", ["other.example."], local=True)
+    for host in ("server.lan", "SERVER.LAN.:80", "other.example", "localhost"):
+        assert hosts.is_own(host, names)
+    foreign = (None, "", "lan", "x.server.lan", "server.lan/", "server.lan:", "a b")
+    assert not any(hosts.is_own(host, names) for host in foreign)
+
+
+def test_a_body_in_chunks_of_a_byte_delays_nobody(address: str) -> None:
+    with connect(address) as connection:
+        head = "POST /api/predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(head.encode())
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            connection.sendall(b"1\r\nA\r\n" * 5_000_000)
+    assert httpx.get(f"{address}/api/health", timeout=10).status_code == 200
+
+
+def test_a_body_in_small_pieces_is_received(address: str) -> None:
+    with connect(address) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        head = "POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n"
+        connection.sendall(head.encode())
+        for _ in range(20_000):
+            connection.sendall(bytes(100))
+        assert connection.recv(1_000).startswith(b"HTTP/1.1 422")

@@ -1,0 +1,176 @@
+"""The page in a real browser, drawn on stroke by stroke."""
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from mnist_lightning.cli.main import main
+from tests.deployment.conftest import serving
+from tests.preprocessing.test_components import page as page_of_sevens
+from tests.preprocessing.test_ink_extraction import drawn
+
+Stroke = list[tuple[float, float]]
+
+
+def arc(x: float, y: float, width: float, height: float, start: float, end: float) -> Stroke:
+    """Points on an ellipse between two angles, in shares of the sheet."""
+    angles = [math.radians(start + (end - start) * step / 20) for step in range(21)]
+    return [(x + width * math.cos(angle), y + height * math.sin(angle)) for angle in angles]
+
+
+THREE = [arc(0.5, 0.33, 0.17, 0.17, -150, 90) + arc(0.5, 0.66, 0.19, 0.17, -90, 150)]
+EIGHT = [arc(0.5, 0.33, 0.14, 0.15, 90, 450) + arc(0.5, 0.65, 0.17, 0.17, -90, 270)]
+
+
+@pytest.fixture(scope="module")
+def address(home: Path) -> Iterator[str]:
+    yield from serving(home, "0", "--collect", "kept")
+
+
+@pytest.fixture
+def sheet(browser: Browser, address: str) -> Iterator[Page]:
+    """The page, which must not complain nor ask anybody else."""
+    context = browser.new_context()
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(address)
+    expect(page.locator("#run option")).to_have_count(2)
+    yield page
+    # The browser itself notes each answer with a problem; the page tells it.
+    assert [text for text in complaints if "responded with a status of 4" not in text] == []
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+    context.close()
+
+
+def draw(page: Page, strokes: list[Stroke]) -> None:
+    box = page.locator("#paper").bounding_box()
+    assert box is not None
+    for stroke in strokes:
+        for number, (x, y) in enumerate(stroke):
+            page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+            if number == 0:
+                page.mouse.down()
+        page.mouse.up()
+    page.wait_for_function("() => !asking")  # what is shown is of the whole drawing, and stays
+
+
+def probabilities(page: Page) -> list[float]:
+    rows = page.locator("#bars tr")
+    expect(rows).to_have_count(10)
+    return [float(text.split()[-2]) for text in rows.all_inner_texts()]
+
+
+def test_what_is_drawn_is_read_while_it_is_drawn(sheet: Page) -> None:
+    expect(sheet.locator("#verdict")).to_have_text("Nothing is drawn yet.")
+    draw(sheet, THREE)
+    expect(sheet.locator("#verdict strong")).to_have_text(re.compile("[0-9]"))
+    found = probabilities(sheet)
+    assert sum(found) == pytest.approx(100, abs=0.6)
+    label = int(sheet.locator("#verdict strong").inner_text())
+    assert found[label] == max(found)
+    expect(sheet.locator("#bars tr.first th")).to_have_text(str(label))
+    width = sheet.locator("#input").evaluate(
+        "image => image.decode().then(() => image.naturalWidth)"
+    )
+    assert width == 28
+    sheet.click("#undo")
+    expect(sheet.locator("#verdict")).to_have_text("Nothing is drawn yet.")
+    expect(sheet.locator("#details")).to_be_hidden()
+
+
+def test_a_photo_is_read_and_its_digits_boxed(sheet: Page, tmp_path: Path) -> None:
+    page_of_sevens([(0, 20), (250, 0)]).save(tmp_path / "page.jpg")
+    sheet.set_input_files("#file", tmp_path / "page.jpg")
+    expect(sheet.locator("#digits button")).to_have_count(2)
+    green = "() => document.getElementById('paper').getContext('2d')" + (
+        ".getImageData(0, 0, 420, 420).data.reduce((n, v, i, d) => "
+        "n + (i % 4 == 0 && v == 42 && d[i + 1] == 111 && d[i + 2] == 78), 0)"
+    )
+    boxed = sheet.evaluate(green)
+    assert boxed > 100
+    sheet.locator("#digits button").nth(1).click()
+    expect(sheet.locator("#digits button").nth(1)).to_have_attribute("aria-pressed", "true")
+    sheet.select_option("#multiple", "false")
+    expect(sheet.locator("#digits button")).to_have_count(0)
+    sheet.select_option("#run", "version_1")
+    expect(sheet.locator("#verdict strong")).to_have_text(re.compile("^[0-9]$"))
+
+
+def test_what_cannot_be_read_is_said_on_the_page(sheet: Page, tmp_path: Path) -> None:
+    (tmp_path / "vast.png").write_bytes(bytes(25_000_001))
+    (tmp_path / "text.png").write_text("seven")
+    for name, said in (
+        ("vast", "too large: the most is 25 megabytes"),
+        ("text", "no picture that can"),
+    ):
+        sheet.set_input_files("#file", tmp_path / f"{name}.png")
+        expect(sheet.locator("#verdict")).to_contain_text(said)
+        expect(sheet.locator("#verdict")).to_have_class("problem")
+
+
+def test_a_misread_digit_is_kept_by_its_true_label(sheet: Page, home: Path, tmp_path: Path) -> None:
+    drawn().save(tmp_path / "seven.png")
+    sheet.set_input_files("#file", tmp_path / "seven.png")
+    sheet.locator("#correction button").nth(7).click()
+    expect(sheet.locator("#kept")).to_have_text("Kept as a 7, to learn from.")
+    assert len(list((home / "kept" / "7").iterdir())) == 1
+
+
+def test_the_keyboard_draws(sheet: Page) -> None:
+    sheet.locator("#paper").focus()
+    for key in ("Space", *["ArrowDown"] * 12):
+        sheet.keyboard.press(key)
+    expect(sheet.locator("#verdict strong")).to_have_text(re.compile("[0-9]"))
+    sheet.keyboard.press("Escape")
+    sheet.keyboard.press("ArrowDown")  # the pen was lifted with it
+    expect(sheet.locator("#verdict")).to_have_text("Nothing is drawn yet.")
+    for key in ("Space", "ArrowLeft", "Space", "Space", "ArrowUp"):
+        sheet.keyboard.press(key)
+    sheet.keyboard.press("Control+z")
+    expect(sheet.locator("#undo")).to_be_enabled()
+    sheet.keyboard.press("Escape")
+    expect(sheet.locator("#verdict")).to_have_text("Nothing is drawn yet.")
+
+
+def test_it_fits_a_telephone_in_light_and_dark(sheet: Page) -> None:
+    sheet.set_viewport_size({"width": 360, "height": 700})
+    grounds = set()
+    for scheme in ("light", "dark"):
+        sheet.emulate_media(color_scheme=scheme)
+        draw(sheet, THREE)
+        expect(sheet.locator("#details")).to_be_visible()
+        assert sheet.evaluate("document.documentElement.scrollWidth") <= 360
+        grounds.add(sheet.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert len(grounds) == 2
+
+
+def test_the_page_for_programs_lists_what_can_be_asked(sheet: Page, address: str) -> None:
+    sheet.goto(f"{address}/docs")
+    headings = sheet.locator("h2")
+    expect(headings).to_have_count(4)
+    assert "POST /api/predict" in headings.all_inner_texts()
+
+
+@pytest.mark.mnist
+def test_a_drawn_three_and_an_eight_are_recognised(
+    browser: Browser, mnist_dir: Path, tmp_path: Path
+) -> None:
+    config = Path(__file__).parent.parent.parent / "configs" / "speedrun.yaml"
+    where = ["--data.data_dir", str(mnist_dir), "--trainer.default_root_dir", str(tmp_path)]
+    assert main(["fit", "--config", str(config), "--dashboards", "none", *where]) == 0
+    for address in serving(tmp_path):
+        page = browser.new_page()
+        page.goto(address)
+        for strokes, label in ((THREE, "3"), (EIGHT, "8")):
+            draw(page, strokes)
+            expect(page.locator("#verdict strong")).to_have_text(label)
+            page.click("#clear")
+        page.close()

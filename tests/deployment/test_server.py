@@ -1,0 +1,251 @@
+"""The server, asked as a program would."""
+
+import base64
+import io
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from mnist_lightning import load
+from mnist_lightning.deployment import server
+from mnist_lightning.preprocessing import mnist_format
+from tests.conftest import Command
+from tests.deployment.conftest import serving
+from tests.preprocessing.test_components import box_of, page
+from tests.preprocessing.test_ink_extraction import drawn
+
+
+def content(picture: Image.Image, kind: str = "png") -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def client(home: Path) -> Iterator[httpx.Client]:
+    for address in serving(home, "0", "--collect", "kept"):
+        with httpx.Client(base_url=address) as client:
+            yield client
+
+
+def test_a_picture_is_read_as_in_python(client: httpx.Client, home: Path) -> None:
+    for kind in ("png", "jpeg", "webp", "gif"):
+        sent = content(drawn(), kind)
+        answer = client.post("/api/predict", content=sent).raise_for_status().json()
+        recogniser = load(home / "lightning_logs" / "version_0")
+        (wanted,) = recogniser.read(mnist_format.read(io.BytesIO(sent)))
+        (found,) = answer["digits"]
+        assert found["label"] == wanted.label
+        assert found["probabilities"] == pytest.approx(wanted.probabilities.tolist(), abs=1e-5)
+        assert found["confidence"] == max(found["probabilities"])
+        assert found["ink"] == "dark"
+        assert np.abs(np.array(found["box"]) - box_of((0, 0))).max() <= 3
+        saw = base64.b64decode(found["input"].removeprefix("data:image/png;base64,"))
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(saw))), wanted.digit.ink)
+        assert (answer["run"], answer["width"], answer["height"]) == ("version_0", 200, 200)
+
+
+def test_several_digits_are_read_in_order(client: httpx.Client) -> None:
+    places = [(0, 20), (250, 0), (100, 260)]
+    sent = content(page(places))
+    for multiple, count in (("auto", 3), ("true", 3), ("false", 1)):
+        answer = client.post("/api/predict", content=sent, params={"multiple": multiple}).json()
+        assert len(answer["digits"]) == count
+        if count == 3:
+            for digit, place in zip(answer["digits"], places, strict=True):
+                assert np.abs(np.array(digit["box"]) - box_of(place)).max() <= 3
+
+
+def test_other_runs_can_be_asked_by_name_only(client: httpx.Client, home: Path) -> None:
+    known = client.get("/api/runs").json()
+    assert [(run["name"], run["network"]) for run in known] == [
+        ("version_0", "ClassicCNN"),
+        ("version_1", "DigitNet"),
+    ]
+    sent = content(drawn())
+    answer = client.post("/api/predict", content=sent, params={"run": "version_1"}).json()
+    (wanted,) = load(home / "lightning_logs" / "version_1").read(drawn())
+    assert answer["digits"][0]["probabilities"] == pytest.approx(wanted.probabilities.tolist())
+    whole = str(home / "lightning_logs" / "version_1" / "checkpoints" / "best.ckpt")
+    for name in ("version_7", "../lightning_logs/version_1", whole, "last", "1"):
+        answer = client.post("/api/predict", content=sent, params={"run": name})
+        assert answer.status_code == 404
+        assert answer.json()["error"]["type"] == "unknown_run"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "kind"),
+    [
+        (b"", 422, "no_picture"),
+        (b"seven", 422, "unreadable"),
+        (content(drawn())[:300], 422, "unreadable"),
+        (content(Image.new("L", (50, 50), 255)), 422, "no_digit"),
+        (content(Image.new("1", (13_000, 13_000))), 413, "too_large"),
+        (bytes(server.MOST_BYTES + 1), 413, "too_large"),
+        (b"GIF89a" + bytes(100), 422, "unreadable"),
+    ],
+)
+def test_what_cannot_be_read_is_told_with_its_type(
+    client: httpx.Client, sent: bytes, status: int, kind: str
+) -> None:
+    answer = client.post("/api/predict", content=sent)
+    assert answer.status_code == status
+    error = answer.json()["error"]
+    assert error["type"] == kind
+    assert len(error["message"]) > 10
+
+
+def test_mistakes_are_typed_too(client: httpx.Client) -> None:
+    answer = client.post("/api/predict", content=b"x", params={"multiple": "perhaps"})
+    assert (answer.status_code, answer.json()["error"]["type"]) == (422, "invalid")
+    assert "multiple" in answer.json()["error"]["message"]
+    answer = client.get("/api/predict")
+    assert (answer.status_code, answer.json()["error"]["type"]) == (405, "method_not_allowed")
+
+
+def test_no_file_of_the_server_can_be_reached(client: httpx.Client) -> None:
+    for path in (
+        "/server.py",
+        "/..%2fserver.py",
+        "/%2e%2e/%2e%2e/cli.py",
+        "/lightning_logs/version_0/config.yaml",
+        "/etc/passwd",
+        "//etc/passwd",
+    ):
+        answer = client.get(path)
+        assert (answer.status_code, answer.json()["error"]["type"]) == (404, "not_found")
+
+
+def test_another_site_s_page_may_not_ask(client: httpx.Client) -> None:
+    sent = content(drawn())
+    for path in ("/api/predict", "/api/corrections?label=7"):
+        answer = client.post(path, content=sent, headers={"origin": "https://elsewhere.example"})
+        assert (answer.status_code, answer.json()["error"]["type"]) == (403, "foreign_origin")
+    for host in ("elsewhere.example", "elsewhere.example:80"):  # a name that points here
+        answer = client.get("/api/health", headers={"host": host})
+        assert (answer.status_code, answer.json()["error"]["type"]) == (403, "foreign_host")
+    own = client.base_url.copy_with(path="").__str__().rstrip("/")
+    assert client.post("/api/predict", content=sent, headers={"origin": own}).status_code == 200
+
+
+def test_corrections_become_a_folder_to_train_on(client: httpx.Client, home: Path) -> None:
+    sent = content(drawn())
+    for _ in range(2):  # the same picture twice is one
+        answer = client.post("/api/corrections", content=sent, params={"label": 7})
+        assert answer.status_code == 201
+    (kept,) = (home / "kept").rglob("*.*")
+    assert kept.parent.name == "7"
+    assert answer.json() == {"kept": f"7/{kept.name}"}
+    # What a network saw of it, whatever the file was.
+    assert np.array_equal(
+        mnist_format.from_picture(mnist_format.read(kept)), mnist_format.from_picture(drawn())
+    )
+    deep = Image.fromarray(np.asarray(drawn(size=300)).astype(np.uint16) * 257)
+    answer = client.post("/api/corrections", content=content(deep), params={"label": 7}).json()
+    found = mnist_format.from_picture(mnist_format.read(home / "kept" / answer["kept"]))
+    assert np.array_equal(found, mnist_format.from_picture(deep))
+    (home / "kept" / answer["kept"]).unlink()
+    for label, body in ((10, sent), (-1, sent), ("../x", sent), (3, b"no picture")):
+        answer = client.post("/api/corrections", content=body, params={"label": label})
+        assert answer.status_code == 422
+    assert len(list((home / "kept").rglob("*.*"))) == 1
+
+
+def test_the_server_describes_itself(client: httpx.Client) -> None:
+    health = client.get("/api/health").json()
+    assert health["status"] == "ok"
+    assert (health["run"], health["collects"]) == ("version_0", True)
+    described = client.get("/openapi.json").json()
+    assert {"/api/predict", "/api/runs", "/api/health", "/api/corrections"} == set(
+        described["paths"]
+    )
+    assert client.get("/docs").headers["content-type"].startswith("text/html")
+
+
+def test_without_collect_nothing_can_be_kept(home: Path) -> None:
+    for address in serving(home, "1"):
+        answer = httpx.post(f"{address}/api/corrections?label=7", content=content(drawn()))
+        assert answer.status_code == 404
+        assert httpx.get(f"{address}/api/health").json()["collects"] is False
+
+
+def test_mistakes_in_the_command_are_told(command: Command, home: Path) -> None:
+    where = ("--trainer.default_root_dir", str(home))
+    assert "make one with" in command("serve").err
+    assert "no run 9" in command("serve", "9", *where).err
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = command("serve", "0", *where, "--port", port)
+    assert result.status == 1
+    assert f"cannot serve at 127.0.0.1, port {port}: address already in use" in result.err
+    for port in ("70000", "-1"):
+        assert f"--port {port}: a port is" in command("serve", "0", *where, "--port", port).err
+    result = command("serve", "0", "--port", "x")
+    assert "--port: x will not do; it takes a whole number" in result.err
+
+
+def test_a_missing_extra_is_named(home: Path) -> None:
+    script = (
+        "import sys; sys.modules['uvicorn'] = None\n"
+        "from mnist_lightning.cli.main import main\n"
+        f"sys.exit(main(['serve', '0', '--trainer.default_root_dir', {json.dumps(str(home))}]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "serve needs uvicorn; install it: pip install 'mnist-lightning[web]'" in done.stderr
+
+
+def test_the_same_correction_many_times_at_once_is_kept_once(
+    client: httpx.Client, home: Path
+) -> None:
+    sent = content(drawn(width=14))
+
+    def keep(_: int) -> int:
+        return httpx.post(
+            client.base_url.join("/api/corrections?label=1"), content=sent
+        ).status_code
+
+    with ThreadPoolExecutor(12) as pool:
+        assert set(pool.map(keep, range(24))) == {201}
+    assert len(list((home / "kept" / "1").iterdir())) == 1
+
+
+def test_what_the_server_cannot_do_is_told_as_json(client: httpx.Client, home: Path) -> None:
+    (home / "kept" / "5").write_text("in the way")
+    answer = client.post("/api/corrections", content=content(drawn()), params={"label": 5})
+    assert (answer.status_code, answer.json()["error"]["type"]) == (507, "not_kept")
+    answer = client.post("/api/predict", content=b"x", headers={"origin": "http://["})
+    assert (answer.status_code, answer.json()["error"]["type"]) == (403, "foreign_origin")
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_serving(
+    command: Command, home: Path
+) -> None:
+    Path("file").write_text("in the way")
+    where = ("--trainer.default_root_dir", str(home))
+    result = command("serve", "0", *where, "--collect", "file")
+    assert result.status == 1
+    assert "--collect file: file exists; name another folder" in result.err
+    assert "--host is empty" in command("serve", "0", *where, "--host", "").err
+
+
+def test_a_run_from_elsewhere_is_listed_and_asked(home: Path, tmp_path: Path) -> None:
+    run = home / "lightning_logs" / "version_1"
+    for address in serving(tmp_path, str(run)):
+        (known,) = httpx.get(f"{address}/api/runs").json()
+        assert (known["name"], known["network"]) == ("version_1", "DigitNet")
+        sent = content(drawn())
+        answer = httpx.post(f"{address}/api/predict?run=version_1", content=sent).json()
+        (wanted,) = load(run).read(drawn())
+        assert answer["digits"][0]["probabilities"] == pytest.approx(wanted.probabilities.tolist())

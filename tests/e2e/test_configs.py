@@ -1,0 +1,31 @@
+"""Every file in configs/ runs, and tells what it is."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import DIGITS, Command
+
+CONFIGS = sorted((Path(__file__).parent.parent.parent / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_config_trains_for_a_batch(command: Command, config: Path) -> None:
+    limits = [f"--trainer.limit_{part}_batches=1" for part in ("train", "val", "test")]
+    options = [*DIGITS, "--trainer.max_epochs", "1"]
+    if "extra" in yaml.safe_load(config.read_text())["data"]:
+        options += ["--data.extra", "strokes"]  # MNIST is not on every machine
+    result = command("fit", "--config", str(config), *options, *limits)
+    assert result.status == 0, result.err
+    assert "test accuracy" in result.out
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_header_says_what_how_and_how_well(config: Path) -> None:
+    text = config.read_text()
+    header = text.split("\n\n")[0]
+    assert all(line.startswith("#") for line in header.splitlines())
+    assert f"python -m mnist_lightning fit --config configs/{config.name}" in header
+    assert "test accuracy" in header
+    assert isinstance(yaml.safe_load(text), dict)

@@ -1,0 +1,186 @@
+"""What the documents tell to type works, as it is written, in a fresh checkout."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mnist_lightning.data.datasets import SOURCES
+from tests.preprocessing.test_ink_extraction import drawn
+
+ROOT = Path(__file__).parent.parent.parent
+README, GUIDE, HOWTO, LEARN = (
+    ROOT / name for name in ("README.md", "docs/guide.md", "docs/howto.md", "docs/learn.md")
+)
+PYTHON = "python -m mnist_lightning "
+# What goes on until it is told to end, and which page of it answers.
+SERVERS = {"serve": "api/health", "tensorboard": ""}
+# What needs MNIST or another download; without a network it says so in a line.
+DOWNLOADS = ("fashion_mnist", "my_handwriting.yaml", "--fetch")
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    """The fenced blocks of a document that are in a language."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", document.read_text(), re.S | re.M)
+    return [content for marked, content in fenced if marked == language]
+
+
+def commands(document: Path, *read_before: Path) -> list[str]:
+    """Each line to be typed into a shell that the documents read before did not have."""
+    known = {line for earlier in read_before for line in commands(earlier)}
+    lines = [line for block in blocks(document, "console") for line in block.splitlines()]
+    return [line for line in lines if line not in known]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project, with somebody's pictures in it, and no data."""
+    for folder in ("mnist_lightning", "configs"):
+        shutil.copytree(
+            ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    for name in ("seven.png", "photo.jpg", "photos/a.png"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        drawn().save(path)
+    digits = SOURCES["digits"].load(tmp_path)
+    for place, label in enumerate(digits.train_labels[:100].tolist()):
+        path = tmp_path / "mine" / str(label) / f"{place}.png"
+        path.parent.mkdir(exist_ok=True, parents=True)
+        Image.fromarray(255 - digits.train_images[place].numpy()).resize((140, 140)).save(path)
+    (tmp_path / "space.yaml").write_text(blocks(GUIDE, "yaml")[0])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    return tmp_path
+
+
+def type_in(line: str) -> str:
+    """Run a line of a shell; return what it printed."""
+    if any(line.startswith((f"{PYTHON}{name}", name)) for name in SERVERS):
+        return _served(line)
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=1500)
+    printed = done.stdout + done.stderr
+    assert "Traceback" not in printed, (line, printed)
+    if done.returncode == 1 and any(word in line for word in DOWNLOADS):
+        assert re.search("error: .* could not be downloaded", done.stderr), (line, printed)
+    else:
+        assert done.returncode == 0, (line, printed)
+    return printed
+
+
+def _served(line: str) -> str:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    page = next(page for name, page in SERVERS.items() if name in line)
+    url = f"http://localhost:{port}/{page}"
+    elsewhere = f"exec {line} --port {port}"  # beside whatever else this machine serves
+    process = subprocess.Popen(["bash", "-c", elsewhere], start_new_session=True)
+    try:
+        for _ in range(240):
+            assert process.poll() is None, f"{line} ended"
+            try:
+                with urllib.request.urlopen(url, timeout=5) as answer:
+                    assert answer.status == 200
+                break
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                time.sleep(0.25)
+        else:
+            pytest.fail(f"{line} does not answer at {url}")
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)
+        process.wait(30)
+    return ""
+
+
+def installs(line: str) -> str:
+    """Take `pip install` out of a line, which CI types; what it names has to exist."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    for extra in re.findall(r"\.\[(\w+)\]", line):
+        assert extra in extras
+    return re.sub(r"^pip (install|download) [^&]*(&& )?", "", line)
+
+
+def test_every_command_of_the_readme_works(checkout: Path) -> None:
+    for line in commands(README):
+        rest = installs(line)
+        if rest not in ("", "make check"):
+            type_in(rest)
+    for page in ("report/report.html", "export/onnx/model.onnx"):
+        assert list((checkout / "lightning_logs").rglob(page)), page
+    assert len(list((checkout / "seen").iterdir())) == 2
+
+
+def test_every_command_of_the_guide_works(checkout: Path) -> None:
+    type_in(f"{PYTHON}fit --data.dataset digits --trainer.max_epochs 1")
+    for line in commands(GUIDE, README):
+        if rest := installs(line):
+            type_in(rest)
+
+
+def test_every_command_of_the_how_to_works(checkout: Path) -> None:
+    (checkout / "mnist_lightning/networks/my_net.py").write_text(blocks(HOWTO, "python")[0])
+    type_in(f"{PYTHON}fit --seeds 0..4 --trainer.max_epochs 1 --data.dataset digits")
+    for line in commands(HOWTO, README, GUIDE):
+        rest = installs(line)
+        if rest == f"{PYTHON}resume":
+            interrupt(f"{PYTHON}fit --data.dataset digits --trainer.max_epochs 50")
+        if rest:
+            type_in(rest)
+
+
+def interrupt(line: str) -> None:
+    """Begin a run, and end it by Ctrl-C once it has an epoch."""
+    before = set(Path("lightning_logs").glob("*/checkpoints/last.ckpt"))
+    process = subprocess.Popen(["bash", "-c", f"exec {line}"], stdout=subprocess.DEVNULL)
+    while set(Path("lightning_logs").glob("*/checkpoints/last.ckpt")) == before:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+
+
+@pytest.mark.mnist
+def test_what_the_first_lesson_prints_is_what_its_code_prints(
+    checkout: Path, mnist_dir: Path
+) -> None:
+    (checkout / "data").symlink_to(mnist_dir)
+    lesson = "\n".join(blocks(LEARN, "python"))
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", lesson], capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    # Another processor adds in another order: an untrained network's figures differ in the last
+    # place, those of the loss of a last batch and of a trained network more.
+    *printed, loss, right = done.stdout.splitlines()
+    *told, told_loss, told_right = "".join(blocks(LEARN, "")).splitlines()
+    for line, told_line in zip(printed, told, strict=True):
+        assert re.sub(r"[\d.]+", "#", line) == re.sub(r"[\d.]+", "#", told_line)
+        assert numbers(line) == pytest.approx(numbers(told_line), abs=0.0015)
+    assert numbers(loss) == pytest.approx(numbers(told_loss), abs=0.1)
+    assert numbers(right) == pytest.approx(numbers(told_right), abs=60)
+
+
+def numbers(line: str) -> list[float]:
+    """The numbers in a line, as they come."""
+    return [float(number) for number in re.findall(r"\d+(?:\.\d+)?", line)]
+
+
+def test_the_reference_is_that_of_the_signatures() -> None:
+    from docs.make_reference import FILE, reference
+
+    assert FILE.read_text() == reference(), "run: make reference"

@@ -1,0 +1,246 @@
+"""One run in several real processes: the same samples, the same figures, the same bits."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from mnist_lightning import distributed
+from mnist_lightning.cli.main import main
+from mnist_lightning.cli.verify import first_difference_of_runs
+from mnist_lightning.data.augmentations import Deformation
+from mnist_lightning.data.loader import BatchDataset, BatchLoader
+from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_metrics, read_predictions
+from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.training.callbacks.graceful_shutdown import Interrupt
+from tests.conftest import DIGITS
+
+PROGRAM = [sys.executable, "-m", "mnist_lightning"]
+TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+FIT = ["fit", *DIGITS, "--trainer.accelerator", "cpu", "--trainer.max_epochs", "3"]
+MLP = ["--model.network", "MultilayerPerceptron"]
+MORE = {"test": [], "resume": ["--trainer.max_epochs", "4"]}
+
+
+def start(arguments: Sequence[str], folder: Path, **environment: str) -> subprocess.Popen[str]:
+    """Start a command in a folder."""
+    folder.mkdir(exist_ok=True)
+    # Of a cluster that these tests may run in, they are not to know.
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
+    return subprocess.Popen(
+        arguments,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=plain | {"OMP_NUM_THREADS": "1", "COLUMNS": "100"} | environment,
+    )
+
+
+def ended(process: subprocess.Popen[str], status: int = 0) -> str:
+    """Wait for a command; return what it printed."""
+    try:
+        printed, _ = process.communicate(timeout=100)
+    finally:
+        process.kill()
+    assert process.returncode == status, printed
+    return printed
+
+
+def run_in(folder: Path) -> Run:
+    """The run in a folder: there is one."""
+    (only,) = (folder / "lightning_logs").glob("version_*")
+    return Run(only)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run in two processes, with dropout, that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    ended(start([*PROGRAM, *FIT, *TWO, "--trainer.max_epochs", "12"], folder))
+    return folder
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("augment", [[], [Deformation(degrees=10)]])
+def test_processes_share_every_batch(
+    count: int, augment: list[Deformation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = torch.arange(28 * 28 * 65, dtype=torch.float32).remainder(251).byte()
+    dataset = BatchDataset(images.view(-1, 28, 28), torch.arange(65), 16, 3, augment)
+    alone = list(BatchLoader(dataset))
+    shares = []
+    for rank in range(count):
+        monkeypatch.setattr(distributed, "count", lambda: count)
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        shares.append(list(BatchLoader(dataset)))
+    for batch, *parts in zip(alone, *shares, strict=True):
+        for whole, pieces in zip(batch, zip(*parts, strict=True), strict=True):
+            assert torch.equal(torch.cat(pieces), whole)
+
+
+def test_a_signal_that_comes_while_others_are_asked_is_heard_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    interrupt, heard = Interrupt(), []
+
+    def most(number: int, device: object) -> int:
+        interrupt._note(signal.SIGTERM, None)
+        return number
+
+    monkeypatch.setattr(distributed, "count", lambda: 2)
+    monkeypatch.setattr(distributed, "most", most)
+    trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=None))
+    for _ in range(2):
+        interrupt.end_if_asked()  # alone it would leave the other waiting
+        heard.append(interrupt.heard(trainer))  # type: ignore[arg-type] # all that it asks of one
+    assert heard == [False, True]
+    with pytest.raises(KeyboardInterrupt):
+        interrupt.end_if_asked()
+    assert interrupt.status == 143
+
+
+def test_a_run_in_two_processes_is_that_in_one(tmp_path: Path) -> None:
+    # 1,300 images are 3 batches of 433, and one image that one of the two has alone.
+    for name, options in (("one", []), ("two", TWO)):
+        ended(start([*PROGRAM, *FIT, *MLP, *options, "--data.batch_size", "433"], tmp_path / name))
+    one, two = run_in(tmp_path / "one"), run_in(tmp_path / "two")
+    curves = [read_metrics(run.folder / METRICS_FILE) for run in (one, two)]
+    assert len(curves[0]) == len(curves[1])
+    for here, there in zip(*curves, strict=True):
+        assert here.keys() == there.keys()
+        for name in here.keys() - {"dataset"}:
+            if here[name]:
+                assert float(there[name]) == pytest.approx(float(here[name]), rel=1e-4), name
+    # Tested once more, by one process and by two.
+    figures, labels = [], []
+    for options in ([], TWO):
+        printed = ended(start([*PROGRAM, "test", "0", *options], tmp_path / "two"))
+        figures.append(re.findall(r"test accuracy +│ +([\d.]+)|correct +│ (\d+)", printed))
+        labels.append(read_predictions(two.predictions).predicted)
+    assert figures[0] == figures[1]
+    assert np.array_equal(labels[0], labels[1])
+    assert read_predictions(two.predictions).true.tolist() == (
+        read_predictions(one.predictions).true.tolist()
+    )
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
+def test_ended_in_between_and_resumed_it_has_the_same_bits(
+    whole: Path, tmp_path: Path, sent: signal.Signals, status: int
+) -> None:
+    process = start([*PROGRAM, *FIT, *TWO, "--trainer.max_epochs", "12"], tmp_path)
+    third = tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last-2.ckpt"
+    while not third.exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(sent)  # to the first one alone
+    ended(process, status)
+    ended(start([*PROGRAM, "resume"], tmp_path))
+    assert first_difference_of_runs(run_in(whole), run_in(tmp_path)) is None
+
+
+def test_gradients_that_are_summed_up_do_not_keep_it_from_saving_within_an_epoch(
+    tmp_path: Path,
+) -> None:
+    summed = ["--trainer.accumulate_grad_batches", "2", "--data.batch_size", "2"]
+    process = start([*PROGRAM, *FIT, *TWO, *summed, "--autosave", "0.001"], tmp_path)
+    while not list(tmp_path.glob("lightning_logs/*/checkpoints/last.ckpt")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert re.search("up to the end of batch [0-9]+ of epoch 1", ended(process, 143))
+
+
+def test_a_run_goes_on_in_another_number_of_processes_and_says_so(tmp_path: Path) -> None:
+    ended(start([*PROGRAM, *FIT, *TWO], tmp_path))
+    alone = ["--trainer.devices", "1", "--trainer.strategy", "auto"]
+    printed = ended(start([*PROGRAM, "resume", "--trainer.max_epochs", "4", *alone], tmp_path))
+    assert "of a run in 2, this one is in 1: it sees the same batches" in printed
+    ended(start([*PROGRAM, "resume", "--trainer.max_epochs", "5", *TWO], tmp_path))
+    assert run_in(tmp_path).summary()["epochs"] == 5
+
+
+@pytest.mark.parametrize("command", ["test", "resume"])
+def test_processes_that_find_different_runs_refuse_to_go_on(tmp_path: Path, command: str) -> None:
+    ended(start([*PROGRAM, *FIT, *MLP, "--seeds", "1..2"], tmp_path))
+    # As if version_1 had come between the looks of the two.
+    found = ["bash", "-c", 'exec "${@:1:4}" "$RANK" "${@:5}"', "bash", *PROGRAM, command]
+    each = [*found, *TWO, "--trainer.accelerator", "cpu", *MORE[command]]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
+    printed = ended(start([*torchrun, "--nproc_per_node", "2", *each], tmp_path), 1)
+    assert printed.count("another run came while the processes began: give the RUN by its") == 1
+
+
+def test_torchrun_starts_the_processes(tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    torchrun += ["--nproc_per_node", "2", "-m", "mnist_lightning", *FIT, *MLP]
+    printed = ended(start([*torchrun, *TWO], tmp_path))
+    assert printed.count("run: lightning_logs/version_0") == 1
+    assert run_in(tmp_path).summary()["state"] == "finished"
+
+
+def test_an_error_of_all_is_told_once_even_if_the_first_is_the_last_to_find_it(
+    tmp_path: Path,
+) -> None:
+    # torchrun ends the others as soon as one has ended.
+    late = ["bash", "-c", '[ "$RANK" = 1 ] || sleep 3; exec "$@"', "bash", *PROGRAM, *FIT, *MLP]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
+    printed = ended(start([*torchrun, "--nproc_per_node", "2", *late], tmp_path), 1)
+    told = "2 processes were started, and this run is for one: give --trainer.devices 2"
+    assert printed.count(told) == 1
+
+
+def test_an_error_of_all_is_told_once_where_the_first_starts_the_others(tmp_path: Path) -> None:
+    printed = ended(start([*PROGRAM, *FIT, *TWO, "--data.val_size", "3000"], tmp_path), 2)
+    assert printed.count("--data.val_size 3000 leaves nothing to train on") == 1
+
+
+def test_one_that_the_first_started_keeps_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr("mnist_lightning.cli.main.time.sleep", lambda _: pytest.fail("it waited"))
+    assert main(["fti"]) == 2
+    assert capsys.readouterr().err == ""
+
+
+def test_an_error_that_only_another_finds_is_told_by_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr("mnist_lightning.cli.main.PATIENCE_SECONDS", 0)
+    assert main(["fti"]) == 2
+    assert "error: process 1: there is no command 'fti'" in capsys.readouterr().err
+
+
+def test_srun_starts_the_processes(tmp_path: Path) -> None:
+    # As a step of SLURM's has them; docs/slurm.sh was run on a real one.
+    common = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "run", "SLURM_STEP_ID": "0"}
+    common |= {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1"}
+    common |= {"SLURM_NODEID": "0", "SLURM_STEP_NODELIST": "127.0.0.1"}
+    common |= {"SLURM_JOB_NODELIST": "127.0.0.1", "MASTER_PORT": str(20_000 + os.getpid() % 12_000)}
+    tasks = [
+        start([*PROGRAM, *FIT, *TWO], tmp_path, SLURM_PROCID=rank, SLURM_LOCALID=rank, **common)
+        for rank in "01"
+    ]
+    first, second = (ended(task) for task in tasks)
+    assert "run: lightning_logs/version_0" in first
+    assert second == ""
+    assert run_in(tmp_path).summary()["state"] == "finished"
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there are no two GPUs here")
+def test_two_gpus_train(tmp_path: Path) -> None:
+    ended(start([*PROGRAM, *FIT, *MLP, *TWO, "--trainer.accelerator", "gpu"], tmp_path))
+    assert run_in(tmp_path).summary()["state"] == "finished"

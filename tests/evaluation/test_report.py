@@ -1,0 +1,239 @@
+"""report, as typed."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser
+
+from mnist_lightning.evaluation import metrics
+from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_history, read_predictions
+from mnist_lightning.runs.run_directory import Run
+from tests.conftest import DIGITS, Command
+
+
+@pytest.fixture
+def fitted(command: Command) -> Command:
+    """A command line in a folder with one run of two epochs."""
+    assert command("fit", *DIGITS, "--trainer.max_epochs", "2").status == 0
+    return command
+
+
+PICTURES = {
+    "samples",
+    "curves",
+    "predictions",
+    "confusion",
+    "mistakes",
+    "closest_calls",
+    "reliability",
+    "robustness",
+    "attributions",
+}
+
+
+def test_report_draws_what_the_run_did(fitted: Command, run_0: Run) -> None:
+    result = fitted("report")
+    assert result.status == 0, result.err
+    folder = run_0.folder / "report"
+    names = {f"{name}.png" for name in PICTURES}
+    assert {path.name for path in folder.iterdir()} == names | {"report.html", "report.json"}
+    wrong = 297 - run_0.summary()["test/correct"]
+    assert f"{wrong} of 297 test images were read wrongly" in result.out
+    assert str(Path("lightning_logs/version_0/report/report.html")) in result.out
+    for name in names:
+        with Image.open(folder / name) as opened:
+            picture = np.asarray(opened.convert("L"))
+        assert min(picture.shape) > 500
+        assert picture.std() > 5, "nothing is drawn"
+
+
+def test_every_number_is_in_the_json(fitted: Command, run_0: Run) -> None:
+    assert fitted("report").status == 0
+    facts = json.loads((run_0.folder / "report" / "report.json").read_text())
+    summary, table = run_0.summary(), read_predictions(run_0.predictions)
+    right = table.true == table.predicted
+    assert facts["summary"] == summary
+    assert facts["config"] == run_0.read_config()
+    assert facts["test"]["correct"] == summary["test/correct"]
+    assert facts["test"]["accuracy"] == pytest.approx(summary["test/accuracy"])
+    assert facts["test"]["log_loss"] == pytest.approx(summary["test/loss"], rel=1e-4)
+    assert facts["test"]["interval"] == list(metrics.wilson(int(right.sum()), 297))
+    assert np.sum(facts["confusion"]) == 297
+    assert [row["recall"] for row in facts["digits"]] == pytest.approx(
+        [right[table.true == digit].mean() for digit in range(10)]
+    )
+    before, after = (facts["calibration"][name] for name in ("as_it_is", "temperature_scaled"))
+    known = metrics.calibration(table.probabilities.max(axis=1), right)
+    assert before["error"] == pytest.approx(known.error)
+    assert after["log_loss"] < before["log_loss"]
+    assert facts["calibration"]["temperature"] == summary["temperature"]
+    surest = [mistake["confidence"] for mistake in facts["surest_mistakes"]]
+    assert surest == sorted(surest, reverse=True)
+    assert facts["robustness"]["undisturbed"] == pytest.approx(summary["test/accuracy"])
+    assert len(facts["robustness"]["kinds"]) == 9
+    for kind in facts["robustness"]["kinds"]:
+        for accuracy, (low, high) in zip(kind["accuracies"], kind["intervals"], strict=True):
+            assert low <= accuracy <= high
+    assert len(facts["history"]["val/accuracy"]) == 2
+
+
+def test_the_page_is_whole_by_itself_and_without_an_error(
+    fitted: Command, run_0: Run, browser: Browser
+) -> None:
+    assert fitted("report").status == 0
+    context = browser.new_context(offline=True)
+    page, complaints = context.new_page(), []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("requestfailed", lambda request: complaints.append(request.url))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    where = (run_0.folder / "report" / "report.html").as_uri()
+    page.goto(where)
+    assert complaints == []
+    assert [url for url in asked if not url.startswith("data:")] == [where]
+    widths = page.eval_on_selector_all("img", "all => all.map(image => image.naturalWidth)")
+    assert len(widths) == len(PICTURES)
+    assert min(widths) > 500
+    text = page.inner_text("body")
+    summary = run_0.summary()
+    assert f"{100 * summary['test/accuracy']:.2f} %" in text
+    assert "Hardest digit: " in text
+    assert "class_path: mnist_lightning.networks.classic_cnn.ClassicCNN" in text
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": 360, "height": 700})  # a telephone's
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= 360, f"{wide} pixels wide"
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert background == "rgb(22, 24, 28)"
+    context.close()
+
+
+def test_a_network_that_cannot_be_loaded_leaves_its_answers_out(
+    fitted: Command, run_0: Run
+) -> None:
+    run_0.best.unlink()
+    folder = run_0.folder / "report"
+    folder.mkdir(exist_ok=True)
+    for name in ("robustness", "mine"):  # of an earlier report, and of the user
+        (folder / f"{name}.png").write_bytes(b"old")
+    result = fitted("report", "0")
+    assert result.status == 0
+    assert "no robustness and no attributions: no best.ckpt" in result.out
+    names = {path.stem for path in folder.glob("*.png")}
+    assert names == (PICTURES | {"mine"}) - {"robustness", "attributions"}
+    page = (folder / "report.html").read_text()
+    assert "no robustness and no attributions" in page
+
+
+def test_a_report_made_again_is_the_same(fitted: Command, run_0: Run) -> None:
+    pictures = []
+    for _ in range(2):
+        fitted("report", "0")
+        folder = run_0.folder / "report"
+        pictures.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert pictures[0] == pictures[1]
+
+
+def test_what_is_missing_is_said_and_the_rest_is_drawn(fitted: Command, run_0: Run) -> None:
+    run_0.predictions.unlink()
+    (run_0.folder / "metrics.csv").unlink()
+    result = fitted("report", "last")
+    assert result.status == 0
+    assert "no curves:" in result.out
+    assert "has not been tested; python -m mnist_lightning test 0" in result.out
+    names = {path.name for path in (run_0.folder / "report").iterdir()}
+    assert names == {"samples.png", "report.html", "report.json"}
+
+
+def test_damaged_predictions_are_refused(fitted: Command, run_0: Run) -> None:
+    content = run_0.predictions.read_text()
+    label = content.replace("\n0,", "\n0,17,", 1)
+    for damaged in (content[:1000], content.replace("\n0,", "\n1,", 1), "", "nonsense\n1\n", label):
+        run_0.predictions.write_text(damaged)
+        result = fitted("report", "0")
+        assert result.status == 1
+        assert "predictions.csv is no table of predictions, or damaged" in result.err
+    assert not (run_0.folder / "report").exists()
+
+
+def test_a_run_of_other_data_or_of_none_is_refused(fitted: Command, run_0: Run) -> None:
+    summary = run_0.summary()
+    run_0.write_summary({**summary, "checksum": "0" * 64})
+    assert "is not the one that the run was trained on" in fitted("report", "0").err
+    run_0.write_summary({**summary, "dataset": "mnist"})
+    result = fitted("report", "0")
+    assert result.status == 1
+    assert "say where the data set is: --data.data_dir DATA" in result.err
+    (run_0.folder / "summary.json").unlink()
+    assert "was not made by `fit`" in fitted("report", "0").err
+    shutil.rmtree(run_0.folder)
+    assert "no run on mnist" in fitted("report").err
+
+
+def test_a_run_that_diverged_is_reported_without_figures(command: Command, run_0: Run) -> None:
+    wild = ["--model.optimizer", "SGD", "--model.optimizer.lr", "1e8", "--dashboards", "full"]
+    assert command("fit", *DIGITS, "--trainer.max_epochs", "2", *wild).status == 0
+    result = command("report", "0")
+    assert result.status == 0, result.err
+    assert "no figures of the test: it diverged" in result.out
+    assert "temperature" not in run_0.summary()
+    facts = json.loads((run_0.folder / "report" / "report.json").read_text())
+    assert facts["history"]["train/loss"] == [None, None]
+
+
+def test_ones_own_network_is_asked_where_its_class_is_named(
+    command: Command, run_0: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nearby.py").write_text(
+        "from mnist_lightning.networks.classic_cnn import ClassicCNN\n"
+        "class Nearby(ClassicCNN): pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own = ["--model.network", "nearby.Nearby"]
+    assert command("fit", *DIGITS, "--trainer.max_epochs", "1", *own).status == 0
+    assert "name its class too: --model.network CLASS" in command("report", "0").out
+    assert command("report", "0", *own).status == 0
+    assert (run_0.folder / "report" / "robustness.png").exists()
+    result = command("report", "0", "--model.network", "nearby.Nobody")
+    assert result.status == 2
+    assert "nearby.Nobody is no network's class that can be imported" in result.err
+
+
+@pytest.mark.parametrize("name", ["checksum", "network", "versions", "seed", "fit_seconds"])
+@pytest.mark.parametrize("value", [None, "nonsense", [5]])
+def test_a_summary_that_lacks_something_is_said_to_be_damaged(
+    command: Command, run_0: Run, name: str, value: object
+) -> None:
+    run_0.checkpoints.mkdir(parents=True)
+    run_0.write_config({"data": 5})
+    whole = {
+        "dataset": "digits", "checksum": "0" * 64, "state": "finished", "started": "today",
+        "device": "cpu", "network": {"class_path": "a.B"}, "versions": {}, "parameters": 1,
+        "train_size": 1, "threads": 1, "seed": 1, "epochs": 1, "fit_seconds": 1.0,
+    }  # fmt: skip
+    run_0.write_summary(whole)
+    assert "is not the one that the run was trained on" in command("report", "0").err
+    if (name, value) != ("checksum", "nonsense"):
+        run_0.write_summary(whole | {name: value})
+        assert f"is damaged: {name} missing or nonsense" in command("report", "0").err
+
+
+def test_another_checkpoint_than_the_best_is_refused(fitted: Command, run_0: Run) -> None:
+    assert fitted("report", str(run_0.best)).status == 0
+    result = fitted("report", str(run_0.recent()))
+    assert result.status == 2
+    assert "a report is of a run and its best checkpoint" in result.err
+
+
+def test_validation_within_an_epoch_is_in_its_curves(command: Command, run_0: Run) -> None:
+    often = ["--trainer.max_epochs", "2", "--trainer.val_check_interval", "0.5"]
+    assert command("fit", *DIGITS, *often).status == 0
+    history = read_history(run_0.folder / METRICS_FILE)
+    assert len(history["val/loss"]) == 2
+    assert np.isfinite(history["val/loss"]).all()

@@ -1,0 +1,164 @@
+"""Several runs as one model."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from onnxruntime import InferenceSession
+
+from mnist_lightning import UserError, load
+from mnist_lightning.data.datasets import SOURCES
+from mnist_lightning.networks.classic_cnn import ClassicCNN
+from mnist_lightning.networks.ensemble import Ensemble, Shifts
+from mnist_lightning.networks.multilayer_perceptron import MultilayerPerceptron
+from mnist_lightning.preprocessing.mnist_format import PAPER
+from mnist_lightning.runs import lookup, run_directory
+from mnist_lightning.runs.metrics_csv import read_predictions
+from tests.conftest import DIGITS, Command
+from tests.preprocessing.test_ink_extraction import drawn
+
+PIXELS = SOURCES["digits"].load(Path()).test_images
+
+
+@pytest.fixture
+def three(command: Command) -> Command:
+    """A command line in a folder with three runs, of two architectures."""
+    few = ("--trainer.max_epochs", "2", "--dashboards", "none")
+    for network in ("MultilayerPerceptron", "MultilayerPerceptron", "ClassicCNN"):
+        seed = (
+            "--seed_everything",
+            str(len(list(run_directory.list_runs(Path("lightning_logs"))))),
+        )
+        assert command("fit", *DIGITS, "--model.network", network, *few, *seed).status == 0
+    return command
+
+
+def test_an_ensemble_gives_the_mean_of_probabilities() -> None:
+    networks = [ClassicCNN().eval(), MultilayerPerceptron().eval()]
+    images = torch.randn(5, 1, 28, 28)
+    with torch.no_grad():
+        wanted = torch.stack([network(images).softmax(dim=1) for network in networks]).mean(dim=0)
+        found = Ensemble(networks)(images)
+    assert torch.allclose(found.exp(), wanted, atol=1e-6)
+    assert torch.allclose(found.softmax(dim=1), wanted, atol=1e-6)
+
+
+def test_shifts_give_the_mean_over_an_image_and_its_shifted_copies() -> None:
+    network = ClassicCNN().eval()
+    images = torch.randn(5, 1, 28, 28)
+    wide = torch.full((5, 1, 30, 30), PAPER)
+    wide[:, :, 1:29, 1:29] = images
+    views = [
+        wide[:, :, row : row + 28, column : column + 28] for row in range(3) for column in range(3)
+    ]
+    with torch.no_grad():
+        wanted = torch.stack([network(view).softmax(dim=1) for view in views]).mean(dim=0)
+        assert torch.allclose(Shifts(network, 1)(images).exp(), wanted, atol=1e-6)
+        alone = network(images).softmax(dim=1)
+        assert torch.allclose(Shifts(network, 0)(images).exp(), alone, atol=1e-6)
+
+
+def test_a_run_is_tested_with_shifted_copies_beside_itself(three: Command) -> None:
+    before = Path("lightning_logs/version_2/predictions.csv").read_bytes()
+    result = three("test", "2", "--shifts", "1")
+    assert result.status == 0, result.err
+    assert Path("lightning_logs/version_2/predictions.csv").read_bytes() == before
+    kept = Path("lightning_logs/version_2/checkpoints/best.digits.shifts1.csv")
+    assert str(kept) in result.out.replace("\n", "")
+    right = (table := read_predictions(kept)).predicted == table.true
+    assert f"{right.sum()} of 297" in result.out
+    assert "shifted by up to 1 pixel" in result.out
+    assert f"together {100 * right.mean():.2f} %" in result.out
+    assert three("validate", "0,2", "--shifts=2").status == 0
+    for wrong in ("5", "-1", "much"):
+        refused = three("test", "2", "--shifts", wrong)
+        assert refused.status == 2
+        assert f"--shifts {wrong} will not do; it takes 0 to 4 pixels" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("reference", "wanted"),
+    [
+        ("best", ["best"]),
+        ("3,5", ["3", "5"]),
+        ("3..6", ["3", "4", "5", "6"]),
+        ("1..2,7,1", ["1", "2", "7"]),
+        ("some/folder", ["some/folder"]),
+        ("3,", ["3"]),
+        ("0," * 400 + "1", ["0", "1"]),
+        ("", [""]),
+    ],
+)
+def test_several_runs_are_listed(reference: str, wanted: list[str]) -> None:
+    assert lookup.expand_references(reference) == wanted
+
+
+def test_a_folder_with_a_comma_is_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a,b").mkdir()
+    assert lookup.expand_references("a,b") == ["a,b"]
+
+
+def test_several_are_tested_as_one_and_compared_with_each(three: Command) -> None:
+    result = three("test", "0..2")
+    assert result.status == 0, result.err
+    table = read_predictions(Path("lightning_logs/ensemble_0_1_2.digits.csv"))
+    right = table.predicted == table.true
+    assert f"{right.sum()} of 297" in result.out
+    members = [
+        read_predictions(run.predictions) for run in run_directory.list_runs(Path("lightning_logs"))
+    ]
+    mean = np.mean([member.probabilities for member in members], axis=0)
+    assert table.probabilities == pytest.approx(mean, abs=1e-5)
+    rows = re.findall(r"│ (\d) +│ +([\d.]+) % │ +(\d+) │ +(\d+) │", result.out)
+    for (name, accuracy, together, alone), member in zip(rows, members, strict=True):
+        own = member.predicted == member.true
+        assert float(accuracy) == pytest.approx(100 * own.mean(), abs=0.006), name
+        assert int(together) == (right & ~own).sum()
+        assert int(alone) == (own & ~right).sum()
+    said = re.search(r"mean of its members ([\d.]+) %, together ([\d.]+) %", result.out)
+    assert said is not None
+    assert float(said[2]) == pytest.approx(100 * right.mean(), abs=0.006)
+    assert three("validate", "0,2").status == 0
+
+
+def test_several_are_tested_from_another_folder_and_leave_their_table_beside_them(
+    three: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path.cwd() / "lightning_logs"
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    result = three("test", f"{folder / 'version_0'},{folder / 'version_1'}")
+    assert result.status == 0, result.err
+    assert list(Path.cwd().iterdir()) == []
+    assert (folder / "ensemble_0_1.digits.csv").is_file()
+
+
+def test_several_read_pictures_and_leave_as_one(three: Command) -> None:
+    drawn().save("seven.png")
+    assert three("predict", "seven.png", "--run", "0,1,2").status == 0
+    result = three("export", "0,1,2", "--format", "onnx", "--softmax")
+    assert "297 of 297 labels equal" in result.out
+    folder = Path("lightning_logs/ensemble_0_1_2/export/onnx")
+    assert "# Ensemble of 3, a reader" in (folder / "MODEL_CARD.md").read_text()
+    (found,) = InferenceSession(folder / "model.onnx").run(None, {"pixels": PIXELS.numpy()})
+    alone = [load(str(number)) for number in range(3)]
+    images = (PIXELS.float().unsqueeze(1) / 255 - 0.1307) / 0.3081
+    wanted = torch.stack([one.probabilities(images) for one in alone]).mean(dim=0)
+    assert found == pytest.approx(wanted.numpy(), abs=1e-5)
+    for kind in ("pth", "safetensors", "html"):
+        told = three("export", "0,1", "--format", kind).err
+        assert f"{kind} takes one RUN; several as one model: onnx or pt2" in told
+
+
+def test_what_is_no_one_model_is_told(three: Command) -> None:
+    assert "no run 7" in three("test", "0,7").err
+    assert "one and the same run is named twice" in three("test", "0,version_0").err
+    few = ("--trainer.max_epochs", "1", "--dashboards", "none")
+    three("fit", *DIGITS, *few, "--data.split_seed", "5")
+    assert three("test", "0,3").status == 0
+    assert "split_seed is 0 of 0, 5 of 3" in three("validate", "0,3").err
+    with pytest.raises(UserError, match=r"networks of \[10, 11\] classes are no one model"):
+        Ensemble([ClassicCNN(), ClassicCNN(num_classes=11)])

@@ -1,0 +1,230 @@
+"""No image file costs much more than its size suggests, and none ends the program."""
+
+import io
+import resource
+import struct
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from mnist_lightning.preprocessing import mnist_format
+from mnist_lightning.preprocessing.extraction_process import (
+    NoDigitError,
+    ReadingProcess,
+    UnreadableError,
+    find_digits,
+)
+from mnist_lightning.preprocessing.image_limits import RefusedError
+from tests.image_bombs import gif_with, png_chunk, png_with, saved, scan_bomb, slow_webp
+from tests.preprocessing.test_ink_extraction import drawn
+
+
+@pytest.fixture
+def process() -> Iterator[ReadingProcess]:
+    started = ReadingProcess()
+    yield started
+    started.stop()
+
+
+def test_a_scan_bomb_is_refused_at_once_and_says_the_limit() -> None:
+    for side, limit in ((9000, 37), (1000, 100)):
+        bomb = io.BytesIO(scan_bomb(side))
+        began = time.monotonic()
+        told = rf"Refused: progressive JPEG with 2,000 scans; the limit is {limit}\. Save it as PNG"
+        with pytest.raises(RefusedError, match=told):
+            mnist_format.read(bomb)
+        assert time.monotonic() - began < 0.5
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("size", [(4000, 3000), (8200, 6100)])
+def test_photos_of_telephones_are_read_as_before(
+    size: tuple[int, int], progressive: bool, process: ReadingProcess
+) -> None:
+    photo = drawn(size=400).convert("RGB").resize(size)
+    content = saved(photo, "jpeg", progressive=progressive, quality=90)
+    wanted = mnist_format.find_digits(Image.open(io.BytesIO(content)))
+    for found in (
+        mnist_format.find_digits(mnist_format.read(io.BytesIO(content))),
+        find_digits(process, content, None).digits,
+    ):
+        assert len(found) == len(wanted) == 1
+        assert np.array_equal(found[0].ink, wanted[0].ink)
+        assert found[0][1:] == wanted[0][1:]
+
+
+PIXEL = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
+
+
+def tiff_with(tags: list[tuple[int, int, int]]) -> bytes:
+    entries = b"".join(struct.pack("<HHII", *tag, 0) for tag in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+
+
+def bmp(data: bytes) -> bytes:
+    header = struct.pack("<IiiHHIIiiII", 40, 12_000, 10_000, 1, 8, 1, len(data), 0, 0, 256, 0)
+    return b"BM" + struct.pack("<IHHI", 1078 + len(data), 0, 0, 1078) + header + bytes(1024) + data
+
+
+REFUSED = {
+    "a million chunks": png_with(png_chunk(b"tEXt", b"a\0b") * 1_000_000),
+    "a million blocks": gif_with(b"!\xfe" + b"\x01a" * 1_000_000 + b"\0"),
+    "blocks without an image": gif_with(b"")[:13] + b"!\xfe" + b"\x01a" * 1_000_000,
+    "a million markers": b"\xff\xd8" + b"\xff\xfe\0\x02" * 1_000_000,
+    "padding": b"\xff\xd8" + b"\xff" * 3_000_000,
+    "no segments": b"\xff\xd8\xff\xfe\0\x02" + b"\0\0" * 1_000_000,
+    "run lengths": bmp(b"\x01\xff" * 3_000_000),
+    "text": b"P2 3000 3000 255\n" + b"7 " * 3_000_000,
+    "a depth that is decoded in Python": b"P5 3000 3000 254\n" + bytes(9_000_000),
+    "a long comment": b"P5 #" + b"a" * 6_000_000 + b"\n1 1 255\n\0",
+    "tags": tiff_with([(1000 + n, 7, 10) for n in range(2_000)]),
+    "tags that share bytes": tiff_with([(1000 + n, 7, 3_000) for n in range(900)]),
+    "strips": tiff_with([(273, 4, 100_000)]) + bytes(1_000_000),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_too_many_parts_are_refused(name: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(RefusedError, match=r"^Refused: "):
+        mnist_format.read(io.BytesIO(REFUSED[name]))
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("size", [(1, 100_000), (100_000, 1)])
+def test_an_extreme_shape_is_too_large(size: tuple[int, int]) -> None:
+    with pytest.raises(mnist_format.TooLargeError, match="65,535 pixels a side"):
+        mnist_format.read(io.BytesIO(saved(Image.new("L", size), "png")))
+
+
+def test_a_file_is_not_read_beyond_the_limit(tmp_path: Path) -> None:
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.truncate(10**10)  # sparse
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(mnist_format.TooLargeError, match="the most is 481 megabytes"):
+        mnist_format.read(tmp_path / "huge.png")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_500_000  # kB
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "png": {},
+    "jpeg": {"progressive": True},
+    "gif": {"save_all": True, "append_images": [drawn(size=40, ink=99)]},
+    "bmp": {},
+    "tiff": {"compression": "tiff_deflate"},
+    "webp": {},
+    "ppm": {},
+}
+WHOLE = {kind: saved(drawn(size=40), kind, **options) for kind, options in OPTIONS.items()}
+
+
+@settings(max_examples=400, deadline=2_000)
+@given(st.data())
+def test_a_mutated_file_is_read_or_refused(data: st.DataObject) -> None:
+    kind = data.draw(st.sampled_from(sorted(WHOLE)))
+    content = bytearray(WHOLE[kind])
+    for _ in range(data.draw(st.integers(1, 5))):
+        at = data.draw(st.integers(0, min(len(content) - 1, 400)))  # mostly headers
+        change = data.draw(st.sampled_from(["byte", "number", "repeat", "cut", "drop"]))
+        if change == "byte":
+            content[at] = data.draw(st.integers(0, 255))
+        elif change == "number":
+            number = data.draw(st.sampled_from([0, 1, 255, 65_535, 2**31 - 1, 2**32 - 1]))
+            order = data.draw(st.sampled_from("<>"))
+            content[at : at + 4] = struct.pack(f"{order}I", number)
+        elif change == "repeat":
+            length = data.draw(st.integers(1, 200))
+            content[at:at] = content[at : at + length] * data.draw(st.integers(1, 50))
+        elif change == "cut":
+            del content[max(at, 1) :]
+        else:
+            del content[at : at + data.draw(st.integers(1, 20))]
+        if len(content) < 2:
+            break
+    try:
+        picture = mnist_format.read(io.BytesIO(bytes(content)))
+        if picture.width * picture.height < 4_000_000:
+            mnist_format.find_digits(picture)
+    except (OSError, ValueError):
+        pass
+
+
+@settings(max_examples=100, deadline=2_000)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(0, 20), st.integers(0, 7))
+def test_any_header_of_a_png_is_read_or_refused(
+    width: int, height: int, bits: int, kind: int
+) -> None:
+    header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 1)
+    content = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header)
+    content += png_chunk(b"IDAT", zlib.compress(bytes(1000))) + png_chunk(b"IEND", b"")
+    with pytest.raises((ValueError, OSError)):
+        mnist_format.find_digits(mnist_format.read(io.BytesIO(content)))
+
+
+def test_patterns_are_read_in_bounded_time() -> None:
+    rows, columns = np.mgrid[:1599, :1599]
+    generator = np.random.default_rng(0)
+    patterns = {
+        "dots": np.where((rows % 4 == 0) & (columns % 4 == 0), 0, 255),
+        "checkers": 255 * ((rows + columns) % 2),
+        "noise": generator.integers(0, 256, rows.shape),
+        "comb": np.where((columns % 2 == 0) | (rows == 0), 0, 255),
+    }
+    for name, pattern in patterns.items():
+        began = time.monotonic()
+        with suppress(ValueError):
+            mnist_format.find_digits(Image.fromarray(pattern.astype(np.uint8)))
+        assert time.monotonic() - began < 5, name
+
+
+def test_a_process_ends_what_takes_too_long_and_is_replaced(
+    process: ReadingProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnist_lightning.preprocessing.extraction_process.MAX_SECONDS", 0.3)
+    process.send(slow_webp(), None)
+    assert process.answer(0.05) is None
+    with pytest.raises(UnreadableError, match="takes more than 0 s to read"):
+        process.answer()
+    assert not process.alive
+
+
+def test_a_process_answers_as_the_reading_itself(process: ReadingProcess) -> None:
+    for content, kind, told in (
+        (b"no image", UnreadableError, "no picture that can be read"),
+        (saved(Image.new("L", (50, 50), 255), "png"), NoDigitError, "nothing stands out"),
+        (saved(Image.new("1", (13_000, 13_000)), "png"), mnist_format.TooLargeError, "megapixels"),
+        (scan_bomb(1000), UnreadableError, "2,000 scans"),
+    ):
+        with pytest.raises(kind, match=told):
+            find_digits(process, content, None)
+    assert len(find_digits(process, saved(drawn(), "png"), None).digits) == 1
+
+
+def test_a_process_that_dies_is_told(process: ReadingProcess) -> None:
+    process._process.kill()
+    process._process.wait()
+    assert not process.alive
+    with pytest.raises(UnreadableError, match="the decoder crashed"):
+        find_digits(process, saved(drawn(), "png"), None)
+
+
+def test_a_tile_is_not_much_larger_than_its_image() -> None:
+    side, tags = 46_320, []
+    for tag, kind, value in (
+        *((256, 4, 28), (257, 4, 28), (258, 3, 8), (259, 3, 8), (262, 3, 1), (277, 3, 1)),
+        *((322, 4, side), (323, 4, side), (324, 4, 200), (325, 4, 50)),
+    ):
+        number = struct.pack("<HH" if kind == 3 else "<I", *([value, 0] if kind == 3 else [value]))
+        tags.append(struct.pack("<HHI", tag, kind, 1) + number)
+    content = b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(tags) + bytes(4)
+    with pytest.raises(RefusedError, match="tiles much larger than the image"):
+        mnist_format.read(io.BytesIO(content + bytes(300)))

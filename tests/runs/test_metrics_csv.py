@@ -1,0 +1,83 @@
+"""A run's tables, read back as they were written."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mnist_lightning.errors import UserError
+from mnist_lightning.files import write_atomically
+from mnist_lightning.runs import metrics_csv
+from mnist_lightning.runs.metrics_csv import (
+    MetricsFile,
+    PredictionsTable,
+    read_history,
+    read_predictions,
+    write_predictions,
+)
+
+
+def test_predictions_come_back_as_they_were(tmp_path: Path) -> None:
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(10), size=5).astype(np.float32)
+    table = PredictionsTable(np.arange(5), probabilities.argmax(1), probabilities)
+    write_predictions(table, tmp_path / "predictions.csv")
+    again = read_predictions(tmp_path / "predictions.csv")
+    assert np.array_equal(again.true, table.true)
+    assert np.array_equal(again.predicted, table.predicted)
+    assert np.allclose(again.probabilities, probabilities, rtol=1e-5)
+
+
+def test_a_table_without_rows_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "predictions.csv").write_text("index,true,predicted,p0\n")
+    with pytest.raises(UserError, match="no table of predictions"):
+        read_predictions(tmp_path / "predictions.csv")
+
+
+def test_history_has_a_value_an_epoch_and_nan_where_there_is_none(tmp_path: Path) -> None:
+    file = MetricsFile(tmp_path / "metrics.csv", "mnist")
+    file.add({"train/step_loss": 2.0}, 5)
+    file.add({"epoch": 1, "train/loss": 0.5, "train/accuracy": 0.75}, 10)
+    file.add({"epoch": 2, "train/loss": 0.25, "train/accuracy": 0.875, "val/loss": 0.5}, 20)
+    file.flush()
+    history = read_history(tmp_path / "metrics.csv")
+    assert history["train/loss"] == [0.5, 0.25]
+    assert history["train/accuracy"] == [0.75, 0.875]
+    assert math.isnan(history["val/loss"][0])
+    assert history["val/loss"][1] == 0.5
+    assert all(map(math.isnan, history["val/accuracy"]))
+
+
+def test_a_run_without_metrics_has_no_history(tmp_path: Path) -> None:
+    assert set(map(len, read_history(tmp_path / "metrics.csv").values())) == {0}
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_flush_that_was_interrupted_and_repeated_leaves_a_whole_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    path = tmp_path / "metrics.csv"
+    file = MetricsFile(path, "mnist")
+    for step in (1, 2):
+        file.add({"train/loss": 0.5}, step)
+        file.flush()
+    file.add({"train/loss": 0.25}, 3)
+    file.add({"test/loss": 0.125}, 4)
+
+    def interrupted(content: bytes, path: Path) -> None:
+        if after:
+            write_atomically(content, path)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(metrics_csv, "write_atomically", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            file.flush()
+    file.flush()
+    assert path.read_text().splitlines() == [
+        "step,dataset,train/loss,test/loss",
+        "1,mnist,0.5,",
+        "2,mnist,0.5,",
+        "3,mnist,0.25,",
+        "4,mnist,,0.125",
+    ]

@@ -1,0 +1,181 @@
+"""The Recogniser: a trained network without lightning."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+
+import mnist_lightning
+from mnist_lightning import Recogniser, UserError, load
+from mnist_lightning.data.datasets import SOURCES
+from mnist_lightning.data.loader import normalise
+from mnist_lightning.networks.classic_cnn import ClassicCNN
+from mnist_lightning.runs.metrics_csv import read_predictions
+from mnist_lightning.runs.run_directory import Run
+from tests.conftest import DIGITS, Command
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return ClassicCNN()
+
+
+@pytest.fixture(scope="module")
+def digits() -> torch.Tensor:
+    """The test images of the embedded digits, (297, 28, 28) uint8."""
+    return SOURCES["digits"].load(Path()).test_images
+
+
+def test_the_best_run_reads_as_its_predictions_say(
+    command: Command, run_0: Run, digits: torch.Tensor
+) -> None:
+    command("fit", *DIGITS, "--trainer.max_epochs", "2")
+    recogniser = load("best")
+    assert type(recogniser.network) is ClassicCNN
+    table = read_predictions(run_0.predictions)
+    for index, image in enumerate(digits):
+        label, probabilities = recogniser.predict(image)
+        assert label == table.predicted[index]
+        assert np.allclose(probabilities, table.probabilities[index], atol=1e-5)
+    for reference in (run_0.folder, run_0.best, "0", "last"):
+        assert load(reference).predict(digits[0]).label == table.predicted[0]
+
+
+def test_a_picture_is_the_same_however_it_is_handed_over(
+    digits: torch.Tensor, tmp_path: Path
+) -> None:
+    recogniser = Recogniser(network())
+    image = digits[3]
+    array = image.numpy()
+    picture = Image.fromarray(array)
+    picture.save(tmp_path / "three.png")
+    expected = recogniser.predict(array)
+    assert expected.probabilities.sum() == pytest.approx(1)
+    for same in (
+        image,
+        picture,
+        tmp_path / "three.png",
+        str(tmp_path / "three.png"),
+        array[None],
+        array / 255,
+        torch.tensor(array / 255, dtype=torch.float32),
+        normalise(image[None])[0],
+        picture.convert("RGB"),
+        np.asarray(picture.convert("RGB")),
+        picture.convert("RGBA"),
+    ):
+        found = recogniser.predict(same)
+        assert found.label == expected.label
+        assert np.array_equal(found.probabilities, expected.probabilities)
+
+
+def test_ink_on_paper_is_what_it_is_on_black(digits: torch.Tensor) -> None:
+    recogniser = Recogniser(network())
+    for image in digits[:20].numpy():
+        expected = recogniser.predict(image).probabilities
+        on_paper = Image.fromarray(255 - image)
+        assert np.allclose(recogniser.predict(on_paper).probabilities, expected, atol=0.05)
+
+
+def test_loading_imports_no_lightning(command: Command, tmp_path: Path) -> None:
+    command("fit", *DIGITS, "--trainer.max_epochs", "1")
+    script = (
+        "import sys, numpy, mnist_lightning; "
+        "mnist_lightning.load('last').predict(numpy.eye(28)); "
+        "sys.exit('lightning' in sys.modules or 'torchmetrics' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=False)
+    assert done.returncode == 0
+
+
+def test_the_recogniser_is_in_evaluation_mode_and_leaves_no_gradients() -> None:
+    recogniser = Recogniser(network().train())
+    image = np.eye(28)
+    first = recogniser.predict(image).probabilities
+    assert np.array_equal(first, recogniser.predict(image).probabilities)
+    assert all(parameter.grad is None for parameter in recogniser.network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (np.zeros((40, 40), dtype=np.uint8), "no digit in the picture"),
+        (np.full((40, 40), 255, dtype=np.uint8), "no digit in the picture"),
+        (np.zeros(784), r"this one is \(784,\)"),
+        (np.zeros((2, 28, 28)), r"this one is \(2, 28, 28\)"),
+        (np.zeros((0, 28)), r"this one is \(0, 28\)"),
+        (np.full((28, 28), 7.0), "goes from 0 to 1; this array goes from 7 to 7"),
+        (np.full((28, 28), np.nan), "goes from nan to nan"),
+        (np.full((28, 28), 300), "goes from 0 to 255"),
+        (np.zeros((28, 28), dtype=np.uint8), "no digit in the picture"),
+        (np.eye(28, dtype=np.int64), "no digit in the picture"),
+        (np.eye(28, dtype=complex), "of complex128"),
+        (np.full((28, 28), "7"), "of <U1"),
+        (np.eye(28)[None] - 1e-6, "goes from 0 to 1; this array goes from -1e-06"),
+    ],
+)
+def test_what_is_no_picture_is_refused(image: NDArray[Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Recogniser(network()).predict(image)
+
+
+@pytest.mark.parametrize("thing", [[1, 2], None, b"bytes", 7])
+def test_what_is_nothing_like_a_picture_is_named(thing: Any) -> None:
+    with pytest.raises(TypeError, match=f"not a {type(thing).__name__}"):
+        Recogniser(network()).predict(thing)
+
+
+def test_deep_pictures_are_not_clipped(digits: torch.Tensor, tmp_path: Path) -> None:
+    recogniser = Recogniser(network())
+    array = digits[7].numpy()
+    expected = recogniser.predict(array).probabilities
+    deep = (array.astype(np.uint16) * 257).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    for picture in (tmp_path / "deep.png", Image.fromarray(array.astype(np.float32) / 255)):
+        assert np.array_equal(recogniser.predict(picture).probabilities, expected)
+
+
+@pytest.mark.parametrize("shade", [0, 255])
+def test_ink_on_transparency_is_found_whatever_its_shade(digits: torch.Tensor, shade: int) -> None:
+    recogniser = Recogniser(network())
+    alpha = digits[7].numpy()
+    drawing = np.stack([np.full_like(alpha, shade)] * 3 + [alpha], axis=2)
+    expected = recogniser.predict(alpha).probabilities
+    found = recogniser.predict(Image.fromarray(drawing)).probabilities
+    assert np.allclose(found, expected, atol=0.05)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_tensor_may_have_any_precision(digits: torch.Tensor, dtype: torch.dtype) -> None:
+    recogniser = Recogniser(network())
+    expected = recogniser.predict(digits[7]).probabilities
+    found = recogniser.predict((digits[7] / 255).to(dtype)).probabilities
+    assert np.allclose(found, expected, atol=0.01)
+
+
+def test_a_file_that_is_no_picture_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("not a picture")
+    with pytest.raises(ValueError, match=r"text.png: no picture that can be read"):
+        Recogniser(network()).predict(tmp_path / "text.png")
+    with pytest.raises(FileNotFoundError, match=r"missing.png"):
+        Recogniser(network()).predict(tmp_path / "missing.png")
+
+
+def test_what_cannot_be_loaded_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run 3 in"):
+        load("3", root=tmp_path)
+    torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
+    with pytest.raises(UserError, match="holds no DigitClassifier"):
+        load(tmp_path / "foreign.ckpt")
+
+
+def test_public_names_are_those_of_the_package() -> None:
+    for name in mnist_lightning.__all__:
+        assert getattr(mnist_lightning, name) is not None

@@ -1,0 +1,79 @@
+"""A run's figures: each once, together in both places, and cut back on resume."""
+
+import csv
+import time
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mnist_lightning.runs.metrics_csv import METRICS_FILE
+from mnist_lightning.training.logger import RunLogger, cut_back
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / METRICS_FILE).open() as file:
+        return [{k: v for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+def scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
+    events = EventAccumulator(str(folder)).Reload()
+    return [(event.step, event.value) for event in events.Scalars(tag)]
+
+
+def test_a_step_is_one_row(tmp_path: Path) -> None:
+    logger = RunLogger(tmp_path, "mnist")
+    logger.log_metrics({"train/loss": 0.5}, 10)
+    logger.log_metrics({"val/loss": 0.25}, 10)
+    logger.log_metrics({"train/loss": 0.4}, 20)
+    logger.close()
+    assert rows(tmp_path) == [
+        {"step": "10", "dataset": "mnist", "train/loss": "0.5", "val/loss": "0.25"},
+        {"step": "20", "dataset": "mnist", "train/loss": "0.4"},
+    ]
+    assert scalars(tmp_path, "train/loss") == [(10, 0.5), (20, pytest.approx(0.4))]
+
+
+def test_a_tag_is_written_once_a_step_and_steps_rise(tmp_path: Path) -> None:
+    logger = RunLogger(tmp_path, "mnist")
+    for step, value in ((10, 1.0), (10, 2.0), (5, 3.0), (20, 4.0)):
+        logger.log_metrics({"epoch": value}, step)
+    logger.close()
+    assert scalars(tmp_path, "epoch") == [(10, 1.0), (20, 4.0)]
+    assert [row["epoch"] for row in rows(tmp_path)] == ["1", "4"]
+
+
+def test_a_new_metric_gets_a_column_and_old_rows_stay(tmp_path: Path) -> None:
+    logger = RunLogger(tmp_path, "mnist")
+    logger.log_metrics({"a": 1}, 1)
+    logger.flush()
+    logger.log_metrics({"b": 2}, 2)
+    logger.close()
+    assert [row.get("a") for row in rows(tmp_path)] == ["1", None]
+    assert [row.get("b") for row in rows(tmp_path)] == [None, "2"]
+
+
+def test_the_data_set_is_in_tensorboard(tmp_path: Path) -> None:
+    RunLogger(tmp_path, "digits").close()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert events.Tensors("dataset/text_summary")[0].tensor_proto.string_val == [b"digits"]
+
+
+def test_a_resumed_run_is_one_curve(tmp_path: Path) -> None:
+    first = RunLogger(tmp_path, "mnist")
+    for step in range(1, 8):
+        first.log_metrics({"loss": step / 8}, step)
+    first.close()
+    torn = next(tmp_path.glob("events*"))
+    torn.write_bytes(torn.read_bytes()[:-5])  # killed while it wrote
+    with (tmp_path / METRICS_FILE).open("a") as file:
+        file.write("8,mni")
+
+    cut_back(tmp_path, 5)
+    time.sleep(1)  # TensorBoard tells files apart by the second they were begun in
+    second = RunLogger(tmp_path, "mnist")
+    for step in range(6, 9):
+        second.log_metrics({"loss": step / 8}, step)
+    second.close()
+    assert scalars(tmp_path, "loss") == [(step, step / 8) for step in range(1, 9)]
+    assert [int(row["step"]) for row in rows(tmp_path)] == list(range(1, 9))

@@ -1,0 +1,185 @@
+"""Interrupting a run: no finished epoch is lost, and a run without an end is ended properly."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mnist_lightning.networks.digit_net import DigitNet
+from mnist_lightning.runs.metrics_csv import read_metrics
+from mnist_lightning.runs.resumable import progress
+from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.training.callbacks.checkpointing import RunCheckpoints
+from mnist_lightning.training.callbacks.prediction_collector import Predictions
+from mnist_lightning.training.callbacks.progress import ProgressLines
+from mnist_lightning.training.callbacks.state_dict_export import WeightsFile
+from mnist_lightning.training.lightning_module import DigitClassifier
+from tests.cli.checks import load
+from tests.conftest import DIGITS, Command
+
+DIGIT_NET = Path(__file__).parent.parent.parent / "configs" / "digit_net.yaml"
+BATCHES = 21  # in an epoch of 1,300 digits, 64 a batch
+
+
+def interrupt_at(patch: pytest.MonkeyPatch, owner: type, method: str, call: int) -> None:
+    """Press Ctrl-C where `owner.method` is called for the `call`-th time."""
+    original, calls = getattr(owner, method), 0
+
+    def pressed(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            signal.raise_signal(signal.SIGINT)
+        assert calls < 3 * call + BATCHES, "the interrupt was not heard"
+        return original(*arguments, **named)
+
+    patch.setattr(owner, method, pressed)
+
+
+@pytest.mark.parametrize(
+    ("owner", "method", "call", "batches"),
+    [
+        (DigitClassifier, "training_step", 2 * BATCHES + 3, 3),
+        (DigitClassifier, "training_step", 2 * BATCHES, 0),
+        (DigitClassifier, "validation_step", 2, 0),
+        (RunCheckpoints, "_rotate", 2, 0),
+        (WeightsFile, "on_train_epoch_end", 2, 0),
+        (ProgressLines, "on_train_epoch_start", 3, 1),
+    ],
+    ids=["in a batch", "in the last batch", "validating", "saving", "weights", "between epochs"],
+)
+def test_an_interrupted_digit_net_is_tested_and_goes_on_without_losing_an_epoch(
+    command: Command,
+    run_0: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: type,
+    method: str,
+    call: int,
+    batches: int,
+) -> None:
+    digit_net = ["fit", "--config", str(DIGIT_NET), *DIGITS]
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, owner, method, call)
+        result = command(*digit_net)
+    assert result.status == 130, result.err
+    assert len(re.findall(r"^epoch \d+ ", result.out, re.MULTILINE)) == 2
+    saved = progress(load(run_0.recent()))
+    assert saved == (2, batches)
+    kept = f"interrupted; lightning_logs/version_0 is kept up to the end of {saved}; testing"
+    assert kept in result.out
+    assert "of 297" in result.out
+    summary = run_0.summary()
+    assert (summary["state"], summary["epochs"]) == ("interrupted", 2)
+    assert summary["test/total"] == 297
+    assert run_0.predictions.exists()
+    rows = read_metrics(run_0.folder / "metrics.csv")
+    assert [row["step"] for row in rows if row["test/loss"]] == [str(2 * BATCHES + batches)]
+    steps = [int(row["step"]) for row in rows]
+    assert steps == sorted(set(steps))
+
+    again = command(*digit_net, "--trainer.max_epochs", "3")
+    assert again.status == 0, again.err
+    assert f"going on with lightning_logs/version_0 after {saved}" in again.out
+    assert run_0.summary()["state"] == "finished"
+
+
+def test_a_run_with_an_end_is_kept_and_not_tested_when_interrupted(
+    command: Command, run_0: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, DigitClassifier, "training_step", 20)
+        result = command("fit", *DIGITS, "--trainer.max_epochs", "3")
+    assert result.status == 130
+    assert (
+        "interrupted; lightning_logs/version_0 is kept up to the end of batch 7 of epoch 2"
+        in result.out
+    )
+    assert "python -m mnist_lightning resume 0" in result.out
+    assert not run_0.predictions.exists()
+    assert run_0.summary()["state"] == "interrupted"
+
+
+def test_an_interrupt_after_the_last_epoch_leaves_the_test_to_resume(
+    command: Command, run_0: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, DigitClassifier, "validation_step", 2)
+        result = command("fit", *DIGITS, "--trainer.max_epochs", "2")
+    assert result.status == 130
+    assert "kept up to the end of epoch 2" in result.out
+    assert not run_0.predictions.exists()
+    assert command("resume").status == 0
+    assert run_0.summary()["test/total"] == 297
+
+
+def test_the_second_interrupt_ends_at_once(
+    command: Command, run_0: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, DigitClassifier, "training_step", BATCHES + 3)
+        interrupt_at(patch, Predictions, "on_test_batch_end", 1)
+        result = command("fit", "--config", str(DIGIT_NET), *DIGITS)
+    assert result.status == 130
+    assert "is kept up to the end of batch 3 of epoch 2" in result.out
+    assert not run_0.predictions.exists()
+
+
+def test_interrupts_that_somebody_ignores_stay_ignored(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup and a shell's & do
+    try:
+        interrupt_at(monkeypatch, DigitClassifier, "training_step", 5)
+        assert command("fit", *DIGITS, "--trainer.max_epochs", "1").status == 0
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_the_handlers_of_before_are_back_after_a_run(command: Command) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    command("fit", *DIGITS, "--trainer.max_epochs", "1")
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def interrupted_after_its_first_epoch(folder: Path, wait: float) -> str:
+    """Start DigitNet, press Ctrl-C so many seconds after an epoch; return what it said since."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "mnist_lightning", "fit", "--config", str(DIGIT_NET), *DIGITS],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as process:
+        assert process.stdout is not None
+        try:
+            while not process.stdout.readline().startswith("epoch"):
+                assert process.poll() is None
+            time.sleep(wait)
+            process.send_signal(signal.SIGINT)
+            rest = process.stdout.read()
+            assert process.wait(timeout=60) == 130
+            return rest
+        finally:
+            process.kill()
+
+
+def test_interrupting_at_any_moment_again_and_again_only_adds_epochs(
+    tmp_path: Path, run_0: Run
+) -> None:
+    shown = 0
+    for wait in (0.0, 0.37, 0.83):  # seconds after an epoch's line: in a batch, a save, anywhere
+        rest = interrupted_after_its_first_epoch(tmp_path, wait)
+        shown += 1 + len(re.findall(r"^epoch", rest, re.MULTILINE))
+        assert "test accuracy" in rest
+        assert progress(load(run_0.recent())).epochs == run_0.summary()["epochs"] == shown
+    assert [path.name for path in (tmp_path / "lightning_logs").iterdir()] == ["version_0"]
+    weights = torch.load(run_0.folder / "model.pth", weights_only=True)
+    DigitNet().load_state_dict(weights)

@@ -1,0 +1,325 @@
+"""sweep: real trials in real processes, killed and gone on with."""
+
+import contextlib
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from mnist_lightning.runs import run_directory
+from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.tuning import results
+from mnist_lightning.tuning.search_space import Range, Space
+from mnist_lightning.tuning.study import PRUNERS
+from mnist_lightning.tuning.trial_runner import Desk, Plan, Worker, _empty
+from tests.conftest import DIGITS, Command
+
+SPACE = """
+model.network: {choice: [MultilayerPerceptron]}
+model.optimizer.init_args.lr: {choice: [0.01, 0.003, -1.0]}
+"""
+BASE = "model: {optimizer: {class_path: torch.optim.Adam, init_args: {lr: 0.001}}}\n"
+SWEEP = ["sweep", "--config", "base.yaml", "--space", "space.yaml", *DIGITS]
+SWEEP += ["--trainer.max_epochs", "2", "--dashboards", "none", "--trainer.accelerator", "cpu"]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with what a sweep is made of."""
+    (tmp_path / "base.yaml").write_text(BASE)
+    (tmp_path / "space.yaml").write_text(SPACE)
+    return tmp_path
+
+
+def start(place: Path, *more: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "mnist_lightning", *SWEEP, *more],
+        cwd=place,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"COLUMNS": "100"},
+    )
+
+
+def study_in(place: Path) -> optuna.Study:
+    """The study of a sweep that has not begun."""
+    folder = place / "lightning_logs" / "sweeps" / "space"
+    folder.mkdir(parents=True)
+    where = f"sqlite:///{folder / 'study.db'}"
+    return optuna.create_study(study_name="space", storage=where, direction="maximize")
+
+
+def trials_of(place: Path) -> list[optuna.trial.FrozenTrial]:
+    file = place / "lightning_logs" / "sweeps" / "space" / "study.db"
+    return optuna.load_study(study_name="space", storage=f"sqlite:///{file}").trials
+
+
+def test_killed_twice_it_goes_on_and_a_failed_trial_stops_nobody(place: Path) -> None:
+    study = study_in(place)
+    owner = Desk(study, 6, place / "lightning_logs" / "sweeps" / "space").owner
+    for rate in (0.01, -1.0, 0.003, 0.01, -1.0, 0.003):
+        values = {"model.optimizer.init_args.lr": rate}
+        study.enqueue_trial(values, user_attrs={"owner": owner})
+    counts = ("--trials", "6", "--workers", "2", "--pruner", "none")
+    for kill, runs_begun in ((os.killpg, 1), (os.kill, 3)):
+        sweep = start(place, *counts)
+        # In the middle of a trial.
+        while len(list(run_directory.list_runs(place / "lightning_logs"))) < runs_begun:
+            assert sweep.poll() is None
+            time.sleep(0.05)
+        time.sleep(2)
+        kill(sweep.pid, signal.SIGKILL)
+        sweep.wait()
+        if sweep.stdout is not None:
+            sweep.stdout.close()
+    sweep = start(place, *counts)
+    printed, _ = sweep.communicate(timeout=150)
+    assert sweep.returncode == 0, printed
+    trials = trials_of(place)
+    states = Counter(trial.state for trial in trials)
+    assert states.keys() <= {TrialState.COMPLETE, TrialState.FAIL}
+    assert states.total() == 6
+    used = [trial.user_attrs["run"] for trial in trials]
+    assert len(set(used)) == 6
+    made = set(map(str, Path("lightning_logs").resolve().glob("version_*")))
+    assert made >= set(used)
+    # Killed as it had made a folder, and not yet written down for which trial: an empty one.
+    assert [path for folder in made - set(used) for path in Path(folder).iterdir()] == []
+    failures = [t.user_attrs["error"] for t in trials if t.state == TrialState.FAIL]
+    assert set(failures) == {"status 2: --model.optimizer: Invalid learning rate: -1.0"}
+    for trial in trials:
+        failed = trial.params["model.optimizer.init_args.lr"] < 0
+        assert (trial.state == TrialState.FAIL) == failed
+        if not failed:
+            summary = Run(place / trial.user_attrs["run"]).summary()
+            assert trial.value == summary["val/accuracy"]
+            assert "test/accuracy" not in summary
+    assert re.search(r"6 trials: \d finished, \d failed", printed)
+    folder = place / "lightning_logs" / "sweeps" / "space"
+    assert (folder / "history.png").read_bytes()[:4] == b"\x89PNG"
+    best = max(trial.value or 0 for trial in trials if trial.state == TrialState.COMPLETE)
+    assert_makes_again(folder / "best.yaml", place, best)
+
+
+def assert_makes_again(config: Path, place: Path, accuracy: float) -> None:
+    """A configuration makes the run of a trial again, and tests it."""
+    fit = [sys.executable, "-m", "mnist_lightning", "fit", "--config", str(config)]
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2))}  # as the trials had
+    again = [*fit, "--into", "again"]
+    subprocess.run(again, cwd=place, check=True, capture_output=True, env=os.environ | threads)
+    summary = Run(place / "again").summary()
+    assert summary["val/accuracy"] == accuracy
+    assert summary["test/total"] == 297
+
+
+def test_at_a_terminal_a_table_of_the_trials_grows(place: Path) -> None:
+    (place / "space.yaml").write_text("model.network: {choice: [MultilayerPerceptron]}\n")
+    mine, theirs = pty.openpty()
+    sweep = subprocess.Popen(
+        [sys.executable, "-m", "mnist_lightning", *SWEEP, "--trials", "2"],
+        cwd=place,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        env=os.environ | {"COLUMNS": "100", "TERM": "xterm"},
+    )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # how a terminal ends on Linux
+        while more := os.read(mine, 10_000):
+            shown += more
+    text = shown.decode()
+    assert sweep.wait(60) == 0, text
+    for count in range(3):
+        assert f"{count} of 2 trials" in text
+    _, _, last = text.rpartition("2 of 2 trials")
+    assert "MultilayerPerceptron" in last
+    assert "2 trials: 2 finished" in last
+
+
+@pytest.fixture(autouse=True)
+def _there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_an_interrupted_sweep_says_how_to_go_on(place: Path) -> None:
+    sweep = start(place, "--trials", "2", "--storage", "study.journal")
+    while not any(Path("lightning_logs").glob("version_*/config.yaml")):
+        assert sweep.poll() is None
+        time.sleep(0.05)
+    sweep.send_signal(signal.SIGTERM)
+    printed, _ = sweep.communicate(timeout=60)
+    assert sweep.returncode == 143
+    assert "1 to be gone on with" in printed
+    assert "the same command goes on" in printed
+    assert (place / "study.journal").is_file()
+
+
+def test_mistakes_are_told_before_any_trial(command: Command, place: Path) -> None:
+    for words, told in (
+        (SWEEP, ""),
+        (["sweep", "--config", "base.yaml"], "--space"),
+        ([*SWEEP, "--trials", "0"], "--trials and --workers: at least 1"),
+        ([*SWEEP, "--data.batchsize", "3"], "there is no option --data.batchsize"),
+        ([*SWEEP, "--storage", "nowhere"], "--storage nowhere: a URL such as sqlite"),
+        ([*SWEEP, "--pruner", "shears"], "--pruner: shears will not do"),
+        ([*SWEEP, "--seeds", "1..2"], "--seeds is for one run"),
+        ([*SWEEP, "--trainer.max_epochs", "-1"], "a sweep needs runs that end"),
+    )[1:]:
+        result = command(*words)
+        assert result.status != 0
+        assert told in result.err
+    (place / "space.yaml").write_text("model.label_smothing: {uniform: [0, 1]}")
+    assert "there is no option --model.label_smothing" in command(*SWEEP).err
+    assert list(run_directory.list_runs(place / "lightning_logs")) == []
+
+
+def test_a_name_stays_with_its_space(command: Command, place: Path) -> None:
+    study_in(place).set_user_attr("made_with", "something else")
+    assert "was begun with another space or other options" in command(*SWEEP).err
+
+
+def test_trials_that_fail_alike_end_it(command: Command, place: Path) -> None:
+    study = study_in(place)
+    for _ in range(3):
+        study.enqueue_trial({"model.optimizer.init_args.lr": -1.0})
+    result = command(*SWEEP, "--trials", "9")
+    assert result.status == 1
+    assert "3 trials in a row failed alike: status 2: --model.optimizer: Invalid" in result.err
+    assert len(trials_of(place)) == 3
+
+
+def plan(folder: Path) -> Plan:
+    return Plan(Space({"a": Range("choice", (1,))}), [], folder / "lightning_logs", folder, 1, "me")
+
+
+def test_what_falls_behind_is_pruned_but_not_at_its_end(tmp_path: Path) -> None:
+    study = optuna.create_study(direction="maximize", pruner=PRUNERS["asha"]())
+    worker = Worker(study, plan(tmp_path), Event())
+    for value in (0.9, 0.8, 0.7):
+        trial = study.ask()
+        trial.report(value, 1)
+        trial.should_prune()
+    run = run_directory.claim(tmp_path / "lightning_logs")
+    run.write_config({"trainer": {"max_epochs": 3}})
+    last, verdicts = study.ask(), []
+    rows = ["step,dataset,epoch,val/accuracy"]
+    for epoch, value in ((1, 0.1), (2, 0.1), (3, 0.1)):
+        rows.append(f"{10 * epoch},digits,{epoch},{value}")
+        (run.folder / "metrics.csv").write_text("\n".join(rows) + "\n")
+        verdicts.append(worker._is_to_be_pruned(last, run))
+    assert verdicts[0]
+    assert not verdicts[2]
+    assert study.trials[last.number].intermediate_values == {1: 0.1, 2: 0.1, 3: 0.1}
+
+
+def test_each_trial_is_handed_out_once(tmp_path: Path) -> None:
+    study = optuna.create_study()
+    desk, other = Desk(study, 3, tmp_path), Desk(study, 3, tmp_path)
+    first, second = desk.next(), other.next()
+    assert first is not None
+    assert second is not None
+    assert (first.number, second.number) == (0, 1)
+    desk.give_back(first)  # as if its sweep had been killed
+    again, third = other.next(), desk.next()
+    assert again is not None
+    assert third is not None
+    assert (again.number, third.number) == (0, 2)
+    assert desk.next() is other.next() is None
+    # What another machine's sweep left is not taken up here.
+    desk.give_back(third)
+    (tmp_path / "elsewhere").mkdir()
+    assert Desk(study, 3, tmp_path / "elsewhere").next() is None
+
+
+def test_a_trial_that_ends_while_another_worker_looks_is_not_handed_out(tmp_path: Path) -> None:
+    class SlowlyRead(optuna.Study):
+        """Between its list of trials and what is made of it, the first worker is done."""
+
+        def get_trials(self, *args: Any, **kwargs: Any) -> list[optuna.trial.FrozenTrial]:
+            found = super().get_trials(*args, **kwargs)
+            if desk.held:
+                assert first is not None
+                self.tell(first, 0.5)
+                desk.give_back(first)
+            return found
+
+    made = optuna.create_study()
+    study = SlowlyRead(made.study_name, made._storage)
+    desk, other = Desk(made, 2, tmp_path), Desk(study, 2, tmp_path)
+    first = desk.next()
+    assert first is not None
+    second = other.next()
+    assert second is not None
+    assert (first.number, second.number) == (0, 1)
+    assert list(other.held) == [1]
+
+
+@pytest.mark.parametrize(
+    "said", ["/", "/etc", "../../precious", "lightning_logs/link", "version_x", "", 3, [], None]
+)
+def test_a_database_names_no_folder_but_one_of_the_sweep(tmp_path: Path, said: object) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    root = tmp_path / "lightning_logs"
+    root.mkdir()
+    (root / "version_7").symlink_to(precious)
+    study = optuna.create_study()
+    worker = Worker(study, plan(tmp_path), Event())
+    for value in (said, "version_7"):
+        trial = study.ask()
+        trial.set_user_attr("run", value)
+        run = worker._run_of(trial)
+        assert run.folder.parent == root.resolve()
+        assert run.folder.name in ("version_8", "version_9")
+
+
+def test_a_database_names_no_run_but_one_that_the_sweep_claimed(tmp_path: Path) -> None:
+    root = tmp_path / "lightning_logs"
+    mine = run_directory.claim(root)
+    (mine.checkpoints / "epoch=3.ckpt").write_bytes(b"weeks of work")
+    study = optuna.create_study()
+    worker = Worker(study, plan(tmp_path), Event())
+    study.enqueue_trial({}, user_attrs={"run": str(mine.folder), "owner": "me"})
+    trial = study.ask()
+    run = worker._run_of(trial)
+    assert run.folder.name == "version_1"
+    assert worker._run_of(trial).folder == run.folder  # it has the mark
+    _empty(run.folder)
+    assert worker._run_of(trial).folder == run.folder
+    assert (mine.checkpoints / "epoch=3.ckpt").exists()
+
+
+def test_a_trial_whose_parameters_a_database_fixes_is_not_trained(place: Path) -> None:
+    study = study_in(place)
+    study.enqueue_trial({"model.optimizer.init_args.lr": 7.0})
+    done = start(place, "--trials", "1")
+    printed, _ = done.communicate(timeout=120)
+    assert done.returncode == 1
+    assert "no trial came to its end" in printed
+    assert trials_of(place)[0].user_attrs["error"] == "its parameters are outside the space"
+
+
+def test_what_a_trial_says_of_itself_is_printable(tmp_path: Path) -> None:
+    study = optuna.create_study()
+    trial = study.ask()
+    trial.set_user_attr("sweep", "x\n\x1b[31mmodel: {}")
+    study.tell(trial, 0.5)
+    assert results.line(study.trials[0])
+    results.write(study, study.trials[0], {"trainer": {}}, tmp_path)
+    lines = (tmp_path / "best.yaml").read_text().splitlines()
+    assert lines[0].startswith(r"# Trial 0 of the sweep x\n\x1b[31mmodel: {}: val/accuracy 0.5")
+    assert lines[1:] == ["", "trainer: {}"]
