@@ -30,7 +30,7 @@ from turns import Turns, compete, table, write
 
 from mnist_lightning.cli import fit
 from mnist_lightning.cli.lightning_cli import DigitCLI, quieten
-from mnist_lightning.data.loader import epoch_order, normalise
+from mnist_lightning.data.loader import epoch_order, normalize
 from mnist_lightning.preprocessing.mnist_format import MEAN, STD
 from mnist_lightning.training.fast_epoch_loop import stop_looking_for_gpus
 
@@ -106,11 +106,11 @@ def tensors(parsed: DigitCLI) -> tuple[Batches, Batches]:
 
     def training(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         for chosen in torch.split(epoch_order(len(train), seed, epoch), data.batch_size):
-            yield normalise(train[chosen]), train_labels[chosen]
+            yield normalize(train[chosen]), train_labels[chosen]
 
     def validation(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         size = data.eval_batch_size
-        images = map(normalise, torch.split(held_out, size))
+        images = map(normalize, torch.split(held_out, size))
         yield from zip(images, torch.split(val_labels, size), strict=True)
 
     return training, validation

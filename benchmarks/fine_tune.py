@@ -26,8 +26,8 @@ LEAST = 10
 
 def right(run: Path, files: list[Path], labels: list[int]) -> int:
     """Count the pictures that a run reads rightly."""
-    recogniser = load(run)
-    read = [recogniser.read(mnist_format.read(file), multiple=False)[0].label for file in files]
+    recognizer = load(run)
+    read = [recognizer.read(mnist_format.read(file), multiple=False)[0].label for file in files]
     return sum(one == other for one, other in zip(read, labels, strict=True))
 
 

@@ -3,7 +3,7 @@
     python benchmarks/hard_pictures.py --data_dir DATA [RUN]
 
 MNIST's test digits, ten times as large: in crops at the very ink, on ruled and squared paper at a
-slant, on a sheet that lies on a table, and in ink that differs from its paper by colour alone.
+slant, on a sheet that lies on a table, and in ink that differs from its paper by color alone.
 """
 
 import argparse
@@ -19,12 +19,12 @@ from mnist_lightning.data.datasets import SOURCES
 from mnist_lightning.preprocessing import mnist_format
 
 Share = NDArray[np.float64]  # of ink at each pixel
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 COUNT, SIDE, SHEET = 100, 280, 800
 INK, PAPER = (40, 40, 50), (235, 232, 225)
 
 
-def coloured(ink: Share, of: Colour = INK, paper: Colour = PAPER) -> Image.Image:
+def colored(ink: Share, of: Color = INK, paper: Color = PAPER) -> Image.Image:
     """Paint ink on paper."""
     mixed = ink[:, :, None] * np.array(of) + (1 - ink[:, :, None]) * np.array(paper)
     return Image.fromarray(np.rint(mixed).astype(np.uint8))
@@ -54,18 +54,18 @@ def close(digit: Share) -> Share:
 
 def on_table(digit: Share) -> Image.Image:
     """Lay the sheet on something dark."""
-    sheet = np.asarray(coloured(on_sheet(digit)))
+    sheet = np.asarray(colored(on_sheet(digit)))
     return Image.fromarray(np.pad(sheet, ((150, 150), (150, 150), (0, 0)), constant_values=40))
 
 
 WAYS: dict[str, Callable[[Share], Image.Image]] = {
-    "close crop": lambda digit: coloured(close(digit)),
-    "ruled, 1 degree": lambda digit: coloured(ruled(on_sheet(digit), 1, both=False)),
-    "ruled, 4 degrees": lambda digit: coloured(ruled(on_sheet(digit), 4, both=False)),
-    "squared, 2 degrees": lambda digit: coloured(ruled(on_sheet(digit), 2, both=True)),
+    "close crop": lambda digit: colored(close(digit)),
+    "ruled, 1 degree": lambda digit: colored(ruled(on_sheet(digit), 1, both=False)),
+    "ruled, 4 degrees": lambda digit: colored(ruled(on_sheet(digit), 4, both=False)),
+    "squared, 2 degrees": lambda digit: colored(ruled(on_sheet(digit), 2, both=True)),
     "on a table": on_table,
-    "red on green": lambda digit: coloured(on_sheet(digit), (220, 40, 40), (60, 130, 60)),
-    "yellow on white": lambda digit: coloured(on_sheet(digit), (255, 255, 0), (255, 255, 255)),
+    "red on green": lambda digit: colored(on_sheet(digit), (220, 40, 40), (60, 130, 60)),
+    "yellow on white": lambda digit: colored(on_sheet(digit), (255, 255, 0), (255, 255, 255)),
 }
 
 
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("run", nargs="?", default="best", metavar="RUN")
     parser.add_argument("--data_dir", type=Path, required=True)
     asked = parser.parse_args()
-    recogniser = load(asked.run)
+    recognizer = load(asked.run)
     data = SOURCES["mnist"].load(asked.data_dir)
     chosen = np.random.default_rng(7).permutation(len(data.test_labels))[:COUNT]
     for name, way in WAYS.items():
@@ -84,7 +84,7 @@ def main() -> None:
             picture = Image.fromarray(data.test_images[index].numpy())
             large = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC)) / 255
             try:
-                found = [reading.label for reading in recogniser.read(way(large))]
+                found = [reading.label for reading in recognizer.read(way(large))]
             except ValueError:
                 refused += 1
                 continue

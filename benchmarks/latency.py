@@ -30,12 +30,12 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     run, _ = lookup.find(asked.run, Path(LOGS_FOLDER))
-    recogniser = load(run.folder)
+    recognizer = load(run.folder)
     picture = np.random.default_rng(0).integers(0, 256, (1, 28, 28)).astype(np.uint8)
-    export = Export(recogniser, False, {})
+    export = Export(recognizer, False, {})
 
     with tempfile.TemporaryDirectory() as place:
-        contestants: dict[str, Ask] = {"torch eager": asking(FromPixels(recogniser.network).eval())}
+        contestants: dict[str, Ask] = {"torch eager": asking(FromPixels(recognizer.network).eval())}
         for name in ("pt2", "onnx"):
             path = Path(place) / f"model.{name}"
             FORMATS[name].write(export, path)

@@ -74,10 +74,10 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN")
     asked = parser.parse_args()
     for run in asked.runs:
-        recogniser = load(run)
+        recognizer = load(run)
         parts = []
         for pictures in (letters, shapes, scribbles):
-            read = [recogniser.read(picture, multiple=False)[0] for picture in pictures()]
+            read = [recognizer.read(picture, multiple=False)[0] for picture in pictures()]
             sure = sum(not reading.unsure for reading in read)
             parts.append(f"{sure} of {len(read)} {pictures.__name__}")
         print(f"{run}: sure of {', '.join(parts)}")

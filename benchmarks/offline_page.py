@@ -19,7 +19,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from mnist_lightning import load
 from mnist_lightning.data.datasets import SOURCES
-from mnist_lightning.data.loader import normalise
+from mnist_lightning.data.loader import normalize
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.ink_extraction import upright
 from mnist_lightning.runs import lookup, run_directory
@@ -73,7 +73,7 @@ def main() -> None:
     asked = parser.parse_args()
     run, _ = lookup.find(asked.run, Path(run_directory.LOGS_FOLDER))
     pixels = SOURCES["mnist"].load(asked.data_dir).test_images
-    wanted = load(run.folder).probabilities(normalise(pixels)).argmax(dim=1)
+    wanted = load(run.folder).probabilities(normalize(pixels)).argmax(dim=1)
     photos = asked.data_dir / "photos"
     paths = sorted(path for path in photos.rglob("*") if path.suffix in (".png", ".jpg"))
     file = run.folder / "export" / "html" / "model.html"

@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("run", nargs="?", default="best", metavar="RUN")
     parser.add_argument("--data_dir", type=Path, required=True)
     asked = parser.parse_args()
-    recogniser = load(asked.run)
+    recognizer = load(asked.run)
     data = SOURCES["mnist"].load(asked.data_dir)
     digits, labels = data.train_images.numpy(), data.train_labels.numpy()
     generator = np.random.default_rng(2)
@@ -81,7 +81,7 @@ def main() -> None:
         counted = read = 0
         for _ in range(PAGES):
             page, true = make(kind, digits, labels, generator)
-            found = [reading.label for reading in recogniser.read(page)]
+            found = [reading.label for reading in recognizer.read(page)]
             counted += len(found) == len(true)
             read += found == true
         print(f"{kind.name}: all found in {counted} of {PAGES}, all read in {read}", flush=True)

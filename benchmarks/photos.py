@@ -17,8 +17,8 @@ from PIL import Image
 
 from mnist_lightning import load
 from mnist_lightning.data.datasets import SOURCES
-from mnist_lightning.data.loader import normalise
-from mnist_lightning.inference import Recogniser
+from mnist_lightning.data.loader import normalize
+from mnist_lightning.inference import Recognizer
 from mnist_lightning.preprocessing import mnist_format
 
 Ink = NDArray[np.uint8]
@@ -50,9 +50,9 @@ def pasted(digit: Ink, index: int, generator: np.random.Generator) -> Image.Imag
     return mnist_format.read(io.BytesIO(content.getvalue()))
 
 
-def labels(recogniser: Recogniser, pictures: list[Ink]) -> NDArray[np.int64]:
+def labels(recognizer: Recognizer, pictures: list[Ink]) -> NDArray[np.int64]:
     """Read each picture (28, 28)."""
-    probabilities = recogniser.probabilities(normalise(torch.from_numpy(np.stack(pictures))))
+    probabilities = recognizer.probabilities(normalize(torch.from_numpy(np.stack(pictures))))
     found: NDArray[np.int64] = probabilities.argmax(dim=1).numpy()
     return found
 
@@ -76,13 +76,13 @@ def main() -> None:
     canvases = [pasted(digit, index, generator) for index, digit in enumerate(originals)]
     copies = [mnist_format.from_picture(canvas) for canvas in canvases]
     for run in asked.runs:
-        recogniser = load(run)
+        recognizer = load(run)
         for way, pictures in ways.items():
-            right = labels(recogniser, pictures) == wanted
+            right = labels(recognizer, pictures) == wanted
             by_source = {source: right[sources == source] for source in np.unique(sources)}
             parts = [f"{source} {of.sum()}/{len(of)}" for source, of in by_source.items()]
             print(f"{run} {way}: {right.sum()} of {len(right)}: {', '.join(parts)}")
-        same = labels(recogniser, copies) == labels(recogniser, originals)
+        same = labels(recognizer, copies) == labels(recognizer, originals)
         print(f"{run} pasted: {same.mean():.2%} of {PASTED} keep the label they have as they are")
 
 

@@ -24,7 +24,7 @@ from turns import Turns, compete, table, write
 
 from mnist_lightning.cli import fit
 from mnist_lightning.data.datasets import SOURCES
-from mnist_lightning.data.loader import normalise
+from mnist_lightning.data.loader import normalize
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.training.fast_epoch_loop import stop_looking_for_gpus
 
@@ -77,7 +77,7 @@ def recipe(data_dir: str, seeds: int, turns: Turns) -> None:
         )
         started = time.perf_counter()
         for chosen in torch.split(torch.randperm(60_000), 256):
-            logits = network(normalise(data.train_images[chosen]))
+            logits = network(normalize(data.train_images[chosen]))
             loss = nn.functional.cross_entropy(logits, data.train_labels[chosen])
             optimizer.zero_grad()
             torch.autograd.backward(loss)
@@ -87,7 +87,7 @@ def recipe(data_dir: str, seeds: int, turns: Turns) -> None:
         network.eval()
         with torch.inference_mode():
             batches = torch.split(data.test_images, 200)
-            predicted = torch.cat([network(normalise(batch)).argmax(1) for batch in batches])
+            predicted = torch.cat([network(normalize(batch)).argmax(1) for batch in batches])
         accuracy = float((predicted == data.test_labels).double().mean())
         result = {"seconds": seconds, "accuracy": accuracy}
     turns.hand_over(result)

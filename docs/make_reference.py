@@ -58,7 +58,7 @@ def reference() -> str:
 def _described(thing: Any) -> str:
     """Signature and docstring, of a class also those of its methods that are its own."""
     parts = [f"### {thing.__name__}\n", f"```python\n{_signature(thing)}\n```\n", _prose(thing)]
-    if thing is mnist_lightning.Recogniser:
+    if thing is mnist_lightning.Recognizer:
         for name, method in vars(thing).items():
             if not name.startswith("_") and inspect.isfunction(method):
                 parts += [f"#### {thing.__name__}.{name}\n", _prose(method)]

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mnist_lightning.data.datamodule import MNISTDataModule
     from mnist_lightning.errors import UserError
-    from mnist_lightning.inference import Recogniser, load
+    from mnist_lightning.inference import Recognizer, load
     from mnist_lightning.training.lightning_module import DigitClassifier
 
 __version__ = "0.1.0"
 __all__ = [
     "DigitClassifier",
     "MNISTDataModule",
-    "Recogniser",
+    "Recognizer",
     "UserError",
     "__version__",
     "load",
@@ -33,7 +33,7 @@ __all__ = [
 _HOME = {
     "DigitClassifier": "mnist_lightning.training.lightning_module",
     "MNISTDataModule": "mnist_lightning.data.datamodule",
-    "Recogniser": "mnist_lightning.inference",
+    "Recognizer": "mnist_lightning.inference",
     "UserError": "mnist_lightning.errors",
     "load": "mnist_lightning.inference",
 }

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from mnist_lightning.data.loader import normalise
+from mnist_lightning.data.loader import normalize
 from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation.metrics import tempered
 from mnist_lightning.networks import registry
@@ -80,11 +80,11 @@ class Reading(NamedTuple):
         return not self.confidence >= UNSURE  # also of a network that diverged
 
 
-class Recogniser:
+class Recognizer:
     """Reads digits with a trained network.
 
     Args:
-        network: maps images (B, 1, 28, 28), normalised as in training, to logits (B, C).
+        network: maps images (B, 1, 28, 28), normalized as in training, to logits (B, C).
         temperature: what its logits are divided by, for calibrated confidence.
     """
 
@@ -99,7 +99,7 @@ class Recogniser:
             image: a path, a PIL image, or an array or tensor as `mnist_format.from_array` takes
                 it. It is brought to MNIST's form, in which MNIST's own pictures are already. Floats
                 (1, 28, 28) with the data module's value of paper, -0.42, are taken for what it
-                gives: normalised, and not to be changed.
+                gives: normalized, and not to be changed.
 
         Raises:
             OSError: the file cannot be opened.
@@ -123,12 +123,12 @@ class Recogniser:
 
     def read_digits(self, digits: Sequence[mnist_format.Digit]) -> list[Reading]:
         """Read digits that were found in a picture, with calibrated confidence."""
-        inputs = normalise(torch.from_numpy(np.stack([digit.ink for digit in digits])))
+        inputs = normalize(torch.from_numpy(np.stack([digit.ink for digit in digits])))
         asked = tempered(self.probabilities(inputs).numpy(), self.temperature)
         return [Reading(digit, row) for digit, row in zip(digits, asked, strict=True)]
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """Map (B, 1, 28, 28) normalised images to the probabilities (B, C), on the CPU."""
+        """Map (B, 1, 28, 28) normalized images to the probabilities (B, C), on the CPU."""
         device = next((parameter.device for parameter in self.network.parameters()), None)
         with torch.inference_mode():
             logits: Tensor = self.network(images.to(device))
@@ -139,7 +139,7 @@ def load(
     run: str | Path = "best",
     root: str | Path = LOGS_FOLDER,
     classes: Iterable[type[nn.Module]] = (),
-) -> Recogniser:
+) -> Recognizer:
     """Load the network of a run's best checkpoint, of a checkpoint file, or of an export.
 
     Args:
@@ -155,7 +155,7 @@ def load(
     asked = lookup.expand_references(str(run))
     if len(asked) > 1:
         classes = list(classes)
-        return Recogniser(Ensemble([load(one, root, classes).network for one in asked]))
+        return Recognizer(Ensemble([load(one, root, classes).network for one in asked]))
     found, path = lookup.find(str(run), Path(root))
     path = path or found.best_checkpoint()
     if path.suffix == ".safetensors":
@@ -164,10 +164,10 @@ def load(
     if "network" not in checkpoint:
         raise UserError(f"{path} holds no DigitClassifier")
     network = registry.build(checkpoint["network"], classes, network_weights(checkpoint))
-    return Recogniser(network, found.temperature or 1.0)
+    return Recognizer(network, found.temperature or 1.0)
 
 
-def _load_safetensors(path: Path, classes: Iterable[type[nn.Module]]) -> Recogniser:
+def _load_safetensors(path: Path, classes: Iterable[type[nn.Module]]) -> Recognizer:
     try:
         from safetensors import SafetensorError, safe_open
     except ModuleNotFoundError:
@@ -182,7 +182,7 @@ def _load_safetensors(path: Path, classes: Iterable[type[nn.Module]]) -> Recogni
         network = registry.build(about["network"], classes, weights)
         if not is_temperature(about["temperature"]):
             raise ValueError("its temperature is none")
-        return Recogniser(network, about["temperature"])
+        return Recognizer(network, about["temperature"])
     except (
         SafetensorError,
         KeyError,
@@ -208,20 +208,20 @@ def _check_header(path: Path) -> None:
         raise ValueError(f"its header has {length:,} bytes; the limit is {most:,}")
 
 
-def like(recogniser: Recogniser) -> Recogniser:
+def like(recognizer: Recognizer) -> Recognizer:
     """Make another network of the same architecture, with weights of its own."""
-    network = recogniser.network
+    network = recognizer.network
     again = registry.build(registry.describe(network), [type(network)])
-    return Recogniser(again, recogniser.temperature)
+    return Recognizer(again, recognizer.temperature)
 
 
 def _as_input(image: Picture) -> Tensor:
-    """Bring a picture to what a network takes: (1, 28, 28), normalised."""
+    """Bring a picture to what a network takes: (1, 28, 28), normalized."""
     if isinstance(image, Tensor):
         tensor = image.detach().cpu()
         image = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
     if isinstance(image, np.ndarray):
-        if _is_normalised(image):
+        if _is_normalized(image):
             return torch.from_numpy(image.astype(np.float32))
         image = mnist_format.from_array(image)
     if isinstance(image, str | Path):
@@ -234,10 +234,10 @@ def _as_input(image: Picture) -> Tensor:
         raise TypeError(
             f"a picture is a path, a PIL image, an array or a tensor, not a {type(image).__name__}"
         )
-    return normalise(torch.from_numpy(mnist_format.from_picture(image).copy()).unsqueeze(0))[0]
+    return normalize(torch.from_numpy(mnist_format.from_picture(image).copy()).unsqueeze(0))[0]
 
 
-def _is_normalised(array: NDArray[Any]) -> bool:
+def _is_normalized(array: NDArray[Any]) -> bool:
     """Tell what the data module gives: its paper is at one value."""
     if array.shape != (1, mnist_format.SIZE, mnist_format.SIZE) or not np.issubdtype(
         array.dtype, np.floating

@@ -1,4 +1,4 @@
-"""The Recogniser: a trained network without lightning."""
+"""The Recognizer: a trained network without lightning."""
 
 import subprocess
 import sys
@@ -13,9 +13,9 @@ from PIL import Image
 from torch import nn
 
 import mnist_lightning
-from mnist_lightning import Recogniser, UserError, load
+from mnist_lightning import Recognizer, UserError, load
 from mnist_lightning.data.datasets import SOURCES
-from mnist_lightning.data.loader import normalise
+from mnist_lightning.data.loader import normalize
 from mnist_lightning.networks.classic_cnn import ClassicCNN
 from mnist_lightning.runs.metrics_csv import read_predictions
 from mnist_lightning.runs.run_directory import Run
@@ -37,11 +37,11 @@ def test_the_best_run_reads_as_its_predictions_say(
     command: Command, run_0: Run, digits: torch.Tensor
 ) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "2")
-    recogniser = load("best")
-    assert type(recogniser.network) is ClassicCNN
+    recognizer = load("best")
+    assert type(recognizer.network) is ClassicCNN
     table = read_predictions(run_0.predictions)
     for index, image in enumerate(digits):
-        label, probabilities = recogniser.predict(image)
+        label, probabilities = recognizer.predict(image)
         assert label == table.predicted[index]
         assert np.allclose(probabilities, table.probabilities[index], atol=1e-5)
     for reference in (run_0.folder, run_0.best, "0", "last"):
@@ -51,12 +51,12 @@ def test_the_best_run_reads_as_its_predictions_say(
 def test_a_picture_is_the_same_however_it_is_handed_over(
     digits: torch.Tensor, tmp_path: Path
 ) -> None:
-    recogniser = Recogniser(network())
+    recognizer = Recognizer(network())
     image = digits[3]
     array = image.numpy()
     picture = Image.fromarray(array)
     picture.save(tmp_path / "three.png")
-    expected = recogniser.predict(array)
+    expected = recognizer.predict(array)
     assert expected.probabilities.sum() == pytest.approx(1)
     for same in (
         image,
@@ -66,22 +66,22 @@ def test_a_picture_is_the_same_however_it_is_handed_over(
         array[None],
         array / 255,
         torch.tensor(array / 255, dtype=torch.float32),
-        normalise(image[None])[0],
+        normalize(image[None])[0],
         picture.convert("RGB"),
         np.asarray(picture.convert("RGB")),
         picture.convert("RGBA"),
     ):
-        found = recogniser.predict(same)
+        found = recognizer.predict(same)
         assert found.label == expected.label
         assert np.array_equal(found.probabilities, expected.probabilities)
 
 
 def test_ink_on_paper_is_what_it_is_on_black(digits: torch.Tensor) -> None:
-    recogniser = Recogniser(network())
+    recognizer = Recognizer(network())
     for image in digits[:20].numpy():
-        expected = recogniser.predict(image).probabilities
+        expected = recognizer.predict(image).probabilities
         on_paper = Image.fromarray(255 - image)
-        assert np.allclose(recogniser.predict(on_paper).probabilities, expected, atol=0.05)
+        assert np.allclose(recognizer.predict(on_paper).probabilities, expected, atol=0.05)
 
 
 def test_loading_imports_no_lightning(command: Command, tmp_path: Path) -> None:
@@ -95,12 +95,12 @@ def test_loading_imports_no_lightning(command: Command, tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
-def test_the_recogniser_is_in_evaluation_mode_and_leaves_no_gradients() -> None:
-    recogniser = Recogniser(network().train())
+def test_the_recognizer_is_in_evaluation_mode_and_leaves_no_gradients() -> None:
+    recognizer = Recognizer(network().train())
     image = np.eye(28)
-    first = recogniser.predict(image).probabilities
-    assert np.array_equal(first, recogniser.predict(image).probabilities)
-    assert all(parameter.grad is None for parameter in recogniser.network.parameters())
+    first = recognizer.predict(image).probabilities
+    assert np.array_equal(first, recognizer.predict(image).probabilities)
+    assert all(parameter.grad is None for parameter in recognizer.network.parameters())
 
 
 @pytest.mark.parametrize(
@@ -123,49 +123,49 @@ def test_the_recogniser_is_in_evaluation_mode_and_leaves_no_gradients() -> None:
 )
 def test_what_is_no_picture_is_refused(image: NDArray[Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        Recogniser(network()).predict(image)
+        Recognizer(network()).predict(image)
 
 
 @pytest.mark.parametrize("thing", [[1, 2], None, b"bytes", 7])
 def test_what_is_nothing_like_a_picture_is_named(thing: Any) -> None:
     with pytest.raises(TypeError, match=f"not a {type(thing).__name__}"):
-        Recogniser(network()).predict(thing)
+        Recognizer(network()).predict(thing)
 
 
 def test_deep_pictures_are_not_clipped(digits: torch.Tensor, tmp_path: Path) -> None:
-    recogniser = Recogniser(network())
+    recognizer = Recognizer(network())
     array = digits[7].numpy()
-    expected = recogniser.predict(array).probabilities
+    expected = recognizer.predict(array).probabilities
     deep = (array.astype(np.uint16) * 257).astype(np.uint16)
     Image.fromarray(deep).save(tmp_path / "deep.png")
     for picture in (tmp_path / "deep.png", Image.fromarray(array.astype(np.float32) / 255)):
-        assert np.array_equal(recogniser.predict(picture).probabilities, expected)
+        assert np.array_equal(recognizer.predict(picture).probabilities, expected)
 
 
 @pytest.mark.parametrize("shade", [0, 255])
 def test_ink_on_transparency_is_found_whatever_its_shade(digits: torch.Tensor, shade: int) -> None:
-    recogniser = Recogniser(network())
+    recognizer = Recognizer(network())
     alpha = digits[7].numpy()
     drawing = np.stack([np.full_like(alpha, shade)] * 3 + [alpha], axis=2)
-    expected = recogniser.predict(alpha).probabilities
-    found = recogniser.predict(Image.fromarray(drawing)).probabilities
+    expected = recognizer.predict(alpha).probabilities
+    found = recognizer.predict(Image.fromarray(drawing)).probabilities
     assert np.allclose(found, expected, atol=0.05)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_a_tensor_may_have_any_precision(digits: torch.Tensor, dtype: torch.dtype) -> None:
-    recogniser = Recogniser(network())
-    expected = recogniser.predict(digits[7]).probabilities
-    found = recogniser.predict((digits[7] / 255).to(dtype)).probabilities
+    recognizer = Recognizer(network())
+    expected = recognizer.predict(digits[7]).probabilities
+    found = recognizer.predict((digits[7] / 255).to(dtype)).probabilities
     assert np.allclose(found, expected, atol=0.01)
 
 
 def test_a_file_that_is_no_picture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("not a picture")
     with pytest.raises(ValueError, match=r"text.png: no picture that can be read"):
-        Recogniser(network()).predict(tmp_path / "text.png")
+        Recognizer(network()).predict(tmp_path / "text.png")
     with pytest.raises(FileNotFoundError, match=r"missing.png"):
-        Recogniser(network()).predict(tmp_path / "missing.png")
+        Recognizer(network()).predict(tmp_path / "missing.png")
 
 
 def test_what_cannot_be_loaded_is_said(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from mnist_lightning.data.image_folder import load_folder
 from mnist_lightning.deployment import model_card
 from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation import plots
-from mnist_lightning.inference import Recogniser
+from mnist_lightning.inference import Recognizer
 from mnist_lightning.networks.classic_cnn import ClassicCNN
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import as_csv, code_span, markdown, printable, say
@@ -92,7 +92,7 @@ def about(text: str) -> dict[str, object]:
         "commit": text,
         "extra_checksums": {text: ""},
     }
-    found = model_card.metadata(summary, Recogniser(ClassicCNN()))
+    found = model_card.metadata(summary, Recognizer(ClassicCNN()))
     found["network"] = {"class_path": f"a.{text}", "init_args": {text: text}}
     return found
 
@@ -169,7 +169,7 @@ def test_file_names_are_printable_in_every_form(tmp_path: Path) -> None:
     script = (
         "import sys, torch; from mnist_lightning import inference\n"
         "from mnist_lightning.networks.classic_cnn import ClassicCNN\n"
-        "inference.load = lambda *_: inference.Recogniser(ClassicCNN())\n"
+        "inference.load = lambda *_: inference.Recognizer(ClassicCNN())\n"
         "from mnist_lightning.cli.main import main; sys.exit(main(sys.argv[1:]))"
     )
     for form in ([], ["--csv"], ["--json"]):

@@ -11,7 +11,7 @@ from mnist_lightning import inference
 from mnist_lightning.cli.parser import CommandParser, runs_root
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import make_folder, walk, write_atomically
-from mnist_lightning.inference import MULTIPLE, UNSURE, Reading, Recogniser
+from mnist_lightning.inference import MULTIPLE, UNSURE, Reading, Recognizer
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.mnist_format import png
 from mnist_lightning.text import as_csv, printable, say
@@ -66,11 +66,11 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     root = runs_root(options.root)
     multiple = MULTIPLE[options.multiple]
-    recogniser = inference.load(options.run, root, inference.own_classes(options.network))
+    recognizer = inference.load(options.run, root, inference.own_classes(options.network))
     if options.save_inputs is not None:
         make_folder(options.save_inputs, "--save_inputs")
     answers = [
-        _answers(place, file, recogniser, multiple, options.save_inputs)
+        _answers(place, file, recognizer, multiple, options.save_inputs)
         for place, file in enumerate(file for one in options.images for file in _expanded(one))
     ]
     _print(answers, options.json, options.csv)
@@ -99,7 +99,7 @@ def _is_hidden(path: Path) -> bool:
 
 
 def _answers(
-    place: int, file: str, recogniser: Recogniser, multiple: bool | None, folder: Path | None
+    place: int, file: str, recognizer: Recognizer, multiple: bool | None, folder: Path | None
 ) -> list[Answer]:
     try:
         source: Any = (
@@ -107,7 +107,7 @@ def _answers(
             if file == STDIN
             else Path(file)
         )
-        readings = recogniser.read(mnist_format.read(source), multiple)
+        readings = recognizer.read(mnist_format.read(source), multiple)
     except OSError as error:
         return [Answer(file, error=(error.strerror or str(error)).lower())]
     except ValueError as error:

@@ -23,7 +23,7 @@ class Augmentation(ABC):
 
     @abstractmethod
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        """Return changed copies of (B, 1, 28, 28) normalised images.
+        """Return changed copies of (B, 1, 28, 28) normalized images.
 
         Args:
             images: stay as they are.
@@ -39,7 +39,7 @@ class Mixture(Augmentation):
         """Return changed copies of images (B, 1, 28, 28) and their targets (B, C).
 
         Args:
-            images: normalised; stay as they are.
+            images: normalized; stay as they are.
             targets: probabilities of the classes; stay as they are.
             generator: on the images' device; the only source of chance.
         """
@@ -91,12 +91,12 @@ class Deformation(Augmentation):
         self.smoothness = smoothness
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        """Return deformed copies of (B, 1, 28, 28) normalised images."""
+        """Return deformed copies of (B, 1, 28, 28) normalized images."""
         maps = self._maps(len(images), generator)
         points = functional.affine_grid(maps, list(images.shape), align_corners=False)
         if self.warp:
             points = points + self._displacements(len(images), generator)
-        # What lies outside of an image is paper, and paper is not 0 once it is normalised.
+        # What lies outside of an image is paper, and paper is not 0 once it is normalized.
         ink = images - PAPER
         return functional.grid_sample(ink, points, align_corners=False).add_(PAPER)
 
@@ -128,7 +128,7 @@ class StrokeWidth(Augmentation):
     """Makes each image's strokes thicker or thinner, as another pen would.
 
     A stroke's border moves by whole pixels through the greatest (or least) value of each pixel and
-    its four neighbours, and by what remains through a mixture of two images.
+    its four neighbors, and by what remains through a mixture of two images.
 
     Args:
         thinner: takes away up to so many pixels, on each side of a stroke.
@@ -143,7 +143,7 @@ class StrokeWidth(Augmentation):
         self.thicker = thicker
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        """Return copies of (B, 1, 28, 28) normalised images with other strokes."""
+        """Return copies of (B, 1, 28, 28) normalized images with other strokes."""
         count = (len(images), 1, 1, 1)
         drawn = torch.rand(count, generator=generator, device=generator.device)
         change = drawn * (self.thicker + self.thinner) - self.thinner
@@ -156,7 +156,7 @@ class StrokeWidth(Augmentation):
 
 
 def _grown(images: Tensor) -> Tensor:
-    """The greatest value of each pixel and its four neighbours."""
+    """The greatest value of each pixel and its four neighbors."""
     wide = functional.pad(images, (1, 1, 1, 1), value=-math.inf)  # pooling takes ten times as long
     across = torch.maximum(wide[..., 1:-1, :-2], wide[..., 1:-1, 2:])
     down = torch.maximum(wide[..., :-2, 1:-1], wide[..., 2:, 1:-1])
@@ -176,7 +176,7 @@ class Noise(Augmentation):
         self.std = std
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        """Return noisy copies of (B, 1, 28, 28) normalised images."""
+        """Return noisy copies of (B, 1, 28, 28) normalized images."""
         device, count = generator.device, (len(images), 1, 1, 1)
         strength = torch.rand(count, generator=generator, device=device) * (self.std / STD)
         noise = torch.randn(images.shape, generator=generator, device=device)
@@ -219,7 +219,7 @@ class Cutout(Augmentation):
     cutout", 2017).
 
     Args:
-        size: the square's side in pixels; its centre lies anywhere in the image.
+        size: the square's side in pixels; its center lies anywhere in the image.
         share: of the images, on the mean.
     """
 
@@ -230,12 +230,12 @@ class Cutout(Augmentation):
         self.share = share
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        """Return copies of (B, 1, 28, 28) normalised images, some of them covered."""
+        """Return copies of (B, 1, 28, 28) normalized images, some of them covered."""
         device, count = generator.device, len(images)
-        centres = torch.rand(2, count, 1, generator=generator, device=device) * SIZE
+        centers = torch.rand(2, count, 1, generator=generator, device=device) * SIZE
         chosen = torch.rand(count, 1, 1, generator=generator, device=device) < self.share
         places = torch.arange(SIZE, device=device) + 0.5
-        down, across = ((places - centre).abs() < self.size / 2 for centre in centres)
+        down, across = ((places - center).abs() < self.size / 2 for center in centers)
         covered = down[:, :, None] & across[:, None, :] & chosen
         return images.masked_fill(covered[:, None], PAPER)
 

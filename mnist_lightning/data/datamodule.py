@@ -32,7 +32,7 @@ class SkippedWarning(UserWarning):
 
 
 class MNISTDataModule(LightningDataModule):
-    """Digits in memory: training, validation and test batches, normalised.
+    """Digits in memory: training, validation and test batches, normalized.
 
     The test set is the official one and is only ever tested; validation is carved out of the
     training images by a generator of its own, a function of `split_seed` alone.
@@ -216,7 +216,7 @@ class MNISTDataModule(LightningDataModule):
         return -(-len(self.train_indices) // self.batch_size)
 
     def train_dataloader(self) -> BatchLoader:
-        """Shuffled batches of normalised images (B, 1, 28, 28) and labels (B,)."""
+        """Shuffled batches of normalized images (B, 1, 28, 28) and labels (B,)."""
         pixels = self.data.train_images[self.train_indices]
         labels = self.data.train_labels[self.train_indices]
         if self.num_workers == 0:

@@ -17,7 +17,7 @@ Batch = tuple[Tensor, Tensor]
 GATHERED = 8192  # samples at once: 6 MB
 
 
-def normalise(pixels: Tensor) -> Tensor:
+def normalize(pixels: Tensor) -> Tensor:
     """Turn (B, 28, 28) uint8 pictures into (B, 1, 28, 28) float32 images as networks take them."""
     return pixels.unsqueeze(1).to(torch.float32).sub_(255 * MEAN).div_(255 * STD)
 
@@ -29,7 +29,7 @@ def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
 
 def _generator(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator whose numbers are a function of `key`."""
-    # SeedSequence spreads neighbouring keys over all seeds; the result fits 64 bits.
+    # SeedSequence spreads neighboring keys over all seeds; the result fits 64 bits.
     mixed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
     return torch.Generator(device).manual_seed(mixed)
 
@@ -70,7 +70,7 @@ class BatchDataset(Dataset[Batch]):
         return -(-len(self.labels) // self.batch_size)
 
     def __getitem__(self, address: tuple[int, int]) -> Batch:
-        """Return normalised images (B, 1, 28, 28) float32 and labels (B,) of one batch.
+        """Return normalized images (B, 1, 28, 28) float32 and labels (B,) of one batch.
 
         Where a `Mixture` is among the augmentations: probabilities (B, C) in place of labels.
         """
@@ -95,8 +95,8 @@ class BatchDataset(Dataset[Batch]):
         pixels, labels = batch
         own = distributed.share(len(labels))
         if not self.augment or self.seed is None:
-            return normalise(pixels[own]), labels[own]
-        images = normalise(pixels)
+            return normalize(pixels[own]), labels[own]
+        images = normalize(pixels)
         generator = _generator(self.seed, epoch, index, device=images.device)
         for augmentation in self.augment:
             if isinstance(augmentation, Mixture):

@@ -18,7 +18,7 @@ from mnist_lightning.deployment import html_export, model_card
 from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation.run_dataset import data_of
 from mnist_lightning.files import write_atomically
-from mnist_lightning.inference import Recogniser
+from mnist_lightning.inference import Recognizer
 from mnist_lightning.networks.inspection import traced
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.runs import lookup
@@ -35,10 +35,10 @@ Ask = Callable[[Pixels], Logits]
 
 
 class FromPixels(nn.Module):
-    """A network with its normalisation.
+    """A network with its normalization.
 
     Args:
-        network: maps normalised images (B, 1, 28, 28) to logits (B, C).
+        network: maps normalized images (B, 1, 28, 28) to logits (B, C).
         softmax: give probabilities in place of logits.
     """
 
@@ -57,7 +57,7 @@ class FromPixels(nn.Module):
 class Export(NamedTuple):
     """What is exported, and what there is to say of it."""
 
-    recogniser: Recogniser
+    recognizer: Recognizer
     softmax: bool
     metadata: dict[str, Any]
 
@@ -68,8 +68,8 @@ class Export(NamedTuple):
 
     @property
     def from_pixels(self) -> FromPixels:
-        """The network with its normalisation, for evaluation."""
-        return FromPixels(self.recogniser.network, self.softmax).eval()
+        """The network with its normalization, for evaluation."""
+        return FromPixels(self.recognizer.network, self.softmax).eval()
 
 
 class Format(NamedTuple):
@@ -91,26 +91,26 @@ class Format(NamedTuple):
 
 
 def _write_pth(export: Export, path: Path) -> None:
-    torch.save(export.recogniser.network.state_dict(), path)
+    torch.save(export.recognizer.network.state_dict(), path)
 
 
 def _ask_pth(export: Export, path: Path) -> Ask:
-    recogniser = inference.like(export.recogniser)
-    recogniser.network.load_state_dict(torch.load(path, weights_only=True))
-    return asking(FromPixels(recogniser.network))
+    recognizer = inference.like(export.recognizer)
+    recognizer.network.load_state_dict(torch.load(path, weights_only=True))
+    return asking(FromPixels(recognizer.network))
 
 
 def _write_safetensors(export: Export, path: Path) -> None:
     from safetensors.torch import save_file
 
     weights = {
-        name: weight.contiguous() for name, weight in export.recogniser.network.state_dict().items()
+        name: weight.contiguous() for name, weight in export.recognizer.network.state_dict().items()
     }
     save_file(weights, path, {inference.METADATA: json.dumps(export.metadata)})
 
 
 def _ask_safetensors(export: Export, path: Path) -> Ask:
-    again = inference.load(path, classes=[type(export.recogniser.network)])
+    again = inference.load(path, classes=[type(export.recognizer.network)])
     return asking(FromPixels(again.network))
 
 
@@ -154,7 +154,7 @@ def _ask_onnx(export: Export, path: Path) -> Ask:
 
 def _write_html(export: Export, path: Path) -> None:
     told = model_card.in_short(export.metadata)
-    html_export.write(export.recogniser.network, export.metadata, told, path)
+    html_export.write(export.recognizer.network, export.metadata, told, path)
 
 
 def _ask_html(export: Export, path: Path) -> Ask:
@@ -210,16 +210,16 @@ def main(arguments: list[str]) -> int:
     kind = FORMATS[options.format]
     root = runs_root(options.root)
     classes = inference.own_classes(options.network)
-    run, folder, recogniser, summary = _asked(options, root, classes)
+    run, folder, recognizer, summary = _asked(options, root, classes)
     data = data_of(run, options.data_dir, unchanged=False)
     pixels = (data.test_images if len(data.test_images) else data.train_images).numpy()
-    metadata = model_card.metadata(summary, recogniser)
+    metadata = model_card.metadata(summary, recognizer)
     for place in (run, Run(folder)):
         place.refuse_links()
     path = options.output or folder / "export" / options.format / f"model.{kind.suffix}"
     if path.is_dir():
         raise UserError(f"--output {path} is a folder; name a file: {path}/model.{kind.suffix}", 2)
-    export = Export(recogniser, options.softmax, metadata)
+    export = Export(recognizer, options.softmax, metadata)
     said = write(export, kind, pixels[: options.check_images], path)
     card = path.with_name(
         "MODEL_CARD.md" if options.output is None else f"{path.stem}.MODEL_CARD.md"
@@ -233,7 +233,7 @@ def main(arguments: list[str]) -> int:
 
 def _asked(
     options: Any, root: Path, classes: list[type[nn.Module]]
-) -> tuple[Run, Path, Recogniser, dict[str, Any]]:
+) -> tuple[Run, Path, Recognizer, dict[str, Any]]:
     """Find what is exported: a run (of several the first), the folder, the network, its facts.
 
     Raises:
@@ -246,8 +246,8 @@ def _asked(
     if len(found) == 1:
         path = checkpoint or run.best_checkpoint()
         is_best = path.resolve() == run.best.resolve()
-        recogniser = inference.load(path, root, classes)
-        return run, run.folder, recogniser, summary if is_best else summary | untold
+        recognizer = inference.load(path, root, classes)
+        return run, run.folder, recognizer, summary if is_best else summary | untold
     if options.format not in ENSEMBLES:
         formats = " or ".join(ENSEMBLES)
         raise UserError(f"{options.format} takes one RUN; several as one model: {formats}", 2)

@@ -41,7 +41,7 @@ def write(network: nn.Module, metadata: dict[str, Any], told: str, path: Path) -
     """Write the page.
 
     Args:
-        network: maps normalised images (B, 1, 28, 28) to logits (B, C).
+        network: maps normalized images (B, 1, 28, 28) to logits (B, C).
         metadata: what a program needs to know of it.
         told: what people should.
         path: where.

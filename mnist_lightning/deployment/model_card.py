@@ -4,20 +4,20 @@ from typing import Any, NamedTuple
 
 from mnist_lightning import __version__, templating
 from mnist_lightning.evaluation.metrics import wilson
-from mnist_lightning.inference import Recogniser
+from mnist_lightning.inference import Recognizer
 from mnist_lightning.networks.registry import describe
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.templating import percent
 
 
-def metadata(summary: dict[str, Any], recogniser: Recogniser) -> dict[str, Any]:
+def metadata(summary: dict[str, Any], recognizer: Recognizer) -> dict[str, Any]:
     """What a program needs to know of a model, in primitives."""
     return {
         "made_by": f"mnist_lightning {__version__}",
-        "network": describe(recogniser.network),
-        "members": len(getattr(recogniser.network, "members", "1")),
-        "parameters": sum(weight.numel() for weight in recogniser.network.parameters()),
-        "temperature": recogniser.temperature,
+        "network": describe(recognizer.network),
+        "members": len(getattr(recognizer.network, "members", "1")),
+        "parameters": sum(weight.numel() for weight in recognizer.network.parameters()),
+        "temperature": recognizer.temperature,
         "mean": mnist_format.MEAN,
         "std": mnist_format.STD,
         "preprocessing": mnist_format.VERSION,
@@ -64,7 +64,7 @@ def in_short(about: dict[str, Any]) -> str:
     if test is not None:
         told += f", that reads {percent(test.accuracy)} of the test images rightly (95 % interval "
         told += f"{percent(test.low)} to {percent(test.high)})"
-    return f"{told}. Do not let it read cheques, medicine or ballots."
+    return f"{told}. Do not let it read bank checks, medicine or ballots."
 
 
 class Tested(NamedTuple):

@@ -15,7 +15,7 @@ from mnist_lightning import inference
 from mnist_lightning.deployment.reading_pool import BusyError
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import write_atomically
-from mnist_lightning.inference import Reading, Recogniser
+from mnist_lightning.inference import Reading, Recognizer
 from mnist_lightning.preprocessing.extraction_process import NoDigitError
 from mnist_lightning.preprocessing.mnist_format import Digit, TooLargeError, png
 from mnist_lightning.runs import run_directory
@@ -108,7 +108,7 @@ class Readers:
         }
         return others | {self.default.folder.name: self.default}
 
-    def __getitem__(self, name: str | None) -> Recogniser:
+    def __getitem__(self, name: str | None) -> Recognizer:
         """Load a run's network.
 
         Raises:

@@ -19,7 +19,7 @@ def saliency(network: nn.Module, images: Tensor) -> Maps:
 
     Args:
         network: in evaluation.
-        images: (B, 1, 28, 28), normalised.
+        images: (B, 1, 28, 28), normalized.
     """
     images = images.clone().requires_grad_()
     logits = network(images)

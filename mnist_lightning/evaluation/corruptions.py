@@ -101,9 +101,9 @@ def _mapped(ink: Ink, matrices: Ink, shifts: Ink) -> Ink:
     from scipy.ndimage import map_coordinates
 
     count, height, width = ink.shape
-    centre = np.array([height - 1, width - 1]) / 2
-    points = np.indices((height, width)).reshape(2, -1) - centre[:, None]
-    sources = np.einsum("abn,bp->anp", matrices, points) + centre[:, None, None]
+    center = np.array([height - 1, width - 1]) / 2
+    points = np.indices((height, width)).reshape(2, -1) - center[:, None]
+    sources = np.einsum("abn,bp->anp", matrices, points) + center[:, None, None]
     sources += shifts[:, :, None]
     pictures = np.broadcast_to(np.arange(count)[:, None], sources.shape[1:])
     mapped: Ink = map_coordinates(ink, [pictures, *sources], order=1)

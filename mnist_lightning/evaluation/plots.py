@@ -82,20 +82,20 @@ def predictions(
     titles = [f"true: {t}  predicted: {p}" for t, p in zip(labels, predicted, strict=True)]
     if confidence is not None:
         titles = [f"{title}\n{sure:.1%}" for title, sure in zip(titles, confidence, strict=True)]
-    colours = [RIGHT if t == p else WRONG for t, p in zip(labels, predicted, strict=True)]
-    return _grid(images, titles, colours, rows, columns)
+    colors = [RIGHT if t == p else WRONG for t, p in zip(labels, predicted, strict=True)]
+    return _grid(images, titles, colors, rows, columns)
 
 
 def _grid(
-    images: Pictures, titles: Sequence[str], colours: Sequence[str], rows: int, columns: int
+    images: Pictures, titles: Sequence[str], colors: Sequence[str], rows: int, columns: int
 ) -> Figure:
     figure = Figure(figsize=(2.2 * columns, 2.4 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axis in axes:
         axis.axis("off")
-    for axis, image, title, colour in zip(axes, images, titles, colours, strict=False):
+    for axis, image, title, color in zip(axes, images, titles, colors, strict=False):
         axis.imshow(image, cmap="gray_r", vmin=0, vmax=255)
-        axis.set_title(title, color=colour, fontsize=10)
+        axis.set_title(title, color=color, fontsize=10)
     return figure
 
 
@@ -109,8 +109,8 @@ def confusion(counts: NDArray[np.int64]) -> Figure:
     # The fourth root lets a single mistake be seen beside a thousand right answers.
     axis.imshow(shares**0.25, cmap="Blues", vmin=0, vmax=1)
     for true, given in zip(*np.nonzero(counts), strict=True):
-        colour = "white" if shares[true, given] > 0.2 else "black"
-        axis.text(given, true, counts[true, given], ha="center", va="center", color=colour)
+        color = "white" if shares[true, given] > 0.2 else "black"
+        axis.text(given, true, counts[true, given], ha="center", va="center", color=color)
     axis.set_xticks(range(classes))
     axis.set_yticks(range(classes))
     axis.set_xlabel("read as")

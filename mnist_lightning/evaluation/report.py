@@ -16,7 +16,7 @@ from mnist_lightning.evaluation import plots
 from mnist_lightning.evaluation.run_analysis import FIGURE_NAMES, Findings, examine
 from mnist_lightning.evaluation.run_dataset import data_of
 from mnist_lightning.files import write_atomically
-from mnist_lightning.inference import Recogniser
+from mnist_lightning.inference import Recognizer
 from mnist_lightning.networks.registry import UnknownNetworkError
 from mnist_lightning.runs import lookup
 from mnist_lightning.runs.run_directory import Run
@@ -41,12 +41,12 @@ def main(arguments: list[str]) -> int:
             f"a report is of a run and its best checkpoint, not of {checkpoint}; name the run", 2
         )
     data = data_of(run, options.data_dir)
-    recogniser, why_not = _network_of(run, options.network)
+    recognizer, why_not = _network_of(run, options.network)
     run.refuse_links()
     folder = run.folder / "report"
     if os.path.lexists(folder) and not folder.is_dir():
         raise UserError(f"{folder} is not a directory; remove it")
-    findings = examine(run, data, recogniser)
+    findings = examine(run, data, recognizer)
     findings.missing += why_not
     write(findings, run, folder)
     for what in findings.missing:
@@ -103,7 +103,7 @@ def page(findings: Findings, run: Run, pictures: dict[str, bytes]) -> str:
     )
 
 
-def _network_of(run: Run, name: str | None) -> tuple[Recogniser | None, list[str]]:
+def _network_of(run: Run, name: str | None) -> tuple[Recognizer | None, list[str]]:
     """Load the run's best network; where that cannot be, say what the report lacks.
 
     Raises:

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mnist_lightning.data.datasets import DigitData
-from mnist_lightning.data.loader import normalise
+from mnist_lightning.data.loader import normalize
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.evaluation import attribution, corruptions, metrics, plots
-from mnist_lightning.inference import Recogniser
+from mnist_lightning.inference import Recognizer
 from mnist_lightning.runs.metrics_csv import (
     METRICS_FILE,
     PredictionsTable,
@@ -52,13 +52,13 @@ class Findings:
     missing: list[str] = field(default_factory=list)
 
 
-def examine(run: Run, data: DigitData, recogniser: Recogniser | None) -> Findings:
+def examine(run: Run, data: DigitData, recognizer: Recognizer | None) -> Findings:
     """Find out all that can be found out about a run.
 
     Args:
         run: with its tables.
         data: the data set it was trained on.
-        recogniser: its best checkpoint's network; None leaves out what would be asked of it.
+        recognizer: its best checkpoint's network; None leaves out what would be asked of it.
 
     Raises:
         UserError: a table of the run is damaged, or of other data.
@@ -85,9 +85,9 @@ def examine(run: Run, data: DigitData, recogniser: Recogniser | None) -> Finding
         return findings
     _test(table, pixels[:count], findings)
     _calibration(table, run.temperature, findings)
-    if recogniser is not None:
-        _disturbances(recogniser, pixels[:DISTURBED], labels[:DISTURBED], findings)
-        _attributions(recogniser, table, pixels[:count], findings)
+    if recognizer is not None:
+        _disturbances(recognizer, pixels[:DISTURBED], labels[:DISTURBED], findings)
+        _attributions(recognizer, table, pixels[:count], findings)
     return findings
 
 
@@ -181,7 +181,7 @@ def _calibration(table: PredictionsTable, temperature: float | None, findings: F
 
 
 def _disturbances(
-    recogniser: Recogniser,
+    recognizer: Recognizer,
     pixels: NDArray[np.uint8],
     labels: NDArray[np.int64],
     findings: Findings,
@@ -189,7 +189,7 @@ def _disturbances(
     count = len(labels)
 
     def correct(images: NDArray[np.uint8]) -> int:
-        return int((_ask(recogniser, images).argmax(axis=1) == labels).sum())
+        return int((_ask(recognizer, images).argmax(axis=1) == labels).sum())
 
     kinds = []
     for kind in corruptions.KINDS:
@@ -207,7 +207,7 @@ def _disturbances(
 
 
 def _attributions(
-    recogniser: Recogniser,
+    recognizer: Recognizer,
     table: PredictionsTable,
     pixels: NDArray[np.uint8],
     findings: Findings,
@@ -217,23 +217,23 @@ def _attributions(
     right = table.true == table.predicted
     firsts = [np.flatnonzero(right & (table.true == digit))[:1] for digit in np.unique(table.true)]
     chosen = np.concatenate([mistakes, *firsts])[:LOOKED_INTO]
-    images, network = pixels[chosen], recogniser.network
+    images, network = pixels[chosen], recognizer.network
     device = next((parameter.device for parameter in network.parameters()), None)
     maps = {
-        "saliency": attribution.saliency(network, _normalised(images).to(device)),
-        "occlusion": attribution.occlusion(lambda asked: _ask(recogniser, asked), images),
+        "saliency": attribution.saliency(network, _normalized(images).to(device)),
+        "occlusion": attribution.occlusion(lambda asked: _ask(recognizer, asked), images),
     }
     titles = [f"{table.true[i]} read as {table.predicted[i]}" for i in chosen]
     findings.figures["attributions"] = plots.attributions(images, titles, maps)
 
 
-def _ask(recogniser: Recogniser, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    batches = torch.split(_normalised(images), BATCH)
-    return torch.cat([recogniser.probabilities(batch) for batch in batches]).numpy()
+def _ask(recognizer: Recognizer, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    batches = torch.split(_normalized(images), BATCH)
+    return torch.cat([recognizer.probabilities(batch) for batch in batches]).numpy()
 
 
-def _normalised(images: NDArray[np.uint8]) -> torch.Tensor:
-    return normalise(torch.from_numpy(np.ascontiguousarray(images)))
+def _normalized(images: NDArray[np.uint8]) -> torch.Tensor:
+    return normalize(torch.from_numpy(np.ascontiguousarray(images)))
 
 
 def _plain(values: Any) -> list[float | None]:

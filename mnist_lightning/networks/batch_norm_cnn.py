@@ -1,12 +1,12 @@
-"""Three convolutions with batch normalisation."""
+"""Three convolutions with batch normalization."""
 
 from torch import Tensor, nn
 
 
 class BatchNormCNN(nn.Module):
-    """Three pooled convolutions, each normalised over the batch, and one linear layer.
+    """Three pooled convolutions, each normalized over the batch, and one linear layer.
 
-    104,938 parameters for ten classes. Batch normalisation is Ioffe and Szegedy's (2015); it takes
+    104,938 parameters for ten classes. Batch normalization is Ioffe and Szegedy's (2015); it takes
     the biases' place.
     """
 
@@ -27,6 +27,6 @@ class BatchNormCNN(nn.Module):
         )  # fmt: skip
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map (B, 1, 28, 28) normalised images to (B, num_classes) logits."""
+        """Map (B, 1, 28, 28) normalized images to (B, num_classes) logits."""
         logits: Tensor = self.head(self.features(images))
         return logits

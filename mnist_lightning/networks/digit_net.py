@@ -6,7 +6,7 @@ from torch import Tensor, nn
 class DigitNet(nn.Module):
     """Two pooled convolutions, 32 and 64 channels, and two linear layers: 225,034 parameters.
 
-    The plan of many introductory digit recognisers; the dropout stands where PyTorch's current
+    The plan of many introductory digit recognizers; the dropout stands where PyTorch's current
     MNIST example (github.com/pytorch/examples) has it, a quarter before the first linear layer and
     a half before the second. Differs from that example: it pools after the first convolution too,
     so that the first linear layer has 1,600 inputs in place of 9,216.
@@ -26,6 +26,6 @@ class DigitNet(nn.Module):
         )  # fmt: skip
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map (B, 1, 28, 28) normalised images to (B, num_classes) logits."""
+        """Map (B, 1, 28, 28) normalized images to (B, num_classes) logits."""
         logits: Tensor = self.head(self.features(images))
         return logits

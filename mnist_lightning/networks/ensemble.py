@@ -30,7 +30,7 @@ class Ensemble(nn.Module):
             raise UserError(f"networks of {classes} classes are no one model")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map (B, 1, 28, 28) normalised images to the logarithms of the mean (B, C)."""
+        """Map (B, 1, 28, 28) normalized images to the logarithms of the mean (B, C)."""
         each = torch.stack([member(images).log_softmax(dim=1) for member in self.members])
         return each.logsumexp(dim=0) - math.log(len(self.members))
 
@@ -52,7 +52,7 @@ class Shifts(nn.Module):
         self.reach = reach
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map (B, 1, 28, 28) normalised images to the logarithms of the mean (B, C)."""
+        """Map (B, 1, 28, 28) normalized images to the logarithms of the mean (B, C)."""
         reach, size = self.reach, images.shape[-1]
         wide = functional.pad(images, (reach,) * 4, value=PAPER)
         views = [

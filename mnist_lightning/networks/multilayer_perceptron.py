@@ -17,6 +17,6 @@ class MultilayerPerceptron(nn.Module):
         )  # fmt: skip
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map (B, 1, 28, 28) normalised images to (B, num_classes) logits."""
+        """Map (B, 1, 28, 28) normalized images to (B, num_classes) logits."""
         logits: Tensor = self.layers(images)
         return logits

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 
 class Residual(nn.Module):
-    """Normalises features, and adds to them what a convolution makes of them."""
+    """Normalizes features, and adds to them what a convolution makes of them."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class Residual(nn.Module):
 
 
 def _wider(channels: int) -> nn.Sequential:
-    """Normalise, and double the channels."""
+    """Normalize, and double the channels."""
     return nn.Sequential(
         nn.BatchNorm2d(channels), nn.Conv2d(channels, 2 * channels, 3, padding=1), nn.ReLU()
     )
@@ -57,6 +57,6 @@ class ResidualCNN(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map (B, 1, 28, 28) normalised images to (B, num_classes) logits."""
+        """Map (B, 1, 28, 28) normalized images to (B, num_classes) logits."""
         logits: Tensor = self.head(self.features(images))
         return logits

@@ -25,6 +25,6 @@ class SpeedCNN(nn.Module):
         )  # fmt: skip
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map (B, 1, 28, 28) normalised images to (B, num_classes) logits."""
+        """Map (B, 1, 28, 28) normalized images to (B, num_classes) logits."""
         logits: Tensor = self.head(self.features(images))
         return logits

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Grey = NDArray[np.float32]
+Gray = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Indices = NDArray[np.int64]
 
@@ -56,7 +56,7 @@ class Digit(NamedTuple):
         return right - left > WIDE * (bottom - top)
 
 
-def find_digits(ink: Grey, multiple: bool | None) -> list[Digit]:
+def find_digits(ink: Gray, multiple: bool | None) -> list[Digit]:
     """Find the digits in reading order.
 
     Args:
@@ -90,7 +90,7 @@ def _main_group(found: list[Part], inner: list[Part], height: int) -> list[Part]
     """The largest part first, and the smaller ones that are near to it."""
     main = max(found, key=lambda part: part.mass)
     if inner and main not in inner:
-        # What is cut off by the picture's border is a line, a shadow or a neighbour, if there is
+        # What is cut off by the picture's border is a line, a shadow or a neighbor, if there is
         # something inside that may be a digit.
         whole = max(inner, key=lambda part: part.mass)
         if whole.mass > 0.15 * main.mass and whole.height > 0.2 * height:
@@ -186,8 +186,8 @@ def _gap(one: Part, other: Part) -> int:
     return max(across, down, 0)
 
 
-def label(mask: Mask, ink: Grey) -> tuple[NDArray[np.int32], list[Part]]:
-    """Find the connected pieces of a mask, neighbours at corners included.
+def label(mask: Mask, ink: Gray) -> tuple[NDArray[np.int32], list[Part]]:
+    """Find the connected pieces of a mask, neighbors at corners included.
 
     Returns:
         The number of its piece for each pixel (H, W), 0 for none; and the pieces 1, 2, …

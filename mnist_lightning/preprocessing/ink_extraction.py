@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, ImageFilter, ImageOps
 from mnist_lightning.preprocessing import components
 from mnist_lightning.preprocessing.line_removal import without_lines
 
-Grey = NDArray[np.float32]
+Gray = NDArray[np.float32]
 
 WORKING = 800  # the longer side of what is looked at, in pixels
 THUMB = 64  # and of what tells paper from strokes
@@ -57,9 +57,9 @@ def trace(picture: Image.Image, multiple: bool | None = False) -> list[Trace]:
         raise ValueError(f"the picture is empty: {picture.width}x{picture.height}")
     picture = upright(picture)
     for view in _views(_less_huge(picture)):
-        grey = view.grey
-        dark = _is_dark(grey)
-        taken = _strength(grey, dark)
+        gray = view.gray
+        dark = _is_dark(gray)
+        taken = _strength(gray, dark)
         full = _level(taken)
         if full >= LEAST_CONTRAST:
             break
@@ -84,7 +84,7 @@ def trace(picture: Image.Image, multiple: bool | None = False) -> list[Trace]:
     ]
 
 
-def _cut_out(wide: Grey, digit: components.Digit) -> NDArray[np.uint8]:
+def _cut_out(wide: Gray, digit: components.Digit) -> NDArray[np.uint8]:
     """The ink of a digit alone, with a pixel around it: a stroke's edge is fainter than it.
 
     Args:
@@ -128,13 +128,13 @@ class View(NamedTuple):
     """A way to look at a picture.
 
     Attributes:
-        grey: brightness (H, W), of the picture or a part of it.
+        gray: brightness (H, W), of the picture or a part of it.
         left: where the part begins, across,
         top: and down.
         side: how long the picture's longer side is to it.
     """
 
-    grey: Grey
+    gray: Gray
     left: int
     top: int
     side: int
@@ -143,28 +143,28 @@ class View(NamedTuple):
 def _views(picture: Image.Image) -> Iterator[View]:
     """Ways to look at a picture, in a working size, until something stands out.
 
-    The sheet alone, where the picture shows what it lies on, too; the whole; and each colour: red
+    The sheet alone, where the picture shows what it lies on, too; the whole; and each color: red
     ink on green paper has no brightness of its own.
     """
-    whole = _reduced(grey_of(picture))
+    whole = _reduced(gray_of(picture))
     sheet = _sheet(whole)
     if sheet is not None:
         yield sheet
     yield View(whole, 0, 0, max(whole.shape))
     if picture.mode in ("RGB", "RGBA", "CMYK", "P", "YCbCr", "LAB", "HSV"):
-        for colour in picture.convert("RGB").split():
-            yield View(_reduced(grey_of(colour)), 0, 0, max(whole.shape))
+        for color in picture.convert("RGB").split():
+            yield View(_reduced(gray_of(color)), 0, 0, max(whole.shape))
 
 
-def grey_of(picture: Image.Image) -> Grey:
+def gray_of(picture: Image.Image) -> Gray:
     """The brightness of each pixel, (H, W) from 0 to 255, whatever the picture's mode."""
     if picture.has_transparency_data and not _is_opaque(picture):
         # On the paper from which most of it stands out.
-        colours = picture.convert("RGBA")
-        shade, alpha = np.asarray(colours.convert("L")), np.asarray(colours.getchannel("A"))
+        colors = picture.convert("RGBA")
+        shade, alpha = np.asarray(colors.convert("L")), np.asarray(colors.getchannel("A"))
         light = (shade * (alpha / 255)).sum() > 127 * (alpha / 255).sum()
-        paper = Image.new("RGBA", colours.size, "black" if light else "white")
-        picture = Image.alpha_composite(paper, colours)
+        paper = Image.new("RGBA", colors.size, "black" if light else "white")
+        picture = Image.alpha_composite(paper, colors)
     elif picture.mode.startswith(("I", "F")):  # 16 bits and more, which Pillow would clip
         values = np.nan_to_num(np.asarray(picture, dtype=np.float32), posinf=0).clip(0, None)
         most = next((most for most in (1, 255) if values.max() <= most), values.max())
@@ -177,20 +177,20 @@ def _is_opaque(picture: Image.Image) -> bool:
     return picture.mode == "RGBA" and picture.getchannel("A").getextrema() == (255, 255)
 
 
-def _reduced(grey: Grey) -> Grey:
-    height, width = grey.shape
+def _reduced(gray: Gray) -> Gray:
+    height, width = gray.shape
     scale = WORKING / max(height, width)
     if scale >= 1:
-        return grey
+        return gray
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX), dtype=np.float32)
+    return np.asarray(Image.fromarray(gray).resize(size, Image.Resampling.BOX), dtype=np.float32)
 
 
-def _sheet(grey: Grey) -> View | None:
+def _sheet(gray: Gray) -> View | None:
     """The sheet in a picture that shows what it lies on, too; None where there is none."""
-    low, high = np.percentile(grey, (1, 99))
-    bright = grey > (low + high) / 2
-    around = (edge_of(grey) > (low + high) / 2).mean()
+    low, high = np.percentile(gray, (1, 99))
+    bright = gray > (low + high) / 2
+    around = (edge_of(gray) > (low + high) / 2).mean()
     if 1 - TABLE < around <= TABLE:
         return None
     inside = bright if around <= 0.5 else ~bright
@@ -208,19 +208,19 @@ def _sheet(grey: Grey) -> View | None:
     large = paper.size > 0.2 * inside.size and min(paper.shape) > 0.3 * max(paper.shape)
     if paper.mean() <= 0.8 or not large:
         return None
-    return View(grey[rows, columns], columns.start, rows.start, max(grey.shape))
+    return View(gray[rows, columns], columns.start, rows.start, max(gray.shape))
 
 
-def _paper(grey: Grey, dark_ink: bool) -> Grey:
+def _paper(gray: Gray, dark_ink: bool) -> Gray:
     """Estimate the brightness (H, W) that the paper alone would have.
 
     A closing (for light ink an opening) of a thumbnail: it fills whatever is narrower than a
     stroke can be, and keeps shadows.
     """
-    height, width = grey.shape
+    height, width = gray.shape
     scale = THUMB / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    picture = Image.fromarray(grey)
+    picture = Image.fromarray(gray)
     if scale < 1:
         picture = picture.resize(size, Image.Resampling.BOX)
     sign = np.float32(1 if dark_ink else -1)  # an opening is the negative's closing
@@ -234,55 +234,55 @@ def _paper(grey: Grey, dark_ink: bool) -> Grey:
     return np.asarray(smooth.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
 
 
-def _greatest(grey: Grey, reach: int, beyond: float = -np.inf) -> Grey:
+def _greatest(gray: Gray, reach: int, beyond: float = -np.inf) -> Gray:
     """The greatest of the values up to `reach` away from each, down and across.
 
     Args:
-        grey: (H, W).
+        gray: (H, W).
         reach: in pixels.
         beyond: what lies beyond the border; by default nothing.
     """
     for _ in range(2):
-        wide = np.pad(grey, ((reach, reach), (0, 0)), constant_values=beyond)
-        grey = np.max([wide[at : at + len(grey)] for at in range(2 * reach + 1)], axis=0).T
-    return grey
+        wide = np.pad(gray, ((reach, reach), (0, 0)), constant_values=beyond)
+        gray = np.max([wide[at : at + len(gray)] for at in range(2 * reach + 1)], axis=0).T
+    return gray
 
 
-def _beyond(grey: Grey) -> float:
+def _beyond(gray: Gray) -> float:
     """What lies beyond the border of a picture with dark ink: paper, if strokes run into it.
 
     The border is either paper or ink then, and little of it between; in a shadow much is.
     """
-    low, high = np.percentile(grey, (1, 99))
-    edge = (edge_of(grey) - low) / max(high - low, 1)
+    low, high = np.percentile(gray, (1, 99))
+    edge = (edge_of(gray) - low) / max(high - low, 1)
     inked, between = (edge < 0.25).mean(), ((edge >= 0.25) & (edge <= 0.75)).mean()
     if 0.01 < inked < 0.6 and between < 0.2:
-        return float(np.median(edge_of(grey)[edge > 0.75])) if (edge > 0.75).any() else -np.inf
+        return float(np.median(edge_of(gray)[edge > 0.75])) if (edge > 0.75).any() else -np.inf
     return -np.inf
 
 
-def edge_of(grey: Grey) -> Grey:
+def edge_of(gray: Gray) -> Gray:
     """The pixels along a picture's border, those of its corners twice."""
-    return np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    return np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]])
 
 
-def _is_dark(grey: Grey) -> bool:
+def _is_dark(gray: Gray) -> bool:
     """Tell whether the ink is darker than its paper, which is most of a picture, and its edge."""
-    low, high = np.percentile(grey, (0.5, 99.5))
-    return bool(np.median(edge_of(grey)) + np.median(grey) >= low + high)
+    low, high = np.percentile(gray, (0.5, 99.5))
+    return bool(np.median(edge_of(gray)) + np.median(gray) >= low + high)
 
 
-def _strength(grey: Grey, dark_ink: bool) -> Grey:
+def _strength(gray: Gray, dark_ink: bool) -> Gray:
     """How much of the paper's light the ink takes away at each pixel, 0 to 1."""
-    bright = _paper(grey, dark_ink)
+    bright = _paper(gray, dark_ink)
     if dark_ink:
-        taken = (bright - grey) / np.maximum(bright, DIM)
+        taken = (bright - gray) / np.maximum(bright, DIM)
     else:
-        taken = (grey - bright) / np.maximum(255 - bright, DIM)
+        taken = (gray - bright) / np.maximum(255 - bright, DIM)
     return np.clip(taken, 0, 1).astype(np.float32)
 
 
-def _level(taken: Grey) -> float:
+def _level(taken: Gray) -> float:
     """The strength of the ink itself: that of its strokes' cores, not of single pixels."""
     height, width = taken.shape
     core = Image.fromarray((taken * 255).astype(np.uint8))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mnist_lightning.preprocessing.components import (
     FAINT,
-    Grey,
+    Gray,
     Indices,
     Mask,
     at_border,
@@ -25,7 +25,7 @@ EDGE = 0.02  # of the picture: what comes so near to its border may touch it
 LEAST_HELD = 0.3  # of the ink beside ruled lines: a part clear of the border has as much
 
 
-def without_lines(ink: Grey) -> Grey:
+def without_lines(ink: Gray) -> Gray:
     """Take ruled lines away, about level or upright, but for where a stroke crosses them.
 
     Where nothing but what touches the border would remain, it was the stroke of a digit that fills

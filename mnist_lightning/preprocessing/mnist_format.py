@@ -1,9 +1,9 @@
-"""What a 28x28 digit is: the one owner of its size, centring, mean and standard deviation.
+"""What a 28x28 digit is: the one owner of its size, centering, mean and standard deviation.
 
 Pictures are arrays of ink, uint8, 0 for paper and 255 for full ink, as in MNIST's files.
 Source of the format: Y. LeCun, C. Cortes and C. Burges, "The MNIST database of handwritten
 digits": each digit scaled to fit a 20x20 box keeping its aspect, then placed in a 28x28 field
-so that its centre of mass is at the field's centre.
+so that its center of mass is at the field's center.
 """
 
 import warnings
@@ -18,14 +18,14 @@ from PIL import Image, UnidentifiedImageError
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import read_bounded
 from mnist_lightning.preprocessing import image_limits
-from mnist_lightning.preprocessing.ink_extraction import LEAST_CONTRAST, edge_of, grey_of, trace
+from mnist_lightning.preprocessing.ink_extraction import LEAST_CONTRAST, edge_of, gray_of, trace
 
 VERSION = 2  # counts the changes that make another 28x28 of the same picture
 SIZE = 28
 BOX = 20
 # Mean and standard deviation of MNIST's 60,000 training images scaled to [0, 1].
 MEAN, STD = 0.1307, 0.3081
-PAPER = -MEAN / STD  # what normalised paper is
+PAPER = -MEAN / STD  # what normalized paper is
 
 # Of MNIST's inked pixels (above 40 of 255) 43 % are white (250 and more), on the mean over 20,000
 # training images.
@@ -52,7 +52,7 @@ def from_array(array: NDArray[Any]) -> Image.Image:
     """Turn an array into a picture.
 
     Args:
-        array: (H, W), or with a channel (H, W, 1) or (1, H, W), or in colour (H, W, 3) or
+        array: (H, W), or with a channel (H, W, 1) or (1, H, W), or in color (H, W, 3) or
             (H, W, 4); integers from 0 to 255, or floats from 0 to 1.
 
     Raises:
@@ -63,8 +63,8 @@ def from_array(array: NDArray[Any]) -> Image.Image:
         pixels = pixels[0]
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
-    coloured = pixels.ndim == 3 and pixels.shape[2] in (3, 4)
-    if pixels.dtype.kind not in "buif" or pixels.size == 0 or not (pixels.ndim == 2 or coloured):
+    colored = pixels.ndim == 3 and pixels.shape[2] in (3, 4)
+    if pixels.dtype.kind not in "buif" or pixels.size == 0 or not (pixels.ndim == 2 or colored):
         raise ValueError(
             "one picture is an array (H, W) or (H, W, 3) of numbers; this one is "
             f"{array.shape} of {array.dtype}"
@@ -161,11 +161,11 @@ def find_digits(picture: Image.Image, multiple: bool | None = None) -> list[Digi
         ValueError: there is no digit in it.
     """
     if picture.size == (SIZE, SIZE):
-        grey = grey_of(picture)
-        if np.median(edge_of(grey)) == 0:
-            if grey.max() < 255 * LEAST_CONTRAST:
+        gray = gray_of(picture)
+        if np.median(edge_of(gray)) == 0:
+            if gray.max() < 255 * LEAST_CONTRAST:
                 raise ValueError("no digit in the picture: it is blank")
-            return [Digit(grey.astype(np.uint8), False, (0, 0, SIZE, SIZE), False)]
+            return [Digit(gray.astype(np.uint8), False, (0, 0, SIZE, SIZE), False)]
     return [Digit(from_ink(found.ink), *found[1:]) for found in trace(picture, multiple)]
 
 
@@ -211,9 +211,9 @@ def fit_to_box(ink: Kind, box: int = BOX) -> Kind:
 
 
 def stretch(ink: Ink | Fine) -> Ink:
-    """Stretch grey levels so that as many of the inked pixels are white as in MNIST's pictures.
+    """Stretch gray levels so that as many of the inked pixels are white as in MNIST's pictures.
 
-    A thin pen's strokes, weighed by area, would be but grey.
+    A thin pen's strokes, weighed by area, would be but gray.
     """
     inked = ink[ink > INKED / 255 * ink.max()]
     white = np.quantile(inked, 1 - WHITE)
@@ -221,17 +221,17 @@ def stretch(ink: Ink | Fine) -> Ink:
     return stretched
 
 
-def centre_by_mass(ink: Ink, size: int = SIZE) -> Ink:
+def center_by_mass(ink: Ink, size: int = SIZE) -> Ink:
     """Place (H, W) ink, no larger than `size`, in a (size, size) field, by whole pixels.
 
-    The centre of mass lands on pixel index `size // 2`, or as near as the ink's edges allow.
+    The center of mass lands on pixel index `size // 2`, or as near as the ink's edges allow.
     """
     height, width = ink.shape
     mass = ink.sum(dtype=np.float64)
-    centre_y = ink.sum(axis=1) @ np.arange(height) / mass
-    centre_x = ink.sum(axis=0) @ np.arange(width) / mass
-    top = int(np.clip(round(size // 2 - centre_y), 0, size - height))
-    left = int(np.clip(round(size // 2 - centre_x), 0, size - width))
+    center_y = ink.sum(axis=1) @ np.arange(height) / mass
+    center_x = ink.sum(axis=0) @ np.arange(width) / mass
+    top = int(np.clip(round(size // 2 - center_y), 0, size - height))
+    left = int(np.clip(round(size // 2 - center_x), 0, size - width))
     field = np.zeros((size, size), dtype=np.uint8)
     field[top : top + height, left : left + width] = ink
     return field
@@ -239,9 +239,9 @@ def centre_by_mass(ink: Ink, size: int = SIZE) -> Ink:
 
 def from_ink(ink: Ink) -> Ink:
     """Turn (H, W) ink of one digit, of whatever pen, into MNIST's (28, 28)."""
-    return centre_by_mass(stretch(fit_to_box(crop_to_ink(ink).astype(np.float32))))
+    return center_by_mass(stretch(fit_to_box(crop_to_ink(ink).astype(np.float32))))
 
 
 def to_digit(ink: Ink) -> Ink:
-    """Turn (H, W) ink of one digit into (28, 28) as MNIST's makers did, its grey levels kept."""
-    return centre_by_mass(fit_to_box(crop_to_ink(ink)))
+    """Turn (H, W) ink of one digit into (28, 28) as MNIST's makers did, its gray levels kept."""
+    return center_by_mass(fit_to_box(crop_to_ink(ink)))

@@ -1,4 +1,4 @@
-"""The lesson: loss, metrics, optimiser and schedule of a digit classifier."""
+"""The lesson: loss, metrics, optimizer and schedule of a digit classifier."""
 
 import inspect
 import math
@@ -91,7 +91,7 @@ class DigitClassifier(LightningModule):
         self._validated_step = -1
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map (B, 1, 28, 28) normalised images to (B, C) logits."""
+        """Map (B, 1, 28, 28) normalized images to (B, C) logits."""
         logits: Tensor = self.network(images)
         return logits
 

@@ -85,7 +85,7 @@ def test_what_is_registered_for_a_process_s_end_is_done() -> None:
 
 
 def test_the_public_names_are_those_that_are_meant() -> None:
-    meant = {"DigitClassifier", "MNISTDataModule", "Recogniser", "UserError", "__version__", "load"}
+    meant = {"DigitClassifier", "MNISTDataModule", "Recognizer", "UserError", "__version__", "load"}
     assert set(mnist_lightning.__all__) == meant
     for name in meant:
         assert getattr(mnist_lightning, name) is not None
@@ -107,17 +107,17 @@ def test_what_a_run_prints_fits_a_narrow_terminal_and_a_wide_one(
     assert max(map(len, framed)) <= columns
 
 
-def test_without_colour_there_is_none(command: Command, tmp_path: Path) -> None:
+def test_without_color_there_is_none(command: Command, tmp_path: Path) -> None:
     few = [*DIGITS, "--trainer.max_epochs", "1", "--dashboards", "none"]
-    for colour, marks in (({"NO_COLOR": "1"}, False), ({"FORCE_COLOR": "1"}, True)):
+    for color, marks in (({"NO_COLOR": "1"}, False), ({"FORCE_COLOR": "1"}, True)):
         done = subprocess.run(
             [sys.executable, "-m", "mnist_lightning", "fit", *few],
             capture_output=True,
             cwd=tmp_path,
-            env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "100"} | colour,
+            env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "100"} | color,
         )
         assert done.returncode == 0, done.stderr
-        assert (re.search(rb"\x1b\[[\d;]*3\dm", done.stdout) is not None) == marks, colour
+        assert (re.search(rb"\x1b\[[\d;]*3\dm", done.stdout) is not None) == marks, color
 
 
 def test_what_cannot_repeat_itself_names_the_options() -> None:

@@ -110,7 +110,7 @@ def test_every_form_of_a_picture_is_the_same_digit(tmp_path: Path) -> None:
         "16.png": Image.fromarray(np.asarray(seven).astype(np.uint16) * 257),
         "cmyk.tif": seven.convert("CMYK"),
         "palette.gif": seven.convert("P"),
-        "colour.bmp": seven.convert("RGB"),
+        "color.bmp": seven.convert("RGB"),
         "ink_alone.png": clear,
         "bits.png": seven.convert("1"),
     }

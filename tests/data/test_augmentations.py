@@ -26,14 +26,14 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def digits(count: int = 64) -> Tensor:
-    """Smooth blots off the centre, on paper."""
+    """Smooth blots off the center, on paper."""
     rows, columns = torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij")
     blot = torch.exp(-((rows - 9) ** 2 / 8 + (columns - 16) ** 2 / 8))
     return (PAPER + 3 * blot).expand(count, 1, 28, 28).clone()
 
 
-def centres(images: Tensor) -> Tensor:
-    """Centres of mass (B, 2), down and right, in pixels."""
+def centers(images: Tensor) -> Tensor:
+    """Centers of mass (B, 2), down and right, in pixels."""
     ink = (images - PAPER)[:, 0]
     mass, places = ink.sum((1, 2)), torch.arange(28.0)
     return torch.stack([ink.sum(2) @ places / mass, ink.sum(1) @ places / mass], dim=1)
@@ -47,15 +47,15 @@ def test_nothing_asked_changes_nothing() -> None:
 def test_an_image_is_shifted_by_up_to_so_many_pixels() -> None:
     images = digits(2000)
     moved = Deformation(**{**STILL, "shift": 3.0})(images, generator())
-    shifts = centres(moved) - centres(images)
+    shifts = centers(moved) - centers(images)
     assert 2.9 < shifts.abs().max() < 3.01
     assert shifts.mean(dim=0).abs().max() < 0.15
 
 
 def test_an_image_is_rotated_about_its_middle_by_up_to_the_angle() -> None:
     images = digits(2000)
-    turned = centres(Deformation(**{**STILL, "degrees": 30.0})(images, generator())) - 13.5
-    before = centres(images) - 13.5
+    turned = centers(Deformation(**{**STILL, "degrees": 30.0})(images, generator())) - 13.5
+    before = centers(images) - 13.5
     assert torch.allclose(turned.norm(dim=1), before.norm(dim=1), atol=0.05)
     angles = torch.atan2(turned[:, 0], turned[:, 1]) - torch.atan2(before[:, 0], before[:, 1])
     assert math.radians(29.5) < angles.abs().max() < math.radians(30.2)
@@ -71,10 +71,10 @@ def test_an_image_is_scaled_by_up_to_the_factor() -> None:
 
 def test_a_shear_moves_what_is_high_against_what_is_low() -> None:
     images = digits(2000)
-    slanted = centres(Deformation(**{**STILL, "shear": 20.0})(images, generator()))
-    moved = slanted - centres(images)
+    slanted = centers(Deformation(**{**STILL, "shear": 20.0})(images, generator()))
+    moved = slanted - centers(images)
     assert moved[:, 0].abs().max() < 0.05
-    height = abs(float(centres(images)[0, 0]) - 13.5)
+    height = abs(float(centers(images)[0, 0]) - 13.5)
     furthest = float(moved[:, 1].abs().max())
     assert furthest == pytest.approx(height * math.tan(math.radians(20)), rel=0.03)
 
@@ -82,7 +82,7 @@ def test_a_shear_moves_what_is_high_against_what_is_low() -> None:
 def test_a_warp_moves_points_by_its_standard_deviation() -> None:
     moved = Deformation(**STILL, warp=1.5)._displacements(500, generator()) * 14
     assert float(moved.std()) == pytest.approx(1.5, rel=0.03)
-    assert (moved[:, 1:] - moved[:, :-1]).std() < 0.5  # neighbours move together
+    assert (moved[:, 1:] - moved[:, :-1]).std() < 0.5  # neighbors move together
 
 
 def test_paper_stays_paper() -> None:
@@ -176,7 +176,7 @@ def test_a_square_of_some_images_is_covered_with_paper() -> None:
     assert len(holes) == pytest.approx(1000, abs=80)
     areas = holes.sum(dim=(1, 2))
     assert areas.max() == 64
-    assert areas.min() >= 16  # the centre is in the image
+    assert areas.min() >= 16  # the center is in the image
     sides = holes.amax(dim=1).sum(dim=1)
     assert torch.equal(sides * holes.amax(dim=2).sum(dim=1), areas)
     assert sides.max() == 8

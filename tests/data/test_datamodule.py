@@ -54,8 +54,8 @@ def test_embedded_digits_are_in_mnist_s_format() -> None:
     rows, columns = pictures.amax(2) > 0, pictures.amax(1) > 0
     assert int(torch.maximum(rows.sum(1), columns.sum(1)).max()) <= 20
     mass = pictures.double().sum((1, 2))
-    centre = (pictures.double().sum(2) * torch.arange(28)).sum(1) / mass
-    assert float((centre - 14).abs().max()) <= 0.5
+    center = (pictures.double().sum(2) * torch.arange(28)).sum(1) / mass
+    assert float((center - 14).abs().max()) <= 0.5
 
 
 def test_training_orders_follow_the_seed_of_the_run() -> None:

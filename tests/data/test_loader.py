@@ -1,9 +1,9 @@
-"""Batches: normalised, each sample once, in an order of (seed, epoch)."""
+"""Batches: normalized, each sample once, in an order of (seed, epoch)."""
 
 import pytest
 import torch
 
-from mnist_lightning.data.loader import BatchDataset, BatchLoader, epoch_order, normalise
+from mnist_lightning.data.loader import BatchDataset, BatchLoader, epoch_order, normalize
 from mnist_lightning.preprocessing.mnist_format import MEAN, STD
 
 
@@ -17,9 +17,9 @@ def order(batches: BatchLoader, epoch: int) -> list[int]:
     return torch.cat([labels for _, labels in batches]).tolist()
 
 
-def test_normalise_has_mean_0_and_deviation_1_where_mnist_has() -> None:
+def test_normalize_has_mean_0_and_deviation_1_where_mnist_has() -> None:
     pixels = torch.tensor([0, 255], dtype=torch.uint8)[:, None, None].expand(2, 28, 28)
-    images = normalise(pixels)
+    images = normalize(pixels)
     assert images.shape == (2, 1, 28, 28)
     assert images.dtype == torch.float32
     torch.testing.assert_close(images[0, 0, 0, 0].item(), -MEAN / STD)

@@ -24,7 +24,7 @@ def test_pictures_are_in_mnist_s_form_and_a_function_of_the_seed() -> None:
         assert picture.max() == 255
         rows, columns = np.nonzero(picture)
         assert max(np.ptp(rows), np.ptp(columns)) + 1 in (19, 20)
-        # The centre of mass, but for half a pixel, where the edges allow.
+        # The center of mass, but for half a pixel, where the edges allow.
         if rows.min() > 5 and rows.max() < 27:
             weights = picture[rows, columns].astype(float)
             assert np.average(rows, weights=weights) == pytest.approx(14, abs=0.6)
@@ -49,7 +49,7 @@ def test_what_is_no_digit_is_to_be_taken_for_nothing() -> None:
     assert replaced.float().mean() == pytest.approx(0.2, abs=0.03)
     assert torch.equal(wanted[~replaced], targets[~replaced])
     assert torch.equal(wanted[replaced], torch.full_like(wanted[replaced], 0.1))
-    # Normalised as all images are.
+    # Normalized as all images are.
     assert changed[replaced].amin() == pytest.approx(-0.1307 / 0.3081, abs=1e-6)
     assert changed[replaced].amax() == pytest.approx((1 - 0.1307) / 0.3081, abs=1e-5)
     assert images.abs().sum() == 0

@@ -20,7 +20,7 @@ from mnist_lightning import UserError, load
 from mnist_lightning.data.datasets import SOURCES
 from mnist_lightning.deployment import exporters, model_card
 from mnist_lightning.deployment.exporters import FORMATS, Export, FromPixels, compare, write
-from mnist_lightning.inference import Recogniser
+from mnist_lightning.inference import Recognizer
 from mnist_lightning.networks.registry import ARCHITECTURES
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.runs.run_directory import Run
@@ -53,7 +53,7 @@ def test_a_run_is_exported_and_its_card_s_code_runs(fitted: Command, run_0: Run,
     summary = run_0.summary()
     assert summary["checksum"] in card
     assert f"Test: {summary['test/correct']} of 297 right" in card
-    assert "not let it read cheques" in card
+    assert "not let it read bank checks" in card
     if kind == "html":
         return  # tests/deployment/test_html_export.py looks at it in a browser
     (code,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
@@ -92,10 +92,10 @@ def test_pictures_that_changed_since_or_are_none_for_testing_keep_no_model_back(
 @pytest.mark.parametrize("kind", FORMATS)
 def test_each_architecture_leaves_in_each_format(name: str, kind: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    recogniser = Recogniser(ARCHITECTURES[name](), temperature=1.5)
-    about = model_card.metadata(SUMMARY, recogniser)
+    recognizer = Recognizer(ARCHITECTURES[name](), temperature=1.5)
+    about = model_card.metadata(SUMMARY, recognizer)
     path = tmp_path / f"model.{FORMATS[kind].suffix}"
-    said = write(Export(recogniser, False, about), FORMATS[kind], PIXELS[:40], path)
+    said = write(Export(recognizer, False, about), FORMATS[kind], PIXELS[:40], path)
     assert said.startswith("40 of 40 labels equal")
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
@@ -112,9 +112,9 @@ def test_what_a_page_answers_outlives_a_clearing_of_memory(
 
     monkeypatch.setattr(MiniRacer, "eval", then_clear)
     torch.manual_seed(0)
-    recogniser = Recogniser(ARCHITECTURES["SpeedCNN"](), temperature=1.5)
-    about = model_card.metadata(SUMMARY, recogniser)
-    export_of = Export(recogniser, False, about)
+    recognizer = Recognizer(ARCHITECTURES["SpeedCNN"](), temperature=1.5)
+    about = model_card.metadata(SUMMARY, recognizer)
+    export_of = Export(recognizer, False, about)
     said = write(export_of, FORMATS["html"], PIXELS[:40], tmp_path / "model.html")
     assert said.startswith("40 of 40 labels equal")
 
@@ -127,12 +127,12 @@ def test_an_onnx_model_stands_alone(fitted: Command, run_0: Run) -> None:
     about = json.loads({each.key: each.value for each in model.metadata_props}["mnist_lightning"])
     assert about["test_correct"] == run_0.summary()["test/correct"]
     session = InferenceSession("elsewhere/digits.onnx")
-    recogniser = load("0")
+    recognizer = load("0")
     for count in (1, 5, 297):
         (found,) = session.run(["probabilities"], {"pixels": PIXELS[:count]})
         assert found.sum(axis=1) == pytest.approx(np.ones(count), abs=1e-5)
         for row, picture in zip(found[:5], PIXELS, strict=False):
-            assert row == pytest.approx(recogniser.predict(picture).probabilities, abs=1e-5)
+            assert row == pytest.approx(recognizer.predict(picture).probabilities, abs=1e-5)
 
 
 def test_safetensors_are_loaded_without_unpickling_and_predict(fitted: Command, run_0: Run) -> None:
@@ -156,16 +156,16 @@ def test_safetensors_are_loaded_without_unpickling_and_predict(fitted: Command, 
 
 
 def test_what_differs_is_not_exported(tmp_path: Path) -> None:
-    recogniser = Recogniser(ARCHITECTURES["ClassicCNN"]())
-    about = model_card.metadata(SUMMARY, recogniser)
+    recognizer = Recognizer(ARCHITECTURES["ClassicCNN"]())
+    about = model_card.metadata(SUMMARY, recognizer)
     kind = FORMATS["pth"]
 
     def write_another(asked: Export, path: Path) -> None:
-        kind.write(asked._replace(recogniser=Recogniser(ARCHITECTURES["ClassicCNN"]())), path)
+        kind.write(asked._replace(recognizer=Recognizer(ARCHITECTURES["ClassicCNN"]())), path)
 
     path = tmp_path / "model.pth"
     with pytest.raises(UserError, match=r"is not the run.s: .* no file was written"):
-        write(Export(recogniser, False, about), kind._replace(write=write_another), PIXELS, path)
+        write(Export(recognizer, False, about), kind._replace(write=write_another), PIXELS, path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -182,18 +182,18 @@ def test_logits_are_compared_image_by_image() -> None:
 
 def test_a_network_that_a_page_does_not_know_is_refused_by_name(tmp_path: Path) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.Softsign())
-    about = model_card.metadata(SUMMARY, Recogniser(network))
+    about = model_card.metadata(SUMMARY, Recognizer(network))
     path = tmp_path / "model.html"
     told = "the page has no JavaScript for abs .but for adaptive_avg_pool2d, "
     with pytest.raises(UserError, match=told):
-        write(Export(Recogniser(network), False, about), FORMATS["html"], PIXELS[:2], path)
+        write(Export(Recognizer(network), False, about), FORMATS["html"], PIXELS[:2], path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_normalisation_is_inside() -> None:
+def test_the_normalization_is_inside() -> None:
     network = ARCHITECTURES["SpeedCNN"]().eval()
     inside = FromPixels(network)(torch.from_numpy(PIXELS))
-    outside = Recogniser(network).probabilities
+    outside = Recognizer(network).probabilities
     scaled = (
         torch.from_numpy(PIXELS).float()[:, None] / 255 - mnist_format.MEAN
     ) / mnist_format.STD

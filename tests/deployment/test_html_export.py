@@ -61,8 +61,8 @@ def test_what_is_drawn_is_read_from_the_disk(sheet: Page, file: Path) -> None:
     found = probabilities(sheet)
     assert sum(found) == pytest.approx(100, abs=0.6)
     # What Python's network makes of what the page's saw.
-    recogniser = load(file.parents[2])
-    (wanted,) = recogniser.read(Image.fromarray(seen(sheet)))
+    recognizer = load(file.parents[2])
+    (wanted,) = recognizer.read(Image.fromarray(seen(sheet)))
     assert found == pytest.approx((100 * wanted.probabilities).tolist(), abs=0.5)
     sheet.click("#clear")
     expect(sheet.locator("#verdict")).to_have_text("Nothing is drawn yet.")

@@ -160,7 +160,7 @@ def test_the_page_for_programs_lists_what_can_be_asked(sheet: Page, address: str
 
 
 @pytest.mark.mnist
-def test_a_drawn_three_and_an_eight_are_recognised(
+def test_a_drawn_three_and_an_eight_are_recognized(
     browser: Browser, mnist_dir: Path, tmp_path: Path
 ) -> None:
     config = Path(__file__).parent.parent.parent / "configs" / "speedrun.yaml"

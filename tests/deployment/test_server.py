@@ -41,8 +41,8 @@ def test_a_picture_is_read_as_in_python(client: httpx.Client, home: Path) -> Non
     for kind in ("png", "jpeg", "webp", "gif"):
         sent = content(drawn(), kind)
         answer = client.post("/api/predict", content=sent).raise_for_status().json()
-        recogniser = load(home / "lightning_logs" / "version_0")
-        (wanted,) = recogniser.read(mnist_format.read(io.BytesIO(sent)))
+        recognizer = load(home / "lightning_logs" / "version_0")
+        (wanted,) = recognizer.read(mnist_format.read(io.BytesIO(sent)))
         (found,) = answer["digits"]
         assert found["label"] == wanted.label
         assert found["probabilities"] == pytest.approx(wanted.probabilities.tolist(), abs=1e-5)

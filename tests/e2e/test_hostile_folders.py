@@ -304,10 +304,10 @@ def test_a_wide_formula_is_text() -> None:
 
 
 def test_a_model_card_has_no_forged_test(trained: Run) -> None:
-    recogniser = load(trained.folder)
+    recognizer = load(trained.folder)
     for correct, total in ((None, 10), (11, 10), (5, 0), (-1, 10)):
         forged = trained.summary() | {"test/correct": correct, "test/total": total}
-        about = metadata(forged | {"extra_checksums": None}, recogniser)
+        about = metadata(forged | {"extra_checksums": None}, recognizer)
         from mnist_lightning.deployment.model_card import in_short
 
         assert "test images" not in in_short(about)

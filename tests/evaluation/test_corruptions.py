@@ -16,7 +16,7 @@ def pictures(count: int = 4) -> NDArray[np.uint8]:
     return images
 
 
-def centre(image: NDArray[np.uint8]) -> tuple[float, float]:
+def center(image: NDArray[np.uint8]) -> tuple[float, float]:
     rows, columns = np.indices(image.shape)
     return float((rows * image).sum() / image.sum()), float((columns * image).sum() / image.sum())
 
@@ -46,7 +46,7 @@ def test_rotation_turns_one_way_and_the_other() -> None:
 
 def test_shift_moves_by_its_length() -> None:
     for image in disturbed(BY_NAME["shift"], pictures(), 3):
-        assert np.hypot(*np.subtract(centre(image), centre(pictures()[0]))) == pytest.approx(
+        assert np.hypot(*np.subtract(center(image), center(pictures()[0]))) == pytest.approx(
             3, 0.02
         )
 

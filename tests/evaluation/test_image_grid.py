@@ -24,7 +24,7 @@ def test_captions_stand_below_their_pictures() -> None:
     assert columns.max() < captioned.shape[1] // 2 + 8
 
 
-def test_values_are_stretched_to_all_greys() -> None:
+def test_values_are_stretched_to_all_grays() -> None:
     values = np.array([[[-2.0, 0.0], [1.0, 2.0]]])
     assert as_pixels(values).tolist() == [[[0, 127], [191, 255]]]
     assert as_pixels(np.ones((1, 2, 2))).max() == 0

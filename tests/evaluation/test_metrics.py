@@ -56,8 +56,8 @@ def test_wilson_s_interval_is_that_of_the_formula() -> None:
     # 8 of 10: 0.490 to 0.943 in many a textbook; the formula by hand for MNIST's size.
     assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
     z, n, p = 1.959964, 10_000, 0.9873
-    centre, half = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    by_hand = ((centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n))
+    center, half = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    by_hand = ((center - half) / (1 + z**2 / n), (center + half) / (1 + z**2 / n))
     assert wilson(9873, 10_000) == pytest.approx(by_hand, abs=1e-7)
     assert wilson(10, 10).high == 1
 

@@ -9,7 +9,7 @@ from scipy import ndimage
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.ink_extraction import trace
 
-Grey = NDArray[np.uint8]
+Gray = NDArray[np.uint8]
 
 
 def drawn(size: int = 200, paper: int = 255, ink: int = 0, width: int = 10) -> Image.Image:
@@ -29,8 +29,8 @@ def like_the_seven(picture: Image.Image) -> bool:
     return is_the_seven(mnist_format.from_picture(picture))
 
 
-def is_the_seven(ink: Grey, but_for: float = 0.1) -> bool:
-    """Equal but for so much of the ink, and a pixel's shift (by rounding the centre of mass)."""
+def is_the_seven(ink: Gray, but_for: float = 0.1) -> bool:
+    """Equal but for so much of the ink, and a pixel's shift (by rounding the center of mass)."""
     found = ink.astype(int)
     shifts = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
     differences = [np.abs(np.roll(found, shift, (0, 1)) - SEVEN).mean() for shift in shifts]
@@ -135,7 +135,7 @@ def test_a_thick_light_digit_is_no_sheet() -> None:
         ((0, 0, 255), (0, 0, 0)),
     ],
 )
-def test_ink_may_differ_from_its_paper_by_colour_alone(
+def test_ink_may_differ_from_its_paper_by_color_alone(
     ink: tuple[int, int, int], paper: tuple[int, int, int]
 ) -> None:
     share = (255 - array(drawn())[:, :, None]) / 255
@@ -144,9 +144,9 @@ def test_ink_may_differ_from_its_paper_by_colour_alone(
 
 
 def test_twelve_bits_in_sixteen_and_what_is_no_number_are_read() -> None:
-    grey = array(drawn())
-    assert like_the_seven(Image.fromarray((grey * 5).astype(np.uint16)))
-    holes = (grey / 255).astype(np.float32)
+    gray = array(drawn())
+    assert like_the_seven(Image.fromarray((gray * 5).astype(np.uint16)))
+    holes = (gray / 255).astype(np.float32)
     holes[0, 0], holes[0, 1] = np.nan, np.inf
     assert trace(Image.fromarray(holes))
     large = drawn(size=6400, width=320)

@@ -37,7 +37,7 @@ def test_reduction_weighs_by_area() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_centre_of_mass_lands_on_index_14(seed: int) -> None:
+def test_center_of_mass_lands_on_index_14(seed: int) -> None:
     ink = np.random.default_rng(seed).integers(0, 256, (20, 12)).astype(np.uint8)
     digit = mnist_format.to_digit(ink)
     assert digit.shape == (28, 28)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_lightning import Recogniser, load
+from mnist_lightning import Recognizer, load
 from mnist_lightning.cli.main import main
 from mnist_lightning.data.synthetic import draw_digits
 from mnist_lightning.preprocessing import mnist_format
@@ -37,12 +37,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def reader(run: Path) -> Recogniser:
+def reader(run: Path) -> Recognizer:
     """That network."""
     return load(run)
 
 
-def test_the_reader_reads_clean_digits(reader: Recogniser) -> None:
+def test_the_reader_reads_clean_digits(reader: Recognizer) -> None:
     read = [reader.predict(digit).label for digit in DIGITS]
     assert read == LABELS.tolist()
 
@@ -60,7 +60,7 @@ def test_the_reader_reads_clean_digits(reader: Recogniser) -> None:
     mode=st.sampled_from(["L", "RGB", "P", "CMYK", "LA", "RGBA", "I;16"]),
 )
 def test_polarity_place_scale_padding_and_file_format_change_no_label(
-    reader: Recogniser,
+    reader: Recognizer,
     which: int,
     dark: bool,
     contrast: float,
@@ -74,21 +74,21 @@ def test_polarity_place_scale_padding_and_file_format_change_no_label(
     large = np.asarray(Image.fromarray(ink).resize(size, Image.Resampling.BICUBIC))
     left, top, right, bottom = (round(share * 20 * scale) for share in padding)
     light = contrast * np.pad(large, ((top, bottom), (left, right)))
-    grey = np.rint(255 - light if dark else light).astype(np.uint8)
+    gray = np.rint(255 - light if dark else light).astype(np.uint8)
     buffer = io.BytesIO()
     try:
-        as_mode(grey, mode).save(buffer, form, quality=90)
+        as_mode(gray, mode).save(buffer, form, quality=90)
     except (OSError, ValueError):  # a format that does not know the mode
-        as_mode(grey, "L").save(buffer, form, quality=90)
+        as_mode(gray, "L").save(buffer, form, quality=90)
     (reading,) = reader.read(mnist_format.read(io.BytesIO(buffer.getvalue())))
     assert reading.label == LABELS[which]
     assert reading.digit.dark == dark
 
 
-def as_mode(grey: NDArray[np.uint8], mode: str) -> Image.Image:
+def as_mode(gray: NDArray[np.uint8], mode: str) -> Image.Image:
     if mode == "I;16":
-        return Image.fromarray(grey.astype(np.uint16) * 257)
-    return Image.fromarray(grey).convert(mode)
+        return Image.fromarray(gray.astype(np.uint16) * 257)
+    return Image.fromarray(gray).convert(mode)
 
 
 def png(width: int, height: int, content: bytes) -> bytes:

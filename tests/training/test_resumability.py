@@ -7,9 +7,9 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.plugins import MixedPrecision
+from mnist_lightning.refusals import refuse_what_a_scaler_cannot_do
 
 from mnist_lightning.errors import UserError
-from mnist_lightning.refusals import refuse_what_a_scaler_cannot_do
 from mnist_lightning.runs.run_directory import Run
 from tests.conftest import DIGITS, Command
 

@@ -116,7 +116,7 @@ const network = (() => {
   }
 
   // Each channel less a mean, by the root of a variance.
-  function normalised({ input, weight, bias, eps }, mean, variance) {
+  function normalized({ input, weight, bias, eps }, mean, variance) {
     const size = input.data.length / input.shape[0];
     const data = input.data.map((value, i) => {
       const c = Math.floor(i / size);
@@ -129,7 +129,7 @@ const network = (() => {
   function batch_norm(given) {
     const { running_mean, running_var } = given;
     check(running_mean && running_var, "batch_norm without running statistics");
-    return normalised(given, running_mean, running_var);
+    return normalized(given, running_mean, running_var);
   }
 
   function instance_norm(given) {
@@ -139,7 +139,7 @@ const network = (() => {
     const mean = means(input, [channels]);
     const size = input.data.length / channels;
     const squares = input.data.map((value, i) => (value - mean.data[Math.floor(i / size)]) ** 2);
-    return normalised(given, mean, means({ shape: input.shape, data: squares }, [channels]));
+    return normalized(given, mean, means({ shape: input.shape, data: squares }, [channels]));
   }
 
   function linear({ input, weight, bias }) {

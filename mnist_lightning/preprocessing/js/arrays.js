@@ -9,7 +9,7 @@ const arrays = (() => {
     return rounded - value === 0.5 && rounded % 2 !== 0 ? rounded - 1 : rounded;
   }
 
-  // The quantiles of values, between neighbours in proportion, as np.quantile gives them.
+  // The quantiles of values, between neighbors in proportion, as np.quantile gives them.
   function quantiles(values, shares) {
     const sorted = values.slice().sort();
     return shares.map((share) => {

@@ -23,8 +23,8 @@ const inkOf = (() => {
     const longer = Math.max(picture.width, picture.height);
     const factor = Math.trunc(longer / (2 * WORKING));
     for (const view of views(factor < 2 ? picture : pillow.reduce(picture, factor))) {
-      const dark = isDark(view.grey);
-      const taken = strength(view.grey, dark);
+      const dark = isDark(view.gray);
+      const taken = strength(view.gray, dark);
       const full = level(taken);
       if (full < LEAST_CONTRAST) continue;
       const ink = ruledLines.withoutLines(map(taken, (value) => clip(fround(value / fround(full)), 0, 1)));
@@ -50,56 +50,56 @@ const inkOf = (() => {
     return { ...place, data };
   }
 
-  // Ways to look at a picture, in a working size: the sheet alone, the whole, each colour.
+  // Ways to look at a picture, in a working size: the sheet alone, the whole, each color.
   function* views(picture) {
-    const whole = reduced(greyOf(picture));
+    const whole = reduced(grayOf(picture));
     const side = Math.max(whole.width, whole.height);
     const found = sheet(whole);
     if (found) yield found;
-    yield { grey: whole, left: 0, top: 0, side };
+    yield { gray: whole, left: 0, top: 0, side };
     for (const channel of [0, 1, 2]) {
       const data = Float32Array.from({ length: picture.width * picture.height }, (_, i) =>
         picture.data[4 * i + channel]);
-      yield { grey: reduced({ ...picture, data }), left: 0, top: 0, side };
+      yield { gray: reduced({ ...picture, data }), left: 0, top: 0, side };
     }
   }
 
-  function greyOf({ width, height, data }) {
+  function grayOf({ width, height, data }) {
     const count = width * height;
-    const grey = { width, height, data: new Float32Array(count) };
+    const gray = { width, height, data: new Float32Array(count) };
     let [light, weight, opaque] = [0, 0, true];
     for (let i = 0, at = 0; i < count; i++, at += 4) {
       const alpha = data[at + 3];
-      grey.data[i] = pillow.luma(data[at], data[at + 1], data[at + 2]);
-      light += (grey.data[i] * alpha) / 255;
+      gray.data[i] = pillow.luma(data[at], data[at + 1], data[at + 2]);
+      light += (gray.data[i] * alpha) / 255;
       weight += alpha / 255;
       opaque &&= alpha === 255;
     }
-    if (opaque) return grey;
+    if (opaque) return gray;
     const paper = light > 127 * weight ? 0 : 255; // from which most of it stands out
     const seen = (at, alpha) => pillow.over(data[at], alpha, paper);
     for (let i = 0, at = 0; i < count; i++, at += 4) {
       const alpha = data[at + 3];
-      grey.data[i] = pillow.luma(seen(at, alpha), seen(at + 1, alpha), seen(at + 2, alpha));
+      gray.data[i] = pillow.luma(seen(at, alpha), seen(at + 1, alpha), seen(at + 2, alpha));
     }
-    return grey;
+    return gray;
   }
 
-  function shrunk(grey, longest) {
-    const scale = longest / Math.max(grey.width, grey.height);
-    if (scale >= 1) return grey;
-    const [width, height] = [grey.width, grey.height].map((side) => Math.max(1, rint(side * scale)));
-    return pillow.resize(grey, width, height, "box");
+  function shrunk(gray, longest) {
+    const scale = longest / Math.max(gray.width, gray.height);
+    if (scale >= 1) return gray;
+    const [width, height] = [gray.width, gray.height].map((side) => Math.max(1, rint(side * scale)));
+    return pillow.resize(gray, width, height, "box");
   }
 
-  const reduced = (grey) => shrunk(grey, WORKING);
+  const reduced = (gray) => shrunk(gray, WORKING);
 
   // The sheet in a picture that shows what it lies on, too.
-  function sheet(grey) {
-    const middle = fround(arrays.sum(arrays.quantiles(grey.data, [0.01, 0.99]).map(fround)) / 2);
-    const around = share(edgeOf(grey), (value) => value > middle);
+  function sheet(gray) {
+    const middle = fround(arrays.sum(arrays.quantiles(gray.data, [0.01, 0.99]).map(fround)) / 2);
+    const around = share(edgeOf(gray), (value) => value > middle);
     if (1 - TABLE < around && around <= TABLE) return null;
-    const inside = map(grey, (value) => value > middle === around <= 0.5, Uint8Array);
+    const inside = map(gray, (value) => value > middle === around <= 0.5, Uint8Array);
     const columns = filled(arrays.transposed(inside));
     const rows = filled(inside);
     if (!columns || !rows) return null;
@@ -108,10 +108,10 @@ const inkOf = (() => {
     const large = paper.data.length > 0.2 * inside.data.length && shorter > 0.3 * longer;
     if (!large || share(paper.data, Boolean) <= 0.8) return null;
     return {
-      grey: arrays.cropped(grey, columns.from, rows.from, columns.to, rows.to),
+      gray: arrays.cropped(gray, columns.from, rows.from, columns.to, rows.to),
       left: columns.from,
       top: rows.from,
-      side: Math.max(grey.width, grey.height),
+      side: Math.max(gray.width, gray.height),
     };
   }
 
@@ -128,9 +128,9 @@ const inkOf = (() => {
   }
 
   // The brightness that the paper alone would have.
-  function paperOf(grey, dark) {
+  function paperOf(gray, dark) {
     const sign = dark ? 1 : -1;
-    const small = shrunk(grey, THUMB);
+    const small = shrunk(gray, THUMB);
     const thumb = map(small, (value) => sign * value);
     const outside = beyond(thumb);
     const stroke = outside === -Infinity ? STROKE : CLOSE_STROKE;
@@ -141,7 +141,7 @@ const inkOf = (() => {
       greatest(grown, reach, -Infinity), (value) => clip(rint(-sign * value), 0, 255), Uint8Array,
     );
     const smooth = pillow.gaussianBlur(closed, (2 * reach + 1) / 4);
-    return pillow.resize(smooth, grey.width, grey.height, "bicubic");
+    return pillow.resize(smooth, gray.width, gray.height, "bicubic");
   }
 
   // The greatest of the values up to `reach` away from each, down and across.
@@ -166,9 +166,9 @@ const inkOf = (() => {
   }
 
   // What lies beyond the border of a picture with dark ink: paper, if strokes run into it.
-  function beyond(grey) {
-    const [low, high] = arrays.quantiles(grey.data, [0.01, 0.99]).map(fround);
-    const values = edgeOf(grey);
+  function beyond(gray) {
+    const [low, high] = arrays.quantiles(gray.data, [0.01, 0.99]).map(fround);
+    const values = edgeOf(gray);
     const edge = values.map((value) => (value - low) / Math.max(high - low, 1));
     const inked = share(edge, (value) => value < 0.25);
     const between = share(edge, (value) => value >= 0.25 && value <= 0.75);
@@ -190,19 +190,19 @@ const inkOf = (() => {
   }
 
   // Whether the ink is darker than its paper, which is most of a picture, and its edge.
-  function isDark(grey) {
-    const [low, middle, high] = arrays.quantiles(grey.data, [0.005, 0.5, 0.995]).map(fround);
-    return fround(fround(arrays.median(edgeOf(grey))) + middle) >= fround(low + high);
+  function isDark(gray) {
+    const [low, middle, high] = arrays.quantiles(gray.data, [0.005, 0.5, 0.995]).map(fround);
+    return fround(fround(arrays.median(edgeOf(gray))) + middle) >= fround(low + high);
   }
 
   // How much of the paper's light the ink takes away at each pixel, 0 to 1.
-  function strength(grey, dark) {
-    const bright = paperOf(grey, dark).data;
-    const data = grey.data.map((value, i) => {
+  function strength(gray, dark) {
+    const bright = paperOf(gray, dark).data;
+    const data = gray.data.map((value, i) => {
       const taken = dark ? bright[i] - value : value - bright[i];
       return clip(fround(taken) / Math.max(dark ? bright[i] : 255 - bright[i], DIM), 0, 1);
     });
-    return { ...grey, data };
+    return { ...gray, data };
   }
 
   // The strength of the ink itself: that of its strokes' cores, not of single pixels.
@@ -214,5 +214,5 @@ const inkOf = (() => {
     return inked.length ? fround(arrays.median(inked) / 255) : 0;
   }
 
-  return { LEAST_CONTRAST, trace, greyOf, edgeOf };
+  return { LEAST_CONTRAST, trace, grayOf, edgeOf };
 })();

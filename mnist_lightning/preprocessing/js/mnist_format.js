@@ -12,19 +12,19 @@ const images = (() => {
   // is true, false, or null for what is obvious.
   function findDigits(picture, multiple) {
     if (picture.width === SIZE && picture.height === SIZE) {
-      const grey = inkOf.greyOf(picture);
-      if (arrays.median(inkOf.edgeOf(grey)) === 0) {
-        if (arrays.greatest(grey.data) < 255 * inkOf.LEAST_CONTRAST) {
+      const gray = inkOf.grayOf(picture);
+      if (arrays.median(inkOf.edgeOf(gray)) === 0) {
+        if (arrays.greatest(gray.data) < 255 * inkOf.LEAST_CONTRAST) {
           throw new Error("no digit in the picture: it is blank");
         }
-        const ink = arrays.map(grey, (value) => value, Uint8Array);
+        const ink = arrays.map(gray, (value) => value, Uint8Array);
         return [{ ink, dark: false, box: [0, 0, SIZE, SIZE], wide: false }];
       }
     }
     return inkOf.trace(picture, multiple).map((found) => ({ ...found, ink: fromInk(found.ink) }));
   }
 
-  const fromInk = (ink) => centreByMass(stretch(fitToBox(arrays.map(cropToInk(ink), Number, Float32Array))));
+  const fromInk = (ink) => centerByMass(stretch(fitToBox(arrays.map(cropToInk(ink), Number, Float32Array))));
 
   function cropToInk(ink) {
     const { parts } = pieces.label(ink, ink);
@@ -47,14 +47,14 @@ const images = (() => {
     return arrays.map(ink, (value) => rint(Math.min(Math.max(value * (255 / white), 0), 255)), Uint8Array);
   }
 
-  function centreByMass({ width, height, data }) {
+  function centerByMass({ width, height, data }) {
     let [mass, across, down] = [0, 0, 0];
     data.forEach((value, i) => {
       mass += value;
       across += value * (i % width);
       down += value * Math.trunc(i / width);
     });
-    const place = (centre, side) => Math.min(Math.max(rint(SIZE / 2 - centre / mass), 0), SIZE - side);
+    const place = (center, side) => Math.min(Math.max(rint(SIZE / 2 - center / mass), 0), SIZE - side);
     const [left, top] = [place(across, width), place(down, height)];
     const field = new Uint8Array(SIZE * SIZE);
     for (let y = 0; y < height; y++) {

@@ -22,12 +22,12 @@ const pillow = (() => {
     const wide = Math.max(scale, 1);
     const reach = filter.reach * wide;
     return Array.from({ length: after }, (_, at) => {
-      const centre = (at + 0.5) * scale;
-      const first = Math.max(Math.trunc(centre - reach + 0.5), 0);
-      const last = Math.min(Math.trunc(centre + reach + 0.5), before);
+      const center = (at + 0.5) * scale;
+      const first = Math.max(Math.trunc(center - reach + 0.5), 0);
+      const last = Math.min(Math.trunc(center + reach + 0.5), before);
       const weights = new Float64Array(last - first);
       for (let i = 0; i < weights.length; i++) {
-        weights[i] = filter.weight((i + first - centre + 0.5) / wide);
+        weights[i] = filter.weight((i + first - center + 0.5) / wide);
       }
       const total = arrays.sum(weights);
       return { first, weights: weights.map((weight) => weight / (total || 1)) };
@@ -123,9 +123,9 @@ const pillow = (() => {
 
   const luma = (red, green, blue) => (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16;
 
-  // A colour with transparency, over opaque paper.
-  function over(colour, alpha, paper) {
-    const value = colour * alpha * 128 + paper * (255 - alpha) * 128 + (0x80 << 7);
+  // A color with transparency, over opaque paper.
+  function over(color, alpha, paper) {
+    const value = color * alpha * 128 + paper * (255 - alpha) * 128 + (0x80 << 7);
     return ((value >> 8) + value) >> 8 >> 7;
   }
 

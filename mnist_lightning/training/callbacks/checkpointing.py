@@ -172,7 +172,7 @@ class RunCheckpoints(SafePointCallback):
     def on_training_completed(self, trainer: Trainer) -> None:
         """Save the last step of a run that a limit ended within an epoch, and judge its weights.
 
-        The judgement is no part of `last.ckpt`: a run that goes on has none within an epoch, and
+        The judgment is no part of `last.ckpt`: a run that goes on has none within an epoch, and
         one that was killed before its end judges again.
         """
         if self._saved_step != trainer.global_step:

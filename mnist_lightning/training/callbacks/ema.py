@@ -21,7 +21,7 @@ class ExponentialMovingAverage(Callback):
     """Validates, saves and tests a moving mean of the network's weights in their place.
 
     After each step the mean becomes decay * mean + (1 - decay) * weights (Polyak and Juditsky,
-    1992), the statistics of batch normalisation with them. Training itself goes on from the
+    1992), the statistics of batch normalization with them. Training itself goes on from the
     weights, as if nothing were averaged; a checkpoint holds both, and resumes exactly.
 
     Not Lightning's callback of this kind, which copies the whole module and hands the weights of

@@ -19,7 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from mnist_lightning.data.datamodule import MNISTDataModule
-from mnist_lightning.data.loader import normalise
+from mnist_lightning.data.loader import normalize
 from mnist_lightning.evaluation import image_grid, metrics, plots
 from mnist_lightning.networks import inspection
 from mnist_lightning.preprocessing.mnist_format import MEAN, PAPER, STD
@@ -179,7 +179,7 @@ class Dashboards(Callback):
         chosen = pixels[: len(table.true)][:EMBEDDED]
         # One place for the points, also of a run that went on and is tested again.
         shutil.rmtree(self.folder / POINTS, ignore_errors=True)
-        features = inspection.penultimate(model.network, normalise(chosen))
+        features = inspection.penultimate(model.network, normalize(chosen))
         if features is not None:
             labels = zip(table.true, table.predicted, strict=True)
             self.board.add_embedding(
@@ -228,6 +228,6 @@ def _known(trainer: Trainer, pl_module: LightningModule) -> tuple[DigitClassifie
 
 
 def _as_pictures(images: Tensor) -> image_grid.Pixels:
-    """Undo the normalisation of images (B, 1, 28, 28)."""
+    """Undo the normalization of images (B, 1, 28, 28)."""
     pixels = images[:, 0].float().cpu().mul(STD).add(MEAN).clamp(0, 1).mul(255)
     return np.asarray(pixels.round().byte().numpy())

@@ -12,7 +12,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from mnist_lightning import load
 from mnist_lightning.cli.verify import first_difference
 from mnist_lightning.data.datasets import SOURCES
-from mnist_lightning.data.loader import normalise
+from mnist_lightning.data.loader import normalize
 from mnist_lightning.data.splits import split
 from mnist_lightning.evaluation.image_grid import GAP
 from mnist_lightning.evaluation.metrics import temperature
@@ -185,7 +185,7 @@ def test_the_temperature_is_that_of_the_images_held_out(command: Command, run_0:
     assert command("fit", *DIGITS, *SHORT).status == 0
     data = SOURCES["digits"].load(Path())
     held_out = split(len(data.train_labels), 200, 0)[1]
-    asked = load(run_0.folder).probabilities(normalise(data.train_images[held_out]))
+    asked = load(run_0.folder).probabilities(normalize(data.train_images[held_out]))
     wanted = temperature(asked.numpy(), data.train_labels[held_out].numpy())
     assert run_0.summary()["temperature"] == pytest.approx(wanted, rel=1e-4)
 
