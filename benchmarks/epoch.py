@@ -29,9 +29,9 @@ from torchvision.transforms import Compose, Normalize, ToTensor
 from turns import Turns, compete, table, write
 
 from mnist_lightning.cli import fit
-from mnist_lightning.cli.lightning_cli import DigitCLI, quieten
-from mnist_lightning.data.loader import epoch_order, normalize
-from mnist_lightning.preprocessing.mnist_format import MEAN, STD
+from mnist_lightning.cli.lightning_cli import DigitCLI, configure_warnings
+from mnist_lightning.data.loader import epoch_order
+from mnist_lightning.preprocessing.mnist_format import MEAN, STD, normalize
 from mnist_lightning.training.fast_epoch_loop import stop_looking_for_gpus
 
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
@@ -58,7 +58,7 @@ class TakeTurns(Callback):
 
 def bare(arguments: list[str], turns: Turns, workers: int | None) -> None:
     """Train and validate with nothing around it; over torchvision's data set with `workers`."""
-    quieten()
+    configure_warnings()
     stop_looking_for_gpus()
     parsed = DigitCLI("fit", arguments)
     parsed.load_data()
@@ -156,7 +156,7 @@ def main() -> None:
         TakeTurns.turns = turns
         level = "none" if asked.contestant == PLAIN else "basic"
         arguments += ["--dashboards", level]
-        assert fit.fit([*arguments, "--trainer.callbacks+", "TakeTurns"]) == 0
+        assert fit.main([*arguments, "--trainer.callbacks+", "TakeTurns"]) == 0
     else:
         bare(arguments, turns, WORKERS.get(asked.contestant))
 

@@ -117,7 +117,7 @@ def kills_while_saving(fit: list[str], place: Path, count: int) -> None:
 
 
 def signals(fit: list[str], place: Path, count: int, whole: Run, seconds: float) -> None:
-    """Interrupt and terminate runs at random moments of their training."""
+    """GracefulShutdown and terminate runs at random moments of their training."""
     for number in (signal.SIGINT, signal.SIGTERM):
         right = equal = 0
         waits: list[float] = []

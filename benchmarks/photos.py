@@ -17,9 +17,9 @@ from PIL import Image
 
 from mnist_lightning import load
 from mnist_lightning.data.datasets import SOURCES
-from mnist_lightning.data.loader import normalize
 from mnist_lightning.inference import Recognizer
 from mnist_lightning.preprocessing import mnist_format
+from mnist_lightning.preprocessing.mnist_format import normalize
 
 Ink = NDArray[np.uint8]
 PASTED = 600

@@ -40,8 +40,8 @@ def main() -> None:
     fit += ["--dashboards", "none"]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        work(folder, *fit, "--into", "one")
-        work(folder, *fit, *TWO, "--into", "two")
+        work(folder, *fit, "--run_dir", "one")
+        work(folder, *fit, *TWO, "--run_dir", "two")
         for name in ("train/step_loss", "train/loss", "val/loss", "val/accuracy"):
             one, two = curve(folder / "one", name), curve(folder / "two", name)
             assert one.keys() == two.keys()

@@ -89,7 +89,7 @@ def main() -> None:
         for name, options in (("default", fit), ("best.yaml", config)):
             threads = str(max(1, (os.cpu_count() or 1) // asked.workers))  # as the trials have
             environment = os.environ | {"OMP_NUM_THREADS": threads}
-            command = [*PROGRAM, "fit", *options, "--into", name]
+            command = [*PROGRAM, "fit", *options, "--run_dir", name]
             subprocess.run(command, cwd=folder, check=True, stdout=-3, env=environment)
             print(f"{name}: val/accuracy {accuracy(folder / name):.4f}")
 

@@ -24,7 +24,7 @@ from turns import Turns, compete, table, write
 
 from mnist_lightning.cli import fit
 from mnist_lightning.data.datasets import SOURCES
-from mnist_lightning.data.loader import normalize
+from mnist_lightning.preprocessing.mnist_format import normalize
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.training.fast_epoch_loop import stop_looking_for_gpus
 
@@ -52,7 +52,7 @@ def speedrun(data_dir: str, seeds: int, turns: Turns) -> None:
     for seed in range(seeds):
         turns.hand_over(result)
         seeded = ["--seed_everything", str(seed), "--trainer.callbacks+", "Watch"]
-        assert fit.fit([*arguments, *seeded]) == 0
+        assert fit.main([*arguments, *seeded]) == 0
         accuracy = Run(Path(f"lightning_logs/version_{seed}")).summary()["test/accuracy"]
         result = {"seconds": Watch.seconds, "accuracy": accuracy}
     turns.hand_over(result)

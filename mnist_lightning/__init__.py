@@ -14,13 +14,13 @@ if sys.argv[:1] == ["-m"] and os.path.realpath(sys.path[0] or ".") == os.path.re
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mnist_lightning.errors import UserError, __version__
+
 if TYPE_CHECKING:
     from mnist_lightning.data.datamodule import MNISTDataModule
-    from mnist_lightning.errors import UserError
     from mnist_lightning.inference import Recognizer, load
     from mnist_lightning.training.lightning_module import DigitClassifier
 
-__version__ = "0.1.0"
 __all__ = [
     "DigitClassifier",
     "MNISTDataModule",
@@ -34,7 +34,6 @@ _HOME = {
     "DigitClassifier": "mnist_lightning.training.lightning_module",
     "MNISTDataModule": "mnist_lightning.data.datamodule",
     "Recognizer": "mnist_lightning.inference",
-    "UserError": "mnist_lightning.errors",
     "load": "mnist_lightning.inference",
 }
 

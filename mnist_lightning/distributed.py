@@ -1,4 +1,4 @@
-"""Several processes that work on one run: joined, and of one mind where it counts.
+"""Several processes that train one run: join them, exchange values, decide on rank 0.
 
 The first of them keeps the run, and speaks; a process by itself is the first of one.
 """
@@ -84,7 +84,7 @@ def _ended_by_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def agreed(decide: Callable[[], Value]) -> Value:
+def run_on_rank_zero(decide: Callable[[], Value]) -> Value:
     """Have the first one decide, and the others take its word.
 
     Raises:
@@ -115,7 +115,7 @@ def gathered(value: Value) -> list[Value]:
     return [torch.load(io.BytesIO(each), weights_only=True) for each in contents]
 
 
-def refuse_to_differ(*paths: Path) -> None:
+def assert_same_path(*paths: Path) -> None:
     """See to it that all work on the same files: each has looked for them by itself.
 
     Raises:
@@ -125,7 +125,7 @@ def refuse_to_differ(*paths: Path) -> None:
         raise UserError("another run came while the processes began: give the RUN by its number", 2)
 
 
-def most(number: int, device: torch.device) -> int:
+def all_reduce_max(number: int, device: torch.device) -> int:
     """The greatest of all their numbers."""
     if count() == 1:
         return number

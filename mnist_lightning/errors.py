@@ -1,5 +1,6 @@
-"""The one exception for what a user can cause, and how its remedies name this program."""
+"""The exception for what a user can cause, the version, and the name of the program."""
 
+__version__ = "0.1.0"
 PROGRAM = "python -m mnist_lightning"
 
 

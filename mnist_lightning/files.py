@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and YAML that is read or explained."""
+"""Write files atomically; read files, YAML and JSON within limits."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""A trained network asked in plain torch, without lightning."""
+"""`load()` and `Recognizer`: a trained network in plain torch, without Lightning."""
 
 import json
 import math
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from mnist_lightning.data.loader import normalize
 from mnist_lightning.errors import UserError
-from mnist_lightning.evaluation.metrics import tempered
 from mnist_lightning.networks import registry
+from mnist_lightning.networks.calibration import tempered
 from mnist_lightning.networks.ensemble import Ensemble
 from mnist_lightning.preprocessing import mnist_format
+from mnist_lightning.preprocessing.mnist_format import normalize
 from mnist_lightning.runs import lookup, trusted_directories
 from mnist_lightning.runs.checkpoint import network_weights, read_checkpoint
 from mnist_lightning.runs.imports import import_allowed

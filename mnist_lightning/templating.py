@@ -1,4 +1,4 @@
-"""Templates of pages and documents, filled strictly: what is missing is an error, not a gap."""
+"""Fill templates of pages and documents; a missing value is an error."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Text that leaves the program: on the terminal, as CSV, as Markdown.
+"""Text that leaves the program: for the terminal, as CSV, as Markdown.
 
 File names, runs and checkpoints may come from strangers. Whatever they contain, it must not move
 the cursor, change colors, reverse the line, open a link, become a formula or end a code block.

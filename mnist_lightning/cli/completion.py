@@ -1,4 +1,4 @@
-"""The command `completion`: a script by which a shell completes commands, options and RUNs."""
+"""The command `completion`: a script for the tab key of bash and zsh."""
 
 import contextlib
 import io

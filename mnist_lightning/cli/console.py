@@ -1,4 +1,4 @@
-"""What the commands say at their start and their end: panels and tables on the console."""
+"""Panels, tables and lines on the console."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from mnist_lightning.networks import inspection
 from mnist_lightning.runs.metrics_csv import PredictionsTable
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import printable
-from mnist_lightning.training.callbacks.prediction_collector import Predictions
+from mnist_lightning.training.callbacks.prediction_collector import PredictionCollector
 from mnist_lightning.training.callbacks.run_summary import device_name, facts_of_network
 from mnist_lightning.training.lightning_module import DigitClassifier
 
@@ -148,7 +148,7 @@ def evaluation(
     asked: str,
     dataset: str,
     trainer: Trainer,
-    predictions: Predictions,
+    predictions: PredictionCollector,
     kept: Path | None,
 ) -> None:
     """Show the figures of what was asked; `kept` is where its predictions are, if anywhere."""

@@ -1,4 +1,4 @@
-"""The command `data`: where each data set is, whether it is whole; fetch it."""
+"""The command `data`: show where each data set is and whether it is intact; download it."""
 
 from pathlib import Path
 

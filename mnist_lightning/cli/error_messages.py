@@ -1,4 +1,4 @@
-"""What is wrong with a command's options, in one line with the remedy."""
+"""Turn the errors of jsonargparse into one line: problem, value, fix."""
 
 import re
 from collections.abc import Iterable, Iterator

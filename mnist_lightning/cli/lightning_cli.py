@@ -1,23 +1,16 @@
-"""From a command's options to data, model and trainer: LightningCLI as a parser."""
+"""From the options of a command to data, model and trainers, with LightningCLI."""
 
 import logging
 import re
 import warnings
 from argparse import ArgumentError
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonargparse import Namespace, set_parsing_settings
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from mnist_lightning import distributed
 from mnist_lightning.cli import error_messages
@@ -27,16 +20,15 @@ from mnist_lightning.data.datamodule import FallbackWarning, MNISTDataModule, Sk
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.runs.config_schema import find_null
 from mnist_lightning.runs.imports import import_paths, imported_paths
-from mnist_lightning.training.callbacks.checkpointing import AtomicCheckpointIO
 from mnist_lightning.training.callbacks.tensorboard import Level
 from mnist_lightning.training.lightning_module import DigitClassifier
-from mnist_lightning.training.logger import RunLogger
 from mnist_lightning.training.registry import USER_SCHEMA
 from mnist_lightning.training.trainer import TRAINER_DEFAULTS, RunTrainer
+from mnist_lightning.training.trainer_factory import TrainerFactory
 
-# Options that a command takes before the parser does: they are in no configuration.
-BESIDE_THE_PARSER = {
-    "fit": ("seeds", "ckpt_path", "init_from", "into", "trust"),
+# Options that a command reads before the parser: they are in no configuration.
+COMMAND_OPTIONS = {
+    "fit": ("seeds", "ckpt_path", "init_from", "run_dir", "trust"),
     "resume": ("trust",),
     "test": ("each_image", "shifts", "ckpt_path", "trust"),
     "validate": ("each_image", "shifts", "ckpt_path", "trust"),
@@ -60,7 +52,7 @@ class _Parser(LightningArgumentParser):
 
 
 class DigitCLI(LightningCLI):
-    """Parses the options of one command, makes the data and the model, and a trainer on demand.
+    """Parses the options of a command; makes its data, its model and its trainers.
 
     Args:
         command: the command, for its help and its errors.
@@ -75,6 +67,7 @@ class DigitCLI(LightningCLI):
 
     datamodule: MNISTDataModule
     model: DigitClassifier
+    make_trainer: TrainerFactory
     own: bool  # whether the configuration is the user's; if not, it is not signed
 
     def __init__(
@@ -123,32 +116,32 @@ class DigitCLI(LightningCLI):
             "--log_lines",
             type=PositiveInt | None,
             default=None,
-            help="Print a line with the loss every so many batches.",
+            help="Print the loss every so many batches.",
         )
         parser.add_argument(
             "--auto_resume",
             type=bool,
             default=False,
-            help="Go on with the newest run of the same options, if there is one.",
+            help="Resume the newest run with the same options, if there is one.",
         )
         parser.add_argument(
             "--autosave",
             type=NonNegativeFloat | None,
             default=None,
             metavar="MINUTES",
-            help="Save within an epoch too, every so many minutes.",
+            help="Save every so many minutes, also within an epoch.",
         )
         parser.add_argument(
             "--dashboards",
             type=Level,
             default="basic",
-            help="How much TensorBoard shows besides curves; `full` takes more time.",
+            help="What TensorBoard shows besides curves; `full` takes more time.",
         )
         parser.add_argument(
             "--keep_last",
             type=PositiveInt,
             default=3,
-            help="How many of the newest checkpoints to keep, beside the best.",
+            help="How many of the newest checkpoints to keep, besides the best.",
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -169,7 +162,7 @@ class DigitCLI(LightningCLI):
         except (ArgumentError, UnicodeDecodeError) as error:
             keys = parser.get_defaults().keys()
             names = [key.removesuffix(".class_path") for key in keys]
-            options = [*names, *BESIDE_THE_PARSER.get(self.command, ())]
+            options = [*names, *COMMAND_OPTIONS.get(self.command, ())]
             raise UserError(
                 error_messages.explain(str(error), options, self.command), status=2
             ) from None
@@ -194,7 +187,7 @@ class DigitCLI(LightningCLI):
         return bool(others)
 
     def instantiate_classes(self) -> None:
-        """Make the data and the model. The trainer needs the run's folder: see `make_trainer`.
+        """Make the data, the model and the factory of trainers.
 
         Raises:
             UserError: they, the optimizer, or its schedule do not accept their arguments.
@@ -204,6 +197,7 @@ class DigitCLI(LightningCLI):
         except (ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise UserError(error_messages.of_a_class(error), status=2) from None
         self.datamodule, self.model = self.config_init.data, self.config_init.model
+        self.make_trainer = TrainerFactory({**self.config_init.trainer}, sign=self.own)
         tried = "optimizer"
         try:
             optimizer = self.model.optimizer_factory(self.model.network.parameters())
@@ -214,52 +208,6 @@ class DigitCLI(LightningCLI):
             if "only supports 2D parameters" in reason:
                 reason += "; use AdamW or SGD"
             raise UserError(f"--model.{tried}: {reason}", status=2) from None
-
-    def make_trainer(
-        self,
-        logger: RunLogger | None = None,
-        callbacks: Sequence[Callback] = (),
-        folder: Path | None = None,
-    ) -> Trainer:
-        """Make a trainer, with these callbacks after the configuration's own.
-
-        Args:
-            logger: the run's; None where nothing is to be logged. A logger in the configuration
-                takes its place.
-            callbacks: the run's.
-            folder: the run's, where callbacks of the configuration may put files.
-
-        Raises:
-            UserError: the trainer's options contradict each other, or this machine.
-        """
-        settings = self.config_init.trainer
-        root = settings.default_root_dir if folder is None else folder
-        own_logger = settings.logger not in (None, True)
-        try:
-            trainer: Trainer = self.instantiate_trainer(
-                logger=settings.logger if own_logger else logger or False,
-                callbacks=[*self.callbacks, *callbacks],
-                plugins=[
-                    *_listed(settings.plugins),
-                    AtomicCheckpointIO(folder, self.own),
-                    *_cluster(),
-                ],
-                enable_progress_bar=False,  # the progress callback shows it
-                enable_model_summary=False,
-                default_root_dir=root,
-            )
-        except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
-            raise UserError(f"--trainer: {' '.join(str(error).split())}", status=2) from None
-        strategy = trainer.strategy
-        by_ddp = isinstance(strategy, DDPStrategy) and isinstance(
-            strategy.launcher, _SubprocessScriptLauncher
-        )
-        if not by_ddp and not isinstance(strategy, SingleDeviceStrategy):
-            raise UserError(
-                f"--trainer.strategy {settings.strategy}: a run is one process, or several by ddp",
-                status=2,
-            )
-        return trainer
 
     def complete_config(self) -> dict[str, Any]:
         """The whole configuration in primitives, with the data set that `auto` came to."""
@@ -279,19 +227,8 @@ class DigitCLI(LightningCLI):
             UserError: it is damaged or cannot be had.
         """
         if self._may_download:  # where a file from elsewhere says, nothing is written
-            distributed.agreed(self.datamodule.prepare_data)
+            distributed.run_on_rank_zero(self.datamodule.prepare_data)
         self.datamodule.setup()
-
-    @property
-    def callbacks(self) -> list[Callback]:
-        """The callbacks of the configuration."""
-        return _listed(self.config_init.trainer.callbacks)
-
-    @property
-    def has_no_end(self) -> bool:
-        """Whether only an interrupt ends the run."""
-        trainer = self.config.trainer
-        return bool(trainer.max_epochs == trainer.max_steps == -1 and trainer.max_time is None)
 
     @property
     def root(self) -> Path:
@@ -320,20 +257,6 @@ def _allow_imports(allowed: NamedClasses) -> None:
 _allowed_before: set[str] = set()  # by an earlier command of this process
 
 
-def _cluster() -> list[SLURMEnvironment]:
-    """SLURM, where it started this; without Lightning's own way of coming back.
-
-    That one saves outside the run, and keeps the signals from it by which a run saves itself.
-    """
-    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
-
-
-def _listed(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list) else [value]
-
-
 # Warnings of the framework about what is meant to be so.
 _NOISE = (
     ".*smaller than the logging interval",
@@ -348,8 +271,8 @@ _NOISE = (
 )
 
 
-def quieten() -> None:
-    """Leave out the framework's advertisements."""
+def configure_warnings() -> None:
+    """Hide the messages of the framework that do not apply here."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for shown in (FallbackWarning, SkippedWarning):  # `show.notices` says it

@@ -1,4 +1,4 @@
-"""The table of commands: the module of a command is imported only when that command runs."""
+"""The table of commands: the module of a command is imported only when it runs."""
 
 import atexit
 import os
@@ -11,8 +11,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import NamedTuple, NoReturn
 
-from mnist_lightning import __version__
-from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.errors import PROGRAM, UserError, __version__
 from mnist_lightning.text import printable, say
 
 
@@ -28,13 +27,13 @@ class Command(NamedTuple):
 COMMANDS = {
     "fit": Command(
         "mnist_lightning.cli.fit",
-        "fit",
+        "main",
         "[--config FILE]… [--model.… --data.… --trainer.…]",
         "train a network, keep its best checkpoint and test that",
     ),
     "resume": Command(
-        "mnist_lightning.cli.fit",
-        "resume",
+        "mnist_lightning.cli.resume",
+        "main",
         "[RUN] [--trainer.max_epochs N]",
         "go on with a run in its own folder",
     ),
@@ -60,7 +59,7 @@ COMMANDS = {
         "a web page: draw or upload a digit, see what the network saw and thinks",
     ),
     "report": Command(
-        "mnist_lightning.evaluation.report",
+        "mnist_lightning.cli.report",
         "main",
         "[RUN]",
         "put what a run did on one page, with pictures",
@@ -72,13 +71,13 @@ COMMANDS = {
         "list the runs, or compare some of them",
     ),
     "export": Command(
-        "mnist_lightning.deployment.exporters",
+        "mnist_lightning.cli.export",
         "main",
         "[RUN] --format pth|safetensors|onnx|pt2|html [--output PATH]",
         "a model to use elsewhere, proven equal",
     ),
     "sweep": Command(
-        "mnist_lightning.tuning.study",
+        "mnist_lightning.cli.sweep",
         "main",
         "--config FILE --space FILE [--trials N] [--workers N] [options of fit]",
         "search for the best options, many runs at a time",

@@ -1,4 +1,4 @@
-"""Options that commands take before and beside their parsers."""
+"""The parser of the short commands, and the options that `fit` and `test` read themselves."""
 
 import argparse
 import json

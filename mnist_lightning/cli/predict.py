@@ -1,4 +1,4 @@
-"""The command `predict`: read the digits in picture files."""
+"""The command `predict`: read the digits in image files."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The command `runs`: a table of the runs, or some of them beside each other.
+"""The command `runs`: list the runs, or compare some of them.
 
 Neither torch nor lightning is imported: five hundred runs are listed in a second.
 """

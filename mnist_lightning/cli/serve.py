@@ -1,4 +1,4 @@
-"""The command `serve`: a web page to draw digits on."""
+"""The command `serve`: a web page on which to draw and upload digits."""
 
 import socket
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""What a parser says of a mistyped command, in the words that every command uses."""
+"""Turn the errors of argparse into one line, and suggest the name that was meant."""
 
 import re
 from collections.abc import Iterable

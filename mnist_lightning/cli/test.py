@@ -1,4 +1,4 @@
-"""The commands `validate` and `test`: what a checkpoint scores, or several as one model."""
+"""The commands `validate` and `test`: evaluate a checkpoint, or several as an ensemble."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,18 +9,19 @@ from rich.console import Console
 
 from mnist_lightning import distributed, inference
 from mnist_lightning.cli import console as show
-from mnist_lightning.cli.lightning_cli import DigitCLI, quieten
+from mnist_lightning.cli.lightning_cli import DigitCLI, configure_warnings
 from mnist_lightning.cli.parser import asks_for_help, root_in, take_option, take_run, take_switch
 from mnist_lightning.cli.trust import blame, check_network, trusted_config
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.evaluation.metrics import mcnemar
 from mnist_lightning.networks.ensemble import Ensemble, Shifts
+from mnist_lightning.preprocessing.mnist_format import PAPER
 from mnist_lightning.runs import lookup
 from mnist_lightning.runs.checkpoint import read_signed_checkpoint
 from mnist_lightning.runs.config import evaluation_config
 from mnist_lightning.runs.metrics_csv import PredictionsTable, write_predictions
 from mnist_lightning.runs.run_directory import Run
-from mnist_lightning.training.callbacks.prediction_collector import Predictions
+from mnist_lightning.training.callbacks.prediction_collector import PredictionCollector
 
 MOST_SHIFTS = 4  # pixels, which are 81 copies of each image
 
@@ -46,7 +47,7 @@ def test(arguments: list[str]) -> int:
 
 
 def _evaluate(command: str, arguments: list[str]) -> int:
-    quieten()
+    configure_warnings()
     each_image, arguments = take_switch("--each_image", arguments)
     shifts, arguments = take_option("--shifts", arguments)
     trust, arguments = take_switch("--trust", arguments)
@@ -75,10 +76,10 @@ def _evaluate_with(
 ) -> int:
     """Evaluate checkpoints with the first one's configuration; show and keep what comes out."""
     first = asked[0]
-    predictions = Predictions()
+    predictions = PredictionCollector()
     trainer = cli.make_trainer(callbacks=[predictions])
     distributed.join(trainer)
-    distributed.refuse_to_differ(*(one.path for one in asked))
+    distributed.assert_same_path(*(one.path for one in asked))
     cli.load_data()
     console = show.make_console()
     show.notices(console, cli.datamodule)
@@ -124,7 +125,7 @@ def _worked_through(
     command: str,
     cli: DigitCLI,
     trainer: Trainer,
-    predictions: Predictions,
+    predictions: PredictionCollector,
     weights: Path | None,
 ) -> PredictionsTable:
     """Evaluate the model, with a checkpoint's weights if there is one."""
@@ -199,7 +200,7 @@ def _work_together(
     for member in members:
         cli.model.network = member
         alone.append(work(None))
-    cli.model.network = Shifts(Ensemble(members), reach)
+    cli.model.network = Shifts(Ensemble(members), reach, PAPER)
     return work(None), alone
 
 

@@ -1,4 +1,4 @@
-"""Which configurations from files may be parsed, and which classes they may import.
+"""Decide which configurations may be parsed, and which classes they may import.
 
 See `docs/decisions/trust.md`: a file of a run counts as the user's own if it is signed, or if the
 user says so by `--trust`; any other file is data from elsewhere.

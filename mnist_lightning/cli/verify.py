@@ -1,4 +1,4 @@
-"""The command `verify`: prove the promises on this machine, with real processes, really killed."""
+"""The command `verify`: check the promises with real runs that are killed and resumed."""
 
 import multiprocessing
 import os
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from mnist_lightning.cli.lightning_cli import DigitCLI, quieten
+from mnist_lightning.cli.lightning_cli import DigitCLI, configure_warnings
 from mnist_lightning.cli.parser import as_argument, take_option, take_switch
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.runs.checkpoint import read_checkpoint
@@ -41,7 +41,7 @@ CONTEXT.set_forkserver_preload(PRELOADED)
 
 def main(arguments: list[str]) -> int:
     """Try each promise and say how it went; return 1 if one does not hold."""
-    quieten()
+    configure_warnings()
     trust, arguments = take_switch("--trust", arguments)
     for option, value in SHORT.items():
         if take_option(option, arguments)[0] is None:

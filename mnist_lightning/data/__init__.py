@@ -1,1 +1,1 @@
-"""From files to batches: sources (which files, verified), split, batches, datamodule."""
+"""From files to batches: data sets, splits, loaders, augmentations."""

@@ -1,4 +1,4 @@
-"""Random changes to whole batches, on the device that they lie on.
+"""Random changes to whole batches, on their device.
 
 What becomes of a batch is a function of the batch and of the generator's seed: the data module
 seeds one for each batch by (seed, epoch, batch), so that neither workers nor a resumed run change

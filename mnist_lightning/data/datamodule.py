@@ -1,4 +1,4 @@
-"""MNIST and its relatives as a LightningDataModule."""
+"""MNIST and similar data sets as a LightningDataModule."""
 
 import warnings
 from pathlib import Path
@@ -222,7 +222,7 @@ class MNISTDataModule(LightningDataModule):
         if self.num_workers == 0:
             device = self._device(pixels.numel())
             pixels, labels = pixels.to(device), labels.to(device)
-        seed = distributed.agreed(torch.initial_seed) if self.seed is None else self.seed
+        seed = distributed.run_on_rank_zero(torch.initial_seed) if self.seed is None else self.seed
         batches = BatchDataset(pixels, labels, self.batch_size, seed, self.augment)
         pin = self.pin_memory and torch.cuda.is_available() and pixels.device.type == "cpu"
         self._train_loader = BatchLoader(batches, self.num_workers, pin)

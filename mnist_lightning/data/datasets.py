@@ -1,4 +1,4 @@
-"""The data sets by name: which files, where, verified, as tensors in memory."""
+"""The data sets by name: find, verify and load them as tensors."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Download a file within limits: of time, of speed and of size."""
+"""Download a file within limits of time, speed and size."""
 
 import queue
 import threading

@@ -1,4 +1,4 @@
-"""Your own pictures as a data set: a folder with a folder for each label."""
+"""Your own images as a data set: a folder with a subfolder for each label."""
 
 import hashlib
 from pathlib import Path

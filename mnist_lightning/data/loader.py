@@ -1,4 +1,4 @@
-"""Batches cut from tensors in memory, in an order that is a function of (seed, epoch)."""
+"""Batches from tensors in memory, in an order that depends only on (seed, epoch)."""
 
 import signal
 from collections.abc import Iterator, Sequence
@@ -11,15 +11,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mnist_lightning import distributed
 from mnist_lightning.data.augmentations import Augmentation, Mixture
-from mnist_lightning.preprocessing.mnist_format import MEAN, STD
+from mnist_lightning.preprocessing.mnist_format import normalize
 
 Batch = tuple[Tensor, Tensor]
 GATHERED = 8192  # samples at once: 6 MB
-
-
-def normalize(pixels: Tensor) -> Tensor:
-    """Turn (B, 28, 28) uint8 pictures into (B, 1, 28, 28) float32 images as networks take them."""
-    return pixels.unsqueeze(1).to(torch.float32).sub_(255 * MEAN).div_(255 * STD)
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""MNIST's four files: found in torchvision's folder layout, verified, fetched.
+"""MNIST's four files in torchvision's layout: find, verify and download them.
 
 A file counts as MNIST's when the SHA-256 of its uncompressed content says so; whether it lies
 there raw or as `.gz` does not matter, and nothing is ever written unless it has to be fetched.

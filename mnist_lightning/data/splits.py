@@ -1,4 +1,4 @@
-"""Which images of a data set train a network, and which are held out to validate it."""
+"""Split the training images into a training set and a validation set."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Digits drawn by rule, in forms that MNIST's writers seldom use.
+"""Draw digits by rule, in shapes that are rare in MNIST.
 
 MNIST was written in the United States: ones without a flag, open fours, sevens without a bar.
 People elsewhere write others. Each form here is a few strokes of a pen; each picture is a form

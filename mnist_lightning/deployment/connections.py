@@ -1,4 +1,4 @@
-"""Connections that do not wait forever for their clients, on top of uvicorn's HTTP protocol.
+"""HTTP connections with time limits, on top of uvicorn.
 
 uvicorn has a timeout between requests only: a client that never sends a whole request occupies
 a connection, and uvicorn's `limit_concurrency` counts it, so that 64 silent clients would block

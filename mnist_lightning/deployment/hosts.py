@@ -1,4 +1,4 @@
-"""The names by which the server may be addressed.
+"""The host names under which the server may be addressed.
 
 Against DNS rebinding: a foreign page makes its own name point to this machine, after which the
 browser lets it read the answers of this server. The browser still sends the foreign name in the

@@ -1,4 +1,4 @@
-"""A page that reads digits by itself: a network, and all that reading needs, in one file."""
+"""Export a network as one HTML file that reads digits without a server."""
 
 import base64
 import json

@@ -1,8 +1,9 @@
-"""What to say of a model that leaves: its metadata, for programs, and its card, for people."""
+"""The metadata and the model card of an exported network."""
 
 from typing import Any, NamedTuple
 
-from mnist_lightning import __version__, templating
+from mnist_lightning import templating
+from mnist_lightning.errors import __version__
 from mnist_lightning.evaluation.metrics import wilson
 from mnist_lightning.inference import Recognizer
 from mnist_lightning.networks.registry import describe

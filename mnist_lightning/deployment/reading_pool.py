@@ -1,4 +1,4 @@
-"""Reading processes of the server: slow images do not delay the others, and end in time."""
+"""The server's processes that read images, with queues and time limits."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar

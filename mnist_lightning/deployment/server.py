@@ -1,4 +1,4 @@
-"""The server: a page, and the same reading for programs, as JSON."""
+"""The HTTP server: the web page, and its JSON interface for programs."""
 
 import asyncio
 import sys
@@ -16,10 +16,11 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from mnist_lightning import __version__, inference, templating
+from mnist_lightning import inference, templating
 from mnist_lightning.deployment import hosts, service
 from mnist_lightning.deployment.reading_pool import BusyError, ClientGoneError, ReadingPool
 from mnist_lightning.deployment.service import Answer, Health, KnownRun, ProblemError, Readers
+from mnist_lightning.errors import __version__
 from mnist_lightning.preprocessing.extraction_process import Found
 from mnist_lightning.text import say
 

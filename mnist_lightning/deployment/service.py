@@ -1,4 +1,4 @@
-"""What the server answers, and whom it asks for that."""
+"""The answers of the server, and the networks that compute them."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""Where in a picture lies what a network reads in it."""
+"""Attribution maps: which pixels of an image a prediction depends on."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Some runs beside each other: what differs, what came out, and whether it is more than chance."""
+"""Compare runs: different options, results, and tests of significance."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

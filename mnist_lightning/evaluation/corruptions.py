@@ -1,4 +1,4 @@
-"""What happens to pictures of digits outside of MNIST, in grades."""
+"""Corruptions of test images, in five severities."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""Pictures of pictures as arrays, for each epoch: a figure would take too long."""
+"""Draw many images as one array, in milliseconds."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Pictures of data, predictions and curves: pure functions from arrays to matplotlib figures."""
+"""Figures of data, predictions and curves: pure functions from arrays to matplotlib."""
 
 import io
 from collections.abc import Iterator, Mapping, Sequence

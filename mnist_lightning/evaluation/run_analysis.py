@@ -1,4 +1,4 @@
-"""What there is to say of a run: its figures as plain numbers, and pictures of them."""
+"""Analyze a run: its results as plain numbers and as figures."""
 
 import math
 from collections.abc import Callable
@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mnist_lightning.data.datasets import DigitData
-from mnist_lightning.data.loader import normalize
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.evaluation import attribution, corruptions, metrics, plots
 from mnist_lightning.inference import Recognizer
+from mnist_lightning.networks.calibration import log_loss, tempered
+from mnist_lightning.preprocessing.mnist_format import normalize
 from mnist_lightning.runs.metrics_csv import (
     METRICS_FILE,
     PredictionsTable,
@@ -116,7 +117,7 @@ def _test(table: PredictionsTable, pixels: NDArray[np.uint8], findings: Findings
         "interval": list(metrics.wilson(correct, total)),
         "correct": correct,
         "total": total,
-        "log_loss": metrics.log_loss(probabilities, true),
+        "log_loss": log_loss(probabilities, true),
     }
     findings.facts["confusion"] = counts.tolist()
     findings.facts["digits"] = [
@@ -156,7 +157,7 @@ def _calibration(table: PredictionsTable, temperature: float | None, findings: F
     right = table.true == table.predicted
     stages = {"as it is": table.probabilities}
     if temperature is not None:
-        stages["temperature-scaled"] = metrics.tempered(table.probabilities, temperature)
+        stages["temperature-scaled"] = tempered(table.probabilities, temperature)
     else:
         findings.missing.append("no temperature: a run fits one at its end, on the images held out")
     found = {
@@ -168,7 +169,7 @@ def _calibration(table: PredictionsTable, temperature: float | None, findings: F
         **{
             name.replace("-", "_").replace(" ", "_"): {
                 "error": of.error,
-                "log_loss": metrics.log_loss(stages[name], table.true),
+                "log_loss": log_loss(stages[name], table.true),
                 "edges": _plain(of.edges),
                 "support": of.support.tolist(),
                 "confidence": _plain(of.confidence),

@@ -1,4 +1,4 @@
-"""Several networks as one, or one that is asked several times."""
+"""Ensembles of networks, and test-time augmentation."""
 
 import math
 from collections.abc import Iterable
@@ -9,7 +9,6 @@ from torch.nn import functional
 
 from mnist_lightning.errors import UserError
 from mnist_lightning.networks.inspection import ask_blank
-from mnist_lightning.preprocessing.mnist_format import PAPER
 
 
 class Ensemble(nn.Module):
@@ -44,17 +43,19 @@ class Shifts(nn.Module):
         network: maps images (B, 1, 28, 28) to logits (B, C).
         reach: by up to how many pixels the copies are shifted, each way; there are
             (2 reach + 1) squared.
+        background: the value of the pixels that a shift uncovers.
     """
 
-    def __init__(self, network: nn.Module, reach: int = 1) -> None:
+    def __init__(self, network: nn.Module, reach: int, background: float) -> None:
         super().__init__()
         self.network = network
         self.reach = reach
+        self.background = background
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (B, 1, 28, 28) normalized images to the logarithms of the mean (B, C)."""
         reach, size = self.reach, images.shape[-1]
-        wide = functional.pad(images, (reach,) * 4, value=PAPER)
+        wide = functional.pad(images, (reach,) * 4, value=self.background)
         views = [
             wide[:, :, top : top + size, left : left + size]
             for top in range(2 * reach + 1)

@@ -1,4 +1,4 @@
-"""Connected pieces of ink, and the digits that they are parts of.
+"""Connected components of ink, and how they form digits.
 
 Needs NumPy only.
 """

@@ -1,4 +1,4 @@
-"""Refuse image files that cost far more to decode than their size suggests, before decoding.
+"""Refuse image files that cost far more to decode than their size suggests.
 
 Pillow checks the number of pixels. The limits here concern the structure of a file: a decoder
 processes each scan of a JPEG, each chunk, block or tag, whatever its size. Normal files stay far

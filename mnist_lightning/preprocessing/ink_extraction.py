@@ -1,4 +1,4 @@
-"""From a picture to the ink of the digit in it: light, paper, specks and lines taken away.
+"""From an image to the ink of its digits: remove light, paper, specks and lines.
 
 Needs NumPy and Pillow only.
 """

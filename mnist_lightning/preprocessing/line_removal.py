@@ -1,4 +1,4 @@
-"""Ruled lines as dark as the pen: found, and taken away.
+"""Find ruled lines that are as dark as the pen, and remove them.
 
 Needs NumPy only.
 """

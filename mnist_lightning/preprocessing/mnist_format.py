@@ -1,4 +1,4 @@
-"""What a 28x28 digit is: the one owner of its size, centering, mean and standard deviation.
+"""MNIST's format: the only owner of its size, centering, mean and standard deviation.
 
 Pictures are arrays of ink, uint8, 0 for paper and 255 for full ink, as in MNIST's files.
 Source of the format: Y. LeCun, C. Cortes and C. Burges, "The MNIST database of handwritten
@@ -9,7 +9,7 @@ so that its center of mass is at the field's center.
 import warnings
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.files import read_bounded
 from mnist_lightning.preprocessing import image_limits
 from mnist_lightning.preprocessing.ink_extraction import LEAST_CONTRAST, edge_of, gray_of, trace
+
+if TYPE_CHECKING:  # torch takes a second to import, which finding a digit does not need
+    from torch import Tensor
 
 VERSION = 2  # counts the changes that make another 28x28 of the same picture
 SIZE = 28
@@ -42,6 +45,11 @@ FORMATS = ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"]
 Ink = NDArray[np.uint8]
 Fine = NDArray[np.float32]  # the same, not rounded
 Kind = TypeVar("Kind", Ink, Fine)
+
+
+def normalize(pixels: "Tensor") -> "Tensor":
+    """Map (B, 28, 28) uint8 images to (B, 1, 28, 28) float32, as networks take them."""
+    return pixels.unsqueeze(1).float().sub_(255 * MEAN).div_(255 * STD)
 
 
 class TooLargeError(ValueError):

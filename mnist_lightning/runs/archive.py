@@ -1,4 +1,4 @@
-"""Check that the content of a checkpoint cannot expand: torch.load reads any zip archive.
+"""Check before loading that the archive of a checkpoint does not expand.
 
 `torch.save` stores every entry uncompressed, so that what a checkpoint holds is no larger than its
 file. The archive's directory is parsed here as miniz, torch's reader, does it: by Python's

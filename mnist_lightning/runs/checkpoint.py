@@ -1,4 +1,4 @@
-"""The content of checkpoint files: made with a digest, and read only when whole.
+"""The content of checkpoint files: write them with a digest, read them safely.
 
 A file is what `torch.save` writes, followed by a mark and this user's signature where one can be
 made, and by another mark and the SHA-256 of all before it; `torch.load` ignores what follows its

@@ -1,4 +1,4 @@
-"""Which names of classes a configuration holds, wherever a parser may look for them."""
+"""Find the class names in a configuration, wherever a parser may look for them."""
 
 import re
 from collections.abc import Container, Iterator

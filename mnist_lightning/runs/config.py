@@ -1,4 +1,4 @@
-"""The configuration of a run: which options matter for what, and how two of them differ."""
+"""The configuration of a run: which options matter for what, and how two differ."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -56,6 +56,12 @@ _EVALUATION_OPTIONS = (
     "limit_val_batches",
     "precision",
 )
+
+
+def is_unbounded(config: Mapping[str, Any]) -> bool:
+    """Tell whether only an interrupt ends a run."""
+    trainer = config["trainer"]
+    return bool(trainer["max_epochs"] == trainer["max_steps"] == -1 and trainer["max_time"] is None)
 
 
 def portable(config: Config) -> Config:

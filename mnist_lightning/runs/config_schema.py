@@ -1,4 +1,4 @@
-"""What a configuration file may contain: a file is data.
+"""What a configuration file may contain.
 
 Before a parser sees a configuration that was read from a file, `check_config` compares it with the
 types of the classes that it configures: a plain value where a plain value belongs, and a class

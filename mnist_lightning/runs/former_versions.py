@@ -1,4 +1,4 @@
-"""Checkpoints of former versions, brought to the form of today's."""
+"""Upgrade checkpoints of former versions."""
 
 from contextlib import suppress
 from typing import Any

@@ -1,4 +1,4 @@
-"""Imports of classes that a user allowed, and of nothing else from the working directory.
+"""Import the classes that a user allowed, and nothing else from the working directory.
 
 `python -m` puts the working directory first on the search path, where any file of a downloaded
 folder could take the place of a module; the package removes it when it is imported. It is searched

@@ -1,4 +1,4 @@
-"""Resolve a RUN, as the commands take it, to a run directory or a checkpoint file.
+"""Resolve a RUN to a run directory or a checkpoint file.
 
 A RUN is a run directory, a version number, a checkpoint file, `last` (the newest run) or `best`
 (the highest val/accuracy among the runs on one data set). Commands that run inference treat

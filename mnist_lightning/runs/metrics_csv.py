@@ -1,4 +1,4 @@
-"""The tables in a run's folder: `metrics.csv` and `predictions.csv`, written and read."""
+"""Write and read `metrics.csv` and `predictions.csv`."""
 
 import csv
 import io

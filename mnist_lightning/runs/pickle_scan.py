@@ -1,4 +1,4 @@
-"""Check the pickle in a checkpoint before it is loaded: only plain values and tensors.
+"""Check the pickle in a checkpoint before loading: only plain values and tensors.
 
 `torch.load(weights_only=True)` runs no code, but it builds whatever the file says: tuples that hold
 each other a billion times over and are then hashed, sparse tensors of any size, subclasses. This

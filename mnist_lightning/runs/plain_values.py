@@ -1,4 +1,4 @@
-"""Check what was loaded from a checkpoint: primitives, containers of them, and stored tensors."""
+"""Check a loaded checkpoint: primitives, containers of them, and stored tensors."""
 
 from collections import Counter, OrderedDict
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a damaged run directory keeps: damaged files are renamed, and the run continues without."""
+"""Rename the damaged files of a run, and restore what can be restored."""
 
 import os
 from pathlib import Path

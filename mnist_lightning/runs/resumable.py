@@ -1,4 +1,4 @@
-"""From where a run can be resumed: checkpoints that are complete and consistent."""
+"""Find the checkpoints from which a run can be resumed."""
 
 import random
 import re

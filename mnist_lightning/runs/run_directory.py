@@ -1,4 +1,4 @@
-"""Run directories: create, list, read and write what is in them.
+"""Run directories: create and list them, read and write their files.
 
 Nothing here imports torch: five hundred runs are listed in a second.
 """
@@ -236,8 +236,8 @@ def create_at(folder: Path) -> Run:
     """
     run = Run(folder)
     if run.config.exists():
-        raise UserError(f"--into {folder}: there is a run already; go on with it: resume", 2)
-    make_folder(run.checkpoints, "--into")
+        raise UserError(f"--run_dir {folder}: there is a run already; go on with it: resume", 2)
+    make_folder(run.checkpoints, "--run_dir")
     return run
 
 

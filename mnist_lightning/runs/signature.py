@@ -1,4 +1,4 @@
-"""Signatures that tell the files of one's own runs from files that came from elsewhere.
+"""Sign the files of your own runs, to tell them from files from elsewhere.
 
 A file is signed with an HMAC (RFC 2104, SHA-256) under a key that never leaves the user's
 configuration directory. Only who can read that key can make a file that names classes to import;

@@ -1,4 +1,4 @@
-"""How runs stand: what their `summary.json` says, as a row of plain values each."""
+"""The table of runs: a row for each `summary.json`."""
 
 import math
 from collections.abc import Sequence

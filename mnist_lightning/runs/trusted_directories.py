@@ -1,4 +1,4 @@
-"""The directories in which this user has used classes of their own.
+"""Remember the directories in which this user has used their own classes.
 
 Classes that a signed run names are imported from the working directory only if it is one of these:
 a signed run can be copied beside somebody else's `net.py`. See `docs/decisions/trust.md`.

@@ -1,4 +1,4 @@
-"""Lightning without the work that it does at each step for nobody.
+"""Lightning's loop over an epoch, without the work that no callback needs.
 
 Measured by `benchmarks/epoch.py`; see `docs/decisions/lean-epoch-loop.md`.
 """
@@ -37,7 +37,7 @@ _LEFT_OUT = (
 )
 
 
-class LeanEpochLoop(_TrainingEpochLoop):
+class FastEpochLoop(_TrainingEpochLoop):
     """Lightning's loop over an epoch's batches, with a short way for a plain step.
 
     Lightning calls some twenty hooks a step, each prepared, named and timed, of each callback,

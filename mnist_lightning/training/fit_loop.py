@@ -1,4 +1,4 @@
-"""Lightning's loop over the epochs, resumed from exact counters instead of guesses."""
+"""Lightning's loop over the epochs, resumed from exact counters."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The lesson: loss, metrics, optimizer and schedule of a digit classifier."""
+"""DigitClassifier: the loss, the metrics, the optimizer and the schedule."""
 
 import inspect
 import math

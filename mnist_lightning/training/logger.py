@@ -1,4 +1,4 @@
-"""A run's figures in its own folder: TensorBoard events and `metrics.csv`, each written once."""
+"""Log a run to TensorBoard events and `metrics.csv`, each value once."""
 
 import struct
 import time

@@ -1,4 +1,4 @@
-"""Learning-rate schedules that know the length of a run by themselves.
+"""Learning-rate schedules that know the length of the run.
 
 They take a step after each batch. `DigitClassifier` fills in `total_steps`: the batches of an
 epoch times the epochs.

@@ -1,4 +1,4 @@
-"""What is counted of an epoch."""
+"""The loss and the accuracy of an epoch, which a checkpoint can hold."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

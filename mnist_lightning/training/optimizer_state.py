@@ -1,4 +1,4 @@
-"""An optimizer's state, loaded in the precision that it was saved in."""
+"""Load the state of an optimizer in the precision in which it was saved."""
 
 from typing import Any
 

@@ -1,9 +1,10 @@
-"""What would end a training at once, found before the run has a folder."""
+"""Find what would end a training at once, before the run has a directory."""
 
 import copy
 import math
 import os
 import shutil
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,89 +13,104 @@ from lightning.pytorch.callbacks import EarlyStopping
 from torch import nn
 from torch.optim import LBFGS, Optimizer
 
-from mnist_lightning.cli.lightning_cli import DigitCLI
+from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.errors import UserError
 from mnist_lightning.networks.inspection import ask_blank
 from mnist_lightning.runs.checkpoint import network_weights
+from mnist_lightning.runs.config import Config
 from mnist_lightning.training.callbacks.ema import TRAINED
 from mnist_lightning.training.lightning_module import NO_END, DigitClassifier
 
-LONGEST_REASON = 300  # characters of what another library says
+MAX_REASON_CHARS = 300  # of an error of another library
 
 
-def refuse_what_cannot_train(cli: DigitCLI) -> None:
-    """Find before a run has a folder what would end its training at once.
+def preflight_check(
+    model: DigitClassifier, data: MNISTDataModule, trainer: Trainer, config: Config, root: Path
+) -> None:
+    """Check that a run can be trained, before it has a directory.
+
+    Args:
+        model: what is trained.
+        data: the data, loaded.
+        trainer: made with the options of the configuration.
+        config: the complete configuration.
+        root: the folder of the runs.
 
     Raises:
         UserError: the options leave nothing to train, or the network does not fit the data.
     """
-    trainer = cli.make_trainer()
+    options = config["trainer"]
     if 0 in (trainer.max_epochs, trainer.max_steps, trainer.limit_train_batches):
         names = ("max_epochs", "max_steps", "limit_train_batches")
         zero = next(name for name in names if getattr(trainer, name) == 0)
         raise UserError(f"there is nothing to train: --trainer.{zero} is 0", status=2)
     endless = trainer.max_steps == -1 and trainer.max_epochs in (None, -1)
-    if endless and cli.model.needs_run_length(cli.model.lr_scheduler_factory):
+    if endless and model.needs_run_length(model.lr_scheduler_factory):
         raise UserError(NO_END, status=2)
-    if cli.config.trainer.overfit_batches:
+    if options["overfit_batches"]:
         raise UserError(
             "--trainer.overfit_batches needs a stock loader; use --trainer.limit_train_batches",
             status=2,
         )
-    data = cli.datamodule.data
-    if cli.datamodule.own_train_size == 0:
+    _check_data(model, data)
+    _check_limits(data, options)
+    _check_early_stopping(data, trainer, options)
+    _check_optimizer(model, trainer)
+    if config["model"]["compile"] and trainer.strategy.root_device.type == "cpu":
+        _check_compiler()
+    if not options["fast_dev_run"] and options["enable_checkpointing"] is not False:
+        _check_disk(model, config["keep_last"], root)
+
+
+def _check_data(model: DigitClassifier, data: MNISTDataModule) -> None:
+    """Check that there are images to train on, and that the network fits them."""
+    name, test_labels = data.data.name, data.data.test_labels
+    if data.own_train_size == 0:
         raise UserError(
-            f"{data.name} has no image to train on: all {len(data.test_labels)} are for testing; "
+            f"{name} has no image to train on: all {len(test_labels)} are for testing; "
             "add more, or give --data.test_share 0",
             status=2,
         )
-    classes = 1 + int(torch.cat([data.train_labels, data.test_labels]).max())
+    classes = 1 + int(torch.cat([data.data.train_labels, test_labels]).max())
     try:
-        shape = tuple(ask_blank(cli.model.network).shape)
+        shape = tuple(ask_blank(model.network).shape)
     except (RuntimeError, ValueError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"the network does not take (B, 1, 28, 28) images: {reason}", 2) from None
     if len(shape) != 2 or shape[1] < classes:
         raise UserError(
-            f"the network gives {shape} for one image of {data.name}, whose labels go up to "
+            f"the network gives {shape} for one image of {name}, whose labels go up to "
             f"{classes - 1}; --model.network.num_classes {classes} is for that",
             status=2,
         )
-    _refuse_limits_below_a_batch(cli)
-    _refuse_monitors_without_a_value(cli)
-    _refuse_an_optimizer_that_cannot_step(cli.model, trainer)
-    if cli.config.model.compile and trainer.strategy.root_device.type == "cpu":
-        _refuse_to_compile_without_a_compiler()
-    _refuse_a_full_disk(cli)
 
 
-def _refuse_limits_below_a_batch(cli: DigitCLI) -> None:
-    """Find the limits that Lightning finds once the run has a folder."""
-    data, trainer = cli.datamodule, cli.config.trainer
+def _check_limits(data: MNISTDataModule, options: dict[str, Any]) -> None:
+    """Find the limits that Lightning refuses once the run has a directory."""
     sizes = {
         "train": data.train_batches,
         "val": -(-len(data.val_indices) // data.eval_batch_size),
         "test": -(-len(data.data.test_labels) // data.eval_batch_size),
     }
     for stage, batches in sizes.items():
-        limit = trainer[f"limit_{stage}_batches"]
+        limit = options[f"limit_{stage}_batches"]
         if isinstance(limit, float) and batches > 0 and limit > 0 and batches * limit < 1:
             raise UserError(
                 f"--trainer.limit_{stage}_batches {limit} of {batches} batches is less than one; "
                 f"give at least {math.ceil(100 / batches) / 100}, or a number of batches: 1",
                 status=2,
             )
-    every = trainer.check_val_every_n_epoch
+    every = options["check_val_every_n_epoch"]
     if every is not None and every < 1:
         raise UserError(
             f"--trainer.check_val_every_n_epoch {every} is below 1; to validate never: "
             "--trainer.limit_val_batches 0",
             status=2,
         )
-    limit, interval = trainer.limit_train_batches, trainer.val_check_interval
+    limit, interval = options["limit_train_batches"], options["val_check_interval"]
     batches = min(sizes["train"], limit) if isinstance(limit, int) else sizes["train"]
     batches = int(batches * limit) if isinstance(limit, float) else batches
-    within = trainer.check_val_every_n_epoch is not None and trainer.limit_val_batches != 0
+    within = every is not None and options["limit_val_batches"] != 0
     if isinstance(interval, int) and interval > batches and within:
         raise UserError(
             f"--trainer.val_check_interval {interval} is more than the {batches} batches of an "
@@ -103,14 +119,14 @@ def _refuse_limits_below_a_batch(cli: DigitCLI) -> None:
         )
 
 
-def _refuse_monitors_without_a_value(cli: DigitCLI) -> None:
-    """Find the EarlyStopping that would end the training with an error when it first looks."""
-    trainer = cli.config.trainer
-    validates = len(cli.datamodule.val_indices) > 0 and trainer.limit_val_batches != 0
-    interval, every = trainer.val_check_interval, trainer.check_val_every_n_epoch
+def _check_early_stopping(data: MNISTDataModule, trainer: Trainer, options: dict[str, Any]) -> None:
+    """Find an EarlyStopping whose metric does not exist when it first reads it."""
+    validates = len(data.val_indices) > 0 and options["limit_val_batches"] != 0
+    interval, every = options["val_check_interval"], options["check_val_every_n_epoch"]
     at_epoch_ends = interval in (None, 1.0) and not isinstance(interval, int) and every == 1
-    for callback in cli.callbacks:
-        if not isinstance(callback, EarlyStopping) or not callback.strict:
+    for callback in trainer.early_stopping_callbacks:
+        assert isinstance(callback, EarlyStopping)
+        if not callback.strict:
             continue
         asked = callback._check_on_train_epoch_end
         own_epoch_end = at_epoch_ends if asked is None else asked
@@ -130,10 +146,10 @@ def _refuse_monitors_without_a_value(cli: DigitCLI) -> None:
             )
 
 
-def _refuse_an_optimizer_that_cannot_step(model: DigitClassifier, trainer: Trainer) -> None:
+def _check_optimizer(model: DigitClassifier, trainer: Trainer) -> None:
     network = copy.deepcopy(model.network)
     optimizer = model.optimizer_factory(network.parameters())
-    refuse_what_a_scaler_cannot_do(optimizer, trainer)
+    check_loss_scaling(optimizer, trainer)
     try:
         take_blank_step(network, optimizer)
     except RuntimeError as error:
@@ -145,7 +161,7 @@ def _refuse_an_optimizer_that_cannot_step(model: DigitClassifier, trainer: Train
         ) from None
 
 
-def refuse_what_a_scaler_cannot_do(optimizer: Optimizer, trainer: Trainer) -> None:
+def check_loss_scaling(optimizer: Optimizer, trainer: Trainer) -> None:
     """Find what Lightning refuses at the first step, where it scales the loss (on a GPU).
 
     Raises:
@@ -187,7 +203,7 @@ def why_not_restorable(model: DigitClassifier, checkpoint: dict[str, Any]) -> st
             schedule.load_state_dict(checkpoint["lr_schedulers"][0])
         take_blank_step(network, optimizer)
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-        return " ".join(f"{type(error).__name__} {error}".split())[:LONGEST_REASON]
+        return " ".join(f"{type(error).__name__} {error}".split())[:MAX_REASON_CHARS]
     return None
 
 
@@ -244,7 +260,7 @@ def take_blank_step(network: nn.Module, optimizer: Optimizer) -> None:
     optimizer.step(lambda: 0.0)
 
 
-def _refuse_to_compile_without_a_compiler() -> None:
+def _check_compiler() -> None:
     asked = os.environ.get("CXX")
     if not any(map(shutil.which, [asked] if asked else ["g++", "clang++"])):
         raise UserError(
@@ -253,19 +269,18 @@ def _refuse_to_compile_without_a_compiler() -> None:
         )
 
 
-def _refuse_a_full_disk(cli: DigitCLI) -> None:
-    if cli.config.trainer.fast_dev_run or cli.config.trainer.enable_checkpointing is False:
-        return
+def _check_disk(model: DigitClassifier, keep_last: int, root: Path) -> None:
+    """Check that the checkpoints fit on the disk."""
     # Weights and two numbers for each of the optimizer's, in the best checkpoint, the last ones,
     # and the one that is being written; some more for the logs.
-    weights = sum(p.numel() * p.element_size() for p in cli.model.network.parameters())
-    needed = 3 * weights * (cli.config.keep_last + 2) + 2**20
-    place = cli.root.resolve()
+    weights = sum(p.numel() * p.element_size() for p in model.network.parameters())
+    needed = 3 * weights * (keep_last + 2) + 2**20
+    place = root.resolve()
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
     if free < needed:
         raise UserError(
-            f"{cli.root} has {free / 2**20:.0f} MB left, this run may need {needed / 2**20:.0f}; "
-            "make room, or choose another place: --trainer.default_root_dir DIR"
+            f"{root} has {free / 2**20:.0f} MB left, this run may need {needed / 2**20:.0f}; "
+            "free some space, or choose another folder: --trainer.default_root_dir DIR"
         )

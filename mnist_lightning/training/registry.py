@@ -1,4 +1,4 @@
-"""The classes that a file may name: each listed, none found by a pattern.
+"""The classes that a file may name: each is listed.
 
 Networks, optimizers, schedules, augmentations and callbacks of these tables are instantiated from
 any file. Any other class needs the user's consent; see `docs/decisions/trust.md`.

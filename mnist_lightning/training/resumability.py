@@ -1,4 +1,4 @@
-"""Which runs can be resumed exactly: what is refused before training, and what is unverified."""
+"""Which runs can be resumed exactly: refused before training, or marked unverified."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""The Trainer of a run: Lightning's, with typed limits, exact on a GPU, with our epoch loop."""
+"""The Trainer of a run: typed limits, deterministic on a GPU, with the loops of this package."""
 
 import os
 from typing import Any, Literal
@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CUDAAccelerator
 
-from mnist_lightning.training.fast_epoch_loop import LeanEpochLoop
+from mnist_lightning.training.fast_epoch_loop import FastEpochLoop
 from mnist_lightning.training.fit_loop import RunFitLoop
 
 TRAINER_DEFAULTS = {
@@ -54,5 +54,5 @@ class RunTrainer(Trainer):
             torch.use_deterministic_algorithms(True)
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
         loop = RunFitLoop(self, self.min_epochs, self.max_epochs)
-        loop.epoch_loop = LeanEpochLoop(self, self.min_steps, self.max_steps)
+        loop.epoch_loop = FastEpochLoop(self, self.min_steps, self.max_steps)
         self.fit_loop = loop

@@ -1,4 +1,4 @@
-"""Whether a file of SQLite is the database of a sweep, before anything reads its tables.
+"""Check that an SQLite file is the database of a sweep, before reading its tables.
 
 Reading a table computes what its definition says (views, triggers, checks, generated columns), and
 a journal beside it may name another file, which is deleted.

@@ -1,4 +1,4 @@
-"""What comes out of a sweep: its trials as lines and pictures, and its best configuration."""
+"""The results of a sweep: its trials as text and plots, and its best configuration."""
 
 import io
 import warnings
@@ -9,31 +9,29 @@ from typing import Any
 import optuna
 import yaml
 from optuna.trial import FrozenTrial, TrialState
-from rich.table import Table
 
 from mnist_lightning.evaluation.plots import default_style
 from mnist_lightning.files import write_atomically
 from mnist_lightning.text import printable
 
-SHOWN = 12  # of the trials on a terminal, the newest
-LEAST_FOR_IMPORTANCES = 4  # trials that came to their end
+MIN_FOR_IMPORTANCES = 4  # finished trials
 
 
-def described(params: dict[str, Any]) -> str:
-    """Values by the last words of their options' names."""
-    return "  ".join(f"{_short(name)} {_told(value)}" for name, value in params.items())
+def values(params: dict[str, Any]) -> str:
+    """Format the values of a trial, each after the last word of its option."""
+    return "  ".join(f"{_short(name)} {_format(value)}" for name, value in params.items())
 
 
 def _short(name: str) -> str:
     return name.rsplit(".", 1)[-1]
 
 
-def _told(value: Any) -> str:
+def _format(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def state_of(trial: FrozenTrial) -> str:
-    """How a trial stands, in a few words."""
+def state(trial: FrozenTrial) -> str:
+    """Describe the state of a trial in a few words."""
     if trial.state == TrialState.COMPLETE:
         return f"val {100 * (trial.value or 0):.2f} %"
     if trial.state == TrialState.FAIL:
@@ -44,37 +42,17 @@ def state_of(trial: FrozenTrial) -> str:
 
 
 def line(trial: FrozenTrial) -> str:
-    """A trial as a line."""
-    run = Path(str(trial.user_attrs.get("run", ""))).name
-    return f"trial {trial.number:3}  {state_of(trial)}  {described(trial.params)}  {run}"
+    """Format a trial as a line."""
+    return f"trial {trial.number:3}  {state(trial)}  {values(trial.params)}  {run_name(trial)}"
 
 
-def table(study: optuna.Study, count: int) -> Table:
-    """How a sweep stands: its newest trials, and the best one."""
-    trials = study.get_trials(deepcopy=False)
-    ended = sum(trial.state.is_finished() for trial in trials)
-    best = best_of(study)
-    grid = Table(title=f"{ended} of {count} trials", title_justify="left", title_style="bold")
-    grid.add_column("trial", justify="right")
-    for name in ("state", "values", "run"):
-        grid.add_column(name, overflow="fold")
-    shown = trials[-SHOWN:]
-    if best is not None and best.number not in [trial.number for trial in shown]:
-        shown = [best, *shown[1:]]
-    for trial in shown:
-        is_best = best is not None and trial.number == best.number
-        grid.add_row(
-            str(trial.number),
-            printable(state_of(trial)),
-            printable(described(trial.params)),
-            printable(Path(str(trial.user_attrs.get("run", ""))).name),
-            style="bold green" if is_best else "",
-        )
-    return grid
+def run_name(trial: FrozenTrial) -> str:
+    """Return the name of a trial's run directory; empty if it has none."""
+    return Path(str(trial.user_attrs.get("run", ""))).name
 
 
 def best_of(study: optuna.Study) -> FrozenTrial | None:
-    """The trial of the highest value that came to its end; the first of equal ones."""
+    """Return the finished trial with the highest value; the first of equal ones."""
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return max(done, key=lambda trial: trial.value or 0) if done else None
 
@@ -82,14 +60,14 @@ def best_of(study: optuna.Study) -> FrozenTrial | None:
 def write(
     study: optuna.Study, best: FrozenTrial, config: dict[str, Any], folder: Path
 ) -> Sequence[Path]:
-    """Write the best configuration, and pictures of the search; say where."""
+    """Write the best configuration and plots of the search; return their paths."""
     return [_best_config(best, config, folder / "best.yaml"), *_pictures(study, folder)]
 
 
 def _best_config(best: FrozenTrial, config: dict[str, Any], path: Path) -> Path:
     about = printable(
         f"Trial {best.number} of the sweep {best.user_attrs.get('sweep')}: val/accuracy "
-        f"{best.value:.4f}, {described(best.params)}"
+        f"{best.value:.4f}, {values(best.params)}"
     )
     text = f"# {about}\n\n{yaml.safe_dump(config, sort_keys=False)}"
     write_atomically(text.encode(), path)
@@ -101,13 +79,13 @@ def _pictures(study: optuna.Study, folder: Path) -> list[Path]:
     import matplotlib
 
     matplotlib.use("Agg")
-    from optuna.visualization import matplotlib as drawn
+    from optuna.visualization import matplotlib as visualization
 
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    draw: dict[str, Any] = {"history": drawn.plot_optimization_history}
+    draw: dict[str, Any] = {"history": visualization.plot_optimization_history}
     varied = {str(value) for trial in done for value in trial.params.items()}
-    if len(done) >= LEAST_FOR_IMPORTANCES and len(varied) > len(done[0].params):
-        draw["importances"] = drawn.plot_param_importances
+    if len(done) >= MIN_FOR_IMPORTANCES and len(varied) > len(done[0].params):
+        draw["importances"] = visualization.plot_param_importances
     paths = []
     for name, plot in draw.items():
         with warnings.catch_warnings(action="ignore"):  # that the drawing may change one day

@@ -1,28 +1,17 @@
-"""The space that a sweep searches: options, and the values that each may take."""
+"""The search space of a sweep: options, and the values that each may take."""
 
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from optuna import Trial
 
-from mnist_lightning.cli.parser import named_classes
-from mnist_lightning.cli.trust import refuse_foreign
 from mnist_lightning.errors import UserError
-from mnist_lightning.files import LimitError, parse_yaml, read_yaml
-from mnist_lightning.runs.class_names import nested
-from mnist_lightning.runs.config import MACHINE_OPTIONS
-from mnist_lightning.training.registry import SCHEMA
+from mnist_lightning.files import read_yaml
 
-# What the command alone decides: how this machine works, where it writes, whom it trusts.
-NOT_SEARCHED = (
-    *MACHINE_OPTIONS,
-    *("data.data_dir", "config", "ckpt_path", "into", "init_from", "seeds", "trust", "keep_last"),
-)
 KINDS = {
     "uniform": "[low, high]",
     "log_uniform": "[low, high]",
@@ -54,7 +43,7 @@ class Range(NamedTuple):
         return suggest(name, *self.values, log=log)
 
 
-class Space(NamedTuple):
+class SearchSpace(NamedTuple):
     """The options that are searched, by their dotted names."""
 
     ranges: Mapping[str, Range]
@@ -75,35 +64,6 @@ class Space(NamedTuple):
         return {name: of.values[0] for name, of in self.ranges.items()}
 
 
-def _as_settings(value: Any) -> Any:
-    """What an option's value means: a text may be a structure in YAML."""
-    try:
-        parsed = parse_yaml(value) if isinstance(value, str) else value
-    except (LimitError, ValueError, yaml.YAMLError):
-        return value
-    return parsed if isinstance(parsed, dict | list) else value
-
-
-def refuse_foreign_space(space: Space, path: Path, arguments: Sequence[str]) -> None:
-    """Refuse a space that names other classes than the command, or says how this machine works.
-
-    Args:
-        space: what the file holds.
-        path: the file.
-        arguments: of the command, without the space.
-
-    Raises:
-        UserError: it does.
-    """
-    where, named = f"--space {path}", named_classes(arguments)
-    for name, of in space.ranges.items():
-        machine = next((each for each in NOT_SEARCHED if f"{name}.".startswith(f"{each}.")), None)
-        if machine is not None:
-            raise UserError(f"{where}: give {machine} in the command; a sweep cannot vary it", 2)
-        for value in of.values:
-            refuse_foreign(nested({name: _as_settings(value)}), where, named, SCHEMA)
-
-
 def as_options(values: Mapping[str, Any]) -> list[str]:
     """A point as options of `fit`."""
     return [
@@ -112,7 +72,7 @@ def as_options(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def read(path: Path) -> Space:
+def read(path: Path) -> SearchSpace:
     """Read a space.
 
     Args:
@@ -126,7 +86,7 @@ def read(path: Path) -> Space:
     if not isinstance(content, dict) or not content:
         raise UserError(f"--space {path} is no space: a line of one is, say, {example}", status=2)
     try:
-        return Space({_option(name): _range(of) for name, of in content.items()})
+        return SearchSpace({_option(name): _range(of) for name, of in content.items()})
     except ValueError as error:
         raise UserError(f"--space {path}: {error}; right would be, say, {example}", 2) from None
 

@@ -1,11 +1,5 @@
-"""The command `sweep`."""
+"""A study: the trials of a sweep in Optuna's database, and the workers that run them."""
 
-import hashlib
-import json
-import logging
-import os
-import re
-import shlex
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -13,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import NamedTuple
 from zlib import crc32
 
 import optuna
@@ -23,24 +17,11 @@ from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvin
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console
-from rich.live import Live
+from optuna.trial import FrozenTrial
 
-from mnist_lightning.cli import console as show
-from mnist_lightning.cli.lightning_cli import DigitCLI, quieten
-from mnist_lightning.cli.parser import (
-    CommandParser,
-    read_files,
-    runs_root,
-    take_option,
-    take_switch,
-)
-from mnist_lightning.errors import PROGRAM, UserError
-from mnist_lightning.files import make_folder, read_yaml, refuse_links
-from mnist_lightning.tuning import results, search_space
+from mnist_lightning.errors import UserError
 from mnist_lightning.tuning.database import check_storage
-from mnist_lightning.tuning.trial_runner import Desk, Plan, Worker, owner_of
+from mnist_lightning.tuning.trial_runner import Plan, TrialQueue, TrialRunner
 
 PRUNERS: dict[str, Callable[[], BasePruner]] = {
     "asha": lambda: SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
@@ -48,135 +29,88 @@ PRUNERS: dict[str, Callable[[], BasePruner]] = {
     "none": NopPruner,
 }
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
-    # Values that are being tried count as bad ones, so that workers do not all try the same.
+    # Running trials count as bad ones, so that parallel workers do not all try the same values.
     "tpe": lambda seed: TPESampler(seed=seed, constant_liar=True),
     "random": lambda seed: RandomSampler(seed=seed),
 }
 REFRESH_SECONDS = 1.0
-ALIKE = 3  # trials in a row that fail for the same reason end a sweep
-LONGEST = 250  # characters of a file's name
+MAX_EQUAL_FAILURES = 3  # trials in a row with the same error end a sweep
+MAX_MESSAGE_CHARS = 250
 
 
-def main(arguments: list[str]) -> int:
-    """Search until there are as many trials as asked for."""
-    parser = CommandParser(
-        "sweep",
-        "Search for the options of the highest val/accuracy. Each trial is a run of its own. "
-        "Killed and started again, with the same command, it goes on.",
-        "--config configs/mlp.yaml --space search_space.yaml --trials 30 --workers 2",
-    )
-    parser.add_argument("--space", type=Path, required=True, metavar="FILE", help=_SPACE_HELP)
-    parser.add_argument("--trials", type=int, default=20, metavar="N", help="(default: 20)")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="at once (default: 1)")
-    parser.add_argument("--name", help="of the sweep (default: the space's)")
-    parser.add_argument("--sampler", choices=list(SAMPLERS), default="tpe", help="(default: tpe)")
-    parser.add_argument("--pruner", choices=list(PRUNERS), default="asha", help="(default: asha)")
-    parser.add_argument("--seed", type=int, default=1, help="of the sampler (default: 1)")
-    parser.add_argument(
-        "--storage",
-        metavar="WHERE",
-        help="a database's URL, or a file FILE.journal, which several machines may share "
-        "(default: a file of SQLite in the sweep's folder)",
-    )
-    parser.epilog = f"Other options are those of fit, for every trial. {parser.epilog}"
-    asked, fit_options = parser.parse_known_args(arguments)
-    if asked.trials < 1 or asked.workers < 1:
-        raise UserError("--trials and --workers: at least 1", status=2)
-    quieten()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    logging.getLogger("optuna").propagate = False
-    found = search_space.read(asked.space)
-    trust, _ = take_switch("--trust", fit_options)
-    if not trust:
-        search_space.refuse_foreign_space(found, asked.space, fit_options)
-    # Its mistakes are found before any trial; a trial that fails later stops nobody.
-    _refuse_what_no_trial_can_do(fit_options, found)
-    name = asked.name or asked.space.stem
-    if not re.fullmatch(r"\w[\w. -]{0,99}", name):
-        raise UserError(f"--name {name}: give letters, digits, '.', '-' and '_'", status=2)
-    root = runs_root(take_option("--trainer.default_root_dir", fit_options)[0])
-    folder = root / "sweeps" / name
-    _refuse_links(root, folder)
-    make_folder(folder, "--trainer.default_root_dir")
-    options = [*fit_options, "--trainer.limit_test_batches=0", "--auto_resume=false"]
-    threads = max(1, (os.cpu_count() or 1) // asked.workers)
-    plan = Plan(found, options, root, folder, threads, owner_of(folder))
-    with _damage_reported(asked.storage or str(folder)):
-        study = _study(asked, name, folder, _digest(found, fit_options), trust)
-        console = show.make_console()
-        before = len(study.get_trials(deepcopy=False))
-        known = f", {before} of them begun before" if before else ""
-        show.line(console, f"sweep {name}: {asked.trials} trials{known}, {asked.workers} at a time")
-        status = _search(study, plan, asked.trials, asked.workers, console)
-        return _close(study, plan, trust, console, status)
+class StudyOptions(NamedTuple):
+    """How a study is stored and searched.
+
+    Attributes:
+        name: of the study.
+        storage: the URL of a database or a `.journal` file; None for SQLite in the sweep's folder.
+        sampler: a key of `SAMPLERS`.
+        pruner: a key of `PRUNERS`.
+        seed: of the sampler.
+    """
+
+    name: str
+    storage: str | None
+    sampler: str
+    pruner: str
+    seed: int
 
 
-_SPACE_HELP = (
-    "a YAML file, a line an option: `model.optimizer.init_args.lr: {log_uniform: [1e-4, 1e-1]}`, "
-    "uniform, int, log_int, `{choice: [a, b]}`"
-)
+def open_study(options: StudyOptions, folder: Path, digest: str, trust: bool) -> optuna.Study:
+    """Create a study, or open it if it exists.
 
+    Args:
+        options: its name, storage, sampler and pruner.
+        folder: of the sweep.
+        digest: identifies the space and the options of `fit`; a study keeps those of its start.
+        trust: open a database without checking it for foreign definitions.
 
-def _refuse_what_no_trial_can_do(fit_options: list[str], found: search_space.Space) -> None:
-    """Find mistakes before any trial; a trial that fails later stops nobody."""
-    for name in ("--seeds", "--ckpt_path", "--into"):
-        if take_option(name, fit_options)[0] is not None:
-            raise UserError(f"{name} is for one run; a sweep makes its own: leave it out", status=2)
-    _, parsed = take_option("--init_from", fit_options)
-    trust, parsed = take_switch("--trust", parsed)
-    cli = DigitCLI("sweep", [*parsed, *search_space.as_options(found.example)], trust=trust)
-    if cli.has_no_end:
-        raise UserError("a sweep needs runs that end: give --trainer.max_epochs", status=2)
-    if 0 in (cli.config.data.val_size, cli.config.trainer.limit_val_batches):
-        raise UserError(
-            "a sweep chooses by the images held out, and there are none: give --data.val_size 5000",
-            status=2,
-        )
-
-
-def _study(asked: Any, name: str, folder: Path, digest: str, trust: bool) -> optuna.Study:
-    """Make the study, or find it; it stays with the space and the options it was made with."""
-    where = asked.storage or f"sqlite:///{folder / 'study.db'}"
+    Raises:
+        UserError: it cannot be opened, or was made with another space or other options.
+    """
+    url = options.storage or f"sqlite:///{folder / 'study.db'}"
     try:
         if not trust:
-            check_storage(where)
+            check_storage(url)
         study = optuna.create_study(
-            storage=_storage(where),
-            study_name=name,
+            storage=_storage(url),
+            study_name=options.name,
             direction="maximize",
-            pruner=PRUNERS[asked.pruner](),
+            pruner=PRUNERS[options.pruner](),
             load_if_exists=True,
         )
     except UserError:
         raise
-    except Exception as error:  # of whichever database
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"--storage {where}: {reason}") from None
-    # Gone on with, it is not to draw again what it drew before; nor what other machines draw.
-    drawn = [asked.seed, len(study.get_trials(deepcopy=False))]
-    drawn += [crc32(socket.gethostname().encode())] if asked.storage else []
-    study.sampler = SAMPLERS[asked.sampler](int(SeedSequence(drawn).generate_state(1)[0]))
+    except Exception as error:  # every database has its own
+        raise UserError(f"--storage {url}: {_one_line(error)}") from None
+    # A resumed sweep does not draw the same values again, nor those of other machines.
+    entropy = [options.seed, len(study.get_trials(deepcopy=False))]
+    entropy += [crc32(socket.gethostname().encode())] if options.storage else []
+    study.sampler = SAMPLERS[options.sampler](int(SeedSequence(entropy).generate_state(1)[0]))
     made_with = study.user_attrs.get("made_with")
     if made_with is None:
         study.set_user_attr("made_with", digest)
     elif made_with != digest:
         raise UserError(
-            f"the sweep {name} was begun with another space or other options; give this one "
-            "another --name, or the same again",
+            f"The sweep {options.name} exists with another space or other options. "
+            "Choose another --name, or repeat its options.",
             status=2,
         )
     return study
 
 
-def _refuse_links(root: Path, folder: Path) -> None:
-    for path in (folder.parent, folder):
-        if path.is_symlink():
-            raise UserError(f"{path} is a link out of {root}; remove it")
-    refuse_links(folder, ("",))
+def _storage(url: str) -> BaseStorage:
+    if "://" in url:
+        patient = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
+        return RDBStorage(url, engine_kwargs=patient)
+    if not url.endswith(".journal"):
+        raise ValueError("expected a URL such as sqlite:///study.db, or a file FILE.journal")
+    # The lock is a symbolic link: to a relative path it would dangle.
+    return JournalStorage(JournalFileBackend(str(Path(url).absolute())))
 
 
 @contextmanager
-def _damage_reported(where: str) -> Iterator[None]:
+def report_damage(storage: str) -> Iterator[None]:
     """Report a value that no sweep stores as damage of its database.
 
     Raises:
@@ -185,141 +119,96 @@ def _damage_reported(where: str) -> Iterator[None]:
     try:
         yield
     except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError) as error:
-        reason = " ".join(f"{type(error).__name__} {error}".split())[:LONGEST]
-        raise UserError(f"{where} is not the database of a sweep, or damaged: {reason}") from error
+        reason = f"{type(error).__name__} {_one_line(error)}"
+        raise UserError(
+            f"{storage} is damaged, or not the database of a sweep: {reason}"
+        ) from error
 
 
-def _storage(where: str) -> BaseStorage:
-    if "://" in where:
-        patient = {"connect_args": {"timeout": 60}} if where.startswith("sqlite") else {}
-        return RDBStorage(where, engine_kwargs=patient)
-    if not where.endswith(".journal"):
-        raise ValueError("a URL such as sqlite:///study.db, or a file whose name ends in .journal")
-    # Of a relative path the link that is its lock would lead nowhere.
-    return JournalStorage(JournalFileBackend(str(Path(where).absolute())))
+def search(
+    study: optuna.Study,
+    plan: Plan,
+    count: int,
+    workers: int,
+    on_end: Callable[[FrozenTrial], None],
+    refresh: Callable[[], None],
+) -> int:
+    """Run trials until there are `count`; return 0, or the status of an interruption.
 
-
-def _digest(found: search_space.Space, options: list[str]) -> str:
-    """What makes two sweeps the same: the space, the options, and the files that they name."""
-    files = read_files(options, lambda path, section: read_yaml(path))
-    content = [json.dumps(found.ranges), json.dumps(options), *files]
-    return hashlib.sha256("\0".join(content).encode()).hexdigest()[:16]
-
-
-def _search(study: optuna.Study, plan: Plan, count: int, workers: int, console: Console) -> int:
-    """Work until there are `count` trials; return 0, or the status of who was told to end.
+    Args:
+        study: the study.
+        plan: what its trials have in common.
+        count: how many trials it is to have in total.
+        workers: how many to run in parallel.
+        on_end: called from a worker with each trial that ended.
+        refresh: called every `REFRESH_SECONDS`.
 
     Raises:
-        UserError: the study cannot be written, or trial after trial fails alike.
+        UserError: the study cannot be written, or successive trials fail with the same error.
     """
     stop = Event()
-    desk = Desk(study, count, plan.folder)
-    worker = Worker(study, plan, stop)
+    queue = TrialQueue(study, count, plan.folder)
+    runner = TrialRunner(study, plan, stop)
 
     def work() -> None:
-        while not stop.is_set() and (trial := desk.next()) is not None:
+        while not stop.is_set() and (trial := queue.next()) is not None:
             try:
                 trial.set_user_attr("sweep", study.study_name)
-                worker.work_on(trial)
+                runner.run(trial)
             except Exception:
                 stop.set()
                 raise
             finally:
-                desk.give_back(trial)
-            _refuse_to_fail_on(study, plan, stop)
+                queue.release(trial)
+            _stop_on_equal_failures(study, plan, stop)
             ended = study.trials[trial.number]
-            if ended.state.is_finished() and not console.is_terminal:
-                show.line(console, results.line(ended))
+            if ended.state.is_finished():
+                on_end(ended)
 
     try:
-        with (
-            _told_to_end(stop) as told,
-            ThreadPoolExecutor(workers) as pool,
-            Live(console=console, auto_refresh=False, transient=True) as live,
-        ):
+        with _stop_signals(stop) as received, ThreadPoolExecutor(workers) as pool:
             working = [pool.submit(work) for _ in range(workers)]
             while not all(each.done() for each in working):
-                if console.is_terminal:
-                    live.update(results.table(study, count), refresh=True)
+                refresh()
                 wait(working, REFRESH_SECONDS)
             for each in working:
                 each.result()
     except StorageInternalError as error:
-        reason = " ".join(str(error).split())[:LONGEST]
-        raise UserError(f"the study cannot be kept: {reason}; the same command goes on") from None
-    return told[0] if told else 130 * stop.is_set()
+        raise UserError(
+            f"The study cannot be saved: {_one_line(error)}. Repeat the command to continue."
+        ) from None
+    return 128 + received[0] if received else 130 * stop.is_set()
 
 
 @contextmanager
-def _told_to_end(stop: Event) -> Iterator[list[int]]:
-    """Set `stop` at Ctrl-C and SIGTERM; give the exit statuses that these stand for."""
-    told: list[int] = []
+def _stop_signals(stop: Event) -> Iterator[list[int]]:
+    """Set `stop` on SIGINT and SIGTERM; yield the list of those received."""
+    received: list[int] = []
 
-    def end(number: int, _: object) -> None:
-        told.append(128 + number)
+    def note(number: int, _: object) -> None:
+        received.append(number)
         stop.set()
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:
-        signal.signal(number, end)
+        signal.signal(number, note)
     try:
-        yield told
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _refuse_to_fail_on(study: optuna.Study, plan: Plan, stop: Event) -> None:
+def _stop_on_equal_failures(study: optuna.Study, plan: Plan, stop: Event) -> None:
     ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
-    reasons = [trial.user_attrs.get("error") for trial in ended[-ALIKE:]]
-    if len(reasons) == ALIKE and reasons[0] is not None and len(set(reasons)) == 1:
+    reasons = [trial.user_attrs.get("error") for trial in ended[-MAX_EQUAL_FAILURES:]]
+    if len(reasons) == MAX_EQUAL_FAILURES and reasons[0] is not None and len(set(reasons)) == 1:
         stop.set()
         raise UserError(
-            f"{ALIKE} trials in a row failed alike: {reasons[0]}; see {plan.folder}/trial_*.log; "
-            "once that is mended the same command goes on"
+            f"{MAX_EQUAL_FAILURES} trials in a row failed with the same error: {reasons[0]}. "
+            f"See {plan.folder}/trial_*.log; after fixing it, repeat the command to continue."
         )
 
 
-def _close(study: optuna.Study, plan: Plan, trust: bool, console: Console, status: int) -> int:
-    """Show what came out, and write it down."""
-    if console.is_terminal:
-        console.print(results.table(study, len(study.trials)))
-    states = [trial.state for trial in study.get_trials(deepcopy=False)]
-    counts = [
-        f"{states.count(state)} {word}"
-        for state, word in (
-            (TrialState.COMPLETE, "finished"),
-            (TrialState.PRUNED, "pruned"),
-            (TrialState.FAIL, "failed"),
-            (TrialState.RUNNING, "to be gone on with"),
-        )
-        if state in states
-    ]
-    show.line(console, f"{len(states)} trials: {', '.join(counts)}")
-    if status:
-        show.line(console, "interrupted; the same command goes on")
-        return status
-    best = results.best_of(study)
-    folder = plan.folder
-    if best is None:
-        raise UserError(f"no trial came to its end; what they said is in {folder}/trial_*.log")
-    show.line(console, f"best: {results.line(best)}")
-    if not plan.space.contains(best.params):
-        raise UserError(f"trial {best.number} has parameters outside the space")
-    for path in results.write(study, best, _config_of(plan, best, trust), folder):
-        show.line(console, f"  {path}")
-    # With as many threads the run is the trial's to the last bit.
-    again = f"{PROGRAM} fit --config {shlex.quote(str(folder / 'best.yaml'))}"
-    show.following(console, [f"OMP_NUM_THREADS={plan.threads} {again}"])
-    return 0
-
-
-def _config_of(plan: Plan, trial: FrozenTrial, trust: bool) -> dict[str, Any]:
-    """The complete configuration of a trial, with the test that a sweep leaves out."""
-    _, options = take_option("--init_from", list(plan.options))
-    _, options = take_switch("--trust", options)
-    cli = DigitCLI("sweep", [*options, *search_space.as_options(trial.params)], trust=trust)
-    cli.load_data()
-    config = cli.complete_config()
-    config["trainer"]["limit_test_batches"] = None
-    return config
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:MAX_MESSAGE_CHARS]

@@ -1,4 +1,4 @@
-"""A trial of a sweep: a run in a process of its own, watched, pruned, gone on with."""
+"""Run a trial of a sweep in a process of its own: watch it, prune it, continue it."""
 
 import os
 import shutil
@@ -23,13 +23,13 @@ from mnist_lightning.files import read_bounded, write_atomically
 from mnist_lightning.runs import run_directory
 from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_metrics
 from mnist_lightning.runs.run_directory import VERSION, Run
-from mnist_lightning.tuning.search_space import Space, as_options
+from mnist_lightning.tuning.search_space import SearchSpace, as_options
 
 POLL_SECONDS = 0.3
 TAIL_BYTES = 10_000  # of a log
 MARK = ".trial"  # the file in a run that says which sweep and trial it belongs to
-# How a process ends that was told to, not by itself: the sweep goes on with it another time.
-TOLD_TO_END = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
+# Exit statuses of a process that was stopped: the sweep continues its trial later.
+STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 
 
 class Plan(NamedTuple):
@@ -44,7 +44,7 @@ class Plan(NamedTuple):
         owner: the name of the sweep's folder, see `owner_of`.
     """
 
-    space: Space
+    space: SearchSpace
     options: Sequence[str]
     root: Path
     folder: Path
@@ -52,13 +52,13 @@ class Plan(NamedTuple):
     owner: str
 
 
-class Worker:
-    """Works on one trial after another.
+class TrialRunner:
+    """Runs one trial after another.
 
     Args:
         study: whose trials.
         plan: how they are made.
-        stop: set when the sweep is to end; what is being worked on is gone on with another time.
+        stop: set to end the sweep; the same command continues its trials.
     """
 
     def __init__(self, study: optuna.Study, plan: Plan, stop: Event) -> None:
@@ -67,28 +67,28 @@ class Worker:
         self.stop = stop
         self._reported: dict[int, int] = {}  # up to which epoch, by trial
 
-    def work_on(self, trial: optuna.Trial) -> None:
-        """Bring a trial to its end, wherever it stands, unless the sweep ends before."""
+    def run(self, trial: optuna.Trial) -> None:
+        """Start or continue a trial; it ends unless the sweep is stopped before."""
         run = self._run_of(trial)
         try:
             values = self.plan.space.suggest(trial)
         except ValueError:  # it is no choice that a database fixes
             values = {}
         if not self.plan.space.contains(values):
-            self._tell_failure(trial, "its parameters are outside the space")
+            self._record_failure(trial, "its parameters are outside the space")
             return
         options = as_options(values)
         with (self.plan.folder / f"trial_{trial.number}.log").open("ab") as log:
             pruned, status = self._train(trial, run, options, log.fileno())
         if pruned:
             self.study.tell(trial, state=TrialState.PRUNED)
-        elif self.stop.is_set() or status in TOLD_TO_END:
+        elif self.stop.is_set() or status in STOPPED:
             self.stop.set()
         elif status == 0:
-            self._tell_value(trial, run)
+            self._record_value(trial, run)
         else:
             how = f"status {status}" if status > 0 else f"killed, {signal.Signals(-status).name}"
-            self._tell_failure(trial, f"{how}: {_last_line(Path(log.name))}")
+            self._record_failure(trial, f"{how}: {_last_line(Path(log.name))}")
 
     def _run_of(self, trial: optuna.Trial) -> Run:
         """Return the run that this sweep claimed for the trial, or claim one.
@@ -112,7 +112,7 @@ class Worker:
         """Train in a process; return whether it was pruned, and with which status it ended."""
         # By a process that outlived the sweep that began it.
         while _is_being_trained(run) or _processes_of(run):
-            if self._is_to_be_pruned(trial, run):
+            if self._should_prune(trial, run):
                 for process in _processes_of(run):
                     with suppress(psutil.NoSuchProcess):
                         process.terminate()
@@ -126,7 +126,7 @@ class Worker:
             command = ["resume", str(run.folder), *trusted]
         else:
             _empty(run.folder)
-            command = ["fit", *self.plan.options, *options, "--into", str(run.folder)]
+            command = ["fit", *self.plan.options, *options, "--run_dir", str(run.folder)]
         process = subprocess.Popen(
             [sys.executable, "-m", "mnist_lightning", *command],
             stdin=subprocess.DEVNULL,
@@ -136,17 +136,17 @@ class Worker:
         )
         pruned = False
         while process.poll() is None:
-            pruned = pruned or self._is_to_be_pruned(trial, run)
+            pruned = pruned or self._should_prune(trial, run)
             if pruned or self.stop.is_set():
                 process.terminate()
                 process.wait()
             else:
                 time.sleep(POLL_SECONDS)
-        self._is_to_be_pruned(trial, run)  # its last epochs are reported too
+        self._should_prune(trial, run)  # its last epochs are reported too
         return pruned, process.returncode
 
-    def _is_to_be_pruned(self, trial: optuna.Trial, run: Run) -> bool:
-        """Report the epochs that were validated since the last time; tell what the pruner says."""
+    def _should_prune(self, trial: optuna.Trial, run: Run) -> bool:
+        """Report the epochs validated since the last call; return the pruner's decision."""
         before = self._reported.get(trial.number)
         if before is None:
             before = max(self.study.trials[trial.number].intermediate_values, default=0)
@@ -157,22 +157,22 @@ class Worker:
                 trial.report(float(row["val/accuracy"]), last)
         self._reported[trial.number] = last
         # One that is at its end anyway comes to it.
-        return last > before and last != _length(run) and trial.should_prune()
+        return last > before and last != _max_epochs(run) and trial.should_prune()
 
-    def _tell_value(self, trial: optuna.Trial, run: Run) -> None:
+    def _record_value(self, trial: optuna.Trial, run: Run) -> None:
         accuracy = run.summary().get("val/accuracy")
         if isinstance(accuracy, float):
             self.study.tell(trial, accuracy)
         else:
-            self._tell_failure(trial, "no val/accuracy")
+            self._record_failure(trial, "no val/accuracy")
 
-    def _tell_failure(self, trial: optuna.Trial, reason: str) -> None:
+    def _record_failure(self, trial: optuna.Trial, reason: str) -> None:
         trial.set_user_attr("error", reason)
         self.study.tell(trial, state=TrialState.FAIL)
 
 
-def _length(run: Run) -> Any:
-    """How many epochs a run is to have, as its configuration says."""
+def _max_epochs(run: Run) -> Any:
+    """Return `max_epochs` of a run's configuration."""
     trainer = run.read_config().get("trainer")
     return trainer.get("max_epochs") if isinstance(trainer, dict) else None
 
@@ -206,7 +206,7 @@ def _empty(folder: Path) -> None:
 
 
 def _mark_of(folder: Path) -> str | None:
-    """Tell which sweep and trial a run belongs to; None if it is no sweep's."""
+    """Return the sweep and the trial that a run belongs to; None if it belongs to none."""
     try:
         return read_bounded(folder / MARK, 1_000).decode(errors="replace")
     except (OSError, UserError):
@@ -217,16 +217,16 @@ def _last_line(log: Path) -> str:
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - TAIL_BYTES))
         lines = file.read().decode(errors="replace").strip().splitlines()
-    return lines[-1].removeprefix("mnist-lightning: error: ") if lines else "it said nothing"
+    return lines[-1].removeprefix("mnist-lightning: error: ") if lines else "no output"
 
 
-class Desk:
-    """Hands out trials: those left by a sweep that was killed, then new ones, each once.
+class TrialQueue:
+    """Gives each trial to one worker: first those that a killed sweep left, then new ones.
 
     Args:
         study: whose trials.
-        count: how many there are to be in all.
-        folder: the sweep's. What a sweep in another one left is that one's to go on with.
+        count: the number of trials to reach.
+        folder: of the sweep, which continues only its own trials.
     """
 
     def __init__(self, study: optuna.Study, count: int, folder: Path) -> None:
@@ -237,8 +237,8 @@ class Desk:
         self.held: dict[int, FileLock] = {}
 
     def next(self) -> optuna.Trial | None:
-        """The next trial to work on; None where there is none left."""
-        with FileLock(self.folder / ".desk.lock"):
+        """Return the next trial to run; None if there is none left."""
+        with FileLock(self.folder / ".queue.lock"):
             for left in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 if left.user_attrs.get("owner") == self.owner and self._hold(left.number):
                     # Optuna's own way to an object for a trial that exists.
@@ -255,7 +255,7 @@ class Desk:
             return trial
 
     def _hold(self, number: int) -> bool:
-        """Take a trial, unless a worker has it, or has brought it to its end by now."""
+        """Reserve a trial, unless another worker runs it or has finished it."""
         lock = FileLock(self.folder / f".trial_{number}.lock", blocking=False)
         try:
             lock.acquire()
@@ -267,15 +267,15 @@ class Desk:
         self.held[number] = lock
         return True
 
-    def give_back(self, trial: optuna.Trial) -> None:
-        """Let go of a trial."""
+    def release(self, trial: optuna.Trial) -> None:
+        """Release a trial, so that others may run it."""
         self.held.pop(trial.number).release()
 
 
 def owner_of(folder: Path) -> str:
     """The name of a sweep's folder, by which no other one anywhere goes."""
     file = folder / ".owner"
-    with FileLock(folder / ".desk.lock"):
+    with FileLock(folder / ".queue.lock"):
         if not file.exists():
             write_atomically(uuid4().hex.encode(), file)
         return read_bounded(file, 1_000).decode(errors="replace")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from mnist_lightning import load
 from mnist_lightning.cli import predict
-from mnist_lightning.evaluation.metrics import tempered
+from mnist_lightning.networks.calibration import tempered
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.runs.run_directory import Run
 from tests.conftest import DIGITS, Command

@@ -13,7 +13,7 @@ from filelock import FileLock
 from mnist_lightning.errors import UserError
 from mnist_lightning.runs.checkpoint import dump_checkpoint, read_checkpoint
 from mnist_lightning.runs.run_directory import Run
-from mnist_lightning.training.callbacks.prediction_collector import Predictions
+from mnist_lightning.training.callbacks.prediction_collector import PredictionCollector
 from mnist_lightning.training.callbacks.run_summary import RunSummary
 from tests.cli.checks import accuracy, assert_equal, load, logged
 from tests.conftest import DIGITS, Command
@@ -158,7 +158,7 @@ def test_a_run_killed_before_its_test_is_tested_on_resume(
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Predictions, "on_test_batch_end", killed)
+        patch.setattr(PredictionCollector, "on_test_batch_end", killed)
         assert command("fit", *DIGITS, "--trainer.max_epochs", "2").status == 1
     assert run_0.summary()["state"] == "failed"
     result = command("resume")
@@ -182,7 +182,7 @@ def test_what_a_run_was_tested_as_is_dropped_when_it_goes_on(
     command("fit", *DIGITS, "--trainer.max_epochs", "2")
     before = run_0.summary()["val/accuracy"]
     with monkeypatch.context() as patch:
-        patch.setattr(Predictions, "on_test_batch_end", lambda *_: 1 / 0)
+        patch.setattr(PredictionCollector, "on_test_batch_end", lambda *_: 1 / 0)
         assert command("resume", "--trainer.max_epochs", "5").status == 1
     assert not run_0.predictions.exists()
     summary = run_0.summary()

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from mnist_lightning.cli.session import train_and_show
 from mnist_lightning.runs.run_directory import Run
-from mnist_lightning.training.runner import train
 from tests.cli.checks import assert_equal, load
 from tests.conftest import DIGITS, Command
 
@@ -89,9 +89,9 @@ def test_a_failure_ends_the_study_and_shows_the_seeds_before_it(
     calls = iter(["first", "second"])
 
     def interrupted_at_the_second(*arguments: Any, **options: Any) -> int:
-        return train(*arguments, **options) if next(calls) == "first" else 130
+        return train_and_show(*arguments, **options) if next(calls) == "first" else 130
 
-    monkeypatch.setattr("mnist_lightning.cli.fit.train", interrupted_at_the_second)
+    monkeypatch.setattr("mnist_lightning.cli.fit.train_and_show", interrupted_at_the_second)
     result = command("fit", *DIGITS, "--trainer.max_epochs", "1", "--seeds", "1..3")
     assert result.status == 130
     assert "% with one seed" in result.out
@@ -132,9 +132,9 @@ def test_an_error_at_the_second_seed_leaves_the_first_one_shown(
     def fails_at_the_second(*arguments: Any, **options: Any) -> int:
         if next(calls) == "second":
             raise OSError(28, "No space left on device")
-        return train(*arguments, **options)
+        return train_and_show(*arguments, **options)
 
-    monkeypatch.setattr("mnist_lightning.cli.fit.train", fails_at_the_second)
+    monkeypatch.setattr("mnist_lightning.cli.fit.train_and_show", fails_at_the_second)
     result = command("fit", *DIGITS, "--trainer.max_epochs", "1", "--seeds", "1..3")
     assert result.status == 1
     assert "% with one seed" in result.out

@@ -118,7 +118,8 @@ def test_a_gzip_bomb_takes_little_memory_wherever_it_lies(tmp_path: Path) -> Non
         for _ in range(300):
             file.write(bytes(10_000_000))  # 3 GB; the file has 13 MB
     script = (
-        "import resource; from pathlib import Path; from mnist_lightning.data import mnist_download\n"
+        "import resource; from pathlib import Path\n"
+        "from mnist_lightning.data import mnist_download\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         f"try: mnist_download.read(Path({str(tmp_path)!r}), 'train-images-idx3-ubyte')\n"
         "except mnist_download.DamagedError as error: print(error)\n"

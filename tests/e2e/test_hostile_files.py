@@ -176,7 +176,7 @@ def test_a_temperature_that_divides_nothing_is_none(
 
 def test_the_commands_that_are_proposed_can_be_pasted(command: Command, tmp_path: Path) -> None:
     folder = tmp_path / "a b; touch executed; $(touch executed)"
-    result = command(*FIT, "--into", str(folder))
+    result = command(*FIT, "--run_dir", str(folder))
     assert result.status == 0
     proposed = [line for line in result.out.splitlines() if "mnist_lightning test" in line]
     assert proposed

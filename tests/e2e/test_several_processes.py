@@ -21,7 +21,7 @@ from mnist_lightning.data.augmentations import Deformation
 from mnist_lightning.data.loader import BatchDataset, BatchLoader
 from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_metrics, read_predictions
 from mnist_lightning.runs.run_directory import Run
-from mnist_lightning.training.callbacks.graceful_shutdown import Interrupt
+from mnist_lightning.training.callbacks.graceful_shutdown import GracefulShutdown
 from tests.conftest import DIGITS
 
 PROGRAM = [sys.executable, "-m", "mnist_lightning"]
@@ -91,14 +91,14 @@ def test_processes_share_every_batch(
 def test_a_signal_that_comes_while_others_are_asked_is_heard_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    interrupt, heard = Interrupt(), []
+    interrupt, heard = GracefulShutdown(), []
 
-    def most(number: int, device: object) -> int:
+    def all_reduce_max(number: int, device: object) -> int:
         interrupt._note(signal.SIGTERM, None)
         return number
 
     monkeypatch.setattr(distributed, "count", lambda: 2)
-    monkeypatch.setattr(distributed, "most", most)
+    monkeypatch.setattr(distributed, "all_reduce_max", all_reduce_max)
     trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=None))
     for _ in range(2):
         interrupt.end_if_asked()  # alone it would leave the other waiting

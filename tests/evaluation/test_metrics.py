@@ -17,15 +17,13 @@ from mnist_lightning.evaluation.metrics import (
     calibration,
     closest_calls,
     confusion,
-    log_loss,
     mcnemar,
     per_class,
     spread,
     surest_mistakes,
-    temperature,
-    tempered,
     wilson,
 )
+from mnist_lightning.networks.calibration import log_loss, temperature, tempered
 
 
 def test_spread_is_mean_deviation_and_student_s_interval() -> None:

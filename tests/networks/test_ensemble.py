@@ -55,9 +55,9 @@ def test_shifts_give_the_mean_over_an_image_and_its_shifted_copies() -> None:
     ]
     with torch.no_grad():
         wanted = torch.stack([network(view).softmax(dim=1) for view in views]).mean(dim=0)
-        assert torch.allclose(Shifts(network, 1)(images).exp(), wanted, atol=1e-6)
+        assert torch.allclose(Shifts(network, 1, PAPER)(images).exp(), wanted, atol=1e-6)
         alone = network(images).softmax(dim=1)
-        assert torch.allclose(Shifts(network, 0)(images).exp(), alone, atol=1e-6)
+        assert torch.allclose(Shifts(network, 0, PAPER)(images).exp(), alone, atol=1e-6)
 
 
 def test_a_run_is_tested_with_shifted_copies_beside_itself(three: Command) -> None:

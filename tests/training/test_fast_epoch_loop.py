@@ -7,14 +7,14 @@ import pytest
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, LambdaCallback
 
-from mnist_lightning.cli.lightning_cli import DigitCLI, quieten
+from mnist_lightning.cli.lightning_cli import DigitCLI, configure_warnings
 from mnist_lightning.cli.verify import first_difference
 from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.data.loader import Batch
 from mnist_lightning.runs.checkpoint import read_checkpoint
 from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_metrics
 from mnist_lightning.runs.run_directory import Run
-from mnist_lightning.training.fast_epoch_loop import LeanEpochLoop
+from mnist_lightning.training.fast_epoch_loop import FastEpochLoop
 from mnist_lightning.training.lightning_module import DigitClassifier
 from tests.conftest import DIGITS, Command
 
@@ -98,13 +98,13 @@ def test_the_short_way_is_taken_where_nothing_is_missed(
     command: Command, monkeypatch: pytest.MonkeyPatch, options: list[str], plain: bool
 ) -> None:
     ways = []
-    long_way = LeanEpochLoop.__base__.advance
+    long_way = FastEpochLoop.__base__.advance
 
-    def advance(self: LeanEpochLoop, data_fetcher: Any) -> None:
+    def advance(self: FastEpochLoop, data_fetcher: Any) -> None:
         ways.append("long")
         long_way(self, data_fetcher)
 
-    monkeypatch.setattr(LeanEpochLoop.__base__, "advance", advance)
+    monkeypatch.setattr(FastEpochLoop.__base__, "advance", advance)
     length = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "3"]
     assert command("fit", *DIGITS, *length, *options).status == 0
     assert ways == ([] if plain else ["long"] * 3)
@@ -112,7 +112,7 @@ def test_the_short_way_is_taken_where_nothing_is_missed(
 
 def test_a_hook_that_is_set_on_an_instance_counts(tmp_path: Path) -> None:
     called = []
-    quieten()
+    configure_warnings()
     cli = DigitCLI("fit", [*DIGITS, "--trainer.max_steps", "3", "--trainer.logger", "false"])
     cli.load_data()
     callback = LambdaCallback(on_train_batch_start=lambda *_: called.append(1))
@@ -127,7 +127,7 @@ def test_a_classifier_of_ones_own_has_all_hooks(tmp_path: Path) -> None:
             assert any(parameter.grad is not None for parameter in self.parameters())
             self.seen = True
 
-    quieten()
+    configure_warnings()
     cli = DigitCLI("fit", [*DIGITS, "--trainer.max_steps", "3", "--trainer.logger", "false"])
     cli.load_data()
     model = Own()
@@ -143,7 +143,7 @@ def test_data_of_ones_own_has_all_hooks(tmp_path: Path) -> None:
             self.seen += 1
             return batch
 
-    quieten()
+    configure_warnings()
     length = ["--trainer.max_steps", "3", "--trainer.limit_val_batches", "0"]
     cli = DigitCLI("fit", [*DIGITS, *length, "--trainer.logger", "false"])
     data = Own("digits")

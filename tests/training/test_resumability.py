@@ -7,10 +7,10 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.plugins import MixedPrecision
-from mnist_lightning.refusals import refuse_what_a_scaler_cannot_do
 
 from mnist_lightning.errors import UserError
 from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.training.preflight import check_loss_scaling
 from tests.conftest import DIGITS, Command
 
 CALLBACK = "--trainer.callbacks"
@@ -140,7 +140,7 @@ def test_what_lightning_refuses_at_the_first_scaled_step_is_refused_before(
     if optimizer is torch.optim.SGD:
         vars(made)["_step_supports_amp_scaling"] = True  # as `fused=True` sets it on a GPU
     if reason is None:
-        refuse_what_a_scaler_cannot_do(made, trainer)
+        check_loss_scaling(made, trainer)
         return
     with pytest.raises(UserError, match=reason):
-        refuse_what_a_scaler_cannot_do(made, trainer)
+        check_loss_scaling(made, trainer)

@@ -17,7 +17,7 @@ from mnist_lightning.runs.metrics_csv import read_metrics
 from mnist_lightning.runs.resumable import progress
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.training.callbacks.checkpointing import RunCheckpoints
-from mnist_lightning.training.callbacks.prediction_collector import Predictions
+from mnist_lightning.training.callbacks.prediction_collector import PredictionCollector
 from mnist_lightning.training.callbacks.progress import ProgressLines
 from mnist_lightning.training.callbacks.state_dict_export import WeightsFile
 from mnist_lightning.training.lightning_module import DigitClassifier
@@ -124,7 +124,7 @@ def test_the_second_interrupt_ends_at_once(
 ) -> None:
     with monkeypatch.context() as patch:
         interrupt_at(patch, DigitClassifier, "training_step", BATCHES + 3)
-        interrupt_at(patch, Predictions, "on_test_batch_end", 1)
+        interrupt_at(patch, PredictionCollector, "on_test_batch_end", 1)
         result = command("fit", "--config", str(DIGIT_NET), *DIGITS)
     assert result.status == 130
     assert "is kept up to the end of batch 3 of epoch 2" in result.out

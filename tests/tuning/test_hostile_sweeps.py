@@ -158,7 +158,7 @@ def test_a_killed_sweep_s_journal_is_undone(database: Path) -> None:
     optuna.storages.RDBStorage(f"sqlite:///{database}")
 
 
-@pytest.mark.parametrize("command_line", [SWEEP, ["fit", *OPTIONS, "--into", "out"]])
+@pytest.mark.parametrize("command_line", [SWEEP, ["fit", *OPTIONS, "--run_dir", "out"]])
 def test_no_file_is_made_through_a_link(
     command: Command, tmp_path: Path, command_line: list[str]
 ) -> None:

@@ -20,9 +20,9 @@ from optuna.trial import TrialState
 from mnist_lightning.runs import run_directory
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.tuning import results
-from mnist_lightning.tuning.search_space import Range, Space
+from mnist_lightning.tuning.search_space import Range, SearchSpace
 from mnist_lightning.tuning.study import PRUNERS
-from mnist_lightning.tuning.trial_runner import Desk, Plan, Worker, _empty
+from mnist_lightning.tuning.trial_runner import Plan, TrialQueue, TrialRunner, _empty
 from tests.conftest import DIGITS, Command
 
 SPACE = """
@@ -69,7 +69,7 @@ def trials_of(place: Path) -> list[optuna.trial.FrozenTrial]:
 
 def test_killed_twice_it_goes_on_and_a_failed_trial_stops_nobody(place: Path) -> None:
     study = study_in(place)
-    owner = Desk(study, 6, place / "lightning_logs" / "sweeps" / "space").owner
+    owner = TrialQueue(study, 6, place / "lightning_logs" / "sweeps" / "space").owner
     for rate in (0.01, -1.0, 0.003, 0.01, -1.0, 0.003):
         values = {"model.optimizer.init_args.lr": rate}
         study.enqueue_trial(values, user_attrs={"owner": owner})
@@ -118,7 +118,7 @@ def assert_makes_again(config: Path, place: Path, accuracy: float) -> None:
     """A configuration makes the run of a trial again, and tests it."""
     fit = [sys.executable, "-m", "mnist_lightning", "fit", "--config", str(config)]
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2))}  # as the trials had
-    again = [*fit, "--into", "again"]
+    again = [*fit, "--run_dir", "again"]
     subprocess.run(again, cwd=place, check=True, capture_output=True, env=os.environ | threads)
     summary = Run(place / "again").summary()
     assert summary["val/accuracy"] == accuracy
@@ -203,12 +203,14 @@ def test_trials_that_fail_alike_end_it(command: Command, place: Path) -> None:
 
 
 def plan(folder: Path) -> Plan:
-    return Plan(Space({"a": Range("choice", (1,))}), [], folder / "lightning_logs", folder, 1, "me")
+    return Plan(
+        SearchSpace({"a": Range("choice", (1,))}), [], folder / "lightning_logs", folder, 1, "me"
+    )
 
 
 def test_what_falls_behind_is_pruned_but_not_at_its_end(tmp_path: Path) -> None:
     study = optuna.create_study(direction="maximize", pruner=PRUNERS["asha"]())
-    worker = Worker(study, plan(tmp_path), Event())
+    worker = TrialRunner(study, plan(tmp_path), Event())
     for value in (0.9, 0.8, 0.7):
         trial = study.ask()
         trial.report(value, 1)
@@ -220,7 +222,7 @@ def test_what_falls_behind_is_pruned_but_not_at_its_end(tmp_path: Path) -> None:
     for epoch, value in ((1, 0.1), (2, 0.1), (3, 0.1)):
         rows.append(f"{10 * epoch},digits,{epoch},{value}")
         (run.folder / "metrics.csv").write_text("\n".join(rows) + "\n")
-        verdicts.append(worker._is_to_be_pruned(last, run))
+        verdicts.append(worker._should_prune(last, run))
     assert verdicts[0]
     assert not verdicts[2]
     assert study.trials[last.number].intermediate_values == {1: 0.1, 2: 0.1, 3: 0.1}
@@ -228,21 +230,21 @@ def test_what_falls_behind_is_pruned_but_not_at_its_end(tmp_path: Path) -> None:
 
 def test_each_trial_is_handed_out_once(tmp_path: Path) -> None:
     study = optuna.create_study()
-    desk, other = Desk(study, 3, tmp_path), Desk(study, 3, tmp_path)
+    desk, other = TrialQueue(study, 3, tmp_path), TrialQueue(study, 3, tmp_path)
     first, second = desk.next(), other.next()
     assert first is not None
     assert second is not None
     assert (first.number, second.number) == (0, 1)
-    desk.give_back(first)  # as if its sweep had been killed
+    desk.release(first)  # as if its sweep had been killed
     again, third = other.next(), desk.next()
     assert again is not None
     assert third is not None
     assert (again.number, third.number) == (0, 2)
     assert desk.next() is other.next() is None
     # What another machine's sweep left is not taken up here.
-    desk.give_back(third)
+    desk.release(third)
     (tmp_path / "elsewhere").mkdir()
-    assert Desk(study, 3, tmp_path / "elsewhere").next() is None
+    assert TrialQueue(study, 3, tmp_path / "elsewhere").next() is None
 
 
 def test_a_trial_that_ends_while_another_worker_looks_is_not_handed_out(tmp_path: Path) -> None:
@@ -254,12 +256,12 @@ def test_a_trial_that_ends_while_another_worker_looks_is_not_handed_out(tmp_path
             if desk.held:
                 assert first is not None
                 self.tell(first, 0.5)
-                desk.give_back(first)
+                desk.release(first)
             return found
 
     made = optuna.create_study()
     study = SlowlyRead(made.study_name, made._storage)
-    desk, other = Desk(made, 2, tmp_path), Desk(study, 2, tmp_path)
+    desk, other = TrialQueue(made, 2, tmp_path), TrialQueue(study, 2, tmp_path)
     first = desk.next()
     assert first is not None
     second = other.next()
@@ -278,7 +280,7 @@ def test_a_database_names_no_folder_but_one_of_the_sweep(tmp_path: Path, said: o
     root.mkdir()
     (root / "version_7").symlink_to(precious)
     study = optuna.create_study()
-    worker = Worker(study, plan(tmp_path), Event())
+    worker = TrialRunner(study, plan(tmp_path), Event())
     for value in (said, "version_7"):
         trial = study.ask()
         trial.set_user_attr("run", value)
@@ -292,7 +294,7 @@ def test_a_database_names_no_run_but_one_that_the_sweep_claimed(tmp_path: Path) 
     mine = run_directory.claim(root)
     (mine.checkpoints / "epoch=3.ckpt").write_bytes(b"weeks of work")
     study = optuna.create_study()
-    worker = Worker(study, plan(tmp_path), Event())
+    worker = TrialRunner(study, plan(tmp_path), Event())
     study.enqueue_trial({}, user_attrs={"run": str(mine.folder), "owner": "me"})
     trial = study.ask()
     run = worker._run_of(trial)

@@ -1,1 +1,1 @@
-"""What a run does besides learning, each on its own: it saves, counts, shows, remembers."""
+"""The callbacks of a run: each does one thing."""

@@ -1,4 +1,4 @@
-"""The best checkpoint of a run and its last three, never half written."""
+"""Save the best checkpoint and the last ones, atomically."""
 
 import math
 import platform
@@ -15,8 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.trainer.states import TrainerFn
 
-from mnist_lightning import __version__
-from mnist_lightning.errors import UserError
+from mnist_lightning.errors import UserError, __version__
 from mnist_lightning.files import move_aside, write_atomically
 from mnist_lightning.runs.checkpoint import (
     DamagedCheckpointError,
@@ -27,7 +26,7 @@ from mnist_lightning.runs.checkpoint import (
 from mnist_lightning.runs.resumable import progress, validate_checkpoint
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import say
-from mnist_lightning.training.callbacks.graceful_shutdown import Interrupt
+from mnist_lightning.training.callbacks.graceful_shutdown import GracefulShutdown
 from mnist_lightning.training.callbacks.safe_points import SafePointCallback
 from mnist_lightning.training.logger import RunLogger, as_float
 
@@ -111,7 +110,7 @@ class RunCheckpoints(SafePointCallback):
         self,
         run: Run,
         config: dict[str, Any],
-        interrupt: Interrupt,
+        interrupt: GracefulShutdown,
         keep: int = 3,
         autosave: float | None = None,
     ) -> None:

@@ -1,4 +1,4 @@
-"""The mean of the weights along the way, which is better than where the way ends."""
+"""The exponential moving average of the weights."""
 
 from collections.abc import Mapping
 from typing import Any

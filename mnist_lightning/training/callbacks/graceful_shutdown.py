@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM are noted, and end a run only where nothing is half done."""
+"""End a run on Ctrl-C or SIGTERM at the next point where it can be saved."""
 
 import signal
 
@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import Callback
 from mnist_lightning import distributed
 
 
-class Interrupt(Callback):
+class GracefulShutdown(Callback):
     """Notes the first SIGINT or SIGTERM; whoever keeps the run ends it when all is saved.
 
     The second Ctrl-C is Python's own again, for a program that hangs.
@@ -55,7 +55,9 @@ class Interrupt(Callback):
         if distributed.count() == 1:
             self._agreed = self.signal
             return otherwise or self.signal is not None
-        number = distributed.most(self.signal or int(otherwise), trainer.strategy.root_device)
+        number = distributed.all_reduce_max(
+            self.signal or int(otherwise), trainer.strategy.root_device
+        )
         if number > 1:  # one that came since is heard the next time
             self.signal = self._agreed = signal.Signals(number)
         return number > 0

@@ -1,4 +1,4 @@
-"""What the network said of each image."""
+"""Collect the predictions of a validation or a test."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from mnist_lightning.runs.metrics_csv import PredictionsTable
 from mnist_lightning.training.logger import as_float
 
 
-class Predictions(Callback):
+class PredictionCollector(Callback):
     """Collects what the last validation or test said, sample by sample."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What a run says while it learns: a bar on a terminal, one line an epoch everywhere."""
+"""Show the progress: a bar on a terminal, and a line for each epoch."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""Random states in the checkpoint: dropout goes on where it stopped."""
+"""Save and restore the states of the random generators."""
 
 import random
 from typing import Any

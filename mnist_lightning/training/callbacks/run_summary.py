@@ -1,4 +1,4 @@
-"""A run's `summary.json`: what it is made of, how it stands, what came out."""
+"""Write `summary.json`: what a run consists of, its state and its results."""
 
 import math
 import statistics

@@ -1,4 +1,4 @@
-"""The only moments at which a run is saved: nothing of a step or an epoch is half done."""
+"""The moments at which a run can be saved: between two steps or epochs."""
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint

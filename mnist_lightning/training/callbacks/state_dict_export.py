@@ -1,4 +1,4 @@
-"""The bare weights after every epoch, for other programs."""
+"""Save the bare weights after every epoch, for other programs."""
 
 import io
 from pathlib import Path, PurePath

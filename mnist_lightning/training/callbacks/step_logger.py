@@ -1,4 +1,4 @@
-"""Figures of single steps, logged at once."""
+"""Log the metrics of single steps."""
 
 from typing import Any
 

@@ -19,13 +19,12 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from mnist_lightning.data.datamodule import MNISTDataModule
-from mnist_lightning.data.loader import normalize
 from mnist_lightning.evaluation import image_grid, metrics, plots
 from mnist_lightning.networks import inspection
-from mnist_lightning.preprocessing.mnist_format import MEAN, PAPER, STD
+from mnist_lightning.preprocessing.mnist_format import MEAN, PAPER, STD, normalize
 from mnist_lightning.runs.metrics_csv import PredictionsTable
 from mnist_lightning.text import say
-from mnist_lightning.training.callbacks.prediction_collector import Predictions
+from mnist_lightning.training.callbacks.prediction_collector import PredictionCollector
 from mnist_lightning.training.lightning_module import DigitClassifier
 from mnist_lightning.training.logger import RunLogger
 
@@ -58,7 +57,9 @@ class Dashboards(Callback):
         level: `basic`, or `full` for what takes more time.
     """
 
-    def __init__(self, logger: RunLogger, predictions: Predictions, level: Level = "basic") -> None:
+    def __init__(
+        self, logger: RunLogger, predictions: PredictionCollector, level: Level = "basic"
+    ) -> None:
         self.board: SummaryWriter = logger.experiment
         self.folder = Path(logger.folder)
         self.full = level == "full"

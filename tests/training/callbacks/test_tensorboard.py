@@ -12,10 +12,10 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from mnist_lightning import load
 from mnist_lightning.cli.verify import first_difference
 from mnist_lightning.data.datasets import SOURCES
-from mnist_lightning.data.loader import normalize
 from mnist_lightning.data.splits import split
 from mnist_lightning.evaluation.image_grid import GAP
-from mnist_lightning.evaluation.metrics import temperature
+from mnist_lightning.networks.calibration import temperature
+from mnist_lightning.preprocessing.mnist_format import normalize
 from mnist_lightning.runs.checkpoint import read_checkpoint
 from mnist_lightning.runs.run_directory import Run
 from tests.conftest import DIGITS, Command

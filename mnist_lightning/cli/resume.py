@@ -1,0 +1,204 @@
+"""The command `resume`: continue a run from its newest intact checkpoint."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from mnist_lightning import distributed
+from mnist_lightning.cli.lightning_cli import DigitCLI, configure_warnings
+from mnist_lightning.cli.parser import asks_for_help, root_in, take_run, take_switch
+from mnist_lightning.cli.session import (
+    prepare,
+    run_lock,
+    suggest_resume_option,
+    train_and_show,
+)
+from mnist_lightning.cli.trust import TrustedConfig, blame, check_network, trusted_config
+from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.files import move_aside, write_atomically
+from mnist_lightning.networks.registry import WrongWeightsError
+from mnist_lightning.runs import lookup, run_directory
+from mnist_lightning.runs.checkpoint import DamagedCheckpointError, read_signed_checkpoint
+from mnist_lightning.runs.config import LENGTHS, conflicts
+from mnist_lightning.runs.config_schema import InvalidConfigError
+from mnist_lightning.runs.recovery import move_damaged_config, move_damaged_files
+from mnist_lightning.runs.resumable import newest_checkpoint, progress, validate_checkpoint
+from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.text import say
+from mnist_lightning.training.logger import cut_back
+from mnist_lightning.training.preflight import why_not_restorable
+from mnist_lightning.training.registry import USER_SCHEMA
+from mnist_lightning.training.resumability import why_not_loadable
+
+
+def main(arguments: list[str]) -> int:
+    """Continue a run from its newest intact checkpoint, in its own directory."""
+    configure_warnings()
+    trust, arguments = take_switch("--trust", arguments)
+    reference, rest = take_run(arguments)
+    if asks_for_help(rest):
+        DigitCLI("resume", rest, _HELP)
+    run, path = lookup.find("last" if reference is None else reference, root_in(rest))
+    # Locked before it is read: another process may be about to save.
+    in_run = any(run.folder.glob("config.yaml*"))  # also a damaged one that was moved aside
+    with run_lock(run) if in_run else nullcontext():
+        while True:
+            try:
+                return _resume_from(run, path, rest, trust, in_run)
+            except UnusableCheckpointError as error:
+                if path is not None:
+                    raise
+                kept = move_aside(error.path).name if distributed.is_first() else ""
+                say(f"{error}; kept as {kept}; using the checkpoint before it")
+
+
+class UnusableCheckpointError(DamagedCheckpointError):
+    """A checkpoint that is well-formed does not belong to this network or optimizer."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} is damaged: {reason}")
+        self.path = path
+
+
+def _resume_from(run: Run, given: Path | None, rest: list[str], trust: bool, in_run: bool) -> int:
+    """Resume from the checkpoint given, or from the newest one that is intact."""
+    first = distributed.is_first()
+    run.refuse_links()
+    if first:
+        move_damaged_config(run)
+    path = given or newest_checkpoint(run, move=first)
+    checkpoint, signed = read_signed_checkpoint(path)
+    if "config" not in checkpoint:
+        raise UserError(
+            f"{path} has no configuration: `fit` did not make it. "
+            f"Runs that can be resumed: {PROGRAM} runs"
+        )
+    try:
+        validate_checkpoint(checkpoint)
+    except DamagedCheckpointError as error:
+        raise DamagedCheckpointError(f"{path}: {error}") from None
+    with blame(path, signed):
+        base = _base_config(run, path, checkpoint, signed, trust, rest)
+    with blame(path, base.own and signed):
+        if first and in_run and not run.config.is_file():
+            run.write_config(checkpoint["config"], sign=signed)
+        cli = DigitCLI("resume", rest, _HELP, base, trust)
+        prepare(cli)
+        distributed.assert_same_path(path)
+        return continue_run(cli, run, path, checkpoint)
+
+
+def _base_config(
+    run: Run,
+    path: Path,
+    checkpoint: dict[str, Any],
+    signed: bool,
+    trust: bool,
+    arguments: list[str],
+) -> TrustedConfig:
+    """Return the configuration to resume with: the run's `config.yaml`, or the checkpoint's."""
+    base = None
+    if run.config.is_file():
+        config, own = run.read_signed_config()
+        try:
+            base = trusted_config(config, own, trust, arguments)
+        except InvalidConfigError as error:
+            aside = move_aside(run.config).name if distributed.is_first() else ""
+            say(f"{run.config} is damaged: {error}; kept as {aside}; using that of {path.name}")
+    try:
+        base = base or trusted_config(checkpoint["config"], signed, trust, arguments)
+        check_network(base, checkpoint)
+    except (InvalidConfigError, WrongWeightsError) as error:
+        raise UnusableCheckpointError(path, str(error)) from None
+    return base
+
+
+def continue_run(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]) -> int:
+    """Train on from a checkpoint of a run; return the exit status.
+
+    Raises:
+        UserError: an option differs that affects the weights, or the data differs.
+        UnusableCheckpointError: the checkpoint is of another network or optimizer.
+    """
+    found = differences(cli, checkpoint["config"])
+    if found:
+        raise UserError(
+            f"options differ from those of the run: {'; '.join(found)}; "
+            "omit these, or start a new run with fit",
+            status=2,
+        )
+    cli.datamodule.refuse_other_data(checkpoint["MNISTDataModule"])
+    reason = why_not_restorable(cli.model, checkpoint)
+    reason = reason or why_not_loadable(cli.make_trainer.callbacks, checkpoint["callbacks"])
+    if reason is not None:
+        raise UnusableCheckpointError(path, reason)
+    if run.config.is_file() and distributed.is_first():
+        move_damaged_files(run)
+    done, ends = progress(checkpoint), cli.config.trainer.max_epochs
+    if _is_finished(run, checkpoint["config"], cli, done.epochs):
+        count = f"{done.epochs} of {max(ends, done.epochs)} epochs"
+        longer = suggest_resume_option(
+            cli.model, cli.complete_config(), done.epochs, checkpoint["global_step"]
+        )
+        more = f"to continue: {PROGRAM} resume {run.reference} {longer}"
+        if longer is None:
+            more = "its learning-rate schedule ends with them: for more, start a new run with fit"
+        say(f"{run.folder} is finished: {count}; {more}")
+        return 0
+    if 0 <= ends < done.epochs + bool(done.batches):
+        raise UserError(f"--trainer.max_epochs {ends} is less than {path} has: {done}", 2)
+    if run.config.is_file():
+        if distributed.is_first():
+            run.clear_away()
+            cut_back(
+                run.folder,
+                checkpoint["global_step"],
+                checkpoint["trainer"]["logged_steps"],
+            )
+        say(f"resuming {run.folder} after {done}, from {path}")
+        return train_and_show(cli, run, path, done.epochs)
+    own = distributed.run_on_rank_zero(lambda: run_directory.claim(cli.root))
+    say(f"{path} is in no run directory: resuming after {done} in a new one, {own.folder}")
+    with run_lock(own):
+        for copy in (own.best, own.recent()) if distributed.is_first() else ():
+            write_atomically(path.read_bytes(), copy)
+        return train_and_show(cli, own, path, done.epochs)
+
+
+def _is_finished(run: Run, saved: dict[str, Any], cli: DigitCLI, epochs: int) -> bool:
+    """Tell whether the run is finished and no greater length is wanted."""
+    wanted = cli.complete_config()["trainer"]
+    same = all(wanted[name] == option_of(saved, name) for name in LENGTHS)
+    reached = 0 <= wanted["max_epochs"] <= epochs
+    complete = run.summary().get("state") == "finished" and run.best.exists()
+    return complete and (reached or same)
+
+
+def differences(cli: DigitCLI, saved: dict[str, Any]) -> list[str]:
+    """List the options that differ from those of a saved run and affect its weights."""
+    config = cli.complete_config()
+    found = conflicts(saved, config, USER_SCHEMA)
+    if cli.model.needs_run_length(cli.model.lr_scheduler_factory):
+        found += [
+            f"--trainer.{name} is {config['trainer'][name]} here, {option_of(saved, name)} "
+            "in the checkpoint, and the learning-rate schedule depends on it"
+            for name in ("max_epochs", "max_steps")
+            if config["trainer"][name] != option_of(saved, name)
+        ]
+    return found
+
+
+def option_of(config: dict[str, Any], name: str) -> Any:
+    """Look up an option of the trainer in a saved configuration, which may be incomplete."""
+    return config.get("trainer", {}).get(name, USER_SCHEMA.sections["trainer"][name].default)
+
+
+_HELP = f"""Continue a run from its newest intact checkpoint, in its own directory.
+
+usage: {PROGRAM} resume [RUN] [options]
+RUN is a run directory, a version number, a checkpoint file, or `last`, the newest run (default).
+The run keeps its options; only options that do not affect the weights may be overridden.
+--trust allows the classes that a run from elsewhere names; your own runs need no consent.
+
+example: {PROGRAM} resume last --trainer.max_epochs 20
+"""

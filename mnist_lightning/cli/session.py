@@ -1,0 +1,96 @@
+"""What `fit` and `resume` share: prepare a run, lock it, train it, show the results."""
+
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from rich.console import Console
+
+from mnist_lightning import distributed
+from mnist_lightning.cli import console
+from mnist_lightning.cli.lightning_cli import DigitCLI
+from mnist_lightning.runs.config import Config
+from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.training.lightning_module import DigitClassifier
+from mnist_lightning.training.preflight import preflight_check
+from mnist_lightning.training.resumability import refuse_callbacks
+from mnist_lightning.training.runner import Experiment, train
+
+
+class ConsoleReporter:
+    """Shows a run on the console while it is trained."""
+
+    def __init__(self) -> None:
+        self.console: Console = console.make_console()
+
+    def show_start(self, experiment: Experiment, trainer: Trainer, run: Run | None) -> None:
+        """Show what is trained, on which data and where."""
+        layers = experiment.config["trainer"]["enable_model_summary"] is not False
+        console.opening(self.console, experiment.model, experiment.data, trainer, run, layers)
+
+    def show_line(self, text: str) -> None:
+        """Show one line."""
+        console.line(self.console, text)
+
+    def show_interruption(self, run: Run | None, saved: str) -> None:
+        """Show what an interrupted run has saved, and how to continue it."""
+        console.interrupted(self.console, run, saved)
+
+
+def prepare(cli: DigitCLI) -> None:
+    """Join the processes of the run, load the data, and check that the run can be trained."""
+    refuse_callbacks(cli.make_trainer.callbacks, cli.config.trainer.accumulate_grad_batches)
+    trainer = cli.make_trainer()
+    distributed.join(trainer)
+    cli.load_data()
+    distributed.run_on_rank_zero(
+        lambda: preflight_check(
+            cli.model, cli.datamodule, cli.make_trainer(), cli.complete_config(), cli.root
+        )
+    )
+
+
+def run_lock(run: Run) -> AbstractContextManager[Any]:
+    """Lock a run; the first of its processes holds the lock."""
+    held: list[AbstractContextManager[Any]] = [nullcontext()]
+
+    def hold() -> None:
+        if distributed.is_first():  # the processes may not be joined yet
+            held[0] = run.lock()
+
+    distributed.run_on_rank_zero(hold)
+    return held[0]
+
+
+def train_and_show(
+    cli: DigitCLI,
+    run: Run | None,
+    checkpoint: Path | None = None,
+    epochs: int = 0,
+    init_from: str | None = None,
+) -> int:
+    """Train a run and show its results; return the exit status."""
+    config = cli.complete_config()
+    experiment = Experiment(cli.model, cli.datamodule, cli.make_trainer, config, cli.own)
+    reporter = ConsoleReporter()
+    result = train(experiment, reporter, run, checkpoint, epochs, init_from)
+    if result.summary is not None:
+        epochs = result.summary["epochs"]
+        longer = suggest_resume_option(cli.model, config, epochs, result.steps)
+        console.closing(reporter.console, result.summary, run, cli.root, longer)
+    return result.status
+
+
+def suggest_resume_option(
+    model: DigitClassifier, config: Config, epochs: int, steps: int
+) -> str | None:
+    """Return the option with which `resume` doubles the length of a finished run.
+
+    None if its learning-rate schedule spans the run, so that it cannot be extended.
+    """
+    if model.needs_run_length(model.lr_scheduler_factory):
+        return None
+    by_steps = 0 < config["trainer"]["max_steps"] <= steps
+    name, done = ("max_steps", steps) if by_steps else ("max_epochs", epochs)
+    return f"--trainer.{name} {2 * done}"

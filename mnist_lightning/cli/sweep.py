@@ -1,0 +1,268 @@
+"""The command `sweep`: search for the options with the highest validation accuracy."""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shlex
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import yaml
+from optuna.trial import FrozenTrial, TrialState
+from rich.live import Live
+from rich.table import Table
+
+from mnist_lightning.cli import console
+from mnist_lightning.cli.lightning_cli import DigitCLI, configure_warnings
+from mnist_lightning.cli.parser import (
+    CommandParser,
+    named_classes,
+    read_files,
+    runs_root,
+    take_option,
+    take_switch,
+)
+from mnist_lightning.cli.trust import refuse_foreign
+from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.files import LimitError, make_folder, parse_yaml, read_yaml, refuse_links
+from mnist_lightning.runs.class_names import nested
+from mnist_lightning.runs.config import MACHINE_OPTIONS, is_unbounded
+from mnist_lightning.text import printable
+from mnist_lightning.training.registry import SCHEMA
+from mnist_lightning.tuning import results, search_space
+from mnist_lightning.tuning.search_space import SearchSpace
+from mnist_lightning.tuning.study import (
+    PRUNERS,
+    SAMPLERS,
+    StudyOptions,
+    open_study,
+    report_damage,
+    search,
+)
+from mnist_lightning.tuning.trial_runner import Plan, owner_of
+
+SHOWN_TRIALS = 12  # the newest, on a terminal
+# A sweep cannot vary how this machine works, where it writes, and whom it trusts.
+NOT_SEARCHED = (
+    *MACHINE_OPTIONS,
+    *(
+        "data.data_dir",
+        "config",
+        "ckpt_path",
+        "run_dir",
+        "init_from",
+        "seeds",
+        "trust",
+        "keep_last",
+    ),
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Run trials until there are as many as requested."""
+    options, fit_options = _parse(arguments)
+    configure_warnings()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    logging.getLogger("optuna").propagate = False
+    space = search_space.read(options.space)
+    trust, _ = take_switch("--trust", fit_options)
+    if not trust:
+        refuse_foreign_space(space, options.space, fit_options)
+    _refuse_invalid_options(fit_options, space)
+    name = options.name or options.space.stem
+    if not re.fullmatch(r"\w[\w. -]{0,99}", name):
+        raise UserError(f"--name {name}: give letters, digits, '.', '-' and '_'", status=2)
+    root = runs_root(take_option("--trainer.default_root_dir", fit_options)[0])
+    folder = root / "sweeps" / name
+    _refuse_links(root, folder)
+    make_folder(folder, "--trainer.default_root_dir")
+    trial_options = [*fit_options, "--trainer.limit_test_batches=0", "--auto_resume=false"]
+    threads = max(1, (os.cpu_count() or 1) // options.workers)
+    plan = Plan(space, trial_options, root, folder, threads, owner_of(folder))
+    how = StudyOptions(name, options.storage, options.sampler, options.pruner, options.seed)
+    with report_damage(options.storage or str(folder)):
+        study = open_study(how, folder, _digest(space, fit_options), trust)
+        status = _search(study, plan, options.trials, options.workers)
+        return _show_outcome(study, plan, trust, status)
+
+
+def _parse(arguments: list[str]) -> tuple[Namespace, list[str]]:
+    """Return the options of the sweep, and those of `fit` for each trial."""
+    parser = CommandParser(
+        "sweep",
+        "Search for the options with the highest val/accuracy. Each trial is a run of its own. "
+        "Repeat the same command to continue an interrupted sweep.",
+        "--config configs/mlp.yaml --space space.yaml --trials 30 --workers 2",
+    )
+    parser.add_argument("--space", type=Path, required=True, metavar="FILE", help=_SPACE_HELP)
+    parser.add_argument("--trials", type=int, default=20, metavar="N", help="(default: 20)")
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="trials in parallel (default: 1)"
+    )
+    parser.add_argument("--name", help="of the sweep (default: the name of the space's file)")
+    parser.add_argument("--sampler", choices=list(SAMPLERS), default="tpe", help="(default: tpe)")
+    parser.add_argument("--pruner", choices=list(PRUNERS), default="asha", help="(default: asha)")
+    parser.add_argument("--seed", type=int, default=1, help="of the sampler (default: 1)")
+    parser.add_argument(
+        "--storage",
+        metavar="URL",
+        help="a database, or a file FILE.journal that several machines share "
+        "(default: SQLite in the folder of the sweep)",
+    )
+    parser.epilog = f"All other options are those of fit, for every trial. {parser.epilog}"
+    options, fit_options = parser.parse_known_args(arguments)
+    if options.trials < 1 or options.workers < 1:
+        raise UserError("--trials and --workers must be at least 1", status=2)
+    return options, fit_options
+
+
+_SPACE_HELP = (
+    "a YAML file with a line per option: `model.optimizer.init_args.lr: {log_uniform: [1e-4, "
+    "1e-1]}`; also uniform, int, log_int, and `{choice: [a, b]}`"
+)
+
+
+def refuse_foreign_space(space: SearchSpace, path: Path, arguments: list[str]) -> None:
+    """Refuse a space that names classes without consent, or options of this machine.
+
+    Args:
+        space: the content of the file.
+        path: the file.
+        arguments: of the command, without the space.
+
+    Raises:
+        UserError: it does.
+    """
+    where, named = f"--space {path}", named_classes(arguments)
+    for name, values in space.ranges.items():
+        machine = next((each for each in NOT_SEARCHED if f"{name}.".startswith(f"{each}.")), None)
+        if machine is not None:
+            raise UserError(f"{where}: give {machine} in the command; a sweep cannot vary it", 2)
+        for value in values.values:
+            refuse_foreign(nested({name: _parsed(value)}), where, named, SCHEMA)
+
+
+def _parsed(value: Any) -> Any:
+    """Return the meaning of an option's value: a text may be a structure in YAML."""
+    try:
+        parsed = parse_yaml(value) if isinstance(value, str) else value
+    except (LimitError, ValueError, yaml.YAMLError):
+        return value
+    return parsed if isinstance(parsed, dict | list) else value
+
+
+def _refuse_invalid_options(fit_options: list[str], space: SearchSpace) -> None:
+    """Report mistakes before any trial: later, a trial that fails does not stop the others."""
+    for name in ("--seeds", "--ckpt_path", "--run_dir"):
+        if take_option(name, fit_options)[0] is not None:
+            raise UserError(f"{name} applies to one run, and a sweep makes its own: omit it", 2)
+    _, parsed = take_option("--init_from", fit_options)
+    trust, parsed = take_switch("--trust", parsed)
+    cli = DigitCLI("sweep", [*parsed, *search_space.as_options(space.example)], trust=trust)
+    if is_unbounded(cli.config):
+        raise UserError("A sweep needs runs that end: give --trainer.max_epochs", status=2)
+    if 0 in (cli.config.data.val_size, cli.config.trainer.limit_val_batches):
+        raise UserError(
+            "A sweep selects by the validation set, which is empty: give --data.val_size 5000", 2
+        )
+
+
+def _refuse_links(root: Path, folder: Path) -> None:
+    for path in (folder.parent, folder):
+        if path.is_symlink():
+            raise UserError(f"{path} is a link out of {root}; remove it")
+    refuse_links(folder, ("",))
+
+
+def _digest(space: SearchSpace, options: list[str]) -> str:
+    """Identify a sweep by its space, its options, and the content of the files that they name."""
+    files = read_files(options, lambda path, section: read_yaml(path))
+    content = [json.dumps(space.ranges), json.dumps(options), *files]
+    return hashlib.sha256("\0".join(content).encode()).hexdigest()[:16]
+
+
+def _search(study: optuna.Study, plan: Plan, count: int, workers: int) -> int:
+    """Run the trials; show them as a table on a terminal, else as lines."""
+    out = console.make_console()
+    before = len(study.get_trials(deepcopy=False))
+    known = f", {before} of them started before" if before else ""
+    console.line(out, f"sweep {study.study_name}: {count} trials{known}, {workers} in parallel")
+
+    def show_end(trial: FrozenTrial) -> None:
+        if not out.is_terminal:
+            console.line(out, results.line(trial))
+
+    with Live(console=out, auto_refresh=False, transient=True) as live:
+
+        def refresh() -> None:
+            if out.is_terminal:
+                live.update(_table(study, count), refresh=True)
+
+        status = search(study, plan, count, workers, show_end, refresh)
+    if out.is_terminal:
+        out.print(_table(study, len(study.trials)))
+    return status
+
+
+def _table(study: optuna.Study, count: int) -> Table:
+    """Show the newest trials and the best one."""
+    trials = study.get_trials(deepcopy=False)
+    ended = sum(trial.state.is_finished() for trial in trials)
+    best = results.best_of(study)
+    table = Table(title=f"{ended} of {count} trials", title_justify="left", title_style="bold")
+    table.add_column("trial", justify="right")
+    for name in ("state", "values", "run"):
+        table.add_column(name, overflow="fold")
+    shown = trials[-SHOWN_TRIALS:]
+    if best is not None and best.number not in [trial.number for trial in shown]:
+        shown = [best, *shown[1:]]
+    for trial in shown:
+        cells = (results.state(trial), results.values(trial.params), results.run_name(trial))
+        is_best = best is not None and trial.number == best.number
+        style = "bold green" if is_best else ""
+        table.add_row(str(trial.number), *map(printable, cells), style=style)
+    return table
+
+
+def _show_outcome(study: optuna.Study, plan: Plan, trust: bool, status: int) -> int:
+    """Show the number of trials and the best one; write its configuration and the plots."""
+    out = console.make_console()
+    states = [trial.state for trial in study.get_trials(deepcopy=False)]
+    words = {
+        TrialState.COMPLETE: "finished",
+        TrialState.PRUNED: "pruned",
+        TrialState.FAIL: "failed",
+        TrialState.RUNNING: "to be continued",
+    }
+    counts = [f"{states.count(each)} {word}" for each, word in words.items() if each in states]
+    console.line(out, f"{len(states)} trials: {', '.join(counts)}")
+    if status:
+        console.line(out, "Interrupted. Repeat the command to continue.")
+        return status
+    best, folder = results.best_of(study), plan.folder
+    if best is None:
+        raise UserError(f"No trial finished. Their output is in {folder}/trial_*.log.")
+    console.line(out, f"best: {results.line(best)}")
+    if not plan.space.contains(best.params):
+        raise UserError(f"trial {best.number} has parameters outside the space")
+    for path in results.write(study, best, _config_of(plan, best, trust), folder):
+        console.line(out, f"  {path}")
+    # With the same number of threads the run equals the trial bit by bit.
+    again = f"{PROGRAM} fit --config {shlex.quote(str(folder / 'best.yaml'))}"
+    console.following(out, [f"OMP_NUM_THREADS={plan.threads} {again}"])
+    return 0
+
+
+def _config_of(plan: Plan, trial: FrozenTrial, trust: bool) -> dict[str, Any]:
+    """Return the complete configuration of a trial, with the test that a sweep omits."""
+    _, options = take_option("--init_from", list(plan.options))
+    _, options = take_switch("--trust", options)
+    cli = DigitCLI("sweep", [*options, *search_space.as_options(trial.params)], trust=trust)
+    cli.load_data()
+    config = cli.complete_config()
+    config["trainer"]["limit_test_batches"] = None
+    return config
