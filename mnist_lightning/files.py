@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import secrets
+import shutil
 import stat
 import sys
 import tempfile
@@ -91,7 +92,7 @@ def refuse_links(folder: Path, suffixes: tuple[str, ...]) -> None:
     """Refuse to write through a link, which may lead anywhere: to a folder, or to such a file.
 
     Files with other suffixes are replaced as a whole, with the link. What has such a suffix and is
-    no regular file is refused too: a pipe would be waited for.
+    no regular file is refused too: a pipe would be waited for. A hard link becomes a copy.
 
     Raises:
         UserError: there is one in the folder.
@@ -102,6 +103,32 @@ def refuse_links(folder: Path, suffixes: tuple[str, ...]) -> None:
             raise UserError(f"{path} is a link out of {folder}; remove it")
         if written and not path.is_file() and not (suffixes == ("",) and path.is_dir()):
             raise UserError(f"{path} is not a regular file; remove it")
+        if written and path.is_file() and path.stat().st_nlink > 1:
+            _break_hard_link(path)
+
+
+def refuse_linked_folders(folder: Path, root: Path) -> None:
+    """Refuse a folder below `root` that is reached by a link.
+
+    Raises:
+        UserError: it is.
+    """
+    for path in (folder, *folder.parents):
+        if path == root:
+            return
+        if path.is_symlink():
+            raise UserError(f"{path} is a link out of {root}; name the folder that it leads to")
+
+
+def _break_hard_link(path: Path) -> None:
+    """Replace a file by a copy, so that writing to it changes no other file."""
+    copy = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with path.open("rb") as source, copy.open("xb") as target:
+            shutil.copyfileobj(source, target)
+        copy.replace(path)
+    finally:
+        copy.unlink(missing_ok=True)
 
 
 def move_aside(path: Path) -> Path:

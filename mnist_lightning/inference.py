@@ -19,7 +19,11 @@ from mnist_lightning.networks.ensemble import Ensemble
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.mnist_format import normalize
 from mnist_lightning.runs import lookup, trusted_directories
-from mnist_lightning.runs.checkpoint import network_weights, read_checkpoint
+from mnist_lightning.runs.checkpoint import (
+    MAX_UNSIGNED_BYTES,
+    network_weights,
+    read_checkpoint,
+)
 from mnist_lightning.runs.imports import import_allowed
 from mnist_lightning.runs.run_directory import LOGS_FOLDER, is_temperature
 
@@ -197,10 +201,12 @@ def _load_safetensors(path: Path, classes: Iterable[type[nn.Module]]) -> Recogni
 
 
 def _check_header(path: Path) -> None:
-    """Check the length of a `.safetensors` header, before it is parsed.
+    """Check the size of a `.safetensors` file and of its header, before it is parsed.
 
     The library checks that the tensors fit the file.
     """
+    if (size := path.stat().st_size) > MAX_UNSIGNED_BYTES:
+        raise ValueError(f"it has {size:,} bytes; the limit is {MAX_UNSIGNED_BYTES:,}")
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
     most = min(path.stat().st_size - 8, MAX_HEADER_BYTES)

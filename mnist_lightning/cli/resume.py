@@ -154,6 +154,7 @@ def continue_run(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]
                 run.folder,
                 checkpoint["global_step"],
                 checkpoint["trainer"]["logged_steps"],
+                bounded=not cli.own,
             )
         say(f"resuming {run.folder} after {done}, from {path}")
         return train_and_show(cli, run, path, done.epochs)

@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
     from mnist_lightning.deployment import hosts
     from mnist_lightning.deployment.connections import TimedConnection
     from mnist_lightning.deployment.server import make_app
-    from mnist_lightning.deployment.service import Readers
+    from mnist_lightning.deployment.service import ModelRegistry
     from mnist_lightning.inference import own_classes
 
     root = runs_root(options.root)
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
         host, port = listener.getsockname()[:2]
         local = ip_address(host).is_loopback
         names = hosts.own_names(options.host, options.allow_host, local)
-        app = make_app(Readers(run, checkpoint, root, classes), options.collect, names)
+        app = make_app(ModelRegistry(run, checkpoint, root, classes), options.collect, names)
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         say(f"{run.folder} reads digits on {address}", flush=True)
         say(f"for programs: {address}/docs; Ctrl-C ends", flush=True)

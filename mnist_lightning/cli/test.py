@@ -185,7 +185,7 @@ def _refuse_strangers(asked: Sequence[Asked], command: str) -> None:
     data = [one.checkpoint.get("MNISTDataModule", {}) for one in asked]
     for name in names:
         values = [each.get(name) for each in data]
-        if len(set(values)) > 1:
+        if any(value != values[0] for value in values):
             told = [f"{value} of {one.reference}" for value, one in zip(values, asked, strict=True)]
             raise UserError(f"these do not go together: {name} is {', '.join(told)}", status=2)
 

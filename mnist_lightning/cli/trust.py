@@ -18,6 +18,7 @@ from mnist_lightning.runs.checkpoint import network_weights
 from mnist_lightning.runs.class_names import argument_names, class_names, hidden_structure
 from mnist_lightning.runs.config import Config, portable, refuse_large_batches
 from mnist_lightning.runs.config_schema import Schema, check_config, foreign_classes, untrusted
+from mnist_lightning.runs.former_versions import upgrade_names
 from mnist_lightning.training.registry import SCHEMA, USER_SCHEMA
 
 MAX_REASON = 300  # characters
@@ -84,7 +85,7 @@ def read_settings(arguments: Sequence[str], trust: bool) -> tuple[NamedClasses, 
     allowed = [named]
 
     def read(path: Path, section: str) -> dict[str, Any]:
-        content = read_yaml(path)
+        content = upgrade_names(read_yaml(path))
         if not isinstance(content, dict):
             raise UserError(f"{path} is no mapping of options to values", status=2)
         whole = {section: content} if section else content

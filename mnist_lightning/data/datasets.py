@@ -16,7 +16,7 @@ from mnist_lightning.data import mnist_download
 from mnist_lightning.data.download import DownloadError, Limits, download
 from mnist_lightning.data.synthetic import draw_digits
 from mnist_lightning.errors import PROGRAM, UserError
-from mnist_lightning.files import refuse_links
+from mnist_lightning.files import refuse_linked_folders, refuse_links
 from mnist_lightning.preprocessing import mnist_format
 
 
@@ -165,6 +165,7 @@ def _fetch_torchvision(name: str, class_name: str, counts: tuple[int, int], data
 
     raw = data_dir / class_name / "raw"
     try:
+        refuse_linked_folders(raw, data_dir)
         raw.mkdir(parents=True, exist_ok=True)
         refuse_links(raw, ("",))  # torchvision extracts through them
         with FileLock(data_dir / f".{name}.lock"):
@@ -205,7 +206,7 @@ def _fetch_archive(path: Path, md5: str, urls: Sequence[str]) -> None:
     """
     class_name = path.parent.parent.name
     limits = Limits(*_LIMITS.get(class_name, _USUAL_LIMITS), mnist_download.READ_SECONDS)
-    if _has_md5(path, md5):
+    if path.is_file() and path.stat().st_size <= limits.size and _has_md5(path, md5):
         return
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     reasons = []

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mnist_lightning.data.download import DownloadError, Limits, download, reason_of
 from mnist_lightning.errors import PROGRAM, UserError
-from mnist_lightning.files import write_atomically
+from mnist_lightning.files import refuse_linked_folders, write_atomically
 
 
 class File(NamedTuple):
@@ -170,6 +170,7 @@ def fetch(data_dir: Path, mirrors: Sequence[str] = MIRRORS) -> None:
 
     folder = raw_folder(data_dir)
     try:
+        refuse_linked_folders(folder, data_dir)
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):
             missing = [name for name in FILES if not _is_whole(data_dir, name)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -19,13 +19,14 @@ from starlette.requests import ClientDisconnect
 from mnist_lightning import inference, templating
 from mnist_lightning.deployment import hosts, service
 from mnist_lightning.deployment.reading_pool import BusyError, ClientGoneError, ReadingPool
-from mnist_lightning.deployment.service import Answer, Health, KnownRun, ProblemError, Readers
+from mnist_lightning.deployment.service import Answer, Health, KnownRun, ModelRegistry, ProblemError
 from mnist_lightning.errors import __version__
 from mnist_lightning.preprocessing.extraction_process import Found
 from mnist_lightning.text import say
 
 MOST_BYTES = 25_000_000
-MOST_SECONDS = 30  # for a request to come
+MOST_SECONDS = 30  # for a request to arrive
+IDLE_SECONDS = 2  # between two parts of it: what has arrived takes the place of others
 MOST_HELD = 200_000_000  # bytes of all requests that are received, wait, or are read
 PAGE = Path(__file__).parent / "static"
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
@@ -55,7 +56,12 @@ class Bodies:
     async def _receive(self, request: Request, content: bytearray) -> None:
         try:
             async with asyncio.timeout(MOST_SECONDS):
-                async for part in request.stream():
+                parts = aiter(request.stream())
+                while True:
+                    async with asyncio.timeout(IDLE_SECONDS):
+                        part = await anext(parts, None)
+                    if part is None:
+                        break
                     content += part
                     self._held += len(part)
                     if len(content) > MOST_BYTES:
@@ -64,7 +70,7 @@ class Bodies:
                     if self._held > MOST_HELD:
                         raise ProblemError(503, "busy", "too many images arrive; try again later")
         except TimeoutError:
-            said = f"the picture did not come within {MOST_SECONDS} seconds"
+            said = f"the picture did not arrive within {MOST_SECONDS} seconds, or stopped arriving"
             raise ProblemError(408, "too_slow", said) from None
 
 
@@ -124,11 +130,11 @@ def _tell_problems(app: FastAPI) -> None:
         return ProblemError(422, "invalid", wrong).response()
 
 
-def make_app(readers: Readers, collect: Path | None, names: frozenset[str]) -> FastAPI:
+def make_app(models: ModelRegistry, collect: Path | None, names: frozenset[str]) -> FastAPI:
     """Make the application.
 
     Args:
-        readers: the runs that can be asked.
+        models: the networks of the runs.
         collect: where pictures that were misread are kept, by their true labels; None: nowhere.
         names: the names of this server; see `hosts.py`.
     """
@@ -150,8 +156,8 @@ def make_app(readers: Readers, collect: Path | None, names: frozenset[str]) -> F
 
     _guard(app, names)
     _tell_problems(app)
-    _tell_of_runs(app, readers, collects=collect is not None)
-    _read(app, readers, bodies, pool)
+    _tell_of_runs(app, models, collects=collect is not None)
+    _read(app, models, bodies, pool)
     if collect is not None:
         _collect(app, collect, bodies, pool)
     for file in sorted(PAGE.iterdir()):
@@ -160,24 +166,26 @@ def make_app(readers: Readers, collect: Path | None, names: frozenset[str]) -> F
     return app
 
 
-def _tell_of_runs(app: FastAPI, readers: Readers, collects: bool) -> None:
+def _tell_of_runs(app: FastAPI, models: ModelRegistry, collects: bool) -> None:
     @app.get("/api/health")
     async def health() -> Health:
         """Tell that the server is up, and whom it asks."""
         return Health(
             status="ok",
             version=__version__,
-            run=readers.default.folder.name,
+            run=models.run.folder.name,
             collects=collects,
         )
 
     @app.get("/api/runs")
     def list_runs() -> list[KnownRun]:
         """List the runs that can be asked."""
-        return [service.known_run(run) for run in readers.known().values()]
+        return [service.known_run(run) for run in models.known().values()]
 
 
-def _read(app: FastAPI, readers: Readers, bodies: Bodies, pool: ReadingPool) -> None:
+def _read(app: FastAPI, models: ModelRegistry, bodies: Bodies, pool: ReadingPool) -> None:
+    loading = CapacityLimiter(1)  # a network that takes long to load delays no other image
+
     @app.post("/api/predict", openapi_extra=PICTURE)
     async def read_picture(
         request: Request,
@@ -189,11 +197,14 @@ def _read(app: FastAPI, readers: Readers, bodies: Bodies, pool: ReadingPool) -> 
             began = time.perf_counter()
             several = inference.MULTIPLE[multiple]
             found = await _find_digits(pool, content, several, request)
+        recognizer = models.default
+        if run is not None and not models.is_default(run):
+            recognizer = await to_thread.run_sync(models.load, run, limiter=loading)
         readings = await to_thread.run_sync(
-            lambda: readers[run].read_digits(found.digits), limiter=pool.turns
+            recognizer.read_digits, found.digits, limiter=pool.turns
         )
         return Answer(
-            run=run or readers.default.folder.name,
+            run=run or models.run.folder.name,
             width=found.width,
             height=found.height,
             digits=[service.described(reading) for reading in readings],

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +21,7 @@ from mnist_lightning.runs import run_directory
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import printable
 
+MAX_LOADED = 4  # networks besides the default one
 MOST_KEPT = 10_000  # corrected pictures in a folder
 
 
@@ -79,14 +79,14 @@ class ProblemError(Exception):
         return JSONResponse({"error": {"type": self.kind, "message": self.message}}, self.status)
 
 
-class Readers:
-    """The runs that can be asked, by the names of their folders: the default one, and others.
+class ModelRegistry:
+    """The networks of the runs, by the names of their folders: the default one, and others.
 
     Args:
-        run: what is asked if nothing else is said.
+        run: the default run.
         checkpoint: one of its checkpoints; None: its best.
-        root: the folder of the others. One of the same name as the default's cannot be asked.
-        classes: your own network classes, that they may need.
+        root: the folder of the other runs; one with the name of the default run is hidden.
+        classes: your own network classes, which they may need.
     """
 
     def __init__(
@@ -96,32 +96,48 @@ class Readers:
         root: Path,
         classes: Sequence[type[nn.Module]] = (),
     ) -> None:
-        self.default = run
-        self.root = root
-        self._first = inference.load(checkpoint or run.folder, root, classes)
-        self._load = lru_cache(maxsize=4)(lambda name: inference.load(root / name, root, classes))
+        self.run = run
+        self.default = inference.load(checkpoint or run.folder, root, classes)
+        self._root = root
+        self._classes = classes
+        # The last results by file and state: a file that cannot be loaded is not read again.
+        self._loaded: dict[tuple[str, int, int], Recognizer | UserError] = {}
 
     def known(self) -> dict[str, Run]:
-        """The default run, and the others that have a checkpoint, by name."""
-        others = {
-            run.folder.name: run for run in run_directory.list_runs(self.root) if run.best.is_file()
-        }
-        return others | {self.default.folder.name: self.default}
+        """Return the default run, and the others that have a checkpoint, by name."""
+        runs = run_directory.list_runs(self._root)
+        others = {run.folder.name: run for run in runs if run.best.is_file()}
+        return others | {self.run.folder.name: self.run}
 
-    def __getitem__(self, name: str | None) -> Recognizer:
-        """Load a run's network.
+    def is_default(self, name: str | None) -> bool:
+        """Tell whether a name means the default run, whose network is in memory."""
+        return not name or name == self.run.folder.name
+
+    def load(self, name: str) -> Recognizer:
+        """Load the network of a run; call it from one thread at a time.
 
         Raises:
-            ProblemError: there is no such run, or it cannot be asked.
+            ProblemError: there is no such run, or its network cannot be loaded.
         """
-        if not name or name == self.default.folder.name:
-            return self._first
-        if name not in self.known():
+        run = self.known().get(name)
+        if run is None:
             raise ProblemError(404, "unknown_run", f"there is no run {name!r} here; see /api/runs")
-        try:
-            return self._load(name)
-        except UserError as error:
-            raise ProblemError(409, "unusable_run", str(error)) from None
+        status = run.best.stat()
+        key = (name, status.st_mtime_ns, status.st_size)
+        if key not in self._loaded:
+            try:
+                found: Recognizer | UserError = inference.load(
+                    self._root / name, self._root, self._classes
+                )
+            except UserError as error:
+                found = error
+            while len(self._loaded) >= MAX_LOADED:
+                del self._loaded[next(iter(self._loaded))]
+            self._loaded[key] = found
+        result = self._loaded[key]
+        if isinstance(result, UserError):
+            raise ProblemError(409, "unusable_run", str(result))
+        return result
 
 
 def problem(error: Exception) -> ProblemError:

@@ -14,6 +14,7 @@ from mnist_lightning.evaluation import plots
 from mnist_lightning.evaluation.run_analysis import FIGURE_NAMES, Findings
 from mnist_lightning.files import write_atomically
 from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.text import printable
 
 PAGE, FIGURES = "report.html", "report.json"
 
@@ -48,8 +49,8 @@ def page(findings: Findings, run: Run, pictures: dict[str, bytes]) -> str:
         facts=findings.facts,
         missing=findings.missing,
         pictures=embedded,
-        name=run.folder.name,
-        folder=str(run.folder),
+        name=printable(run.folder.name),
+        folder=printable(str(run.folder)),
         config=yaml.safe_dump(findings.facts["config"], sort_keys=False),
         version=__version__,
     )

@@ -28,7 +28,8 @@ _SIGNED = b"mnist_lightning hmac "
 _SIGNATURE_LENGTH = len(_SIGNED) + signature.SIGNATURE_BYTES
 _MARK = b"mnist_lightning sha256 "
 _DIGEST_LENGTH = len(_MARK) + hashlib.sha256().digest_size
-MAX_CHECKPOINT_BYTES = 2 * 10**9  # the largest network here has 15 MB
+MAX_CHECKPOINT_BYTES = 2 * 10**9
+MAX_UNSIGNED_BYTES = 150 * 10**6  # the largest network here has 15 MB
 _KIND = "checkpoint"  # of a signature
 # How a zip archive without a comment ends: this mark, and 18 more bytes.
 _ZIP, _ZIP_END, _ZIP_END_LENGTH = b"PK", b"PK\x05\x06", 22
@@ -95,13 +96,33 @@ def read_signed_checkpoint(path: Path) -> tuple[dict[str, Any], bool]:
         DamagedCheckpointError: see `read_checkpoint`.
     """
     try:
-        content = read_bounded(path, MAX_CHECKPOINT_BYTES)
+        content = read_bounded(path, _size_limit(path))
     except UserError as error:
         raise DamagedCheckpointError(str(error)) from None
     except OSError as error:  # a folder, a pipe, a link to nothing, no permission
         reason = (error.strerror or str(error)).lower()
         raise DamagedCheckpointError(f"{path} cannot be read: {reason}") from None
     return parse_checkpoint(content, path)
+
+
+def _size_limit(path: Path) -> int:
+    """Return how large a file may be: a larger one is the user's own. Its content is not loaded."""
+    tail = _SIGNATURE_LENGTH + _DIGEST_LENGTH
+    left = path.stat().st_size - tail if path.is_file() else 0
+    if left + tail <= MAX_UNSIGNED_BYTES:
+        return MAX_UNSIGNED_BYTES
+    with path.open("rb") as file:
+        file.seek(left)
+        signed = file.read(_SIGNATURE_LENGTH)
+        if not signed.startswith(_SIGNED) or left > MAX_CHECKPOINT_BYTES:
+            return MAX_UNSIGNED_BYTES
+        file.seek(0)
+        digest = hashlib.sha256()
+        while left > 0 and (part := file.read(min(left, 2**20))):
+            digest.update(part)
+            left -= len(part)
+    own = signature.is_signed_digest(_KIND, digest.digest(), signed.removeprefix(_SIGNED))
+    return MAX_CHECKPOINT_BYTES if own else MAX_UNSIGNED_BYTES
 
 
 def parse_checkpoint(content: bytes, path: Path) -> tuple[dict[str, Any], bool]:

@@ -3,14 +3,45 @@
 from contextlib import suppress
 from typing import Any
 
+_FORMER_MODULES = {
+    "data.augment": "data.augmentations",
+    "schedules": "training.lr_schedules",
+    "callbacks.averaging": "training.callbacks.ema",
+    "callbacks.weights": "training.callbacks.state_dict_export",
+}
+_CLASSES = {
+    "data.augment": ("Cutout", "Deformation", "Mixup", "NoDigit", "Noise", "StrokeWidth"),
+    "schedules": ("Cosine", "OneCycle"),
+    "callbacks.averaging": ("ExponentialMovingAverage",),
+    "callbacks.weights": ("WeightsFile",),
+}
+# The paths of classes in files of version 0.1.0, and where these classes are now.
+FORMER_NAMES = {
+    f"mnist_lightning.{module}.{name}": f"mnist_lightning.{_FORMER_MODULES[module]}.{name}"
+    for module, names in _CLASSES.items()
+    for name in names
+}
+
+
+def upgrade_names(config: Any) -> Any:
+    """Return a configuration with the current paths of classes."""
+    if isinstance(config, dict):
+        return {name: upgrade_names(value) for name, value in config.items()}
+    if isinstance(config, list):
+        return [upgrade_names(value) for value in config]
+    return FORMER_NAMES.get(config, config) if isinstance(config, str) else config
+
 
 def upgrade_checkpoint(checkpoint: dict[str, Any]) -> None:
-    """Complete a checkpoint of version 0.1.0 in place; leave others, and malformed ones, alone.
+    """Bring a checkpoint to today's form, in place; malformed ones stay as they are.
 
-    It was saved in hooks of Lightning, before the last counters of a step or of an epoch, and had
-    nothing of the trainer's own state.
+    One of version 0.1.0 was saved in hooks of Lightning, before the last counters of a step or of
+    an epoch, and had nothing of the trainer's own state.
     """
-    if "config" not in checkpoint or "trainer" in checkpoint:
+    if "config" not in checkpoint:
+        return
+    checkpoint["config"] = upgrade_names(checkpoint["config"])
+    if "trainer" in checkpoint:
         return
     checkpoint["trainer"] = {
         "accumulate_grad_batches": 1,

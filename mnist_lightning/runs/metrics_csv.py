@@ -5,6 +5,7 @@ import io
 import math
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +17,12 @@ from mnist_lightning.files import move_aside, read_bounded, write_atomically
 from mnist_lightning.text import say
 
 METRICS_FILE = "metrics.csv"
-MAX_METRICS_BYTES = 200_000_000  # 60,000 steps of 20 metrics have 10 MB
+MAX_METRICS_BYTES = 50_000_000  # 60,000 steps of 20 metrics have 10 MB
+MAX_WIDE_BYTES = 5_000_000  # of text beyond ASCII, which takes four bytes a character
 MAX_PREDICTIONS_BYTES = 50_000_000  # the 60,000 images of QMNIST have 8 MB
 MAX_COLUMNS = 1_000
 MAX_LINE = 100_000
-MAX_CELLS = 3_000_000
+MAX_CELLS = 1_500_000
 MAX_CLASSES = 200  # a confusion matrix has the square of it
 
 Row = dict[str, str]
@@ -104,7 +106,7 @@ def read_metrics(path: Path, size: int | None = None, cells: float = MAX_CELLS) 
     """
     if not path.exists():
         return []
-    content = read_bounded(path, MAX_METRICS_BYTES)[:size]
+    content = _content(path, bounded=cells < math.inf)[:size]
     content = content[: content.rfind(b"\n") + 1]
     columns = content.partition(b"\n")[0].decode().split(",")
     if len(columns) > MAX_COLUMNS or content.count(b"\n") * len(columns) > cells:
@@ -117,7 +119,16 @@ def read_metrics(path: Path, size: int | None = None, cells: float = MAX_CELLS) 
     return [dict(zip(columns, row, strict=True)) for row in rows if len(row) == len(columns)]
 
 
-def cut_metrics(path: Path, step: int, logged: dict[str, int] | None = None) -> None:
+def _content(path: Path, bounded: bool) -> bytes:
+    content = read_bounded(path, MAX_METRICS_BYTES if bounded else sys.maxsize - 1)
+    if bounded and len(content) > MAX_WIDE_BYTES and not content.isascii():
+        raise UserError(f"{path} is too large: the limit beyond ASCII is {MAX_WIDE_BYTES:,} bytes")
+    return content
+
+
+def cut_metrics(
+    path: Path, step: int, logged: dict[str, int] | None = None, bounded: bool = True
+) -> None:
     """Drop what came after `step`, and a torn line, from a `metrics.csv`.
 
     `logged` is the last step of each metric that stays; see `run_logger.cut_back`. Of a damaged
@@ -125,7 +136,7 @@ def cut_metrics(path: Path, step: int, logged: dict[str, int] | None = None) -> 
     """
     if not os.path.lexists(path):
         return
-    rows, whole = _intact_rows(path)
+    rows, whole = _intact_rows(path, bounded)
     kept_rows: list[Row] = []
     for row in rows:
         at = int(row["step"])
@@ -146,15 +157,16 @@ def cut_metrics(path: Path, step: int, logged: dict[str, int] | None = None) -> 
         write_atomically(content, path)
 
 
-def _intact_rows(path: Path) -> tuple[list[Row], bool]:
+def _intact_rows(path: Path, bounded: bool) -> tuple[list[Row], bool]:
     """Read the rows that `MetricsFile` could have written; tell whether all are such rows."""
     if path.is_symlink():  # a row would be written to wherever it leads
         return [], False
     try:
-        content = read_bounded(path, MAX_METRICS_BYTES)
+        content = _content(path, bounded)
     except (OSError, UserError):  # a folder, a pipe, a link to nothing, no permission, too large
         return [], False
-    if content.count(b"\n") * (1 + content.partition(b"\n")[0].count(b",")) > MAX_CELLS:
+    count = content.count(b"\n") * (1 + content.partition(b"\n")[0].count(b","))
+    if bounded and count > MAX_CELLS:
         return [], False
     lines = content[: content.rfind(b"\n") + 1].decode(errors="replace").split("\n")[:-1]
     if not lines:

@@ -20,6 +20,8 @@ from mnist_lightning.runs.checkpoint import (
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import say
 
+MAX_ATTEMPTS = 10  # checkpoints of a run that are tried, one after another
+
 
 class Progress(NamedTuple):
     """How far a run was when a checkpoint was made.
@@ -174,8 +176,10 @@ def _check_callbacks(callbacks: dict[str, Any]) -> None:
     try:  # in generators of their own
         states = callbacks["RandomState"]
         random.Random().setstate(states["python"])
-        name, keys, *rest = states["numpy"]
-        np.random.RandomState().set_state((name, keys.numpy(), *rest))
+        name, keys, position, *rest = states["numpy"]
+        if not 0 <= position <= len(keys):  # NumPy would read beyond their end
+            raise ValueError(f"NumPy's position is {position}")
+        np.random.RandomState().set_state((name, keys.numpy(), position, *rest))
         torch.Generator().set_state(states["torch"])
         list(states["cuda"]), list(states.get("others", ()))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -184,10 +188,10 @@ def _check_callbacks(callbacks: dict[str, Any]) -> None:
 
 
 def recent_checkpoints(run: Run) -> list[Path]:
-    """The `last*.ckpt` of a run, the newest first; also those that cannot be read."""
-    names = re.compile(r"last(-\d+)?\.ckpt")
+    """Return the newest `last*.ckpt` of a run, the newest first; also those that cannot be read."""
+    names = re.compile(r"last(-\d{1,4})?\.ckpt")
     found = [path for path in _entries(run.checkpoints) if names.fullmatch(path.name)]
-    return sorted(found, key=lambda path: int(path.stem.partition("-")[2] or 0))
+    return sorted(found, key=lambda path: int(path.stem.partition("-")[2] or 0))[:MAX_ATTEMPTS]
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -26,12 +27,14 @@ from mnist_lightning.files import (
     write_atomically,
 )
 from mnist_lightning.runs import signature
+from mnist_lightning.runs.former_versions import upgrade_names
 
 LEAST_TEMPERATURE = 0.01  # those that are fitted are between 0.05 and 20
 MAX_SUMMARY_BYTES = 200_000  # a summary has 3 kB
 
 LOGS_FOLDER = "lightning_logs"
-VERSION = re.compile(r"version_([0-9]{1,9})")  # a name must fit the file system
+VERSION = re.compile(r"version_([0-9]{1,6})")
+MAX_VERSION = 999_999
 _CONFIG = "config"  # of a signature
 _SIGNED = b"# signature of mnist_lightning: "  # the last line of a signed config.yaml
 _HEX = re.compile(rb"[0-9a-f]{64}\n")
@@ -116,7 +119,7 @@ class Run:
             raise UserError(f"{self.config} is no configuration, or damaged")
         content, mark, end = content.rpartition(_SIGNED)
         signed = bytes.fromhex(end.decode().strip()) if _HEX.fullmatch(end) else b""
-        return config, bool(mark) and signature.is_signed(_CONFIG, content, signed)
+        return upgrade_names(config), bool(mark) and signature.is_signed(_CONFIG, content, signed)
 
     def lock(self, patience: float = 1.0) -> AbstractContextManager[Any]:
         """Keep others from training here; wait `patience` seconds for one that only looks.
@@ -138,7 +141,7 @@ class Run:
         """
         if self.folder.is_symlink():
             raise UserError(f"{self.folder} is a link; name the run directory that it leads to")
-        refuse_links(self.folder, (".pbtxt",))
+        refuse_links(self.folder, (".pbtxt", "metrics.csv"))
 
     def clear_away(self) -> None:
         """Delete what a process that was killed had begun to write; call it under the lock."""
@@ -212,7 +215,10 @@ def claim(root: Path) -> Run:
     Raises:
         UserError: no folder can be made there.
     """
-    version = max((run.version for run in list_runs(root)), default=-1) + 1
+    used = {run.version for run in list_runs(root)}
+    version = max(used, default=-1) + 1
+    if version > MAX_VERSION:  # a folder from elsewhere may have the last number
+        version = next(number for number in count() if number not in used)
     while True:
         run = Run(root / f"version_{version}")
         try:

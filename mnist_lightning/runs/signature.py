@@ -68,15 +68,19 @@ def sign(kind: str, content: bytes) -> bytes | None:
         32 bytes; None if no key can be stored.
     """
     key = signing_key(create=True)
-    return None if key is None else _signature(key, kind, content)
+    return None if key is None else _signature(key, kind, hashlib.sha256(content).digest())
 
 
 def is_signed(kind: str, content: bytes, signature: bytes) -> bool:
     """Tell whether this user signed this content on this machine."""
+    return is_signed_digest(kind, hashlib.sha256(content).digest(), signature)
+
+
+def is_signed_digest(kind: str, digest: bytes, signature: bytes) -> bool:
+    """Tell whether this user signed the content with this SHA-256 on this machine."""
     key = signing_key()
-    return key is not None and hmac.compare_digest(_signature(key, kind, content), signature)
+    return key is not None and hmac.compare_digest(_signature(key, kind, digest), signature)
 
 
-def _signature(key: bytes, kind: str, content: bytes) -> bytes:
-    digest = hashlib.sha256(content).digest()
+def _signature(key: bytes, kind: str, digest: bytes) -> bytes:
     return hmac.digest(key, f"mnist_lightning {kind}\0".encode() + digest, "sha256")

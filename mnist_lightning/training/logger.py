@@ -1,5 +1,6 @@
 """Log a run to TensorBoard events and `metrics.csv`, each value once."""
 
+import math
 import struct
 import time
 from pathlib import Path
@@ -23,8 +24,9 @@ from mnist_lightning.runs.metrics_csv import (
 from mnist_lightning.text import say
 
 FLUSH_SECONDS = 5.0
-MAX_EVENT_BYTES = 100_000_000
-# What is kept of a file: its checksums take 0.22 s a megabyte, or 13 s a million short records.
+MAX_EVENT_BYTES = 2_000_000_000
+# Of all files of a run from elsewhere: checksums take 0.22 s a megabyte, or 13 s a million short
+# records.
 MAX_CHECKED_BYTES = 40_000_000
 MAX_EVENTS = 500_000
 
@@ -52,7 +54,7 @@ class RunLogger(Logger):
         self._metrics_file = MetricsFile(folder / METRICS_FILE, dataset)
         self._last_step = {
             tag: int(row["step"])
-            for row in read_metrics(folder / METRICS_FILE)
+            for row in read_metrics(folder / METRICS_FILE, cells=math.inf)
             for tag, value in row.items()
             if value and tag not in KEYS
         }
@@ -118,7 +120,9 @@ class RunLogger(Logger):
         self.experiment.close()
 
 
-def cut_back(folder: Path, step: int, logged: dict[str, int] | None = None) -> None:
+def cut_back(
+    folder: Path, step: int, logged: dict[str, int] | None = None, bounded: bool = True
+) -> None:
     """Drop from a run's logs what came after a checkpoint; call it while no logger is open.
 
     A run that was killed logged steps after its last checkpoint; resumed, it takes them again.
@@ -130,10 +134,12 @@ def cut_back(folder: Path, step: int, logged: dict[str, int] | None = None) -> N
         logged: the last step of each metric that had been logged by then; None: `step`. The test's
             figures, and the means of an epoch that a limit cut short, have the same step and came
             later.
+        bounded: of a run from elsewhere, what exceeds a limit of size is damage.
     """
-    cut_metrics(folder / METRICS_FILE, step, logged)
+    cut_metrics(folder / METRICS_FILE, step, logged, bounded)
+    limits = _Limits(MAX_EVENTS, MAX_CHECKED_BYTES) if bounded else _Limits(math.inf, math.inf)
     for path in sorted(folder.glob("events.out.tfevents.*")):
-        intact, whole = _intact_events(path)
+        intact, whole = _intact_events(path, limits)
         kept = b"".join(record for record in intact if _stays(record, step, logged))
         if not whole:
             # TensorBoard takes each file with `tfevents` in its name for one of its own.
@@ -149,13 +155,21 @@ def cut_back(folder: Path, step: int, logged: dict[str, int] | None = None) -> N
 _HEADER, _FOOTER = 12, 4
 
 
-def _intact_events(path: Path) -> tuple[list[bytes], bool]:
+class _Limits:
+    """How many records and bytes may still be read, of all event files together."""
+
+    def __init__(self, records: float, content: float) -> None:
+        self.records = records
+        self.content = content
+
+
+def _intact_events(path: Path, limits: _Limits) -> tuple[list[bytes], bool]:
     """Read the records before the first damaged one; tell whether all are intact.
 
     A last record that is incomplete was torn when the run was killed, which is no damage.
     """
     try:
-        content = read_bounded(path, MAX_EVENT_BYTES)
+        content = read_bounded(path, int(min(limits.content, MAX_EVENT_BYTES)))
     except (OSError, UserError):  # a folder, a pipe, a link to nothing, no permission, too large
         return [], False
     records: list[bytes] = []
@@ -168,14 +182,14 @@ def _intact_events(path: Path) -> tuple[list[bytes], bool]:
         end = position + _HEADER + length + _FOOTER
         if end > len(content):
             break
-        if length > MAX_CHECKED_BYTES:
-            return records, False
         data = content[position + _HEADER : end - _FOOTER]
         if masked_crc32c(data) != struct.unpack_from("<I", content, end - _FOOTER)[0]:
             return records, False
         records.append(content[position:end])
+        limits.records -= 1
+        limits.content -= end - position
         position = end
-        if len(records) > MAX_EVENTS or position > MAX_CHECKED_BYTES:
+        if limits.records < 0:
             return records, False
     return records, True
 

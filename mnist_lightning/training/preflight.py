@@ -16,8 +16,9 @@ from torch.optim import LBFGS, Optimizer
 from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.errors import UserError
 from mnist_lightning.networks.inspection import ask_blank
-from mnist_lightning.runs.checkpoint import network_weights
+from mnist_lightning.runs.checkpoint import MAX_UNSIGNED_BYTES, network_weights
 from mnist_lightning.runs.config import Config
+from mnist_lightning.runs.signature import key_path, signing_key
 from mnist_lightning.training.callbacks.ema import TRAINED
 from mnist_lightning.training.lightning_module import NO_END, DigitClassifier
 
@@ -167,17 +168,11 @@ def check_loss_scaling(optimizer: Optimizer, trainer: Trainer) -> None:
     Raises:
         UserError: it would.
     """
-    if getattr(trainer.precision_plugin, "scaler", None) is None:
-        return
-    reason = ""
-    if isinstance(optimizer, LBFGS):
-        reason = "cannot scale its losses"
-    elif trainer.gradient_clip_val and getattr(optimizer, "_step_supports_amp_scaling", False):
-        reason = "scales its gradients itself, so that they cannot be clipped"
-    if reason:
+    scales = getattr(trainer.precision_plugin, "scaler", None) is not None
+    if scales and isinstance(optimizer, LBFGS):
         raise UserError(
-            f"--model.optimizer {type(optimizer).__name__}: with --trainer.precision 16-mixed it "
-            f"{reason}; use --trainer.precision bf16-mixed",
+            "--model.optimizer LBFGS cannot scale its losses, as --trainer.precision 16-mixed "
+            "needs it; use --trainer.precision bf16-mixed",
             status=2,
         )
 
@@ -195,7 +190,13 @@ def why_not_restorable(model: DigitClassifier, checkpoint: dict[str, Any]) -> st
         # First: a fused optimizer does not check, it writes beyond the end of its state.
         weights = [*network_weights(checkpoint).values(), *checkpoint.get(TRAINED, {}).values()]
         types = {weight.dtype for weight in weights if isinstance(weight, torch.Tensor)}
-        _compare_optimizer_states(optimizer.state_dict(), saved, list(network.parameters()), types)
+        _compare_optimizer_states(
+            optimizer.state_dict(),
+            saved,
+            list(network.parameters()),
+            types,
+            isinstance(optimizer, LBFGS),
+        )
         optimizer.load_state_dict(saved)
         if (schedule is not None) != bool(checkpoint["lr_schedulers"]):
             return "lr_schedulers is not of this run's schedule"
@@ -223,10 +224,12 @@ def _compare_optimizer_states(
     saved: dict[str, Any],
     parameters: list[nn.Parameter],
     types: set[torch.dtype],
+    lbfgs: bool,
 ) -> None:
     """Compare the state of an optimizer that took one step with a saved one.
 
-    `types` are those of the saved weights: in another precision they are not those of `fresh`.
+    `types` are those of the saved weights: in another precision they are not those of `fresh`. A
+    kernel that gets a state of another size writes beyond its end.
 
     Raises:
         ValueError: the saved one belongs to another optimizer or network.
@@ -234,6 +237,9 @@ def _compare_optimizer_states(
     for new, old in zip(fresh["param_groups"], saved["param_groups"], strict=True):
         if missing := new.keys() - old.keys():
             raise ValueError(f"optimizer_states has no {', '.join(sorted(missing))}")
+        # They choose the kernel, and which states it needs.
+        if flags := [name for name, value in new.items() if _is_flag(value, old[name])]:
+            raise ValueError(f"optimizer_states: {', '.join(flags)} differs from the options")
     count = sum(parameter.numel() for parameter in parameters)
     for number, old in saved["state"].items():
         new = fresh["state"][number]
@@ -241,9 +247,11 @@ def _compare_optimizer_states(
             raise ValueError(f"optimizer_states has no {', '.join(sorted(missing))}")
         for name, value in old.items():
             # LBFGS keeps vectors of all parameters, once it has taken a step that moved them.
-            shapes = (
-                [new[name].shape] if isinstance(new.get(name), torch.Tensor) else [(), (count,)]
-            )
+            shapes = [new[name].shape] if isinstance(new.get(name), torch.Tensor) else [()]
+            if lbfgs:
+                shapes.append(torch.Size([count]))
+            elif name not in new:
+                raise ValueError(f"optimizer_states has {name}, which this optimizer has not")
             for each in value if isinstance(value, list) else [value]:
                 if not isinstance(each, torch.Tensor):
                     continue
@@ -251,6 +259,11 @@ def _compare_optimizer_states(
                     raise ValueError(f"optimizer_states: {name} has shape {tuple(each.shape)}")
                 if each.dtype not in types | {getattr(new.get(name), "dtype", torch.float32)}:
                     raise ValueError(f"optimizer_states: {name} is of type {each.dtype}")
+
+
+def _is_flag(new: Any, old: Any) -> bool:
+    """Tell whether two options differ, of which one switches something on or off."""
+    return (isinstance(new, bool | None) or isinstance(old, bool | None)) and new is not old
 
 
 def take_blank_step(network: nn.Module, optimizer: Optimizer) -> None:
@@ -274,6 +287,11 @@ def _check_disk(model: DigitClassifier, keep_last: int, root: Path) -> None:
     # Weights and two numbers for each of the optimizer's, in the best checkpoint, the last ones,
     # and the one that is being written; some more for the logs.
     weights = sum(p.numel() * p.element_size() for p in model.network.parameters())
+    if 3 * weights > MAX_UNSIGNED_BYTES and signing_key(create=True) is None:
+        raise UserError(
+            f"A checkpoint may exceed {MAX_UNSIGNED_BYTES / 10**6:.0f} MB, the limit without a "
+            f"signature, and no key can be stored as {key_path()}: make that writable."
+        )
     needed = 3 * weights * (keep_last + 2) + 2**20
     place = root.resolve()
     while not place.exists():

@@ -7,6 +7,7 @@ a journal beside it may name another file, which is deleted.
 import shutil
 import sqlite3
 import time
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +23,7 @@ from mnist_lightning.files import read_bounded
 MAX_JOURNAL_BYTES = 20_000_000
 MAX_JOURNAL_LINE = 100_000
 LOOKS = 3  # a lock may be given back between two questions
+MAX_DEFINITIONS = 500  # a sweep has 40
 MAX_DATABASE_BYTES = 1_000_000_000  # a trial takes about 1 kB
 # https://www.sqlite.org/fileformat.html: how a journal begins, and ends if it names a file.
 JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
@@ -86,7 +88,7 @@ def check_database(url: str) -> None:
         storage.remove_session()
         storage.engine.dispose()
         expected = _definitions(reference)
-    if others := sorted(name for name, _ in found - expected):
+    if others := sorted(name for name, _ in (found - expected).elements()):
         raise UserError(
             f"{path} is not the database of a sweep, or of another version of optuna: "
             f"{others[0][:80]} is not what a sweep makes; give another --name or --storage, or "
@@ -107,7 +109,7 @@ def _path(url: str) -> Path | None:
     return Path(parsed.database) if parsed.database not in (None, "", ":memory:") else None
 
 
-def _definitions(path: Path) -> set[tuple[str, str]]:
+def _definitions(path: Path) -> Counter[tuple[str, str]]:
     """The names and definitions of all that a database holds, without reading its tables."""
     if not path.is_file() or path.stat().st_size > MAX_DATABASE_BYTES:
         raise OSError(f"not a regular file of at most {MAX_DATABASE_BYTES:,} bytes")
@@ -132,7 +134,11 @@ def _definitions(path: Path) -> set[tuple[str, str]]:
         return _read_definitions(copy, "rw")
 
 
-def _read_definitions(path: Path, mode: str) -> set[tuple[str, str]]:
+def _read_definitions(path: Path, mode: str) -> Counter[tuple[str, str]]:
     with closing(sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True)) as opened:
-        rows = opened.execute("SELECT name, coalesce(sql, '') FROM sqlite_master LIMIT 999")
-        return {(str(name), str(sql)) for name, sql in rows}
+        query = f"SELECT name, coalesce(sql, '') FROM sqlite_master LIMIT {MAX_DEFINITIONS}"
+        rows = opened.execute(query)
+        found = Counter((str(name), str(sql)) for name, sql in rows)
+    if found.total() == MAX_DEFINITIONS:
+        raise OSError(f"it has {MAX_DEFINITIONS} definitions or more")
+    return found
