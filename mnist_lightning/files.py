@@ -1,12 +1,12 @@
 """Write files atomically; read files, YAML and JSON within limits."""
 
 import errno
+import math
 import os
 import re
 import secrets
 import shutil
 import stat
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +52,7 @@ def write_atomically(content: bytes, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def read_bounded(path: Path, limit: int = sys.maxsize - 1) -> bytes:
+def read_bounded(path: Path, limit: float = math.inf) -> bytes:
     """Read a regular file of at most `limit` bytes; never wait for a pipe.
 
     Raises:
@@ -64,10 +64,12 @@ def read_bounded(path: Path, limit: int = sys.maxsize - 1) -> bytes:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
+        if math.isinf(limit):
+            return file.read()
         # /proc tells no sizes.
-        content = b"" if status.st_size > limit else file.read(limit + 1)
+        content = b"" if status.st_size > limit else file.read(int(limit) + 1)
         if max(status.st_size, len(content)) > limit:
-            raise UserError(f"{path} is too large: the limit is {limit:,} bytes")
+            raise UserError(f"{path} is too large: the limit is {limit:,.0f} bytes")
         return content
 
 

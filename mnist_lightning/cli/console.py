@@ -35,7 +35,7 @@ def opening(
     run: Run | None,
     summary: bool,
 ) -> None:
-    """Say what is about to be trained (layer by layer with `summary`), on what, where."""
+    """Show what is trained (each layer if `summary`), on which data and where."""
     notices(console, data)
     network = facts_of_network(model)
     name = network["network"]["class_path"].rsplit(".", 1)[-1]
@@ -44,8 +44,8 @@ def opening(
     if network["network"]["init_args"] is None:
         line(
             console,
-            f"{name} does not keep its constructor's arguments as attributes (self.width = width): "
-            "predict, serve, report and export will not know how to build it",
+            f"{name} does not store its arguments as attributes (self.width = width): "
+            "predict, serve, report and export cannot rebuild it",
         )
     if summary:
         layers(console, model.network)
@@ -57,12 +57,12 @@ def opening(
     if data.data.name in data.extra:
         line(console, f"--data.extra {data.data.name} adds nothing: it is the data set itself")
     if sizes[1] == 0:
-        line(console, "nothing is held out (val_size 0): the best checkpoint will be the last")
-    line(console, f"run: {run.folder}" if run else "fast_dev_run: nothing will be kept")
+        line(console, "no validation set (val_size 0): the best checkpoint will be the last one")
+    line(console, f"run: {run.folder}" if run else "fast_dev_run: nothing will be saved")
 
 
 def layers(console: Console, network: nn.Module) -> None:
-    """Show what a picture passes: layer, output shape and parameters; -1 is the batch."""
+    """Show the layers: kind, output shape (-1 is the batch) and number of parameters."""
     rows = [("layer", "output shape", "parameters")]
     rows += [
         (of.kind, str(of.output_shape), f"{of.parameters:,}") for of in inspection.layers(network)
@@ -73,14 +73,14 @@ def layers(console: Console, network: nn.Module) -> None:
 
 
 def notices(console: Console, data: MNISTDataModule) -> None:
-    """Make it impossible to overlook that MNIST could not be had; say what was skipped."""
+    """Show prominently that MNIST is not available; report what was skipped."""
     if data.skipped is not None:
         line(console, data.skipped)
     if data.fallback_reason is None:
         return
     text = (
-        "MNIST could not be had. What follows is on scikit-learn's 1,797 embedded digits: "
-        "a far smaller and different task, whose figures say nothing about MNIST.\n\n"
+        "MNIST is not available. This command uses scikit-learn's 1,797 bundled digits: "
+        "a smaller and different task, whose results say nothing about MNIST.\n\n"
         f"{data.fallback_reason}"
     )
     console.print(
@@ -94,9 +94,9 @@ def notices(console: Console, data: MNISTDataModule) -> None:
     )
 
 
-def interrupted(console: Console, run: Run | None, kept: str) -> None:
-    """Say what an interrupted run has kept, and how to go on."""
-    line(console, f"interrupted; {kept}")
+def interrupted(console: Console, run: Run | None, saved: str) -> None:
+    """Show what an interrupted run has saved, and how to continue it."""
+    line(console, f"Interrupted. {saved}")
     if run is not None and run.recent().exists():
         following(console, [f"{PROGRAM} resume {run.reference}"])
 
@@ -104,18 +104,21 @@ def interrupted(console: Console, run: Run | None, kept: str) -> None:
 def closing(
     console: Console, facts: dict[str, Any], run: Run | None, root: Path, longer: str | None
 ) -> None:
-    """Show what came out of a run, where it lies, and what to do next.
+    """Show the results of a run, where it is, and the next commands.
 
-    `longer` is the option by which it would go on beyond its end; None where none does.
+    `longer` is the option with which `resume` extends it; None if it cannot be extended.
     """
-    note = " (embedded; not MNIST)" if facts["dataset"] == "digits" else ""
+    note = " (bundled; not MNIST)" if facts["dataset"] == "digits" else ""
     rows = [("data set", facts["dataset"] + note)]
     if facts["val/accuracy"] is not None:
         rows.append(("best epoch", f"{facts['best_epoch']} of {facts['epochs']}, by val/accuracy"))
         rows.append(("val accuracy", f"{100 * facts['val/accuracy']:.2f} %"))
     elif facts["best_epoch"] is not None:
         rows.append(
-            ("best epoch", f"{facts['best_epoch']}, the last: none was validated at its end")
+            (
+                "best epoch",
+                f"{facts['best_epoch']}, the last: no epoch was validated at its end",
+            )
         )
     if "test/accuracy" in facts:
         names = ("test/accuracy", "test/loss", "test/correct", "test/total")
@@ -151,10 +154,10 @@ def evaluation(
     predictions: PredictionCollector,
     kept: Path | None,
 ) -> None:
-    """Show the figures of what was asked; `kept` is where its predictions are, if anywhere."""
+    """Show the results of an evaluation; `kept` is the file of its predictions, if any."""
     stage = "val" if command == "validate" else "test"
     accuracy, loss = (float(trainer.callback_metrics[f"{stage}/{n}"]) for n in ("accuracy", "loss"))
-    rows = [("data set", dataset), ("asked", asked)]
+    rows = [("data set", dataset), ("checkpoint", asked)]
     rows += figures(stage, accuracy, loss, predictions.correct, predictions.total)
     if kept is not None:
         rows.append(("predictions", str(kept)))
@@ -162,21 +165,21 @@ def evaluation(
 
 
 def members(console: Console, rows: Sequence[tuple[str, float, McNemar]], together: float) -> None:
-    """Show the members of an ensemble beside it: RUN, accuracy, and McNemar's test of the two."""
-    grid = Table(title="its members, alone", title_justify="left", title_style="bold")
+    """Show the members of an ensemble: RUN, accuracy, and McNemar's test against the ensemble."""
+    grid = Table(title="members", title_justify="left", title_style="bold")
     grid.add_column("RUN", overflow="fold")
-    for name in ("accuracy", "only together right", "only alone right", "McNemar's p"):
+    for name in ("accuracy", "only ensemble correct", "only member correct", "McNemar's p"):
         grid.add_column(name, justify="right")
     for reference, accuracy, duel in rows:
         counts = (str(duel.only_first), str(duel.only_second), f"{duel.p:.2g}")
         grid.add_row(printable(reference), f"{100 * accuracy:.2f} %", *counts)
     console.print(grid, highlight=False)
     mean = sum(accuracy for _, accuracy, _ in rows) / len(rows)
-    line(console, f"mean of its members {100 * mean:.2f} %, together {100 * together:.2f} %")
+    line(console, f"mean of the members {100 * mean:.2f} %, ensemble {100 * together:.2f} %")
 
 
 def each_image(table: PredictionsTable) -> None:
-    """Show true and predicted label of each image, a line an image."""
+    """Show the true and the predicted label of each image, one per line."""
     width = len(str(len(table.true)))
     pairs = zip(table.true.tolist(), table.predicted.tolist(), strict=True)
     for index, (true, predicted) in enumerate(pairs):
@@ -196,7 +199,7 @@ def figures(
 
 
 def seeds(console: Console, finished: Sequence[Run]) -> None:
-    """Show what the runs of several seeds came to, and how far they spread."""
+    """Show the results of several seeds, and their spread."""
     grid = Table(title="seeds", title_justify="left", title_style="bold")
     grid.add_column("seed", justify="right")
     grid.add_column("run", overflow="fold")
@@ -224,7 +227,7 @@ def seeds(console: Console, finished: Sequence[Run]) -> None:
 def _spread(values: Sequence[float]) -> str:
     of = spread(values)
     if len(values) == 1:
-        return f"{of.mean:.2f} % with one seed; its spread is not known"
+        return f"{of.mean:.2f} % with one seed; the spread is unknown"
     return (
         f"{of.mean:.2f} ± {of.std:.2f} % (mean ± standard deviation of {len(values)} seeds), "
         f"95 % interval of the mean {max(of.low, 0):.2f} to {min(of.high, 100):.2f} %"
@@ -232,7 +235,7 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def table(console: Console, title: str, rows: Sequence[tuple[str, str]]) -> None:
-    """Show facts by name; what is too long for the console is broken into lines."""
+    """Show facts by name; a long value is wrapped."""
     line(console, f"{title}:")
     grid = Table(show_header=False)
     grid.add_column(no_wrap=True)
@@ -243,14 +246,14 @@ def table(console: Console, title: str, rows: Sequence[tuple[str, str]]) -> None
 
 
 def following(console: Console, commands: Sequence[str]) -> None:
-    """Show the commands that come next."""
+    """Show the next commands."""
     line(console, "next:")
     for command in commands:
         line(console, f"  {command}")
 
 
 def line(console: Console, text: str) -> None:
-    """Say one line, unbroken, as it is."""
+    """Show one line without wrapping it."""
     console.print(printable(text, keep="\n"), highlight=False, markup=False, soft_wrap=True)
 
 

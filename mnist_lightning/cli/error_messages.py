@@ -42,7 +42,7 @@ def explain(message: str, options: Iterable[str], command: str) -> str:
     if found := re.search(r'Parser key "([\w.]+)"', message):
         key, message = _innermost(message, found[1])
         return f"--{key}: {_reason(message, key)}"
-    return suggestions.plainly(message, names, command)
+    return suggestions.format_argparse_error(message, names, command)
 
 
 def _innermost(message: str, key: str) -> tuple[str, str]:
@@ -101,7 +101,7 @@ def _reason(message: str, key: str) -> str:
     if not expected or value is None:
         return _one_line(message.split(":", 1)[1])
     words = [word for choices in wanted for word in _choices(choices)]
-    return suggestions.will_not_do(value[1], words, " or ".join(dict.fromkeys(expected)))
+    return suggestions.invalid_value(value[1], words, " or ".join(dict.fromkeys(expected)))
 
 
 _PLAIN_NAMES = {
@@ -134,8 +134,8 @@ def _wrong_class(path: str, classes: list[str], message: str) -> str:
     found = re.search(r"Errors:\s+- (?:Problem with given class_path [^:]+:\s+)?(.+)", message)
     own = "." in path and found and not re.match("Expected a |Import path ", found[1])
     reason = f": {found[1]}" if found and own else ""
-    takes = f"it takes {', '.join(classes)}, or the path of such a class"
-    return f"{path} will not do{reason}; {hint}{takes}"
+    takes = f"expected {', '.join(classes)}, or the path of such a class"
+    return f"invalid value {path}{reason}; {hint}{takes}"
 
 
 def _classes(key: str) -> list[str]:

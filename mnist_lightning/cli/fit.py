@@ -116,13 +116,9 @@ def load_initial_weights(cli: DigitCLI, reference: str) -> str:
     path = path or run.best_checkpoint()
     checkpoint = read_checkpoint(path)
     theirs, mine = checkpoint.get("network"), describe(cli.model.network)
-    if theirs is not None:
-        path_and_arguments(theirs)
     if theirs != mine:
-        raise UserError(
-            f"--init_from: network mismatch: {path} needs {_as_options(theirs, mine)}",
-            status=2,
-        )
+        needed = _as_options(theirs, mine) if theirs else "a network that it does not describe"
+        raise UserError(f"--init_from: network mismatch: {path} needs {needed}", status=2)
     try:
         cli.model.network.load_state_dict(network_weights(checkpoint))
     except RuntimeError as error:
@@ -132,13 +128,12 @@ def load_initial_weights(cli: DigitCLI, reference: str) -> str:
     return f"{path} sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
 
 
-def _as_options(network: dict[str, Any] | None, other: dict[str, Any]) -> str:
+def _as_options(network: dict[str, Any], other: dict[str, Any]) -> str:
     """Return the options that build a network, as far as they differ from those of `other`."""
-    if network is None:
-        return "a network that it does not describe"
-    option, arguments = "--model.network", network["init_args"] or {}
-    named = [f"{option} {shlex.quote(network['class_path'].rsplit('.', 1)[-1])}"]
-    if network["class_path"] == other["class_path"]:
+    option, (class_path, arguments) = "--model.network", path_and_arguments(network)
+    arguments = arguments or {}
+    named = [f"{option} {shlex.quote(class_path.rsplit('.', 1)[-1])}"]
+    if class_path == other["class_path"]:
         named, theirs = [], other["init_args"] or {}
         arguments = {name: of for name, of in arguments.items() if of != theirs.get(name)}
     return " ".join(

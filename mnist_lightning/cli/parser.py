@@ -66,7 +66,7 @@ class CommandParser(argparse.ArgumentParser):
             UserError: always.
         """
         options = [option.removeprefix("--") for option in self._option_string_actions]
-        raise UserError(suggestions.plainly(message, options, self.command), status=2)
+        raise UserError(suggestions.format_argparse_error(message, options, self.command), status=2)
 
 
 MOST_SEEDS = 1000
@@ -229,10 +229,9 @@ def read_seeds(text: str) -> list[int]:
         found = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", part.strip())
         first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
         if first > last:
-            raise UserError(f"--seeds: {text} will not do; it takes 1..5 or 1,2,7", status=2)
+            raise UserError(f"--seeds: invalid value {text}; expected 1..5 or 1,2,7", status=2)
         if last >= 2**32 or last - first >= MOST_SEEDS:
-            raise UserError(
-                f"--seeds: {text} will not do; {MOST_SEEDS} seeds at most, below 2**32", status=2
-            )
+            expected = f"at most {MOST_SEEDS} seeds below 2**32"
+            raise UserError(f"--seeds: invalid value {text}; expected {expected}", status=2)
         seeds += range(first, last + 1)
     return list(dict.fromkeys(seeds))

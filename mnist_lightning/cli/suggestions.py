@@ -12,7 +12,7 @@ MAYBE = 0.6  # of words that may be meant
 KINDS = {"int": "a whole number", "float": "a number"}
 
 
-def plainly(message: str, options: Iterable[str], command: str) -> str:
+def format_argparse_error(message: str, options: Iterable[str], command: str) -> str:
     """Turn argparse's message into a line.
 
     Args:
@@ -37,18 +37,18 @@ def plainly(message: str, options: Iterable[str], command: str) -> str:
         return f"{found[1]} needs a value"
     if found := re.fullmatch(r"argument (\S+): invalid (\w+) value: '(.*)'", message):
         kind = KINDS.get(found[2], found[2])
-        return f"{found[1]}: {found[3]} will not do; it takes {kind}"
+        return f"{found[1]}: invalid value {found[3]}; expected {kind}"
     if found := re.fullmatch(
         r"argument (\S+): invalid choice: '?(.*?)'? \(.* from (.*)\)", message
     ):
         choices = found[3].replace("'", "").split(", ")
-        return f"{found[1]}: {will_not_do(found[2], choices, ', '.join(choices))}"
+        return f"{found[1]}: {invalid_value(found[2], choices, ', '.join(choices))}"
     return " ".join(message.split())
 
 
-def will_not_do(value: str, choices: Iterable[str], takes: str) -> str:
+def invalid_value(value: str, choices: Iterable[str], takes: str) -> str:
     """Say what is taken in place of a value, and which of the choices may be meant."""
-    return f"{value} will not do; {hint(value, choices)}it takes {takes}"
+    return f"invalid value {value}; {hint(value, choices)}expected {takes}"
 
 
 def hint(word: str, choices: Iterable[str]) -> str:

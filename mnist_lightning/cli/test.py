@@ -117,7 +117,7 @@ def _reach(shifts: str | None) -> int:
     if shifts is None:
         return 0
     if not shifts.isdecimal() or int(shifts) > MOST_SHIFTS:
-        raise UserError(f"--shifts {shifts} will not do; it takes 0 to {MOST_SHIFTS} pixels", 2)
+        raise UserError(f"--shifts: invalid value {shifts}; expected 0 to {MOST_SHIFTS} pixels", 2)
     return int(shifts)
 
 

@@ -5,7 +5,6 @@ import io
 import math
 import os
 import re
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -120,7 +119,7 @@ def read_metrics(path: Path, size: int | None = None, cells: float = MAX_CELLS) 
 
 
 def _content(path: Path, bounded: bool) -> bytes:
-    content = read_bounded(path, MAX_METRICS_BYTES if bounded else sys.maxsize - 1)
+    content = read_bounded(path, MAX_METRICS_BYTES if bounded else math.inf)
     if bounded and len(content) > MAX_WIDE_BYTES and not content.isascii():
         raise UserError(f"{path} is too large: the limit beyond ASCII is {MAX_WIDE_BYTES:,} bytes")
     return content
@@ -153,7 +152,8 @@ def cut_metrics(
     if not whole:
         aside = move_aside(path)
         say(f"{path} is damaged; kept as {aside.name}; {len(rows)} of its rows stay")
-    if not whole or path.read_bytes() != content:
+    # A hard link becomes a copy: later rows are written in place.
+    if not whole or path.stat().st_nlink > 1 or path.read_bytes() != content:
         write_atomically(content, path)
 
 

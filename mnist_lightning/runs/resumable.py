@@ -214,7 +214,7 @@ def newest_checkpoint(run: Run, move: bool = False) -> Path:
             validate_checkpoint(read_checkpoint(path))
         except DamagedCheckpointError as error:
             text = str(error) if str(path) in str(error) else f"{path} is damaged: {error}"
-            text += "; going back to the one before" if path != found[-1] else ""
+            text += "; using the checkpoint before it" if path != found[-1] else ""
             say(text + (f"; kept as {move_aside(path).name}" if move else ""))
         else:
             return path

@@ -141,7 +141,7 @@ class Run:
         """
         if self.folder.is_symlink():
             raise UserError(f"{self.folder} is a link; name the run directory that it leads to")
-        refuse_links(self.folder, (".pbtxt", "metrics.csv"))
+        refuse_links(self.folder, (".pbtxt",))
 
     def clear_away(self) -> None:
         """Delete what a process that was killed had begun to write; call it under the lock."""

@@ -24,7 +24,6 @@ from mnist_lightning.runs.metrics_csv import (
 from mnist_lightning.text import say
 
 FLUSH_SECONDS = 5.0
-MAX_EVENT_BYTES = 2_000_000_000
 # Of all files of a run from elsewhere: checksums take 0.22 s a megabyte, or 13 s a million short
 # records.
 MAX_CHECKED_BYTES = 40_000_000
@@ -169,7 +168,7 @@ def _intact_events(path: Path, limits: _Limits) -> tuple[list[bytes], bool]:
     A last record that is incomplete was torn when the run was killed, which is no damage.
     """
     try:
-        content = read_bounded(path, int(min(limits.content, MAX_EVENT_BYTES)))
+        content = read_bounded(path, limits.content)
     except (OSError, UserError):  # a folder, a pipe, a link to nothing, no permission, too large
         return [], False
     records: list[bytes] = []

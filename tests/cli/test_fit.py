@@ -60,7 +60,7 @@ def test_without_validation_the_best_is_the_last_and_it_says_so(
     command: Command, run_0: Run
 ) -> None:
     result = command("fit", *DIGITS, "--data.val_size", "0", "--trainer.max_epochs", "2")
-    assert "nothing is held out (val_size 0): the best checkpoint will be the last" in result.out
+    assert "no validation set (val_size 0): the best checkpoint will be the last one" in result.out
     assert "1,500 images to train, 0 to validate" in result.out
     assert run_0.best.read_bytes() == run_0.recent().read_bytes()
     refused = command("validate", "0")

@@ -128,8 +128,8 @@ def test_how_a_run_says_that_it_can_be_gone_on_with_is_how_it_can(
         assert "its learning-rate schedule spanned them" in again
         return
     assert f"python -m mnist_lightning resume 0 {longer}\n" in told
-    assert f"to go on: python -m mnist_lightning resume 0 {longer}\n" in again
-    assert "going on with" in command("resume", "0", *longer.split()).out
+    assert f"to continue: python -m mnist_lightning resume 0 {longer}\n" in again
+    assert "resuming" in command("resume", "0", *longer.split()).out
 
 
 def test_resume_of_a_finished_run_says_how_to_go_on(command: Command) -> None:
@@ -231,7 +231,7 @@ def test_a_signal_after_the_last_step_is_heard(
         patch.setattr(RunSummary, "on_train_end", told_to_end)
         result = command("fit", *DIGITS, "--trainer.max_epochs", "1", "--seeds", "1..3")
     assert result.status == 143
-    assert "interrupted; lightning_logs/version_0 is kept up to the end of epoch 1" in result.out
+    assert "Interrupted. Saved through epoch 1 in lightning_logs/version_0." in result.out
     assert not run_0.folder.with_name("version_1").exists()
     assert command("resume").status == 0
     assert run_0.summary()["state"] == "finished"
@@ -245,7 +245,7 @@ def test_a_checkpoint_from_elsewhere_goes_on_in_a_new_run(
     shutil.copy(run_0.recent(), loose)
     result = command("resume", str(loose), "--trainer.max_epochs", "3")
     assert result.status == 0, result.err
-    assert "loose.ckpt lies in no run's folder: going on in a new one" in result.out
+    assert "loose.ckpt is in no run directory: resuming" in result.out
     run_1 = Run(run_0.folder.with_name("version_1"))
     assert run_1.summary()["epochs"] == 3
     assert run_1.best.exists()

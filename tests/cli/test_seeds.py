@@ -43,7 +43,7 @@ def test_each_seed_is_an_ordinary_run_and_their_spread_is_told(
 
 def test_of_one_seed_no_spread_is_claimed(command: Command) -> None:
     result = command("fit", *DIGITS, "--trainer.max_epochs", "1", "--seeds", "5")
-    assert "% with one seed; its spread is not known" in result.out
+    assert "% with one seed; the spread is unknown" in result.out
 
 
 def test_auto_resume_goes_on_with_the_newest_run_of_the_same_options(
@@ -51,12 +51,12 @@ def test_auto_resume_goes_on_with_the_newest_run_of_the_same_options(
 ) -> None:
     habit = [*DIGITS, "--auto_resume", "true"]
     first = command("fit", *habit, "--trainer.max_epochs", "1")
-    assert "no run of the same options to go on with: this is a new one" in first.out
+    assert "No matching run to resume; starting a new one." in first.out
     other = command("fit", *habit, "--trainer.max_epochs", "1", "--data.batch_size", "50")
-    assert "no run of the same options" in other.out
+    assert "No matching run to resume" in other.out
     second = command("fit", *habit, "--trainer.max_epochs", "2")
     assert second.status == 0, second.err
-    assert "going on with lightning_logs/version_0 after epoch 1" in second.out
+    assert "resuming lightning_logs/version_0 after epoch 1" in second.out
     assert run_0.summary()["epochs"] == 2
     finished = command("fit", *habit, "--trainer.max_epochs", "2")
     assert "lightning_logs/version_0 is finished: 2 of 2 epochs" in finished.out
@@ -68,7 +68,7 @@ def test_a_schedule_over_the_whole_run_is_not_stretched_by_auto_resume(command: 
     command("fit", *habit, "--trainer.max_epochs", "1")
     longer = command("fit", *habit, "--trainer.max_epochs", "2")
     assert longer.status == 0, longer.err
-    assert "no run of the same options" in longer.out
+    assert "No matching run to resume" in longer.out
 
 
 def test_seeds_with_auto_resume_go_on_with_a_study_that_was_cut_short(
@@ -101,7 +101,7 @@ def test_seeds_of_another_length_are_not_counted_in(command: Command, tmp_path: 
     study = ["fit", *DIGITS, "--auto_resume", "true"]
     command(*study, "--trainer.max_epochs", "2", "--seeds", "1")
     result = command(*study, "--trainer.max_epochs", "1", "--seeds", "1")
-    assert "no run of the same options" in result.out
+    assert "No matching run to resume" in result.out
     command(*study, "--trainer.max_epochs", "1", "--trainer.limit_test_batches", "0")
     assert len(list((tmp_path / "lightning_logs").iterdir())) == 3
 
@@ -114,14 +114,14 @@ def test_an_old_run_that_is_damaged_is_passed_over(command: Command, run_0: Run)
         run_0.config.write_text(damage)
         result = command(*habit)
         assert result.status == 0, result.err
-        assert "passing over lightning_logs/version_0: " in result.out
+        assert "skipped lightning_logs/version_0: " in result.out
         shutil.rmtree(run_0.folder.with_name("version_1"))
     run_0.config.write_text(config)
     for path in run_0.checkpoints.glob("last*"):
         path.write_bytes(b"")
     result = command(*habit)
     assert result.status == 0, result.err
-    assert "passing over lightning_logs/version_0: no whole checkpoint" in result.out
+    assert "skipped lightning_logs/version_0: no whole checkpoint" in result.out
 
 
 def test_an_error_at_the_second_seed_leaves_the_first_one_shown(

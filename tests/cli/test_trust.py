@@ -394,7 +394,7 @@ def test_unsigned_runs_of_registered_classes_resume_as_before(
     assert command("test", "0").status == 0
     result = command("resume", "0", "--trainer.max_epochs", "2")
     assert result.status == 0
-    assert "This run is from elsewhere, and stays unsigned" in result.out
+    assert "This run is from elsewhere: unsigned." in result.out
     assert not read_signed_checkpoint(trained.recent())[1]
     assert not trained.read_signed_config()[1]
     # Only the user's word makes it the user's.

@@ -171,7 +171,7 @@ def test_a_run_begins_with_another_s_weights(command: Command, run_0: Run) -> No
         "true",
     )
     assert begun.status == 0, begun.err
-    assert f"beginning with the weights in {Path('lightning_logs/version_0')}" in begun.out
+    assert f"initial weights: {Path('lightning_logs/version_0')}" in begun.out
     run_1 = Run(run_0.folder.with_name("version_1"))
     first, second = run_0.summary(), run_1.summary()
     assert second["val/accuracy"] == first["val/accuracy"]
@@ -190,7 +190,7 @@ def test_weights_of_another_network_are_refused(command: Command) -> None:
     assert not Path("lightning_logs/version_1").exists()
     assert "no run 9" in command("fit", *DIGITS, "--init_from", "9").err
     both = command("fit", "--ckpt_path", "0", "--init_from", "0")
-    assert "--ckpt_path goes on with a run, --init_from begins one: give one" in both.err
+    assert "--ckpt_path resumes a run, --init_from starts a new one: give one" in both.err
 
 
 def test_a_folder_s_facts_are_in_its_summary(command: Command, mine: Path, run_0: Run) -> None:

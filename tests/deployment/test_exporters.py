@@ -202,7 +202,7 @@ def test_the_normalization_is_inside() -> None:
 
 def test_mistakes_are_told(fitted: Command) -> None:
     assert "--format" in fitted("export", "0").err
-    assert "--format: exe will not do" in fitted("export", "0", "--format", "exe").err
+    assert "--format: invalid value exe" in fitted("export", "0", "--format", "exe").err
     for kind in ("pth", "html"):
         told = fitted("export", "--format", kind, "--softmax").err
         assert "--softmax is for onnx and pt2" in told

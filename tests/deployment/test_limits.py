@@ -12,7 +12,11 @@ import httpx
 import psutil
 import pytest
 
-from mnist_lightning.deployment import hosts
+from mnist_lightning.deployment import hosts, service
+from mnist_lightning.deployment.service import ModelRegistry, ProblemError
+from mnist_lightning.errors import UserError
+from mnist_lightning.inference import Recognizer
+from mnist_lightning.runs.run_directory import Run
 from tests.deployment.conftest import serving
 from tests.image_bombs import saved, scan_bomb, slow_webp
 from tests.preprocessing.test_ink_extraction import drawn
@@ -57,6 +61,43 @@ def test_silent_connections_and_bombs_delay_nobody_for_long(address: str) -> Non
             answer = sent.result()
             assert answer.status_code == 422
             assert "2,000 scans; the limit is 37" in answer.json()["error"]["message"]
+
+
+def test_bodies_that_stop_arriving_give_their_place_back(address: str) -> None:
+    seven, size = saved(drawn(), "png"), 24_000_000
+    head = f"POST /api/predict HTTP/1.1\r\nHost: {httpx.URL(address).netloc.decode()}\r\n"
+    head += f"Content-Length: {size + 1}\r\n\r\n"
+    with ExitStack() as stack:
+        for _ in range(9):  # more than all requests together may take
+            connection = stack.enter_context(connect(address))
+            with suppress(OSError):
+                connection.sendall(head.encode() + bytes(size))
+        until = time.monotonic() + 15  # half of what a request may take
+        while time.monotonic() < until:
+            status = httpx.post(f"{address}/api/predict", content=seven, timeout=60).status_code
+            if status == 200:
+                return
+            time.sleep(0.2)
+        pytest.fail(f"still {status}")
+
+
+def test_a_network_that_cannot_be_loaded_is_read_once(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = home / "lightning_logs"
+    models = ModelRegistry(Run(root / "version_0"), None, root)
+    loaded = []
+
+    def load(*arguments: object) -> Recognizer:
+        loaded.append(arguments)
+        raise UserError("this takes ten seconds")
+
+    monkeypatch.setattr(service.inference, "load", load)
+    for _ in range(3):
+        with pytest.raises(ProblemError, match="") as problem:
+            models.load("version_1")
+        assert problem.value.status == 409
+    assert len(loaded) == 1
 
 
 def test_more_connections_than_there_is_room_for_replace_the_silent_ones(address: str) -> None:

@@ -190,7 +190,7 @@ def test_mistakes_in_the_command_are_told(command: Command, home: Path) -> None:
     for port in ("70000", "-1"):
         assert f"--port {port}: a port is" in command("serve", "0", *where, "--port", port).err
     result = command("serve", "0", "--port", "x")
-    assert "--port: x will not do; it takes a whole number" in result.err
+    assert "--port: invalid value x; expected a whole number" in result.err
 
 
 def test_a_missing_extra_is_named(home: Path) -> None:

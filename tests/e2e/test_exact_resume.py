@@ -126,16 +126,13 @@ def test_an_interrupted_run_of_any_kind_goes_on_from_where_it_was(
     place = PLACES["in a batch"]._replace(sends=signal.SIGTERM)
     assert run([*FIT, *OPTIONS[options]], tmp_path, place) == 143
     printed = (tmp_path / "printed").read_text()
-    assert "interrupted; lightning_logs/version_0 is kept up to the end of batch" in printed
+    assert "Interrupted. Saved through batch" in printed
     assert "python -m mnist_lightning resume 0" in printed
     saved = progress(load(Run(tmp_path / "lightning_logs/version_0").recent()))
     assert saved.epochs == 1
     assert 6 <= saved.batches <= 8  # the next one where nothing is half done
     assert run(["resume"], tmp_path) == 0
-    assert (
-        f"going on with lightning_logs/version_0 after {saved}"
-        in (tmp_path / "printed").read_text()
-    )
+    assert f"resuming lightning_logs/version_0 after {saved}" in (tmp_path / "printed").read_text()
     uninterrupted(options).assert_same(tmp_path)
 
 

@@ -228,7 +228,9 @@ def test_a_disk_that_fills_up_ends_the_run_and_keeps_its_last_checkpoint(
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert result.status == 1
     assert "File too large: lightning_logs/version_0/checkpoints/" in result.err
-    assert "is kept up to the end of epoch 1; once that is mended: python -m" in result.err
+    assert (
+        "Saved through epoch 1 in lightning_logs/version_0. After fixing this, run: " in result.err
+    )
     assert run_0.recent().read_bytes() == before
     assert not list(tmp_path.rglob(".*.tmp"))
     assert command("resume", "--trainer.max_epochs", "2").status == 0

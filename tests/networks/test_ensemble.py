@@ -75,7 +75,7 @@ def test_a_run_is_tested_with_shifted_copies_beside_itself(three: Command) -> No
     for wrong in ("5", "-1", "much"):
         refused = three("test", "2", "--shifts", wrong)
         assert refused.status == 2
-        assert f"--shifts {wrong} will not do; it takes 0 to 4 pixels" in refused.err
+        assert f"--shifts: invalid value {wrong}; expected 0 to 4 pixels" in refused.err
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_several_are_tested_as_one_and_compared_with_each(three: Command) -> Non
         assert float(accuracy) == pytest.approx(100 * own.mean(), abs=0.006), name
         assert int(together) == (right & ~own).sum()
         assert int(alone) == (own & ~right).sum()
-    said = re.search(r"mean of its members ([\d.]+) %, together ([\d.]+) %", result.out)
+    said = re.search(r"mean of the members ([\d.]+) %, ensemble ([\d.]+) %", result.out)
     assert said is not None
     assert float(said[2]) == pytest.approx(100 * right.mean(), abs=0.006)
     assert three("validate", "0,2").status == 0

@@ -187,7 +187,7 @@ def test_tables_are_bounded(tmp_path: Path) -> None:
         read_history(path)
     with path.open("r+b") as file:
         file.truncate(300_000_000)
-    with pytest.raises(UserError, match="too large: the limit is 200,000,000 bytes"):
+    with pytest.raises(UserError, match="too large: the limit is 50,000,000 bytes"):
         read_metrics(path)
     table = tmp_path / "predictions.csv"
     for content in (

@@ -90,7 +90,7 @@ def test_a_run_of_own_parts_is_unverified(
     monkeypatch.syspath_prepend(str(tmp_path))
     result = command("fit", *DIGITS, "--trainer.max_epochs", "1", CALLBACK, "own_parts.Watch")
     assert result.status == 0, result.err
-    assert "an exact resume of this run is not verified: own_parts.Watch" in result.out
+    assert "Exact resume is not verified with own_parts.Watch." in result.out
     assert run_0.summary()["resume"] == "unverified"
 
 

@@ -72,7 +72,7 @@ def test_an_interrupted_digit_net_is_tested_and_goes_on_without_losing_an_epoch(
     assert len(re.findall(r"^epoch \d+ ", result.out, re.MULTILINE)) == 2
     saved = progress(load(run_0.recent()))
     assert saved == (2, batches)
-    kept = f"interrupted; lightning_logs/version_0 is kept up to the end of {saved}; testing"
+    kept = f"Interrupted. Saved through {saved} in lightning_logs/version_0. Testing"
     assert kept in result.out
     assert "of 297" in result.out
     summary = run_0.summary()
@@ -86,7 +86,7 @@ def test_an_interrupted_digit_net_is_tested_and_goes_on_without_losing_an_epoch(
 
     again = command(*digit_net, "--trainer.max_epochs", "3")
     assert again.status == 0, again.err
-    assert f"going on with lightning_logs/version_0 after {saved}" in again.out
+    assert f"resuming lightning_logs/version_0 after {saved}" in again.out
     assert run_0.summary()["state"] == "finished"
 
 
@@ -98,8 +98,7 @@ def test_a_run_with_an_end_is_kept_and_not_tested_when_interrupted(
         result = command("fit", *DIGITS, "--trainer.max_epochs", "3")
     assert result.status == 130
     assert (
-        "interrupted; lightning_logs/version_0 is kept up to the end of batch 7 of epoch 2"
-        in result.out
+        "Interrupted. Saved through batch 7 of epoch 2 in lightning_logs/version_0." in result.out
     )
     assert "python -m mnist_lightning resume 0" in result.out
     assert not run_0.predictions.exists()
@@ -127,7 +126,7 @@ def test_the_second_interrupt_ends_at_once(
         interrupt_at(patch, PredictionCollector, "on_test_batch_end", 1)
         result = command("fit", "--config", str(DIGIT_NET), *DIGITS)
     assert result.status == 130
-    assert "is kept up to the end of batch 3 of epoch 2" in result.out
+    assert "Saved through batch 3 of epoch 2" in result.out
     assert not run_0.predictions.exists()
 
 

@@ -121,6 +121,20 @@ def test_a_database_computes_nothing(database: Path, change: str) -> None:
             check_database(url.format(database))
 
 
+@pytest.mark.parametrize("count", [100, 1000])
+def test_a_database_hides_no_definition_behind_others(database: Path, count: int) -> None:
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        query = "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_master WHERE sql IS NULL"
+        row = connection.execute(query).fetchone()
+        connection.execute("PRAGMA writable_schema=1")
+        names = "(type, name, tbl_name, rootpage, sql)"
+        insert = f"INSERT INTO sqlite_master {names} VALUES (?, ?, ?, ?, ?)"
+        connection.executemany(insert, [row] * count)
+        connection.execute("PRAGMA writable_schema=0")
+    with pytest.raises(UserError, match="is not the database of a sweep"):
+        check_database(f"sqlite:///{database}")
+
+
 def test_garbage_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_text("garbage" * 1000)
     with pytest.raises(UserError, match="is not the database of a sweep, or damaged"):

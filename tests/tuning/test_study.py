@@ -163,8 +163,8 @@ def test_an_interrupted_sweep_says_how_to_go_on(place: Path) -> None:
     sweep.send_signal(signal.SIGTERM)
     printed, _ = sweep.communicate(timeout=60)
     assert sweep.returncode == 143
-    assert "1 to be gone on with" in printed
-    assert "the same command goes on" in printed
+    assert "1 to be continued" in printed
+    assert "Repeat the command to continue" in printed
     assert (place / "study.journal").is_file()
 
 
@@ -175,7 +175,7 @@ def test_mistakes_are_told_before_any_trial(command: Command, place: Path) -> No
         ([*SWEEP, "--trials", "0"], "--trials and --workers: at least 1"),
         ([*SWEEP, "--data.batchsize", "3"], "there is no option --data.batchsize"),
         ([*SWEEP, "--storage", "nowhere"], "--storage nowhere: a URL such as sqlite"),
-        ([*SWEEP, "--pruner", "shears"], "--pruner: shears will not do"),
+        ([*SWEEP, "--pruner", "shears"], "--pruner: invalid value shears"),
         ([*SWEEP, "--seeds", "1..2"], "--seeds is for one run"),
         ([*SWEEP, "--trainer.max_epochs", "-1"], "a sweep needs runs that end"),
     )[1:]:
@@ -189,7 +189,7 @@ def test_mistakes_are_told_before_any_trial(command: Command, place: Path) -> No
 
 def test_a_name_stays_with_its_space(command: Command, place: Path) -> None:
     study_in(place).set_user_attr("made_with", "something else")
-    assert "was begun with another space or other options" in command(*SWEEP).err
+    assert "exists with another space or other options" in command(*SWEEP).err
 
 
 def test_trials_that_fail_alike_end_it(command: Command, place: Path) -> None:
@@ -198,7 +198,7 @@ def test_trials_that_fail_alike_end_it(command: Command, place: Path) -> None:
         study.enqueue_trial({"model.optimizer.init_args.lr": -1.0})
     result = command(*SWEEP, "--trials", "9")
     assert result.status == 1
-    assert "3 trials in a row failed alike: status 2: --model.optimizer: Invalid" in result.err
+    assert "3 trials in a row failed with the same error: status 2: --model" in result.err
     assert len(trials_of(place)) == 3
 
 

@@ -1,0 +1,201 @@
+"""Files that ask for memory, time or space beyond their content: each is refused in one line."""
+
+import os
+import resource
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+
+from mnist_lightning.data.datasets import SOURCES
+from mnist_lightning.errors import UserError
+from mnist_lightning.runs import checkpoint as checkpoints
+from mnist_lightning.runs import run_directory
+from mnist_lightning.runs.metrics_csv import read_metrics
+from mnist_lightning.runs.resumable import MAX_ATTEMPTS, recent_checkpoints
+from mnist_lightning.runs.run_directory import MAX_VERSION, Run
+from tests.cli.checks import load
+from tests.conftest import DIGITS, Command
+from tests.strangers import from_elsewhere
+
+SHORT = ["--trainer.limit_train_batches", "2", "--dashboards", "none"]
+FIT = ["fit", *DIGITS, *SHORT, "--trainer.max_epochs", "1", "--model.network", "TinyCNN"]
+LONGER = ["resume", "0", "--trainer.max_epochs", "2"]
+
+
+@pytest.fixture
+def trained(command: Command, run_0: Run) -> Run:
+    """A run of one short epoch."""
+    assert command(*FIT).status == 0
+    return run_0
+
+
+def _at_the_end_of_its_storage(group: dict[str, Any], state: dict[str, Any]) -> None:
+    """A view whose elements are all the last number of its storage; a kernel writes beyond it."""
+    size = state["exp_avg"].numel()
+    shape = state["exp_avg"].shape
+    state["exp_avg"] = torch.zeros(size + 1).as_strided(shape, (0,) * len(shape), size)
+
+
+def _of_another_variant(group: dict[str, Any], state: dict[str, Any]) -> None:
+    group["amsgrad"] = True
+    state["max_exp_avg_sq"] = torch.tensor(0.0)
+
+
+def _with_one_state_more(group: dict[str, Any], state: dict[str, Any]) -> None:
+    state["max_exp_avg_sq"] = torch.tensor(0.0)
+
+
+@pytest.mark.parametrize(
+    "change", [_at_the_end_of_its_storage, _of_another_variant, _with_one_state_more]
+)
+def test_the_state_of_an_optimizer_fits_its_kernel(
+    command: Command, trained: Run, change: Callable[[dict[str, Any], dict[str, Any]], None]
+) -> None:
+    checkpoint: Any = load(trained.recent())
+    optimizer = checkpoint["optimizer_states"][0]
+    for state in optimizer["state"].values():
+        change(optimizer["param_groups"][0], state)
+    trained.recent().write_bytes(from_elsewhere(checkpoint))
+    result = command(*LONGER)
+    assert result.status == 1
+    assert "last.ckpt is damaged" in result.out + result.err
+
+
+@pytest.mark.parametrize("position", [625, -1, 2**31 - 1])
+def test_a_random_state_points_into_its_numbers(
+    command: Command, trained: Run, position: int
+) -> None:
+    checkpoint: Any = load(trained.recent())
+    name, keys, _, *rest = checkpoint["callbacks"]["RandomState"]["numpy"]
+    checkpoint["callbacks"]["RandomState"]["numpy"] = (name, keys, position, *rest)
+    trained.recent().write_bytes(from_elsewhere(checkpoint))
+    result = command(*LONGER)
+    assert result.status == 1
+    assert f"NumPy's position is {position}" in result.out
+
+
+def test_few_checkpoints_of_a_run_are_tried(trained: Run) -> None:
+    for number in range(1, 40):
+        trained.recent(number).write_bytes(b"no checkpoint")
+    (trained.checkpoints / f"last-{'9' * 5_000}.ckpt"[:200]).write_bytes(b"")
+    found = recent_checkpoints(trained)
+    assert found == [trained.recent(number) for number in range(MAX_ATTEMPTS)]
+
+
+def test_a_large_checkpoint_is_the_user_s_own(
+    trained: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "MAX_UNSIGNED_BYTES", 20_000)
+    signed = trained.best.read_bytes()
+    assert len(signed) > 20_000
+    assert checkpoints.read_signed_checkpoint(trained.best)[1]
+    trained.best.write_bytes(from_elsewhere(load(trained.recent())))
+    with pytest.raises(UserError, match="too large: the limit is 20,000 bytes"):
+        checkpoints.read_checkpoint(trained.best)
+    altered = bytearray(signed)
+    altered[5_000] ^= 1
+    trained.best.write_bytes(altered)
+    with pytest.raises(UserError, match="too large: the limit is 20,000 bytes"):
+        checkpoints.read_checkpoint(trained.best)
+
+
+@pytest.mark.parametrize("name", ["best.ckpt", "wide.safetensors"])
+def test_a_sparse_file_takes_no_memory(command: Command, trained: Run, name: str) -> None:
+    path = trained.checkpoints / name
+    header = b'{"__metadata__":{}}'
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    os.truncate(path, 1_900_000_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    result = command("predict", "x.png", "--run", str(path))
+    assert result.status == 1
+    assert "the limit is 150,000,000" in result.err
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+def test_all_event_files_share_one_limit(command: Command, trained: Run) -> None:
+    length = struct.pack("<Q", 0)
+    record = (
+        length + struct.pack("<I", masked_crc32c(length)) + struct.pack("<I", masked_crc32c(b""))
+    )
+    for number in range(6):
+        path = trained.folder / f"events.out.tfevents.9.{number}"
+        path.write_bytes(record * 200_000)
+    for path in (trained.recent(), trained.best):
+        path.write_bytes(from_elsewhere(load(path)))
+    result = command(*LONGER)
+    assert result.status == 0, result.err
+    assert "tfevents.9.5 is damaged" in result.out
+
+
+def test_text_beyond_ascii_is_bounded_before_it_is_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(b"step,train/loss\n" + ("\U0001f600" + "x" * 90_000 + "\n").encode() * 60)
+    with pytest.raises(UserError, match="the limit beyond ASCII is 5,000,000 bytes"):
+        read_metrics(path)
+
+
+def test_a_hard_link_is_not_written_through(command: Command, trained: Run, tmp_path: Path) -> None:
+    for name in ("projector_config.pbtxt", "metrics.csv"):
+        precious = tmp_path / f"precious_{name}"
+        linked = trained.folder / name
+        content = linked.read_bytes() if linked.exists() else b"precious" * 1000
+        linked.unlink(missing_ok=True)
+        precious.write_bytes(content)
+        linked.hardlink_to(precious)
+    result = command(*LONGER, "--dashboards", "full")
+    assert result.status == 0, result.err
+    assert (tmp_path / "precious_projector_config.pbtxt").read_bytes() == b"precious" * 1000
+    assert "\n4," not in (tmp_path / "precious_metrics.csv").read_text()
+    assert "\n4," in (trained.folder / "metrics.csv").read_text()
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_data_is_not_written_through_a_link(command: Command, tmp_path: Path, name: str) -> None:
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / SOURCES[name].folder).symlink_to(tmp_path / "victim")
+    result = command("data", name, "--fetch")
+    assert result.status == 1
+    assert "is a link out of data" in result.err
+    assert not list((tmp_path / "victim").iterdir())
+
+
+def test_an_archive_that_is_too_large_is_not_read(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnist_lightning.data.datasets._has_md5", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr("torchvision.datasets.FashionMNIST.mirrors", ["http://127.0.0.1:9/"])
+    path = tmp_path / "data" / "FashionMNIST" / "raw" / "train-images-idx3-ubyte.gz"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    os.truncate(path, 40 * 10**9)
+    assert "could not be downloaded" in command("data", "fashion_mnist", "--fetch").err
+
+
+def test_the_last_number_of_a_run_leaves_room_for_others(tmp_path: Path) -> None:
+    for number in (0, 2, MAX_VERSION, 10**9 - 1):
+        (tmp_path / f"version_{number}").mkdir()
+    assert [run.version for run in run_directory.list_runs(tmp_path)] == [0, 2, MAX_VERSION]
+    assert [run_directory.claim(tmp_path).version for _ in range(2)] == [1, 3]
+
+
+def test_a_network_without_arguments_begins_no_run(command: Command, trained: Run) -> None:
+    checkpoint: Any = load(trained.best)
+    checkpoint["network"]["x"] = checkpoint["network"].pop("init_args")
+    trained.best.write_bytes(from_elsewhere(checkpoint))
+    result = command(*FIT, "--init_from", "0")
+    assert result.status == 2
+    assert "--init_from: network mismatch" in result.err
+
+
+def test_a_val_size_that_is_a_mapping_validates_nothing(command: Command, trained: Run) -> None:
+    checkpoint: Any = load(trained.best)
+    checkpoint["MNISTDataModule"]["val_size"] = {}
+    trained.best.write_bytes(from_elsewhere(checkpoint))
+    result = command("validate", "0")
+    assert "bug" not in result.err
