@@ -32,7 +32,7 @@ from mnist_lightning.cli import fit
 from mnist_lightning.cli.lightning_cli import DigitCLI, configure_warnings
 from mnist_lightning.data.loader import epoch_order
 from mnist_lightning.preprocessing.mnist_format import MEAN, STD, normalize
-from mnist_lightning.training.fast_epoch_loop import stop_looking_for_gpus
+from mnist_lightning.training.fast_epoch_loop import disable_nvml_check
 
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
 PLAIN = "fit, no dashboards"
@@ -59,7 +59,7 @@ class TakeTurns(Callback):
 def bare(arguments: list[str], turns: Turns, workers: int | None) -> None:
     """Train and validate with nothing around it; over torchvision's data set with `workers`."""
     configure_warnings()
-    stop_looking_for_gpus()
+    disable_nvml_check()
     parsed = DigitCLI("fit", arguments)
     parsed.load_data()
     train, validation = tensors(parsed) if workers is None else usual(parsed, workers)

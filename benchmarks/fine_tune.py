@@ -25,7 +25,7 @@ LEAST = 10
 
 
 def right(run: Path, files: list[Path], labels: list[int]) -> int:
-    """Count the pictures that a run reads rightly."""
+    """Count the images that a run predicts correctly."""
     recognizer = load(run)
     read = [recognizer.read(mnist_format.read(file), multiple=False)[0].label for file in files]
     return sum(one == other for one, other in zip(read, labels, strict=True))

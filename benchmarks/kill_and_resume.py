@@ -26,7 +26,7 @@ LENGTH = ["--trainer.max_epochs", "3", "--trainer.log_every_n_steps", "5", "--au
 
 
 def newest(folder: Path) -> Run | None:
-    """The newest run in a folder that can be gone on with."""
+    """Return the newest run in a folder that can be resumed."""
     found = [run for run in run_directory.list_runs(folder / LOGS_FOLDER) if run.recent().exists()]
     return found[-1] if found else None
 

@@ -16,7 +16,7 @@ import onnxruntime
 import torch
 
 from mnist_lightning import load
-from mnist_lightning.deployment.exporters import FORMATS, Ask, Export, FromPixels, asking
+from mnist_lightning.deployment.exporters import FORMATS, Export, FromPixels, Predict, predictor
 from mnist_lightning.runs import lookup
 from mnist_lightning.runs.run_directory import LOGS_FOLDER
 
@@ -35,21 +35,23 @@ def main() -> None:
     export = Export(recognizer, False, {})
 
     with tempfile.TemporaryDirectory() as place:
-        contestants: dict[str, Ask] = {"torch eager": asking(FromPixels(recognizer.network).eval())}
+        contestants: dict[str, Predict] = {
+            "torch eager": predictor(FromPixels(recognizer.network).eval())
+        }
         for name in ("pt2", "onnx"):
             path = Path(place) / f"model.{name}"
             FORMATS[name].write(export, path)
-            contestants[name] = FORMATS[name].ask(export, path)
+            contestants[name] = FORMATS[name].load(export, path)
         alone = onnxruntime.SessionOptions()
         alone.intra_op_num_threads = 1
         session = onnxruntime.InferenceSession(Path(place) / "model.onnx", alone)
         contestants["onnx"] = lambda pixels: session.run(None, {"pixels": pixels})[0]
         seconds: dict[str, list[float]] = {name: [] for name in contestants}
         for _ in range(TURNS):
-            for name, ask in contestants.items():
+            for name, predict in contestants.items():
                 began = time.perf_counter()
                 for _ in range(PICTURES):
-                    ask(picture)
+                    predict(picture)
                 seconds[name].append((time.perf_counter() - began) / PICTURES)
     base = statistics.median(seconds["torch eager"])
     for name, all_seconds in seconds.items():

@@ -36,7 +36,7 @@ LABELS = """(text) => {
 # As if it were chosen on the page.
 SEEN = """async () => {
   while (!photo) await new Promise((done) => setTimeout(done, 5));
-  const answer = await reader.read(picture(), "false");
+  const answer = await backend.read(currentImage(), "false");
   return [answer.digits[0].input, answer.milliseconds];
 }"""
 

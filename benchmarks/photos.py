@@ -32,7 +32,7 @@ def plainly(path: Path) -> Ink:
 
 def normally(path: Path) -> Ink:
     """Bring a picture to MNIST's form."""
-    return mnist_format.from_picture(mnist_format.read(path))
+    return mnist_format.from_image(mnist_format.read(path))
 
 
 def pasted(digit: Ink, index: int, generator: np.random.Generator) -> Image.Image:
@@ -74,7 +74,7 @@ def main() -> None:
     test = SOURCES["mnist"].load(asked.data_dir).test_images.numpy()
     originals = [test[index] for index in generator.permutation(len(test))[:PASTED]]
     canvases = [pasted(digit, index, generator) for index, digit in enumerate(originals)]
-    copies = [mnist_format.from_picture(canvas) for canvas in canvases]
+    copies = [mnist_format.from_image(canvas) for canvas in canvases]
     for run in asked.runs:
         recognizer = load(run)
         for way, pictures in ways.items():

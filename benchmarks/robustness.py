@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from mnist_lightning.cli import report
-from mnist_lightning.evaluation.report import FIGURES
+from mnist_lightning.evaluation.report import FACTS
 from mnist_lightning.runs import lookup
 
 
@@ -19,7 +19,7 @@ def row(reference: str) -> tuple[str, dict[str, float]]:
     run, _ = lookup.find(reference, Path("lightning_logs"))
     if report.main([reference]) != 0:
         raise SystemExit(f"no report of {reference}")
-    facts = json.loads((run.folder / "report" / FIGURES).read_text())
+    facts = json.loads((run.folder / "report" / FACTS).read_text())
     robustness = facts["robustness"]
     kinds = {kind["name"]: kind["accuracies"] for kind in robustness["kinds"]}
     means = {name: sum(grades) / len(grades) for name, grades in kinds.items()}

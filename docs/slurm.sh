@@ -1,6 +1,6 @@
 #!/bin/bash
-# A run in several processes on a cluster with SLURM. A minute before its time is over it is told to end: it saves
-# itself, is queued again, and goes on where it was.
+# A run in several processes on a cluster with SLURM. One minute before its time limit, SLURM sends it a signal: the run
+# is saved, requeued, and resumed.
 #
 #   sbatch docs/slurm.sh --config configs/classic_cnn.yaml
 #

@@ -1,7 +1,7 @@
 """A PyTorch Lightning experiment framework for handwritten digits.
 
-The public names are imported when they are first used, so that `import mnist_lightning`
-(and with it `python -m mnist_lightning --help`) costs nothing.
+The public names are imported on first use, so that `import mnist_lightning` (and therefore
+`python -m mnist_lightning --help`) is fast.
 """
 
 # Before any other import: `python -m` puts the working directory first on the search path.
@@ -30,7 +30,7 @@ __all__ = [
     "load",
 ]
 
-_HOME = {
+_MODULES = {
     "DigitClassifier": "mnist_lightning.training.lightning_module",
     "MNISTDataModule": "mnist_lightning.data.datamodule",
     "Recognizer": "mnist_lightning.inference",
@@ -39,6 +39,6 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module 'mnist_lightning' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    return getattr(import_module(_MODULES[name]), name)

@@ -1,6 +1,6 @@
 """Several processes that train one run: join them, exchange values, decide on rank 0.
 
-The first of them keeps the run, and speaks; a process by itself is the first of one.
+Only rank 0 writes the run and prints messages; a single process has rank 0.
 """
 
 import io
@@ -17,123 +17,123 @@ from torch import distributed
 
 from mnist_lightning.errors import UserError
 
-if TYPE_CHECKING:  # a network that reads pictures needs no lightning
+if TYPE_CHECKING:  # predictions do not need lightning
     from lightning.pytorch import Trainer
 
 Value = TypeVar("Value")
 
 
-def count() -> int:
-    """How many there are."""
+def world_size() -> int:
+    """Return the number of processes."""
     joined = distributed.is_available() and distributed.is_initialized()
     return distributed.get_world_size() if joined else 1
 
 
 def rank() -> int:
-    """Which of them this is, from 0 on."""
-    return distributed.get_rank() if count() > 1 else 0
+    """Return the rank of this process, from 0."""
+    return distributed.get_rank() if world_size() > 1 else 0
 
 
-def is_first() -> bool:
-    """Whether this is the first one; known from who started it, before they are joined."""
+def is_rank_zero() -> bool:
+    """Return whether this is rank 0; works before `join`, from the launcher's environment."""
     if distributed.is_available() and distributed.is_initialized():
         return bool(distributed.get_rank() == 0)
     from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-    return not getattr(rank_zero_only, "rank", 0)  # None where nobody started several
+    return not getattr(rank_zero_only, "rank", 0)  # None for a single process
 
 
 def join(trainer: "Trainer") -> None:
-    """Start the others, unless torchrun or a cluster did, and connect with them.
+    """Start the other processes, unless torchrun or a cluster did, and connect to them.
 
-    From then on only the first speaks.
+    After this, only rank 0 prints.
 
     Raises:
-        UserError: several were started, and the trainer is for one.
+        UserError: several processes were started, but the trainer is for one.
     """
     if trainer.world_size == 1:
         started = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
-        if started > 1 and "LOCAL_RANK" in os.environ | _as_slurm_names_it():
+        if started > 1 and "LOCAL_RANK" in os.environ | _slurm_local_rank():
             raise UserError(
-                f"{started} processes were started, and this run is for one: give "
+                f"{started} processes were started, but this run is for one: use "
                 f"--trainer.devices {started} (on each machine) and --trainer.strategy ddp",
                 status=2,
             )
         return
-    with _ended_by_ctrl_c():
-        trainer.strategy.launcher.launch(lambda: None)  # type: ignore[union-attr] # they have one
+    with _exit_on_ctrl_c():
+        trainer.strategy.launcher.launch(lambda: None)  # type: ignore[union-attr] # ddp has one
         trainer.strategy.setup_environment()
-    if not is_first():
+    if not is_rank_zero():
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the process ends
 
 
-def _as_slurm_names_it() -> dict[str, str]:
-    """The local rank of a step of several; in a batch script's own shell there is none."""
+def _slurm_local_rank() -> dict[str, str]:
+    """Return the local rank in a SLURM step; empty in the shell of a batch script."""
     return {"LOCAL_RANK": os.environ["SLURM_LOCALID"]} if "SLURM_STEP_ID" in os.environ else {}
 
 
 @contextmanager
-def _ended_by_ctrl_c() -> Iterator[None]:
-    """End at once on Ctrl-C: Python would first wait for the others, who may be gone by it."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:
+def _exit_on_ctrl_c() -> Iterator[None]:
+    """Exit at once on Ctrl-C: Python would wait for the other processes, which may have ended."""
+    previous = signal.getsignal(signal.SIGINT)
+    if previous is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)
 
 
-def run_on_rank_zero(decide: Callable[[], Value]) -> Value:
-    """Have the first one decide, and the others take its word.
+def run_on_rank_zero(function: Callable[[], Value]) -> Value:
+    """Run a function on rank 0 and return its result on all ranks.
 
     Raises:
-        SystemExit: in the others, where it fails; in the first, its own error.
+        SystemExit: on the other ranks if it fails; rank 0 raises the error itself.
     """
-    if count() == 1:
-        return decide()
-    told: list[Any] = [None, False]
+    if world_size() == 1:
+        return function()
+    message: list[Any] = [None, False]
     try:
-        if is_first():
-            told = [decide(), True]
+        if is_rank_zero():
+            message = [function(), True]
     finally:
-        distributed.broadcast_object_list(told)
-    if not told[1]:
-        raise SystemExit(0)  # the first one tells why
-    decided: Value = told[0]
-    return decided
+        distributed.broadcast_object_list(message)
+    if not message[1]:
+        raise SystemExit(0)  # rank 0 reports the error
+    result: Value = message[0]
+    return result
 
 
-def gathered(value: Value) -> list[Value]:
-    """The value of each, primitives and tensors, by rank."""
-    if count() == 1:
+def all_gather(value: Value) -> list[Value]:
+    """Return the values (primitives and tensors) of all ranks, in the order of the ranks."""
+    if world_size() == 1:
         return [value]
     content = io.BytesIO()
-    torch.save(value, content)  # pickled by themselves, tensors of some types cannot be read back
-    contents: list[Any] = [None] * count()
+    torch.save(value, content)  # pickle alone cannot restore tensors of some types
+    contents: list[Any] = [None] * world_size()
     distributed.all_gather_object(contents, content.getvalue())
-    return [torch.load(io.BytesIO(each), weights_only=True) for each in contents]
+    return [torch.load(io.BytesIO(part), weights_only=True) for part in contents]
 
 
 def assert_same_path(*paths: Path) -> None:
-    """See to it that all work on the same files: each has looked for them by itself.
+    """Check that all ranks found the same paths: each rank searches for them itself.
 
     Raises:
-        UserError: in all, where another run came while they looked.
+        UserError: on all ranks, if another run was created during the search.
     """
-    if len(set(gathered("\0".join(map(str, paths))))) > 1:
-        raise UserError("another run came while the processes began: give the RUN by its number", 2)
+    if len(set(all_gather("\0".join(map(str, paths))))) > 1:
+        raise UserError("another run was created during the start: give the RUN by its number", 2)
 
 
 def all_reduce_max(number: int, device: torch.device) -> int:
-    """The greatest of all their numbers."""
-    if count() == 1:
+    """Return the maximum of the numbers of all ranks."""
+    if world_size() == 1:
         return number
     numbers = torch.tensor(number, device=device)
     distributed.all_reduce(numbers, distributed.ReduceOp.MAX)
     return int(numbers)
 
 
-def share(total: int) -> slice:
-    """Which of so many things are this one's: every thing is just one's."""
-    return slice(total * rank() // count(), total * (rank() + 1) // count())
+def rank_slice(total: int) -> slice:
+    """Return this rank's part of `total` items; each item belongs to exactly one rank."""
+    return slice(total * rank() // world_size(), total * (rank() + 1) // world_size())

@@ -1,14 +1,14 @@
-"""The exception for what a user can cause, the version, and the name of the program."""
+"""The exception for errors that a user can cause, the version, and the program name."""
 
 __version__ = "0.1.0"
 PROGRAM = "python -m mnist_lightning"
 
 
 class UserError(Exception):
-    """A mistake or a failure to tell in one line: what was wrong, what was found, what to do.
+    """A mistake or a failure that is reported in one line: problem, value, fix.
 
-    The command line prints the message without a traceback and ends with `status`:
-    2 for a mistake in the command, 1 for a failure at work.
+    The command line prints the message without a traceback and exits with `status`:
+    2 for a mistake in the command, 1 for a failure during the work.
     """
 
     def __init__(self, message: str, status: int = 1) -> None:

@@ -16,28 +16,28 @@ import yaml
 
 from mnist_lightning.errors import UserError
 
-# A configuration has 3 kB and 150 values, ten deep.
+# A typical configuration has 3 kB and 150 values in ten levels.
 MAX_YAML_BYTES = 300_000
 MAX_YAML_NODES = 20_000
 MAX_YAML_DEPTH = 100
-MAX_YAML_NUMBERS = 256  # keys of a mapping that are no texts
+MAX_YAML_OTHER_KEYS = 256  # keys of a mapping that are not strings
 MAX_FOLDER_DEPTH = 50
-MAX_NUMBER_LENGTH = 100  # 1:1:1:… is a number in base 60, and takes quadratic time
+MAX_NUMBER_CHARS = 100  # 1:1:1:… is a number in base 60 that takes quadratic time
 _TAG = "tag:yaml.org,2002:"
-_NUMBERS = (f"{_TAG}int", f"{_TAG}float")
-_PLAIN = {_TAG + name for name in ("map", "seq", "str", "int", "float", "bool", "null", "merge")}
+_NUMBER_TAGS = (f"{_TAG}int", f"{_TAG}float")
+_ALLOWED = {_TAG + name for name in ("map", "seq", "str", "int", "float", "bool", "null", "merge")}
 
 
 class LimitError(Exception):
-    """A file exceeds a limit that keeps its reading within time and memory."""
+    """A file exceeds a limit that bounds the time and memory for reading it."""
 
 
 def write_atomically(content: bytes, path: Path) -> None:
-    """Write a file so that `path` holds either all of `content` or what it held before.
+    """Write a file so that `path` contains either all of `content` or its previous content.
 
-    The new file is made beside its target, flushed to the disk, and then renamed.
+    The new file is written beside its target, flushed to the disk, and then renamed.
     """
-    # An unpredictable name, so that no link with it can exist.
+    # The name is unpredictable, so that nobody can create a link with this name.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:
@@ -46,27 +46,27 @@ def write_atomically(content: bytes, path: Path) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
         _flush_folder(path.parent)
-    except OSError as error:  # a full disk says neither which nor where
+    except OSError as error:  # the error of a full disk contains no path
         raise type(error)(error.errno, error.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def read_bounded(path: Path, limit: float = math.inf) -> bytes:
-    """Read a regular file of at most `limit` bytes; never wait for a pipe.
+    """Read a regular file of at most `limit` bytes; never block on a pipe.
 
     Raises:
-        UserError: it is larger.
-        OSError: it cannot be read, or is no regular file.
+        UserError: the file is larger.
+        OSError: it cannot be read, or is not a regular file.
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - of a descriptor
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - a file descriptor
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         if math.isinf(limit):
             return file.read()
-        # /proc tells no sizes.
+        # Files in /proc report no sizes.
         content = b"" if status.st_size > limit else file.read(int(limit) + 1)
         if max(status.st_size, len(content)) > limit:
             raise UserError(f"{path} is too large: the limit is {limit:,.0f} bytes")
@@ -74,30 +74,31 @@ def read_bounded(path: Path, limit: float = math.inf) -> bytes:
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """List the files and folders below a folder, in order; links to folders are not followed.
+    """List the files and folders below a folder, in order; do not follow links to folders.
 
     Raises:
         UserError: the folders are nested too deeply.
     """
-    waiting = [(folder, 0)] if folder.is_dir() else []
-    while waiting:
-        path, depth = waiting.pop()
+    stack = [(folder, 0)] if folder.is_dir() else []
+    while stack:
+        path, depth = stack.pop()
         if depth > 0:
             yield path
         if depth > MAX_FOLDER_DEPTH:
             raise UserError(f"{folder}: folders are nested more than {MAX_FOLDER_DEPTH} deep", 2)
         if depth == 0 or (path.is_dir() and not path.is_symlink()):
-            waiting += [(inner, depth + 1) for inner in sorted(path.iterdir(), reverse=True)]
+            stack += [(inner, depth + 1) for inner in sorted(path.iterdir(), reverse=True)]
 
 
 def refuse_links(folder: Path, suffixes: tuple[str, ...]) -> None:
-    """Refuse to write through a link, which may lead anywhere: to a folder, or to such a file.
+    """Check that no link in a folder leads to another folder or to a file with these suffixes.
 
-    Files with other suffixes are replaced as a whole, with the link. What has such a suffix and is
-    no regular file is refused too: a pipe would be waited for. A hard link becomes a copy.
+    Writing through such a link would change files elsewhere. Files with other suffixes are
+    replaced as a whole, links included. A special file with such a suffix is refused too: a pipe
+    would block. A hard link is replaced by a copy.
 
     Raises:
-        UserError: there is one in the folder.
+        UserError: the folder contains such a link or special file.
     """
     for path in walk(folder):
         written = path.name.endswith(suffixes)
@@ -110,20 +111,20 @@ def refuse_links(folder: Path, suffixes: tuple[str, ...]) -> None:
 
 
 def refuse_linked_folders(folder: Path, root: Path) -> None:
-    """Refuse a folder below `root` that is reached by a link.
+    """Check that the path from `root` to a folder contains no link.
 
     Raises:
-        UserError: it is.
+        UserError: it contains a link.
     """
     for path in (folder, *folder.parents):
         if path == root:
             return
         if path.is_symlink():
-            raise UserError(f"{path} is a link out of {root}; name the folder that it leads to")
+            raise UserError(f"{path} is a link out of {root}; use the path of its target instead")
 
 
 def _break_hard_link(path: Path) -> None:
-    """Replace a file by a copy, so that writing to it changes no other file."""
+    """Replace a file by a copy, so that writing to it does not change another file."""
     copy = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with path.open("rb") as source, copy.open("xb") as target:
@@ -133,52 +134,52 @@ def _break_hard_link(path: Path) -> None:
         copy.unlink(missing_ok=True)
 
 
-def move_aside(path: Path) -> Path:
-    """Rename a damaged file or folder, never over another; return its new name."""
+def rename_damaged(path: Path) -> Path:
+    """Rename a damaged file or folder without overwriting another; return the new path."""
     number = 1
-    while os.path.lexists(aside := path.with_name(f"{path.name}.damaged-{number}")):
+    while os.path.lexists(renamed := path.with_name(f"{path.name}.damaged-{number}")):
         number += 1
-    path.rename(aside)
-    return aside
+    path.rename(renamed)
+    return renamed
 
 
 def read_yaml(path: Path) -> Any:
     """Read a YAML file.
 
     Raises:
-        UserError: it is none, cannot be read, or exceeds a limit.
+        UserError: it is invalid, cannot be read, or exceeds a limit.
     """
     try:
         return parse_yaml(read_bounded(path, MAX_YAML_BYTES).decode("utf-8-sig"))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        where = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
-        raise UserError(f"{path} is no YAML{where}: {error.problem}", status=2) from None
+        position = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
+        raise UserError(f"invalid YAML in {path}{position}: {error.problem}", status=2) from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}", status=2) from None
     except LimitError as error:
         raise UserError(f"{path}: {error}", status=2) from None
     except (ValueError, yaml.YAMLError):
-        raise UserError(f"{path} is no text", status=2) from None
+        raise UserError(f"{path} is not a text file", status=2) from None
 
 
 def exists(name: str) -> bool:
-    """Tell whether a word of a command names something that exists."""
+    """Return whether an argument of a command is the path of an existing file or folder."""
     try:
         return Path(name).exists()
-    except (OSError, ValueError):  # too long a name, or one with a zero byte
+    except (OSError, ValueError):  # the name is too long, or contains a zero byte
         return False
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's, which takes 1e-3 for text, as YAML 1.1 does; it stops at the limits."""
+    """PyYAML's loader with limits; below, it learns that 1e-3 is a number (text in YAML 1.1)."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.nodes, self.depth = 0, 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Compose a node, if it is not one too many."""
+        """Compose a node within the limits."""
         self.nodes += 1
         if self.nodes > MAX_YAML_NODES:
             raise LimitError(f"it has more than {MAX_YAML_NODES:,} values")
@@ -198,10 +199,10 @@ _Loader.add_implicit_resolver(
 
 
 def parse_yaml(text: str) -> Any:
-    """Parse YAML; aliases and nesting cannot make it more than `MAX_YAML_NODES` values.
+    """Parse YAML of at most `MAX_YAML_NODES` values, with its aliases expanded.
 
     Raises:
-        yaml.YAMLError, ValueError: it is none.
+        yaml.YAMLError, ValueError: it is invalid.
         LimitError: it exceeds a limit.
     """
     loader = _Loader(text)
@@ -214,47 +215,47 @@ def parse_yaml(text: str) -> Any:
     except RecursionError:
         raise LimitError("it is nested too deeply") from None
     except (KeyError, IndexError, AttributeError, TypeError) as error:  # `!!bool maybe`
-        raise yaml.YAMLError(f"a value is not of its tag: {error}") from None
+        raise yaml.YAMLError(f"a value does not match its tag: {error}") from None
     finally:
         loader.dispose()
 
 
 def _count_nodes(node: yaml.Node, counted: dict[yaml.Node, int], depth: int) -> int:
-    """Count the values of a node, those of an alias as often as it occurs."""
-    if depth > MAX_YAML_DEPTH:  # or an alias within what it stands for
+    """Count the values of a node; count those of an alias each time it occurs."""
+    if depth > MAX_YAML_DEPTH:  # or an alias that contains itself
         raise LimitError(f"it is nested more than {MAX_YAML_DEPTH} deep")
     if node in counted:
         return counted[node]
-    if node.tag not in _PLAIN:  # a date, a set, bytes
+    if node.tag not in _ALLOWED:  # a date, a set, bytes
         kind = node.tag.removeprefix(_TAG)
         raise yaml.MarkedYAMLError(
-            problem=f"{kind} has no place here; put a text in quotes", problem_mark=node.start_mark
+            problem=f"{kind} is not supported; put text in quotes", problem_mark=node.start_mark
         )
     count = 1
     if isinstance(node, yaml.MappingNode):
-        # Numbers have known hashes: a mapping of many that are alike takes quadratic time.
-        if sum(key.tag != f"{_TAG}str" for key, _ in node.value) > MAX_YAML_NUMBERS:
+        # Hashes of numbers are predictable: many colliding keys take quadratic time.
+        if sum(key.tag != f"{_TAG}str" for key, _ in node.value) > MAX_YAML_OTHER_KEYS:
             raise LimitError(
-                f"a mapping has more than {MAX_YAML_NUMBERS} keys that are not strings"
+                f"a mapping has more than {MAX_YAML_OTHER_KEYS} keys that are not strings"
             )
-        children = [each for pair in node.value for each in pair]
+        children = [item for pair in node.value for item in pair]
     else:
         children = node.value if isinstance(node, yaml.SequenceNode) else []
     for child in children:
         count += _count_nodes(child, counted, depth + 1)
         if count > MAX_YAML_NODES:
             raise LimitError(f"with its aliases it has more than {MAX_YAML_NODES:,} values")
-    if not children and node.tag in _NUMBERS and len(node.value) > MAX_NUMBER_LENGTH:
-        raise LimitError(f"it has a number of more than {MAX_NUMBER_LENGTH} characters")
+    if not children and node.tag in _NUMBER_TAGS and len(node.value) > MAX_NUMBER_CHARS:
+        raise LimitError(f"it contains a number of more than {MAX_NUMBER_CHARS} characters")
     counted[node] = count
     return count
 
 
-def make_folder(folder: Path, option: str) -> None:
-    """Make the folder that an option names, and find out whether files can be written to it.
+def create_folder(folder: Path, option: str) -> None:
+    """Create the folder of an option, and check that it is writable.
 
     Raises:
-        UserError: they cannot.
+        UserError: it cannot be created, or is not writable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -262,11 +263,11 @@ def make_folder(folder: Path, option: str) -> None:
             pass
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise UserError(f"{option} {folder}: {reason}; name another folder") from None
+        raise UserError(f"{option} {folder}: {reason}; use another folder") from None
 
 
 def _flush_folder(folder: Path) -> None:
-    """Bring a renaming to the disk: the name is the folder's, not the file's."""
+    """Flush a rename to the disk: the folder stores the names of its files."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

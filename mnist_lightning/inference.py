@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mnist_lightning.errors import UserError
 from mnist_lightning.networks import registry
-from mnist_lightning.networks.calibration import tempered
+from mnist_lightning.networks.calibration import apply_temperature
 from mnist_lightning.networks.ensemble import Ensemble
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.mnist_format import normalize
@@ -27,109 +27,109 @@ from mnist_lightning.runs.checkpoint import (
 from mnist_lightning.runs.imports import import_allowed
 from mnist_lightning.runs.run_directory import LOGS_FOLDER, is_temperature
 
-UNSURE = 0.8  # a calibrated confidence below this is said
-# Whether there are several digits, as people say it.
+UNSURE_BELOW = 0.8  # calibrated confidence
+# Values of the option and of the API: whether an image contains several digits.
 MULTIPLE = {"auto": None, "true": True, "false": False}
 
-METADATA = "mnist_lightning"  # the key of what an exported file says of itself
+METADATA_KEY = "mnist_lightning"  # of the description in an exported file
 
-MAX_HEADER_BYTES = 10_000_000  # of a .safetensors file; the networks here need about 3,000
+MAX_HEADER_BYTES = 10_000_000  # of a .safetensors file; the networks here use about 3,000
 
-Picture = str | Path | Image.Image | NDArray[Any] | Tensor
+ImageInput = str | Path | Image.Image | NDArray[Any] | Tensor
 
 
 class Prediction(NamedTuple):
-    """What a network said of one picture.
+    """The prediction for one image.
 
     Attributes:
-        label: the class of the highest probability.
-        probabilities: (C,) float32, one for each class, their sum 1.
+        label: the class with the highest probability.
+        probabilities: (C,) float32, one for each class; their sum is 1.
     """
 
     label: int
     probabilities: NDArray[np.float32]
 
 
-class Reading(NamedTuple):
-    """What was read at one place of a picture.
+class DigitPrediction(NamedTuple):
+    """The prediction for one digit of an image.
 
     Attributes:
-        digit: what was found there, as the network saw it.
-        probabilities: (C,), calibrated: of readings at 0.9 nine in ten are right, on images like
-            those of the network's validation.
+        digit: the digit as it was found and as the network input.
+        probabilities: (C,), calibrated: nine in ten predictions at 0.9 are correct, on images
+            similar to those of the validation set.
     """
 
-    digit: mnist_format.Digit
+    digit: mnist_format.DigitImage
     probabilities: NDArray[np.float64]
 
     @property
     def ranks(self) -> list[int]:
-        """The labels, the likeliest first."""
+        """The labels, the most probable first."""
         ranks: list[int] = np.argsort(-self.probabilities, kind="stable").tolist()
         return ranks
 
     @property
     def label(self) -> int:
-        """The likeliest label."""
+        """The most probable label."""
         return self.ranks[0]
 
     @property
     def confidence(self) -> float:
-        """The label's probability."""
+        """The probability of the label."""
         return float(self.probabilities[self.label])
 
     @property
     def unsure(self) -> bool:
-        """Whether the confidence is so low that it has to be said."""
-        return not self.confidence >= UNSURE  # also of a network that diverged
+        """Whether the confidence is low enough to warn the user."""
+        return not self.confidence >= UNSURE_BELOW  # True also for NaN, of a diverged network
 
 
 class Recognizer:
-    """Reads digits with a trained network.
+    """Recognizes digits with a trained network.
 
     Args:
         network: maps images (B, 1, 28, 28), normalized as in training, to logits (B, C).
-        temperature: what its logits are divided by, for calibrated confidence.
+        temperature: divisor of the logits, for calibrated confidence.
     """
 
     def __init__(self, network: nn.Module, temperature: float = 1.0) -> None:
         self.network = network.eval()
         self.temperature = temperature
 
-    def predict(self, image: Picture) -> Prediction:
-        """Read one digit, darker or lighter than its paper.
+    def predict(self, image: ImageInput) -> Prediction:
+        """Predict the label of one digit, darker or lighter than the background.
 
         Args:
-            image: a path, a PIL image, or an array or tensor as `mnist_format.from_array` takes
-                it. It is brought to MNIST's form, in which MNIST's own pictures are already. Floats
-                (1, 28, 28) with the data module's value of paper, -0.42, are taken for what it
-                gives: normalized, and not to be changed.
+            image: a path, a PIL image, or an array or tensor; see `mnist_format.from_array`. It is
+                converted to MNIST's format, which does not change MNIST's own images. Floats
+                (1, 28, 28) with the background value of the data module, -0.42, are used as they
+                are: they are already normalized.
 
         Raises:
             OSError: the file cannot be opened.
-            ValueError: it is no picture, or a damaged one, or there is no digit in it.
-            TypeError: it is none of these.
+            ValueError: it is not an image, is damaged, or contains no digit.
+            TypeError: the type is not supported.
         """
         probabilities = self.probabilities(_as_input(image).unsqueeze(0))[0].numpy()
         return Prediction(int(probabilities.argmax()), probabilities)
 
-    def read(self, picture: Image.Image, multiple: bool | None = None) -> list[Reading]:
-        """Read the digits in a picture, in reading order, with calibrated confidence.
+    def read(self, image: Image.Image, multiple: bool | None = None) -> list[DigitPrediction]:
+        """Read the digits in an image, in reading order, with calibrated confidence.
 
         Args:
-            picture: see `mnist_format.read`.
-            multiple: whether there are several. None: if that is obvious.
+            image: see `mnist_format.read`.
+            multiple: whether the image contains several digits. None: detect it.
 
         Raises:
-            ValueError: there is no digit in it.
+            ValueError: the image contains no digit.
         """
-        return self.read_digits(mnist_format.find_digits(picture, multiple))
+        return self.read_digits(mnist_format.find_digits(image, multiple))
 
-    def read_digits(self, digits: Sequence[mnist_format.Digit]) -> list[Reading]:
-        """Read digits that were found in a picture, with calibrated confidence."""
+    def read_digits(self, digits: Sequence[mnist_format.DigitImage]) -> list[DigitPrediction]:
+        """Predict the labels of digits found in an image, with calibrated confidence."""
         inputs = normalize(torch.from_numpy(np.stack([digit.ink for digit in digits])))
-        asked = tempered(self.probabilities(inputs).numpy(), self.temperature)
-        return [Reading(digit, row) for digit, row in zip(digits, asked, strict=True)]
+        rows = apply_temperature(self.probabilities(inputs).numpy(), self.temperature)
+        return [DigitPrediction(digit, row) for digit, row in zip(digits, rows, strict=True)]
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Map (B, 1, 28, 28) normalized images to the probabilities (B, C), on the CPU."""
@@ -147,28 +147,28 @@ def load(
     """Load the network of a run's best checkpoint, of a checkpoint file, or of an export.
 
     Args:
-        run: a run's folder, its version number, a checkpoint file, `last` or `best`; or a file
-            `.safetensors` that `export` wrote. Several, `3,5` or `3..5`, are asked as one, for the
+        run: a run's folder, its version number, a checkpoint file, `last` or `best`; or a
+            `.safetensors` file written by `export`. Several, `3,5` or `3..5`, form an ensemble: the
             mean of their probabilities.
         root: the folder of the runs.
-        classes: your own network classes, that the checkpoint may need.
+        classes: your own network classes, if the checkpoint needs them.
 
     Raises:
-        UserError: there is no such run, its checkpoint is damaged, or its network is unknown.
+        UserError: the run does not exist, its checkpoint is damaged, or its network is unknown.
     """
-    asked = lookup.expand_references(str(run))
-    if len(asked) > 1:
+    references = lookup.expand_references(str(run))
+    if len(references) > 1:
         classes = list(classes)
-        return Recognizer(Ensemble([load(one, root, classes).network for one in asked]))
-    found, path = lookup.find(str(run), Path(root))
-    path = path or found.best_checkpoint()
+        return Recognizer(Ensemble([load(name, root, classes).network for name in references]))
+    run_dir, path = lookup.find(str(run), Path(root))
+    path = path or run_dir.best_checkpoint()
     if path.suffix == ".safetensors":
         return _load_safetensors(path, classes)
     checkpoint = read_checkpoint(path)
     if "network" not in checkpoint:
-        raise UserError(f"{path} holds no DigitClassifier")
+        raise UserError(f"{path} is not a checkpoint of a DigitClassifier")
     network = registry.build(checkpoint["network"], classes, network_weights(checkpoint))
-    return Recognizer(network, found.temperature or 1.0)
+    return Recognizer(network, run_dir.temperature or 1.0)
 
 
 def _load_safetensors(path: Path, classes: Iterable[type[nn.Module]]) -> Recognizer:
@@ -176,17 +176,17 @@ def _load_safetensors(path: Path, classes: Iterable[type[nn.Module]]) -> Recogni
         from safetensors import SafetensorError, safe_open
     except ModuleNotFoundError:
         raise UserError(
-            "this file needs safetensors; install it: pip install 'mnist-lightning[export]'"
+            "this file needs the package safetensors: pip install 'mnist-lightning[export]'"
         ) from None
     try:
         _check_header(path)
         with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {})[METADATA])
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
-        network = registry.build(about["network"], classes, weights)
-        if not is_temperature(about["temperature"]):
-            raise ValueError("its temperature is none")
-        return Recognizer(network, about["temperature"])
+            description = json.loads((file.metadata() or {})[METADATA_KEY])
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        network = registry.build(description["network"], classes, weights)
+        if not is_temperature(description["temperature"]):
+            raise ValueError("its temperature is invalid")
+        return Recognizer(network, description["temperature"])
     except (
         SafetensorError,
         KeyError,
@@ -197,32 +197,32 @@ def _load_safetensors(path: Path, classes: Iterable[type[nn.Module]]) -> Recogni
         RecursionError,
     ) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{path} is damaged, or not made by `export`: {reason}") from None
+        raise UserError(f"{path} is damaged or was not written by `export`: {reason}") from None
 
 
 def _check_header(path: Path) -> None:
     """Check the size of a `.safetensors` file and of its header, before it is parsed.
 
-    The library checks that the tensors fit the file.
+    The library checks that the tensors match the file size.
     """
     if (size := path.stat().st_size) > MAX_UNSIGNED_BYTES:
         raise ValueError(f"it has {size:,} bytes; the limit is {MAX_UNSIGNED_BYTES:,}")
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-    most = min(path.stat().st_size - 8, MAX_HEADER_BYTES)
-    if length > most:
-        raise ValueError(f"its header has {length:,} bytes; the limit is {most:,}")
+    limit = min(path.stat().st_size - 8, MAX_HEADER_BYTES)
+    if length > limit:
+        raise ValueError(f"its header has {length:,} bytes; the limit is {limit:,}")
 
 
-def like(recognizer: Recognizer) -> Recognizer:
-    """Make another network of the same architecture, with weights of its own."""
+def untrained_copy(recognizer: Recognizer) -> Recognizer:
+    """Return a recognizer of the same architecture, with random initial weights."""
     network = recognizer.network
-    again = registry.build(registry.describe(network), [type(network)])
-    return Recognizer(again, recognizer.temperature)
+    copy = registry.build(registry.describe(network), [type(network)])
+    return Recognizer(copy, recognizer.temperature)
 
 
-def _as_input(image: Picture) -> Tensor:
-    """Bring a picture to what a network takes: (1, 28, 28), normalized."""
+def _as_input(image: ImageInput) -> Tensor:
+    """Convert an image to the input of a network: (1, 28, 28), normalized."""
     if isinstance(image, Tensor):
         tensor = image.detach().cpu()
         image = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
@@ -238,13 +238,13 @@ def _as_input(image: Picture) -> Tensor:
             raise ValueError(f"{path}: {error}") from None
     if not isinstance(image, Image.Image):
         raise TypeError(
-            f"a picture is a path, a PIL image, an array or a tensor, not a {type(image).__name__}"
+            f"expected a path, a PIL image, an array or a tensor, not a {type(image).__name__}"
         )
-    return normalize(torch.from_numpy(mnist_format.from_picture(image).copy()).unsqueeze(0))[0]
+    return normalize(torch.from_numpy(mnist_format.from_image(image).copy()).unsqueeze(0))[0]
 
 
 def _is_normalized(array: NDArray[Any]) -> bool:
-    """Tell what the data module gives: its paper is at one value."""
+    """Return whether an array is an output of the data module, by its background value."""
     if array.shape != (1, mnist_format.SIZE, mnist_format.SIZE) or not np.issubdtype(
         array.dtype, np.floating
     ):
@@ -252,19 +252,19 @@ def _is_normalized(array: NDArray[Any]) -> bool:
     return math.isclose(array.min(), -mnist_format.MEAN / mnist_format.STD, abs_tol=0.01)
 
 
-def own_classes(name: str | None) -> list[type[nn.Module]]:
-    """Import the class of a network of one's own, as named on the command line, if it was.
+def import_network_class(name: str | None) -> list[type[nn.Module]]:
+    """Import the user's own network class that the command line names; None: no class.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: there is no network class of this name.
     """
     if name is None:
         return []
     try:
-        found = import_allowed(name)
+        network_class = import_allowed(name)
     except ImportError:
-        found = None
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise UserError(f"--model.network: {name} is no network's class that can be imported", 2)
+        network_class = None
+    if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
+        raise UserError(f"--model.network: {name} is not an importable network class", 2)
     trusted_directories.remember_if(True)
-    return [found]
+    return [network_class]

@@ -11,9 +11,9 @@ def fill(path: str, /, **values: Any) -> str:
     """Fill a template.
 
     Args:
-        path: below the package; in `.html` values are escaped unless marked as safe. In `.md` each
-            is escaped by a filter: `md` in prose, `code` between backticks, `repr` in Python.
-        values: what it is filled with.
+        path: relative to the package. In `.html`, values are escaped unless marked as safe. In
+            `.md`, filters escape them: `md` in prose, `code` between backticks, `repr` in Python.
+        values: the values of the template's variables.
     """
     environment = Environment(
         loader=PackageLoader("mnist_lightning", ""),
@@ -28,5 +28,5 @@ def fill(path: str, /, **values: Any) -> str:
 
 
 def percent(share: float | None, digits: int = 2) -> str:
-    """Say a share, 0 to 1, as people read it."""
+    """Format a fraction, 0 to 1, as a percentage."""
     return "-" if share is None else f"{100 * share:.{digits}f} %"

@@ -1,8 +1,8 @@
 """Text that leaves the program: for the terminal, as CSV, as Markdown.
 
-File names, runs and checkpoints may come from strangers. Whatever they contain, it must not move
-the cursor, change colors, reverse the line, open a link, become a formula or end a code block.
-Every command prints by `say`, or by `show.line` and its tables.
+File names, runs and checkpoints may come from untrusted sources. Their text must not move the
+cursor, change colors, reverse the line, open a link, become a formula or end a code block.
+Every command prints with `say`, or with `console.show_line` and its tables.
 """
 
 import csv
@@ -13,51 +13,50 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
-# A spreadsheet takes a cell that begins so for a formula.
-_FORMULA = (*"=+-@", *"\uff1d\uff0b\uff0d\uff20")  # the latter as wide as a Chinese letter
-# What begins or ends something within a line of CommonMark, and GitHub's links without brackets.
+# A spreadsheet interprets a cell with one of these first characters as a formula.
+_FORMULA = (*"=+-@", *"\uff1d\uff0b\uff0d\uff20")  # the last four are full-width
+# Characters with a meaning within a line of CommonMark, and GitHub's links without brackets.
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#|~&$!:@]|(?<=www)\.)", re.IGNORECASE)
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""Replace what cannot be seen by its escape, as `\x1b`, `\n`, `\u202e` or `\udc80`.
+    r"""Replace invisible characters by escapes such as `\x1b`, `\n`, `\u202e` or `\udc80`.
 
-    That is: control characters, bidirectional overrides, zero-width and other format characters,
-    line separators, and bytes of a file name that are no text. Letters and spaces of all scripts
-    stay.
+    These are control characters, bidirectional overrides, zero-width and other format characters,
+    line separators, and undecodable bytes of a file name. Letters and spaces of all scripts stay.
 
     Args:
         text: any string.
-        keep: characters that stay nevertheless.
+        keep: characters that are not replaced.
     """
     if text.isprintable():
         return text
-    return "".join(each if _is_visible(each) or each in keep else _escaped(each) for each in text)
+    return "".join(char if _is_visible(char) or char in keep else _escape(char) for char in text)
 
 
-def _is_visible(letter: str) -> bool:
-    return letter.isprintable() or unicodedata.category(letter) == "Zs"
+def _is_visible(char: str) -> bool:
+    return char.isprintable() or unicodedata.category(char) == "Zs"
 
 
-def _escaped(letter: str) -> str:
-    # As `ascii` writes it, which includes half of a surrogate pair.
-    return ascii(letter)[1:-1]
+def _escape(char: str) -> str:
+    # `ascii` also escapes half of a surrogate pair.
+    return ascii(char)[1:-1]
 
 
 def say(text: str = "", end: str = "\n", file: TextIO | None = None, flush: bool = False) -> None:
-    """Print text that may have several lines; nothing else in it controls the terminal."""
+    """Print text of one or more lines; escape all other control characters."""
     stream = sys.stdout if file is None else file
-    shown = printable(text, keep="\n")
+    visible = printable(text, keep="\n")
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    shown = shown.encode(encoding, "backslashreplace").decode(encoding)
-    print(shown, end=end, file=stream, flush=flush)
+    visible = visible.encode(encoding, "backslashreplace").decode(encoding)
+    print(visible, end=end, file=stream, flush=flush)
 
 
 def as_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Write a table as CSV, which people open in a spreadsheet.
+    """Format a table as CSV that is safe to open in a spreadsheet.
 
-    Text is made printable, and gets a leading apostrophe where it would become a formula. `--json`
-    has the exact text.
+    Text is made printable. Text that would become a formula gets a leading apostrophe. `--json`
+    contains the exact text.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -69,8 +68,8 @@ def as_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 def _cell(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    shown = printable(value)
-    return f"'{shown}" if shown.lstrip().startswith(_FORMULA) else shown
+    visible = printable(value)
+    return f"'{visible}" if visible.lstrip().startswith(_FORMULA) else visible
 
 
 def markdown(text: object) -> str:
@@ -79,8 +78,8 @@ def markdown(text: object) -> str:
 
 
 def code_span(text: object) -> str:
-    """Put text between backticks, more of them than it contains side by side."""
-    shown = printable(str(text))
-    fence = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
-    space = " " if shown.startswith("`") or shown.endswith("`") or not shown.strip() else ""
-    return f"{fence}{space}{shown or ' '}{space}{fence}"
+    """Put text between backticks: one more than its longest sequence of backticks."""
+    visible = printable(str(text))
+    fence = "`" * (1 + max(map(len, re.findall("`+", visible)), default=0))
+    space = " " if visible.startswith("`") or visible.endswith("`") or not visible.strip() else ""
+    return f"{fence}{space}{visible or ' '}{space}{fence}"

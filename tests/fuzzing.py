@@ -48,9 +48,9 @@ TRAINING_PLACES = [
     ("mnist_lightning.runs.metrics_csv", "write_atomically", 4),
     ("mnist_lightning.training.callbacks.run_summary", "RunSummary._write", 6),
     ("os", "fsync", 40),
-    (TRAINING, "_assemble", 1),
+    (TRAINING, "_build_session", 1),
     (CHECKPOINTS, "remove_later_checkpoints", 1),
-    ("mnist_lightning.cli.fit", "cut_back", 1),
+    ("mnist_lightning.cli.resume", "truncate_logs", 1),
 ]
 CLOSING_PLACES = [
     ("mnist_lightning.training.lightning_module", "DigitClassifier.on_train_end", 1),
@@ -59,10 +59,10 @@ CLOSING_PLACES = [
     ("mnist_lightning.training.logger", "RunLogger.close", 1),
     ("mnist_lightning.training.callbacks.run_summary", "RunSummary.finish", 1),
     (TRAINING, "_test", 1),
-    (TRAINING, "_keep", 1),
+    (TRAINING, "_save_test", 1),
     (TRAINING, "write_predictions", 1),
-    (TRAINING, "_temperature", 1),
-    (TRAINING, "_show_settings", 1),
+    (TRAINING, "_fit_temperature", 1),
+    (TRAINING, "_show_hyperparameters", 1),
 ]
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from mnist_lightning.cli import console as show
+from mnist_lightning.cli.console import make_console, show_line, show_table
 from mnist_lightning.data.image_folder import load_folder
 from mnist_lightning.deployment import model_card
 from mnist_lightning.errors import UserError
@@ -118,7 +118,7 @@ def test_a_page_contains_no_markup_of_a_summary() -> None:
         "deployment/static/index.html",
         offline=True,
         about=about(text) | {"made_by": f'"{text}'},
-        told=text,
+        summary=text,
         style="",
         model=json.dumps({"a": text}).replace("<", "\\u003c"),
         reading="",
@@ -130,18 +130,18 @@ def test_a_page_contains_no_markup_of_a_summary() -> None:
 
 def test_a_console_takes_markup_for_text() -> None:
     out = io.StringIO()
-    console = show.make_console()
+    console = make_console()
     assert console.render_str("[red]x[/red] :bug:").plain == "[red]x[/red] :bug:"
     console = Console(file=out, markup=False, emoji=False, width=200)
-    show.table(console, "a[red]", [("run", f"[link=http://evil]x[/link] {HOSTILE}")])
-    show.line(console, f"[bold]{HOSTILE}")
+    show_table(console, "a[red]", [("run", f"[link=http://evil]x[/link] {HOSTILE}")])
+    show_line(console, f"[bold]{HOSTILE}")
     assert "[link=http://evil]x[/link]" in out.getvalue()
     assert not re.search("[\x00-\x09\x0b-\x1f\x80-\x9f\u202e]", out.getvalue())
 
 
 def test_a_name_with_dollars_is_no_formula_in_a_picture() -> None:
     histories = {"$\\frac{$": {"val/loss": [1.0, 0.5]}, "_hidden": {"val/loss": [1.0]}}
-    assert plots.png(plots.overlaid(histories)).startswith(b"\x89PNG")
+    assert plots.png(plots.overlay_curves(histories)).startswith(b"\x89PNG")
 
 
 def make_hostile_run(run: Run) -> None:

@@ -1,4 +1,4 @@
-"""The command `completion`: a script for the tab key of bash and zsh."""
+"""The command `completion`: a completion script for bash and zsh."""
 
 import contextlib
 import io
@@ -13,7 +13,7 @@ from mnist_lightning.text import say
 
 def main(arguments: list[str]) -> int:
     """Print the script."""
-    description = "Print what makes a shell complete `mnist-lightning` at the tab key."
+    description = "Print a script with which a shell completes `mnist-lightning` commands."
     parser = CommandParser("completion", description, "bash > ~/.mnist-lightning.sh")
     parser.add_argument(
         "shell",
@@ -33,8 +33,8 @@ def main(arguments: list[str]) -> int:
 
 
 def options_of(command: str) -> list[str]:
-    """The options that a command's help names; none of one whose packages are not installed."""
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit, UserError):
+    """Return the options in the help of a command; [] if a package it needs is not installed."""
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit, UserError):
         dispatch([command, "--help"])
-    return sorted(set(re.findall(r"(?<![\w.-])--[a-z][\w.]*\w", printed.getvalue())))
+    return sorted(set(re.findall(r"(?<![\w.-])--[a-z][\w.]*\w", output.getvalue())))

@@ -18,16 +18,16 @@ from mnist_lightning.runs.metrics_csv import PredictionsTable
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import printable
 from mnist_lightning.training.callbacks.prediction_collector import PredictionCollector
-from mnist_lightning.training.callbacks.run_summary import device_name, facts_of_network
+from mnist_lightning.training.callbacks.run_summary import device_name, network_facts
 from mnist_lightning.training.lightning_module import DigitClassifier
 
 
 def make_console() -> Console:
-    """Return a console that takes text as it is: `[red]` or `:bug:` in a name are no markup."""
+    """Return a console that prints text as it is: `[red]` or `:bug:` in a name is no markup."""
     return Console(markup=False, emoji=False)
 
 
-def opening(
+def show_start(
     console: Console,
     model: DigitClassifier,
     data: MNISTDataModule,
@@ -36,51 +36,55 @@ def opening(
     summary: bool,
 ) -> None:
     """Show what is trained (each layer if `summary`), on which data and where."""
-    notices(console, data)
-    network = facts_of_network(model)
+    show_data_notices(console, data)
+    network = network_facts(model)
     name = network["network"]["class_path"].rsplit(".", 1)[-1]
     sizes = (len(data.train_indices), len(data.val_indices), len(data.data.test_labels))
-    line(console, f"{name}, {network['parameters']:,} parameters, on {_device(trainer)}")
+    device = device_name(trainer.strategy.root_device)
+    show_line(console, f"{name}, {network['parameters']:,} parameters, on {device}")
     if network["network"]["init_args"] is None:
-        line(
+        show_line(
             console,
             f"{name} does not store its arguments as attributes (self.width = width): "
             "predict, serve, report and export cannot rebuild it",
         )
     if summary:
-        layers(console, model.network)
-    line(
+        show_layers(console, model.network)
+    show_line(
         console,
         f"{data.title}: {sizes[0]:,} images to train, {sizes[1]:,} to validate, "
         f"{sizes[2]:,} to test",
     )
     if data.data.name in data.extra:
-        line(console, f"--data.extra {data.data.name} adds nothing: it is the data set itself")
+        show_line(console, f"--data.extra {data.data.name} adds nothing: it is the data set itself")
     if sizes[1] == 0:
-        line(console, "no validation set (val_size 0): the best checkpoint will be the last one")
-    line(console, f"run: {run.folder}" if run else "fast_dev_run: nothing will be saved")
+        show_line(
+            console, "no validation set (val_size 0): the best checkpoint will be the last one"
+        )
+    show_line(console, f"run: {run.folder}" if run else "fast_dev_run: nothing will be saved")
 
 
-def layers(console: Console, network: nn.Module) -> None:
+def show_layers(console: Console, network: nn.Module) -> None:
     """Show the layers: kind, output shape (-1 is the batch) and number of parameters."""
     rows = [("layer", "output shape", "parameters")]
     rows += [
-        (of.kind, str(of.output_shape), f"{of.parameters:,}") for of in inspection.layers(network)
+        (layer.kind, str(layer.output_shape), f"{layer.parameters:,}")
+        for layer in inspection.layers(network)
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for kind, shape, count in rows:
-        line(console, f"  {kind:<{widths[0]}}  {shape:<{widths[1]}}  {count:>{widths[2]}}")
+        show_line(console, f"  {kind:<{widths[0]}}  {shape:<{widths[1]}}  {count:>{widths[2]}}")
 
 
-def notices(console: Console, data: MNISTDataModule) -> None:
-    """Show prominently that MNIST is not available; report what was skipped."""
+def show_data_notices(console: Console, data: MNISTDataModule) -> None:
+    """Report skipped data; show in a panel that MNIST is not available."""
     if data.skipped is not None:
-        line(console, data.skipped)
+        show_line(console, data.skipped)
     if data.fallback_reason is None:
         return
     text = (
         "MNIST is not available. This command uses scikit-learn's 1,797 bundled digits: "
-        "a smaller and different task, whose results say nothing about MNIST.\n\n"
+        "a smaller and different task. Its results cannot be compared with those on MNIST.\n\n"
         f"{data.fallback_reason}"
     )
     console.print(
@@ -94,17 +98,17 @@ def notices(console: Console, data: MNISTDataModule) -> None:
     )
 
 
-def interrupted(console: Console, run: Run | None, saved: str) -> None:
+def show_interruption(console: Console, run: Run | None, saved: str) -> None:
     """Show what an interrupted run has saved, and how to continue it."""
-    line(console, f"Interrupted. {saved}")
+    show_line(console, f"Interrupted. {saved}")
     if run is not None and run.recent().exists():
-        following(console, [f"{PROGRAM} resume {run.reference}"])
+        show_next_commands(console, [f"{PROGRAM} resume {run.reference}"])
 
 
-def closing(
+def show_results(
     console: Console, facts: dict[str, Any], run: Run | None, root: Path, longer: str | None
 ) -> None:
-    """Show the results of a run, where it is, and the next commands.
+    """Show the results of a run, its directory, and the next commands.
 
     `longer` is the option with which `resume` extends it; None if it cannot be extended.
     """
@@ -122,17 +126,17 @@ def closing(
         )
     if "test/accuracy" in facts:
         names = ("test/accuracy", "test/loss", "test/correct", "test/total")
-        rows += figures("test", *(facts[name] for name in names))
+        rows += metric_rows("test", *(facts[name] for name in names))
     rows.append(("training time", f"{facts['fit_seconds']:.1f} s"))
     if run is None:
-        table(console, "fast_dev_run", rows)
+        show_table(console, "fast_dev_run", rows)
         return
     rows.append(("run", str(run.folder)))
     if run.best.exists():
         rows.append(("best checkpoint", str(run.best)))
     if run.predictions.exists():
         rows.append(("predictions", str(run.predictions)))
-    table(console, run.folder.name, rows)
+    show_table(console, run.folder.name, rows)
     commands = [f"tensorboard --logdir {root}"]
     if run.best.exists():
         commands += [f"{PROGRAM} report {run.reference}", f"{PROGRAM} test {run.reference}"]
@@ -142,43 +146,45 @@ def closing(
             commands.append(resume)
         elif longer is not None:
             commands.append(f"{resume} {longer}")
-    following(console, commands)
+    show_next_commands(console, commands)
 
 
-def evaluation(
+def show_evaluation(
     console: Console,
     command: str,
-    asked: str,
+    checkpoint: str,
     dataset: str,
     trainer: Trainer,
     predictions: PredictionCollector,
-    kept: Path | None,
+    saved: Path | None,
 ) -> None:
-    """Show the results of an evaluation; `kept` is the file of its predictions, if any."""
+    """Show the results of an evaluation; `saved` is the file of its predictions, if any."""
     stage = "val" if command == "validate" else "test"
     accuracy, loss = (float(trainer.callback_metrics[f"{stage}/{n}"]) for n in ("accuracy", "loss"))
-    rows = [("data set", dataset), ("checkpoint", asked)]
-    rows += figures(stage, accuracy, loss, predictions.correct, predictions.total)
-    if kept is not None:
-        rows.append(("predictions", str(kept)))
-    table(console, command, rows)
+    rows = [("data set", dataset), ("checkpoint", checkpoint)]
+    rows += metric_rows(stage, accuracy, loss, predictions.correct, predictions.total)
+    if saved is not None:
+        rows.append(("predictions", str(saved)))
+    show_table(console, command, rows)
 
 
-def members(console: Console, rows: Sequence[tuple[str, float, McNemar]], together: float) -> None:
+def show_members(
+    console: Console, rows: Sequence[tuple[str, float, McNemar]], ensemble: float
+) -> None:
     """Show the members of an ensemble: RUN, accuracy, and McNemar's test against the ensemble."""
     grid = Table(title="members", title_justify="left", title_style="bold")
     grid.add_column("RUN", overflow="fold")
     for name in ("accuracy", "only ensemble correct", "only member correct", "McNemar's p"):
         grid.add_column(name, justify="right")
-    for reference, accuracy, duel in rows:
-        counts = (str(duel.only_first), str(duel.only_second), f"{duel.p:.2g}")
+    for reference, accuracy, test in rows:
+        counts = (str(test.only_first), str(test.only_second), f"{test.p:.2g}")
         grid.add_row(printable(reference), f"{100 * accuracy:.2f} %", *counts)
     console.print(grid, highlight=False)
     mean = sum(accuracy for _, accuracy, _ in rows) / len(rows)
-    line(console, f"mean of the members {100 * mean:.2f} %, ensemble {100 * together:.2f} %")
+    show_line(console, f"mean of the members {100 * mean:.2f} %, ensemble {100 * ensemble:.2f} %")
 
 
-def each_image(table: PredictionsTable) -> None:
+def show_predictions(table: PredictionsTable) -> None:
     """Show the true and the predicted label of each image, one per line."""
     width = len(str(len(table.true)))
     pairs = zip(table.true.tolist(), table.predicted.tolist(), strict=True)
@@ -187,10 +193,10 @@ def each_image(table: PredictionsTable) -> None:
         print(f"{index:{width}}  true {true}  predicted {predicted}{wrong}")
 
 
-def figures(
+def metric_rows(
     stage: str, accuracy: float, loss: float, correct: int, total: int
 ) -> list[tuple[str, str]]:
-    """Accuracy, loss, and correct of total."""
+    """Return rows of a table: accuracy, loss, and the number of correct images."""
     return [
         (f"{stage} accuracy", f"{100 * accuracy:.2f} %"),
         (f"{stage} loss", f"{loss:.4f}"),
@@ -198,45 +204,46 @@ def figures(
     ]
 
 
-def seeds(console: Console, finished: Sequence[Run]) -> None:
+def show_seeds(console: Console, finished: Sequence[Run]) -> None:
     """Show the results of several seeds, and their spread."""
     grid = Table(title="seeds", title_justify="left", title_style="bold")
     grid.add_column("seed", justify="right")
     grid.add_column("run", overflow="fold")
-    for name in ("best epoch", "val", "test", "test loss", "s an epoch"):
+    for name in ("best epoch", "val", "test", "test loss", "s per epoch"):
         grid.add_column(name, justify="right")
-    facts = [run.summary() for run in finished]
-    for run, one in zip(finished, facts, strict=True):
-        values = (one.get(name) for name in ("val/accuracy", "test/accuracy"))
+    summaries = [run.summary() for run in finished]
+    for run, summary in zip(finished, summaries, strict=True):
+        values = (summary.get(name) for name in ("val/accuracy", "test/accuracy"))
         grid.add_row(
-            str(one["seed"]),
+            str(summary["seed"]),
             printable(run.reference),
-            str(one["best_epoch"]),
+            str(summary["best_epoch"]),
             *("" if value is None else f"{100 * value:.2f} %" for value in values),
-            f"{one['test/loss']:.4f}" if "test/loss" in one else "",
-            f"{one['epoch_seconds']:.1f}" if "epoch_seconds" in one else "",
+            f"{summary['test/loss']:.4f}" if "test/loss" in summary else "",
+            f"{summary['epoch_seconds']:.1f}" if "epoch_seconds" in summary else "",
         )
     if finished:
         console.print(grid, highlight=False)
     for name in ("val/accuracy", "test/accuracy"):
-        known = [100 * one[name] for one in facts if one.get(name) is not None]
+        known = [100 * each[name] for each in summaries if each.get(name) is not None]
         if known:
-            line(console, f"{name.replace('/', ' ')}: {_spread(known)}")
+            show_line(console, f"{name.replace('/', ' ')}: {_spread(known)}")
 
 
 def _spread(values: Sequence[float]) -> str:
-    of = spread(values)
+    result = spread(values)
     if len(values) == 1:
-        return f"{of.mean:.2f} % with one seed; the spread is unknown"
+        return f"{result.mean:.2f} % with one seed; the spread is unknown"
     return (
-        f"{of.mean:.2f} ± {of.std:.2f} % (mean ± standard deviation of {len(values)} seeds), "
-        f"95 % interval of the mean {max(of.low, 0):.2f} to {min(of.high, 100):.2f} %"
+        f"{result.mean:.2f} ± {result.std:.2f} % "
+        f"(mean ± standard deviation of {len(values)} seeds), "
+        f"95 % interval of the mean {max(result.low, 0):.2f} to {min(result.high, 100):.2f} %"
     )
 
 
-def table(console: Console, title: str, rows: Sequence[tuple[str, str]]) -> None:
-    """Show facts by name; a long value is wrapped."""
-    line(console, f"{title}:")
+def show_table(console: Console, title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """Show names and values as a table; wrap long values."""
+    show_line(console, f"{title}:")
     grid = Table(show_header=False)
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
@@ -245,17 +252,13 @@ def table(console: Console, title: str, rows: Sequence[tuple[str, str]]) -> None
     console.print(grid, highlight=False)
 
 
-def following(console: Console, commands: Sequence[str]) -> None:
+def show_next_commands(console: Console, commands: Sequence[str]) -> None:
     """Show the next commands."""
-    line(console, "next:")
+    show_line(console, "next:")
     for command in commands:
-        line(console, f"  {command}")
+        show_line(console, f"  {command}")
 
 
-def line(console: Console, text: str) -> None:
+def show_line(console: Console, text: str) -> None:
     """Show one line without wrapping it."""
     console.print(printable(text, keep="\n"), highlight=False, markup=False, soft_wrap=True)
-
-
-def _device(trainer: Trainer) -> str:
-    return device_name(trainer.strategy.root_device)

@@ -11,20 +11,20 @@ from mnist_lightning.text import say
 
 
 def main(arguments: list[str]) -> int:
-    """Show the state of the data sets named, of all if none is; return 1 if one is damaged."""
-    parser = CommandParser("data", "Show where each data set is; fetch it.", "mnist --fetch")
+    """Show the state of the given data sets, or of all; return 1 if one is damaged."""
+    parser = CommandParser("data", "Show the state of each data set; download it.", "mnist --fetch")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(SOURCES))
-    parser.add_argument("--fetch", action="store_true", help="download those named")
+    parser.add_argument("--fetch", action="store_true", help="download the given data sets")
     parser.add_argument("--data.data_dir", dest="data_dir", default="data", metavar="DIR")
     options = parser.parse_args(arguments)
     for name in options.names:
         if name not in SOURCES:
             hint = suggestions.hint(name, SOURCES)
             raise UserError(
-                f"no data set {name!r}; {hint}there are: {', '.join(SOURCES)}", status=2
+                f"unknown data set {name!r}; {hint}expected {', '.join(SOURCES)}", status=2
             )
     if options.fetch and not options.names:
-        raise UserError(f"say which to fetch: {PROGRAM} data mnist --fetch", status=2)
+        raise UserError(f"--fetch needs the name of a data set: {PROGRAM} data mnist --fetch", 2)
     data_dir = Path(options.data_dir)
     states = []
     for name in options.names or SOURCES:
@@ -35,19 +35,19 @@ def main(arguments: list[str]) -> int:
 
 
 def show(name: str, data_dir: Path) -> str:
-    """Print a line on a data set; return `whole`, `missing` or `damaged`."""
+    """Print the state of a data set; return `intact`, `missing` or `damaged`."""
     source = SOURCES[name]
     try:
         data = source.load(data_dir)
-        state = "whole"
+        state = "intact"
         detail = (
             f"{len(data.train_labels):,} + {len(data.test_labels):,} images, "
-            f"{data_dir / source.folder if source.folder else 'comes with this package'}, "
+            f"{data_dir / source.folder if source.folder else 'included in this package'}, "
             f"checksum {data.checksum[:12]}"
         )
     except FileNotFoundError:
         state = "missing"
-        detail = f"not in {data_dir / source.folder}; fetch it: "
+        detail = f"not in {data_dir / source.folder}; download it: "
         detail += f"{PROGRAM} data {name} --fetch"
         if data_dir != Path("data"):
             detail += f" --data.data_dir {data_dir}"

@@ -13,7 +13,7 @@ from mnist_lightning.cli.resume import continue_run, differences, option_of
 from mnist_lightning.cli.resume import main as resume
 from mnist_lightning.cli.session import prepare, run_lock, train_and_show
 from mnist_lightning.errors import PROGRAM, UserError
-from mnist_lightning.networks.registry import describe, path_and_arguments
+from mnist_lightning.networks.registry import describe, parse_description
 from mnist_lightning.runs import lookup, run_directory
 from mnist_lightning.runs.checkpoint import (
     network_weights,
@@ -68,7 +68,7 @@ def _fit_each(seeds: list[int], arguments: list[str], init_from: str | None, tru
             if run is not None:
                 finished.append(run)
     finally:
-        console.seeds(console.make_console(), finished)
+        console.show_seeds(console.make_console(), finished)
     return 0
 
 
@@ -93,11 +93,11 @@ def _fit_once(
         earlier = distributed.run_on_rank_zero(lambda: find_matching_run(cli, origin, trust))
         if earlier is not None:
             with run_lock(earlier):
-                path = newest_checkpoint(earlier, move=distributed.is_first())
+                path = newest_checkpoint(earlier, move=distributed.is_rank_zero())
                 return continue_run(cli, earlier, path, read_checkpoint(path)), earlier
     run = distributed.run_on_rank_zero(
         lambda: (
-            run_directory.claim(cli.root)
+            run_directory.create_next(cli.root)
             if run_dir is None
             else run_directory.create_at(Path(run_dir))
         )
@@ -130,7 +130,7 @@ def load_initial_weights(cli: DigitCLI, reference: str) -> str:
 
 def _as_options(network: dict[str, Any], other: dict[str, Any]) -> str:
     """Return the options that build a network, as far as they differ from those of `other`."""
-    option, (class_path, arguments) = "--model.network", path_and_arguments(network)
+    option, (class_path, arguments) = "--model.network", parse_description(network)
     arguments = arguments or {}
     named = [f"{option} {shlex.quote(class_path.rsplit('.', 1)[-1])}"]
     if class_path == other["class_path"]:

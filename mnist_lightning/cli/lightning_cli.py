@@ -1,4 +1,4 @@
-"""From the options of a command to data, model and trainers, with LightningCLI."""
+"""Parse the options of a command with LightningCLI; make its data, model and trainers."""
 
 import logging
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import Namespace, set_parsing_settings
+from jsonargparse import set_parsing_settings
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -26,28 +26,28 @@ from mnist_lightning.training.registry import USER_SCHEMA
 from mnist_lightning.training.trainer import TRAINER_DEFAULTS, RunTrainer
 from mnist_lightning.training.trainer_factory import TrainerFactory
 
-# Options that a command reads before the parser: they are in no configuration.
+# Options that a command reads before the parser. No configuration contains them.
 COMMAND_OPTIONS = {
     "fit": ("seeds", "ckpt_path", "init_from", "run_dir", "trust"),
     "resume": ("trust",),
     "test": ("each_image", "shifts", "ckpt_path", "trust"),
     "validate": ("each_image", "shifts", "ckpt_path", "trust"),
 }
-MAX_EPOCHS = 10  # unless max_epochs or max_steps say otherwise
-# Lightning has a class of the same name, so that torch's is not found by its name alone.
+MAX_EPOCHS = 10  # unless max_epochs or max_steps is given
+# By its name alone, the parser finds Lightning's class of the same name.
 _PLATEAU = "torch.optim.lr_scheduler.ReduceLROnPlateau"
 
 
 class _Parser(LightningArgumentParser):
-    """Reads no files: `read_settings` has put their content in their place."""
+    """Reads no files: `read_settings` has replaced them by their content."""
 
     def add_class_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
-        """Take the arguments of a class."""
+        """Add the arguments of a class."""
         names: list[str] = super().add_class_arguments(*args, **kwargs | {"sub_configs": False})
         return names
 
     def add_subclass_arguments(self, *args: Any, **kwargs: Any) -> None:
-        """Take a class and its arguments."""
+        """Add a class and its arguments."""
         super().add_subclass_arguments(*args, **kwargs | {"sub_configs": False})
 
 
@@ -55,10 +55,10 @@ class DigitCLI(LightningCLI):
     """Parses the options of a command; makes its data, its model and its trainers.
 
     Args:
-        command: the command, for its help and its errors.
-        arguments: the options that follow it; they override those of `base`.
+        command: the name of the command, for its help and its errors.
+        arguments: the options of the command; they override those of `base`.
         description: the first lines of its help.
-        base: the configuration of a run, checked; None for a new run.
+        base: the checked configuration of a run; None for a new run.
         trust: allow all classes that the `--config` files name.
 
     Raises:
@@ -108,7 +108,7 @@ class DigitCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Spell the default network out, so that a run's configuration is complete."""
+        """Add the options of a run; name the default network, so that configs are complete."""
         network = {"class_path": "mnist_lightning.networks.classic_cnn.ClassicCNN", "init_args": {}}
         parser.set_defaults({"model.network": network})
 
@@ -148,7 +148,7 @@ class DigitCLI(LightningCLI):
         """Parse the options into `config`.
 
         Raises:
-            UserError: an option is unknown or has a wrong value.
+            UserError: an option is unknown or has an invalid value.
         """
         words = [re.sub(r"^(.*=)?ReduceLROnPlateau$", rf"\1{_PLATEAU}", word) for word in args]
         try:
@@ -157,7 +157,7 @@ class DigitCLI(LightningCLI):
                 raise UserError(
                     f"--{null}: null is not allowed; give a value or omit the option", 2
                 )
-            if self._forget_other_classes(parser):
+            if self._reset_class_defaults(parser):
                 self.config = parser.parse_args(words)
         except (ArgumentError, UnicodeDecodeError) as error:
             keys = parser.get_defaults().keys()
@@ -170,77 +170,72 @@ class DigitCLI(LightningCLI):
         if trainer.max_epochs is None:
             trainer.max_epochs = MAX_EPOCHS if trainer.max_steps == -1 else -1
 
-    def _forget_other_classes(self, parser: LightningArgumentParser) -> bool:
-        """Make the classes asked for the defaults; tell whether any was another one.
+    def _reset_class_defaults(self, parser: LightningArgumentParser) -> bool:
+        """Make the requested classes the defaults; return whether any default changed.
 
-        To a class that takes another's place the parser hands on every argument that it has too:
-        ClassicCNN's dropout, Adam's weight_decay.
+        Otherwise the parser passes arguments of the old default on to the new class if it has
+        arguments of the same names: ClassicCNN's dropout, Adam's weight_decay.
         """
         sections = {key: self.config[key] for key in ("model.network", "model.optimizer")}
-        asked = {key: section.class_path for key, section in sections.items() if section}
-        others = {
+        requested = {key: section.class_path for key, section in sections.items() if section}
+        changed = {
             key: {"class_path": path}
-            for key, path in asked.items()
+            for key, path in requested.items()
             if path != parser.get_default(key)["class_path"]
         }
-        parser.set_defaults(others)
-        return bool(others)
+        parser.set_defaults(changed)
+        return bool(changed)
 
     def instantiate_classes(self) -> None:
         """Make the data, the model and the factory of trainers.
 
         Raises:
-            UserError: they, the optimizer, or its schedule do not accept their arguments.
+            UserError: one of them, the optimizer or its schedule does not accept its arguments.
         """
         try:
             self.config_init = self.parser.instantiate(self.config)
         except (ValueError, TypeError, AttributeError, RuntimeError) as error:
-            raise UserError(error_messages.of_a_class(error), status=2) from None
+            raise UserError(error_messages.explain_class_error(error), status=2) from None
         self.datamodule, self.model = self.config_init.data, self.config_init.model
         self.make_trainer = TrainerFactory({**self.config_init.trainer}, sign=self.own)
-        tried = "optimizer"
+        option = "optimizer"
         try:
             optimizer = self.model.optimizer_factory(self.model.network.parameters())
-            tried = "lr_scheduler"
+            option = "lr_scheduler"
             self.model.make_schedule(optimizer, total_steps=1000)
         except (ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
             reason = " ".join(str(error).split())
             if "only supports 2D parameters" in reason:
                 reason += "; use AdamW or SGD"
-            raise UserError(f"--model.{tried}: {reason}", status=2) from None
+            raise UserError(f"--model.{option}: {reason}", status=2) from None
 
     def complete_config(self) -> dict[str, Any]:
-        """The whole configuration in primitives, with the data set that `auto` came to."""
-        config = self._in_primitives(self.config)
+        """Return the complete configuration as plain values, with the data set for `auto`."""
+        config: dict[str, Any] = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))
         config["data"]["dataset"] = self.datamodule.data.name
         return config
 
-    def _in_primitives(self, config: Namespace) -> dict[str, Any]:
-        text = self.parser.dump(config, skip_unset=False)
-        primitives: dict[str, Any] = yaml.safe_load(text)
-        return primitives
-
     def load_data(self) -> None:
-        """Read the data set, download it first where need be, once.
+        """Read the data set, once; download it first if it is missing.
 
         Raises:
-            UserError: it is damaged or cannot be had.
+            UserError: it is damaged or cannot be downloaded.
         """
-        if self._may_download:  # where a file from elsewhere says, nothing is written
+        if self._may_download:  # never write to a path from an untrusted file
             distributed.run_on_rank_zero(self.datamodule.prepare_data)
         self.datamodule.setup()
 
     @property
     def root(self) -> Path:
-        """The folder of the runs."""
+        """The directory of the runs."""
         return runs_root(self.config.trainer.default_root_dir)
 
 
 def _allow_imports(allowed: NamedClasses) -> None:
-    """Let the parser import the registered classes and these, and nothing else.
+    """Allow the parser to import the registered classes and these, and nothing else.
 
-    The parser's own check is by prefixes and holds for the whole process: it is the second line
-    of defense behind `trust`.
+    The parser compares prefixes, for the whole process. So this is only a second check after
+    that of `trust`.
     """
     registered = USER_SCHEMA.components.keys()
     foreign = {path for name in allowed.classes - registered for path in import_paths(name)}
@@ -254,19 +249,19 @@ def _allow_imports(allowed: NamedClasses) -> None:
     _allowed_before.update(foreign - registered)
 
 
-_allowed_before: set[str] = set()  # by an earlier command of this process
+_allowed_before: set[str] = set()  # for an earlier command in this process
 
 
-# Warnings of the framework about what is meant to be so.
-_NOISE = (
+# Warnings of Lightning about intended behavior.
+_IGNORED_WARNINGS = (
     ".*smaller than the logging interval",
-    ".*callbacks used to create the checkpoint need",  # a test needs none of them
-    "GPU available but not used",  # it was the user's choice
-    ".*but have no logger configured",  # an evaluation prints its figures
-    "The dirpath has changed from",  # a test of a checkpoint that a stock Trainer made
-    "Total length of `list` across ranks is zero",  # nothing is held out: the opening says it
-    ".*It is recommended to use .self.log.*sync_dist",  # the means are those of all processes
-    ".*`srun` command is available on your system",  # and perhaps not wanted
+    ".*callbacks used to create the checkpoint need",  # a test needs no callbacks
+    "GPU available but not used",  # the user chose it
+    ".*but have no logger configured",  # an evaluation prints its metrics
+    "The dirpath has changed from",  # a test of a checkpoint from a stock Trainer
+    "Total length of `list` across ranks is zero",  # no validation set: `show_start` reports it
+    ".*It is recommended to use .self.log.*sync_dist",  # the means are over all processes
+    ".*`srun` command is available on your system",  # the user may not want it
     ".*LeafSpec.* is deprecated",  # lightning's own call
 )
 
@@ -275,7 +270,7 @@ def configure_warnings() -> None:
     """Hide the messages of the framework that do not apply here."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for shown in (FallbackWarning, SkippedWarning):  # `show.notices` says it
-        warnings.filterwarnings("ignore", category=shown)
-    for text in _NOISE:
+    for category in (FallbackWarning, SkippedWarning):  # `show_data_notices` reports them
+        warnings.filterwarnings("ignore", category=category)
+    for text in _IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", text)

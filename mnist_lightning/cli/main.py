@@ -16,7 +16,7 @@ from mnist_lightning.text import printable, say
 
 
 class Command(NamedTuple):
-    """Where a command lives (a function `main(arguments) -> exit status`) and what it does."""
+    """The function of a command, `main(arguments) -> exit status`, and what it does."""
 
     module: str
     function: str
@@ -29,13 +29,13 @@ COMMANDS = {
         "mnist_lightning.cli.fit",
         "main",
         "[--config FILE]… [--model.… --data.… --trainer.…]",
-        "train a network, keep its best checkpoint and test that",
+        "train a network, save its best checkpoint, and test it",
     ),
     "resume": Command(
         "mnist_lightning.cli.resume",
         "main",
         "[RUN] [--trainer.max_epochs N]",
-        "go on with a run in its own folder",
+        "continue a run in its own directory",
     ),
     "validate": Command(
         "mnist_lightning.cli.test",
@@ -50,19 +50,19 @@ COMMANDS = {
         "mnist_lightning.cli.predict",
         "main",
         "IMAGE… [--run RUN] [--json | --csv] [--save_inputs DIR]",
-        "read the digits in picture files",
+        "read the digits in image files",
     ),
     "serve": Command(
         "mnist_lightning.cli.serve",
         "main",
         "[RUN] [--port N] [--collect DIR]",
-        "a web page: draw or upload a digit, see what the network saw and thinks",
+        "a web page: draw or upload a digit, see the network's input and its prediction",
     ),
     "report": Command(
         "mnist_lightning.cli.report",
         "main",
         "[RUN]",
-        "put what a run did on one page, with pictures",
+        "write the results of a run as one HTML page, with figures",
     ),
     "runs": Command(
         "mnist_lightning.cli.runs",
@@ -74,44 +74,44 @@ COMMANDS = {
         "mnist_lightning.cli.export",
         "main",
         "[RUN] --format pth|safetensors|onnx|pt2|html [--output PATH]",
-        "a model to use elsewhere, proven equal",
+        "write a model for use elsewhere, and check that it is equal",
     ),
     "sweep": Command(
         "mnist_lightning.cli.sweep",
         "main",
         "--config FILE --space FILE [--trials N] [--workers N] [options of fit]",
-        "search for the best options, many runs at a time",
+        "search for the best hyperparameters, with several runs at a time",
     ),
     "verify": Command(
         "mnist_lightning.cli.verify",
         "main",
         "[--config FILE] [options of fit]",
-        "prove the promises on this machine, with runs that are killed and resumed",
+        "check determinism, kill and resume, and the data on this machine",
     ),
     "data": Command(
         "mnist_lightning.cli.data",
         "main",
         "[NAME]… [--fetch]",
-        "show where each data set is and whether it is whole; fetch it",
+        "show where each data set is and whether it is intact; download it",
     ),
     "completion": Command(
         "mnist_lightning.cli.completion",
         "main",
         "bash|zsh",
-        "a script by which a shell completes all of this at the tab key",
+        "print a script for shell completion",
     ),
 }
 
 
-# Who brings what a command needs beside the core.
+# The extra that installs each optional package.
 EXTRAS = {"fastapi": "web", "uvicorn": "web", "optuna": "sweep", "psutil": "sweep"}
 
-# How long the first of several processes may take longer than another to find the same error.
-PATIENCE_SECONDS = 30
+# How much later than another process the first one may find the same error.
+ERROR_WAIT_SECONDS = 30
 
 
 def help_text() -> str:
-    """The help of the whole, without importing any command."""
+    """Return the help of the program, without importing any command."""
     width = max(map(len, COMMANDS))
     rows = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(
@@ -123,11 +123,11 @@ def help_text() -> str:
             "commands:",
             *rows,
             "",
-            "RUN is a run's folder, its version number, a checkpoint file, `last` or `best`.",
+            "RUN is a run directory, a version number, a checkpoint file, `last` or `best`.",
             "",
             "options:",
-            "  -h, --help  this text, or after a command that command's options",
-            "  --version   the version of this package",
+            "  -h, --help  show this help; after a command, show its options",
+            "  --version   show the version of this package",
             "  --debug     show the traceback of an error",
             "",
             f"example:  {PROGRAM} fit --trainer.max_epochs 3",
@@ -136,7 +136,7 @@ def help_text() -> str:
 
 
 def dispatch(arguments: list[str]) -> int:
-    """Run the command that `arguments` begin with; return its exit status."""
+    """Run the command that is the first of `arguments`; return its exit status."""
     if not arguments or not arguments[0]:
         say(help_text(), file=sys.stderr)
         return 2
@@ -149,8 +149,8 @@ def dispatch(arguments: list[str]) -> int:
         return 0
     if name not in COMMANDS:
         close = get_close_matches(name, COMMANDS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(COMMANDS)}"
-        raise UserError(f"there is no command {name!r}; {hint}", status=2)
+        hint = f"did you mean {close[0]!r}?" if close else f"commands: {', '.join(COMMANDS)}"
+        raise UserError(f"unknown command {name!r}; {hint}", status=2)
     command = COMMANDS[name]
     try:
         status: int = getattr(import_module(command.module), command.function)(rest)
@@ -163,81 +163,84 @@ def dispatch(arguments: list[str]) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status; an error is told in one line on stderr."""
+    """Run one command and return its exit status; report an error in one line on stderr."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     if debug:
         arguments.remove("--debug")
-    # Without the source line of whoever warns.
+    # Omit the source line of the warning.
     warnings.formatwarning = lambda message, *_, **__: f"warning: {printable(str(message))}\n"
     try:
         return dispatch(arguments)
-    except BrokenPipeError:  # the reader of our output left, as `| head` does
+    except BrokenPipeError:  # the reader of the output has ended, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             traceback.print_exc()
         message, status = explain(error)
-        _tell(message, status)
+        _report(message, status)
         return status
 
 
-def _tell(message: str, status: int) -> None:
-    """Say on stderr what ended this process.
+def _report(message: str, status: int) -> None:
+    """Report on stderr the error that ended this process.
 
-    Of several processes for one run the first tells what all of them find. torchrun and clusters
-    may end it as soon as another has ended, so the others give it time; who is still there
-    after that tells it, too.
+    If several processes train one run, the first one reports an error that all of them find.
+    torchrun and clusters may end the first one as soon as another has ended. So the others wait,
+    and report the error too if they still exist after that.
     """
-    number = _number()
+    number = _process_number()
     if number != "0":
         started_by_first = "LOCAL_RANK" in os.environ and "RANK" not in os.environ
         if status == 130 or (status == 2 and started_by_first):
             return
         if status == 2:
-            time.sleep(PATIENCE_SECONDS)
+            time.sleep(ERROR_WAIT_SECONDS)
         message = f"process {number}: {message}"
-    # In one line, whatever a file's name or content brings into the message.
+    # One line, whatever the message contains of a file's name or content.
     say(f"mnist-lightning: error: {printable(message)}", file=sys.stderr)
 
 
-def _number() -> str:
-    """Which of several processes this is, as those who start them tell it; 0 by itself."""
+def _process_number() -> str:
+    """Return the number of this process, set by its launcher; 0 for a single process."""
     names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
     return next((os.environ[name] for name in names if name in os.environ), "0")
 
 
 def explain(error: BaseException) -> tuple[str, int]:
-    """Say in a line what went wrong, and with which exit status to end."""
+    """Return the message for an error, in one line, and the exit status."""
     if isinstance(error, UserError):
         return str(error), error.status
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", 130
     if isinstance(error, OSError) and error.strerror:
         return error.strerror + (f": {error.filename}" if error.filename else ""), 1
-    # Lightning's own word for options that contradict each other or the data; to import its class
-    # here would cost every command lightning.
+    # Lightning's exception for options that contradict each other or the data. Its class is not
+    # imported here: every command would import lightning.
     if isinstance(error, ValueError) or type(error).__name__ == "MisconfigurationException":
         return " ".join(str(error).split()), 2
     if type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
         smaller = "--data.batch_size N or --data.eval_batch_size N"
-        return f"the GPU's memory is full; give smaller batches, {smaller}", 1
+        return f"out of GPU memory; use smaller batches: {smaller}", 1
     if isinstance(error, RuntimeError) and "a deterministic implementation" in str(error):
         operation = str(error).split()[0]
         return (
             f"{operation} is not deterministic on this device; give --trainer.deterministic "
-            "false (the run is then not exactly repeatable) or --trainer.accelerator cpu",
+            "false (the run is then not exactly reproducible) or --trainer.accelerator cpu",
             1,
         )
-    return f"{type(error).__name__}: {error} (this looks like a bug; --debug shows where)", 1
+    return (
+        f"{type(error).__name__}: {error} (this looks like a bug; --debug shows the traceback)",
+        1,
+    )
 
 
 def run() -> NoReturn:
-    """Run one command as a process of its own, and end that without taking Python apart.
+    """Run one command in this process, and end it without finalizing the interpreter.
 
-    After a training that takes Python 1.5 s, in which nothing happens that the end of the process
-    does not bring about. What was registered for its end is done all the same.
+    After a training, finalizing takes 1.5 s and only frees what the end of the process frees
+    anyway. Functions registered with `atexit` still run.
     """
     status = 1
 
@@ -246,11 +249,11 @@ def run() -> NoReturn:
         sys.stderr.flush()
         os._exit(status)
 
-    atexit.register(leave)  # the first to be registered is the last to be called
+    atexit.register(leave)  # registered first, so called last
     try:
         status = main()
-    except SystemExit as ending:  # of a parser that showed its help
-        status = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
+    except SystemExit as error:  # of a parser that showed its help
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
     sys.exit(status)
 
 

@@ -22,7 +22,7 @@ from mnist_lightning.runs.run_directory import LOGS_FOLDER
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A parser of a command that has but a few options; its errors are the project's own."""
+    """Parses a command with few options; raises `UserError` for an error."""
 
     def __init__(self, command: str, description: str, example: str) -> None:
         self.command = command
@@ -34,33 +34,36 @@ class CommandParser(argparse.ArgumentParser):
         )
 
     def add_root(self) -> None:
-        """Take the folder of the runs, as `root`."""
+        """Add the option for the directory of the runs, as `root`."""
         self.add_argument(
             "--trainer.default_root_dir", dest="root", metavar="DIR", help="where the runs are"
         )
 
-    def add_form(self) -> None:
-        """Take in which form to print: `json`, `csv`, or neither."""
-        form = self.add_mutually_exclusive_group()
-        form.add_argument("--json", action="store_true", help="print JSON")
-        form.add_argument("--csv", action="store_true", help="print CSV")
+    def add_output_format(self) -> None:
+        """Add the options for the output format: `json`, `csv`, or neither."""
+        group = self.add_mutually_exclusive_group()
+        group.add_argument("--json", action="store_true", help="print JSON")
+        group.add_argument("--csv", action="store_true", help="print CSV")
 
-    def add_run_elsewhere(self) -> None:
-        """Take what it needs to ask a run anew: its runs' folder, its data, and its network."""
+    def add_run_options(self) -> None:
+        """Add the options to evaluate a run again: root directory, data and network."""
         self.add_root()
         self.add_argument(
-            "--data.data_dir", dest="data_dir", metavar="DIR", help="where its data set is now"
+            "--data.data_dir",
+            dest="data_dir",
+            metavar="DIR",
+            help="where the run's data set is now",
         )
         self.add_network()
 
     def add_network(self) -> None:
-        """Take the class of a network of one's own, as `network`."""
+        """Add the option for the class of the user's own network, as `network`."""
         self.add_argument(
-            "--model.network", dest="network", metavar="CLASS", help="your own network's class"
+            "--model.network", dest="network", metavar="CLASS", help="the class of your own network"
         )
 
     def error(self, message: str) -> NoReturn:
-        """Tell a mistake in one line.
+        """Report a mistake in one line.
 
         Raises:
             UserError: always.
@@ -69,16 +72,16 @@ class CommandParser(argparse.ArgumentParser):
         raise UserError(suggestions.format_argparse_error(message, options, self.command), status=2)
 
 
-MOST_SEEDS = 1000
+MAX_SEEDS = 1000
 
 
 def runs_root(default_root_dir: str | None) -> Path:
-    """The folder of the runs, as Lightning lays it out under its `default_root_dir`."""
+    """Return the directory of the runs, under Lightning's `default_root_dir`."""
     return Path(default_root_dir or "") / LOGS_FOLDER
 
 
 def as_argument(config: dict[str, Any]) -> list[str]:
-    """A configuration as options: later ones override it."""
+    """Return a configuration as options; later options override it."""
     return ["--config", json.dumps(config)]
 
 
@@ -89,12 +92,12 @@ def take_option(name: str, arguments: list[str]) -> tuple[str | None, list[str]]
         UserError: the value is missing.
     """
     value, rest = None, []
-    waiting = iter(arguments)
-    for argument in waiting:
+    remaining = iter(arguments)
+    for argument in remaining:
         if argument.startswith(f"{name}="):
             value = argument.removeprefix(f"{name}=")
         elif argument == name:
-            value = next(waiting, None)
+            value = next(remaining, None)
             if value is None or value.startswith("--"):
                 raise UserError(f"{name} needs a value", status=2)
         else:
@@ -103,22 +106,22 @@ def take_option(name: str, arguments: list[str]) -> tuple[str | None, list[str]]
 
 
 def take_switch(name: str, arguments: list[str]) -> tuple[bool, list[str]]:
-    """Find `name`, `name true` or `name false`; return whether it is on, and the others."""
+    """Find `name`, `name true` or `name false`; return whether it is on, and the rest."""
     if name not in arguments:
         return f"{name}=true" in arguments, [
             word for word in arguments if word not in (f"{name}=true", f"{name}=false")
         ]
     place = arguments.index(name)
     after = arguments[place + 1 : place + 2]
-    said = after[0] if after in (["true"], ["false"]) else None
-    return said != "false", arguments[:place] + arguments[place + 1 + bool(said) :]
+    value = after[0] if after in (["true"], ["false"]) else None
+    return value != "false", arguments[:place] + arguments[place + 1 + bool(value) :]
 
 
 def take_run(arguments: list[str]) -> tuple[str | None, list[str]]:
-    """Find what stands for the run: `--ckpt_path FILE`, or a RUN as the first argument."""
+    """Find the run: `--ckpt_path FILE`, or a RUN as the first argument."""
     checkpoint, rest = take_option("--ckpt_path", arguments)
     if "" in (checkpoint, *rest[:1]):
-        raise UserError("the RUN is empty", status=2)
+        raise UserError("the RUN is empty; name a run directory or a checkpoint file", status=2)
     if rest and not rest[0].startswith("-"):
         reference, rest = rest[0], rest[1:]
         if checkpoint is not None:
@@ -127,17 +130,17 @@ def take_run(arguments: list[str]) -> tuple[str | None, list[str]]:
     return checkpoint, rest
 
 
-def asks_for_help(arguments: list[str]) -> bool:
-    """Whether a command's help is wanted."""
+def is_help_requested(arguments: list[str]) -> bool:
+    """Return whether the user requests the help of a command."""
     return "--help" in arguments or "-h" in arguments
 
 
 def root_in(arguments: list[str]) -> Path:
-    """The folder of the runs, by a command's options."""
+    """Return the directory of the runs, from the options of a command."""
     return runs_root(take_option("--trainer.default_root_dir", arguments)[0])
 
 
-# Options that take a file of settings: all of them, or those of a section.
+# Options that take a file of settings, and the section of these settings; "" for all sections.
 FILE_OPTIONS = {
     "--config": "",
     "-c": "",
@@ -167,10 +170,9 @@ def read_files(arguments: Sequence[str], read: Callable[[Path, str], dict[str, A
             option, equals, value = before, "", word
         if option in FILE_OPTIONS and (equals or option == before) and not value.startswith("{"):
             if not Path(value).is_file():
-                known = exists(value)
-                problem = "is not a regular file" if known else "does not exist"
-                one = f", or one option: {option}.NAME VALUE" if FILE_OPTIONS[option] else ""
-                raise UserError(f"{option} {value} {problem}; name a YAML file{one}", 2)
+                problem = "is not a regular file" if exists(value) else "does not exist"
+                single = f", or one option: {option}.NAME VALUE" if FILE_OPTIONS[option] else ""
+                raise UserError(f"{option} {value} {problem}; name a YAML file{single}", 2)
             content = json.dumps(read(Path(value), FILE_OPTIONS[option]))
             word = f"{option}={content}" if equals else content
         replaced.append(word)
@@ -179,11 +181,11 @@ def read_files(arguments: Sequence[str], read: Callable[[Path, str], dict[str, A
 
 
 class NamedClasses(NamedTuple):
-    """What a command names itself.
+    """The dotted names that a command contains.
 
     Attributes:
-        classes: where a class belongs; they are imported.
-        arguments: as arguments of classes; they may be imported, if the class takes such.
+        classes: where an option takes a class; they are imported.
+        arguments: in arguments of classes; they may be imported, if the class expects a class.
     """
 
     classes: frozenset[str]
@@ -191,14 +193,14 @@ class NamedClasses(NamedTuple):
 
 
 def named_classes(arguments: Sequence[str]) -> NamedClasses:
-    """Collect the class paths that a command names: in options that take classes, and inline."""
+    """Collect the class paths in a command: in options that take classes, and inline."""
     classes: set[str] = set()
     others: set[str] = set()
     for before, word in zip(["", *arguments], arguments, strict=False):
         option, _, inline = word.partition("=")
         name, value = (option, inline) if inline else (before, word)
         _, *parts = name.split(".")
-        parsed = _parsed(value)
+        parsed = _parse_inline(value)
         if value.startswith("{"):
             classes |= class_names(parsed)
             others |= argument_names(parsed, ())
@@ -211,7 +213,7 @@ def named_classes(arguments: Sequence[str]) -> NamedClasses:
     return NamedClasses(frozenset(classes), frozenset(others))
 
 
-def _parsed(value: str) -> Any:
+def _parse_inline(value: str) -> Any:
     try:
         return yaml.safe_load(value) if value[:1] in ("{", "[") else value
     except yaml.YAMLError:
@@ -222,16 +224,16 @@ def read_seeds(text: str) -> list[int]:
     """Read `1..5` or `1,2,7`.
 
     Raises:
-        UserError: it is neither.
+        UserError: the text is neither.
     """
     seeds: list[int] = []
     for part in text.split(","):
-        found = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", part.strip())
-        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        match = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", part.strip())
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if first > last:
             raise UserError(f"--seeds: invalid value {text}; expected 1..5 or 1,2,7", status=2)
-        if last >= 2**32 or last - first >= MOST_SEEDS:
-            expected = f"at most {MOST_SEEDS} seeds below 2**32"
+        if last >= 2**32 or last - first >= MAX_SEEDS:
+            expected = f"at most {MAX_SEEDS} seeds below 2**32"
             raise UserError(f"--seeds: invalid value {text}; expected {expected}", status=2)
         seeds += range(first, last + 1)
     return list(dict.fromkeys(seeds))

@@ -10,22 +10,22 @@ from typing import Any, NamedTuple
 from mnist_lightning import inference
 from mnist_lightning.cli.parser import CommandParser, runs_root
 from mnist_lightning.errors import UserError
-from mnist_lightning.files import make_folder, walk, write_atomically
-from mnist_lightning.inference import MULTIPLE, UNSURE, Reading, Recognizer
+from mnist_lightning.files import create_folder, walk, write_atomically
+from mnist_lightning.inference import MULTIPLE, UNSURE_BELOW, DigitPrediction, Recognizer
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.mnist_format import png
 from mnist_lightning.text import as_csv, printable, say
 
 STDIN = "-"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp")
-LONGEST = 100  # characters of a file's name in that of what is kept
+MAX_NAME_CHARS = 100  # of an image file's name, in the name of a saved input
 
 
-class Answer(NamedTuple):
-    """A digit that was read in a file, or in `error` why none could be; the rest is None then.
+class PredictedDigit(NamedTuple):
+    """A digit that was read in a file. If none was, `error` has the reason, and the rest is None.
 
-    The box is in pixels of the upright picture; `wide` tells that it may hold several digits,
-    `unsure` that the confidence is low.
+    The box is in pixels of the upright image. `wide`: the box may contain several digits.
+    `unsure`: the confidence is low.
     """
 
     file: str
@@ -45,52 +45,53 @@ class Answer(NamedTuple):
 
 def main(arguments: list[str]) -> int:
     """Read the digits in each file; exit with 1 if any could not be read."""
-    description = "Read the digits in pictures: files, folders, patterns, or - for standard input."
+    description = "Read the digits in images: files, directories, patterns, or - for stdin."
     parser = CommandParser("predict", description, "seven.png photos/")
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file, a folder, or -")
-    parser.add_argument("--run", default="best", help="whose network to ask (default: best)")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file, a directory, or -")
+    parser.add_argument("--run", default="best", help="the run of the network (default: best)")
     parser.add_argument(
         "--multiple",
         nargs="?",
         const="true",
         choices=list(MULTIPLE),
         default="auto",
-        help="read every digit of a picture (default: where it obviously has several)",
+        help="read every digit of an image (default: if it clearly contains several)",
     )
-    parser.add_form()
+    parser.add_output_format()
     parser.add_argument(
-        "--save_inputs", type=Path, metavar="DIR", help="keep what the network saw, 28 x 28, there"
+        "--save_inputs", type=Path, metavar="DIR", help="save the network's inputs, 28 x 28, there"
     )
     parser.add_root()
     parser.add_network()
     options = parser.parse_args(arguments)
     root = runs_root(options.root)
     multiple = MULTIPLE[options.multiple]
-    recognizer = inference.load(options.run, root, inference.own_classes(options.network))
+    recognizer = inference.load(options.run, root, inference.import_network_class(options.network))
     if options.save_inputs is not None:
-        make_folder(options.save_inputs, "--save_inputs")
-    answers = [
-        _answers(place, file, recognizer, multiple, options.save_inputs)
-        for place, file in enumerate(file for one in options.images for file in _expanded(one))
+        create_folder(options.save_inputs, "--save_inputs")
+    files = [file for argument in options.images for file in _expand(argument)]
+    groups = [
+        _read_digits(index, file, recognizer, multiple, options.save_inputs)
+        for index, file in enumerate(files)
     ]
-    _print(answers, options.json, options.csv)
-    return int(any(answer.error is not None for group in answers for answer in group))
+    _print(groups, options.json, options.csv)
+    return int(any(digit.error is not None for group in groups for digit in group))
 
 
-def _expanded(asked: str) -> list[str]:
-    if asked in (STDIN, ""):
-        return [asked]
-    path = Path(asked).expanduser()
+def _expand(argument: str) -> list[str]:
+    if argument in (STDIN, ""):
+        return [argument]
+    path = Path(argument).expanduser()
     if path.is_dir():
-        inside = [p for p in walk(path) if p.suffix.lower() in SUFFIXES and p.is_file()]
-        if not inside:
-            raise UserError(f"no picture in {asked}: none of its files is {', '.join(SUFFIXES)}", 2)
-        return [str(file) for file in inside]
-    if not path.exists() and any(sign in asked for sign in "*?["):
-        # Path's own follows no links for `**`: two of them to `.` would have no end.
-        found = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
-        shown = sorted(str(one) for one in found if _is_hidden(one) <= _is_hidden(path))
-        return [file for one in shown for file in _expanded(one)] or [asked]
+        files = [p for p in walk(path) if p.suffix.lower() in SUFFIXES and p.is_file()]
+        if not files:
+            raise UserError(f"no image in {argument}; expected files {', '.join(SUFFIXES)}", 2)
+        return [str(file) for file in files]
+    if not path.exists() and any(sign in argument for sign in "*?["):
+        # `Path.glob` follows no links for `**`: two links to `.` would make an endless search.
+        matches = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
+        visible = sorted(str(match) for match in matches if _is_hidden(match) <= _is_hidden(path))
+        return [file for match in visible for file in _expand(match)] or [argument]
     return [str(path)]
 
 
@@ -98,66 +99,66 @@ def _is_hidden(path: Path) -> bool:
     return any(part[0] == "." and part != ".." for part in path.parts)
 
 
-def _answers(
-    place: int, file: str, recognizer: Recognizer, multiple: bool | None, folder: Path | None
-) -> list[Answer]:
+def _read_digits(
+    index: int, file: str, recognizer: Recognizer, multiple: bool | None, folder: Path | None
+) -> list[PredictedDigit]:
     try:
         source: Any = (
-            io.BytesIO(sys.stdin.buffer.read(mnist_format.MOST_BYTES + 1))
+            io.BytesIO(sys.stdin.buffer.read(mnist_format.MAX_BYTES + 1))
             if file == STDIN
             else Path(file)
         )
         readings = recognizer.read(mnist_format.read(source), multiple)
     except OSError as error:
-        return [Answer(file, error=(error.strerror or str(error)).lower())]
+        return [PredictedDigit(file, error=(error.strerror or str(error)).lower())]
     except ValueError as error:
-        return [Answer(file, error=str(error))]
+        return [PredictedDigit(file, error=str(error))]
     if folder is not None:
-        name = f"{place:03}_{'stdin' if file == STDIN else Path(file).stem[:LONGEST]}"
+        name = f"{index:03}_{'stdin' if file == STDIN else Path(file).stem[:MAX_NAME_CHARS]}"
         for number, reading in enumerate(readings, 1):
             suffix = f"_{number}" if len(readings) > 1 else ""
             write_atomically(png(reading.digit.ink), folder / f"{name}{suffix}.png")
-    return [_answer(file, reading) for reading in readings]
+    return [_to_row(file, reading) for reading in readings]
 
 
-def _answer(file: str, reading: Reading) -> Answer:
+def _to_row(file: str, reading: DigitPrediction) -> PredictedDigit:
     first, second = reading.ranks[:2]
     ink = "dark" if reading.digit.dark else "light"
-    chances = reading.probabilities.tolist()
+    confidence, other = (float(reading.probabilities[label]) for label in (first, second))
     box, wide = reading.digit.box, reading.digit.wide
-    unsure = not chances[first] >= UNSURE
-    return Answer(file, first, chances[first], second, chances[second], ink, *box, wide, unsure)
+    unsure = not confidence >= UNSURE_BELOW
+    return PredictedDigit(file, first, confidence, second, other, ink, *box, wide, unsure)
 
 
-def _print(groups: Sequence[Sequence[Answer]], as_json: bool, in_csv: bool) -> None:
-    answers = [answer for group in groups for answer in group]
+def _print(groups: Sequence[Sequence[PredictedDigit]], as_json: bool, in_csv: bool) -> None:
+    digits = [digit for group in groups for digit in group]
     if as_json:
-        say(json.dumps([answer._asdict() for answer in answers], indent=2))
+        say(json.dumps([digit._asdict() for digit in digits], indent=2))
         return
     if in_csv:
-        say(as_csv(Answer._fields, answers), end="")
+        say(as_csv(PredictedDigit._fields, digits), end="")
         return
-    width = max(len(printable(answer.file)) for answer in answers)
+    width = max(len(printable(digit.file)) for digit in digits)
     for rows in groups:
         file = printable(rows[0].file)
         if len(rows) > 1:
             say(f"{file:<{width}}  {len(rows)} digits: {' '.join(str(r.label) for r in rows)}")
         for row in rows:
-            say(f"{'' if len(rows) > 1 else file:<{width}}  {_said(row, len(rows) > 1)}")
+            say(f"{'' if len(rows) > 1 else file:<{width}}  {_line(row, len(rows) > 1)}")
 
 
-def _said(answer: Answer, placed: bool) -> str:
-    if answer.confidence is None or answer.runner_up_confidence is None:
-        return f"- {printable(answer.error or '')}"
+def _line(digit: PredictedDigit, with_box: bool) -> str:
+    if digit.confidence is None or digit.runner_up_confidence is None:
+        return f"- {printable(digit.error or '')}"
     parts = [
-        f"{answer.label}  {100 * answer.confidence:5.1f} %",
-        f"then {answer.runner_up}  {100 * answer.runner_up_confidence:4.1f} %",
-        f"{answer.ink} ink",
+        f"{digit.label}  {100 * digit.confidence:5.1f} %",
+        f"then {digit.runner_up}  {100 * digit.runner_up_confidence:4.1f} %",
+        f"{digit.ink} ink",
     ]
-    if placed:
-        parts.append(f"at {answer.left},{answer.top} to {answer.right},{answer.bottom}")
-    if answer.wide:
-        parts.append("wide: perhaps several digits that touch")
-    if answer.unsure:
+    if with_box:
+        parts.append(f"at {digit.left},{digit.top} to {digit.right},{digit.bottom}")
+    if digit.wide:
+        parts.append("wide: possibly several touching digits")
+    if digit.unsure:
         parts.append("unsure")
     return "  ".join(parts)

@@ -5,9 +5,9 @@ import os
 from mnist_lightning import inference
 from mnist_lightning.cli.parser import CommandParser, runs_root
 from mnist_lightning.errors import UserError
-from mnist_lightning.evaluation.report import FIGURES, PAGE, write
-from mnist_lightning.evaluation.run_analysis import examine
-from mnist_lightning.evaluation.run_dataset import data_of
+from mnist_lightning.evaluation.report import FACTS, PAGE, write
+from mnist_lightning.evaluation.run_analysis import analyze
+from mnist_lightning.evaluation.run_dataset import load_run_dataset
 from mnist_lightning.inference import Recognizer
 from mnist_lightning.networks.registry import UnknownNetworkError
 from mnist_lightning.runs import lookup
@@ -17,56 +17,54 @@ from mnist_lightning.text import say
 
 
 def main(arguments: list[str]) -> int:
-    """Write a run's report into its folder `report`."""
-    description = "Put what a run did on one page, with its pictures, in its folder."
+    """Write the report of a run into its directory `report`."""
+    description = "Write one HTML page about a run, with figures, into its directory."
     parser = CommandParser("report", description, "best")
     parser.add_argument(
         "run", nargs="?", default="best", metavar="RUN", help="which run (default: best)"
     )
-    parser.add_run_elsewhere()
+    parser.add_run_options()
     options = parser.parse_args(arguments)
     run, checkpoint = lookup.find(options.run, runs_root(options.root))
     if checkpoint is not None and checkpoint.resolve() != run.best.resolve():
-        raise UserError(
-            f"a report is of a run and its best checkpoint, not of {checkpoint}; name the run", 2
-        )
-    data = data_of(run, options.data_dir)
-    recognizer, why_not = _network_of(run, options.network)
+        raise UserError(f"report needs a run; {checkpoint} is not its best checkpoint", status=2)
+    data = load_run_dataset(run, options.data_dir)
+    recognizer, missing = _load_network(run, options.network)
     run.refuse_links()
     folder = run.folder / "report"
     if os.path.lexists(folder) and not folder.is_dir():
         raise UserError(f"{folder} is not a directory; remove it")
-    findings = examine(run, data, recognizer)
-    findings.missing += why_not
-    write(findings, run, folder)
-    for what in findings.missing:
-        say(what)
-    test = findings.facts.get("test")
+    analysis = analyze(run, data, recognizer)
+    analysis.missing += missing
+    write(analysis, run, folder)
+    for text in analysis.missing:
+        say(text)
+    test = analysis.facts.get("test")
     if test is not None:
         low, high = test["interval"]
         wrong = test["total"] - test["correct"]
         say(
-            f"{wrong:,} of {test['total']:,} test images were read wrongly: accuracy "
+            f"{wrong:,} of {test['total']:,} test images are misclassified: accuracy "
             f"{percent(test['accuracy'])}, 95 % interval {percent(low)} to {percent(high)}"
         )
     say(f"report of {run.folder}:")
     say(f"  {folder / PAGE}")
-    say(f"  {folder / FIGURES}")
-    say(f"  {len(findings.figures)} pictures: {', '.join(findings.figures)}")
+    say(f"  {folder / FACTS}")
+    say(f"  {len(analysis.figures)} images: {', '.join(analysis.figures)}")
     return 0
 
 
-def _network_of(run: Run, name: str | None) -> tuple[Recognizer | None, list[str]]:
-    """Load the run's best network; where that cannot be, say what the report lacks.
+def _load_network(run: Run, name: str | None) -> tuple[Recognizer | None, list[str]]:
+    """Load the best network of a run; if it cannot be loaded, return what the report lacks.
 
     Raises:
-        UserError: there is no class of that name.
+        UserError: no class has that name.
     """
-    classes = inference.own_classes(name)
+    classes = inference.import_network_class(name)
     try:
         return inference.load(run.folder, classes=classes), []
     except UnknownNetworkError as error:
-        remedy = "name its class too: --model.network CLASS"
-        return None, [f"no robustness and no attributions: {error}; {remedy}"]
+        fix = "name its class too: --model.network CLASS"
+        return None, [f"no robustness and no attributions: {error}; {fix}"]
     except UserError as error:
         return None, [f"no robustness and no attributions: {error}"]

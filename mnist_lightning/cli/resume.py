@@ -6,29 +6,29 @@ from typing import Any
 
 from mnist_lightning import distributed
 from mnist_lightning.cli.lightning_cli import DigitCLI, configure_warnings
-from mnist_lightning.cli.parser import asks_for_help, root_in, take_run, take_switch
+from mnist_lightning.cli.parser import is_help_requested, root_in, take_run, take_switch
 from mnist_lightning.cli.session import (
     prepare,
     run_lock,
     suggest_resume_option,
     train_and_show,
 )
-from mnist_lightning.cli.trust import TrustedConfig, blame, check_network, trusted_config
+from mnist_lightning.cli.trust import TrustedConfig, check_network, convert_errors, trusted_config
 from mnist_lightning.errors import PROGRAM, UserError
-from mnist_lightning.files import move_aside, write_atomically
+from mnist_lightning.files import rename_damaged, write_atomically
 from mnist_lightning.networks.registry import WrongWeightsError
 from mnist_lightning.runs import lookup, run_directory
 from mnist_lightning.runs.checkpoint import DamagedCheckpointError, read_signed_checkpoint
-from mnist_lightning.runs.config import LENGTHS, conflicts
+from mnist_lightning.runs.config import LENGTHS, find_conflicts
 from mnist_lightning.runs.config_schema import InvalidConfigError
-from mnist_lightning.runs.recovery import move_damaged_config, move_damaged_files
+from mnist_lightning.runs.recovery import rename_damaged_config, rename_damaged_files
 from mnist_lightning.runs.resumable import newest_checkpoint, progress, validate_checkpoint
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import say
-from mnist_lightning.training.logger import cut_back
-from mnist_lightning.training.preflight import why_not_restorable
+from mnist_lightning.training.logger import truncate_logs
+from mnist_lightning.training.preflight import restorability_error
 from mnist_lightning.training.registry import USER_SCHEMA
-from mnist_lightning.training.resumability import why_not_loadable
+from mnist_lightning.training.resumability import callback_state_error
 
 
 def main(arguments: list[str]) -> int:
@@ -36,11 +36,11 @@ def main(arguments: list[str]) -> int:
     configure_warnings()
     trust, arguments = take_switch("--trust", arguments)
     reference, rest = take_run(arguments)
-    if asks_for_help(rest):
+    if is_help_requested(rest):
         DigitCLI("resume", rest, _HELP)
     run, path = lookup.find("last" if reference is None else reference, root_in(rest))
     # Locked before it is read: another process may be about to save.
-    in_run = any(run.folder.glob("config.yaml*"))  # also a damaged one that was moved aside
+    in_run = any(run.folder.glob("config.yaml*"))  # also a damaged one that was renamed
     with run_lock(run) if in_run else nullcontext():
         while True:
             try:
@@ -48,8 +48,8 @@ def main(arguments: list[str]) -> int:
             except UnusableCheckpointError as error:
                 if path is not None:
                     raise
-                kept = move_aside(error.path).name if distributed.is_first() else ""
-                say(f"{error}; kept as {kept}; using the checkpoint before it")
+                new_name = rename_damaged(error.path).name if distributed.is_rank_zero() else ""
+                say(f"{error}; renamed to {new_name}; using the checkpoint before it")
 
 
 class UnusableCheckpointError(DamagedCheckpointError):
@@ -62,10 +62,10 @@ class UnusableCheckpointError(DamagedCheckpointError):
 
 def _resume_from(run: Run, given: Path | None, rest: list[str], trust: bool, in_run: bool) -> int:
     """Resume from the checkpoint given, or from the newest one that is intact."""
-    first = distributed.is_first()
+    first = distributed.is_rank_zero()
     run.refuse_links()
     if first:
-        move_damaged_config(run)
+        rename_damaged_config(run)
     path = given or newest_checkpoint(run, move=first)
     checkpoint, signed = read_signed_checkpoint(path)
     if "config" not in checkpoint:
@@ -77,9 +77,9 @@ def _resume_from(run: Run, given: Path | None, rest: list[str], trust: bool, in_
         validate_checkpoint(checkpoint)
     except DamagedCheckpointError as error:
         raise DamagedCheckpointError(f"{path}: {error}") from None
-    with blame(path, signed):
+    with convert_errors(path, signed):
         base = _base_config(run, path, checkpoint, signed, trust, rest)
-    with blame(path, base.own and signed):
+    with convert_errors(path, base.own and signed):
         if first and in_run and not run.config.is_file():
             run.write_config(checkpoint["config"], sign=signed)
         cli = DigitCLI("resume", rest, _HELP, base, trust)
@@ -103,8 +103,8 @@ def _base_config(
         try:
             base = trusted_config(config, own, trust, arguments)
         except InvalidConfigError as error:
-            aside = move_aside(run.config).name if distributed.is_first() else ""
-            say(f"{run.config} is damaged: {error}; kept as {aside}; using that of {path.name}")
+            new_name = rename_damaged(run.config).name if distributed.is_rank_zero() else ""
+            say(f"{run.config} is damaged: {error}; renamed to {new_name}; using {path.name}")
     try:
         base = base or trusted_config(checkpoint["config"], signed, trust, arguments)
         check_network(base, checkpoint)
@@ -127,13 +127,13 @@ def continue_run(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]
             "omit these, or start a new run with fit",
             status=2,
         )
-    cli.datamodule.refuse_other_data(checkpoint["MNISTDataModule"])
-    reason = why_not_restorable(cli.model, checkpoint)
-    reason = reason or why_not_loadable(cli.make_trainer.callbacks, checkpoint["callbacks"])
+    cli.datamodule.check_same_data(checkpoint["MNISTDataModule"])
+    reason = restorability_error(cli.model, checkpoint)
+    reason = reason or callback_state_error(cli.make_trainer.callbacks, checkpoint["callbacks"])
     if reason is not None:
         raise UnusableCheckpointError(path, reason)
-    if run.config.is_file() and distributed.is_first():
-        move_damaged_files(run)
+    if run.config.is_file() and distributed.is_rank_zero():
+        rename_damaged_files(run)
     done, ends = progress(checkpoint), cli.config.trainer.max_epochs
     if _is_finished(run, checkpoint["config"], cli, done.epochs):
         count = f"{done.epochs} of {max(ends, done.epochs)} epochs"
@@ -148,20 +148,20 @@ def continue_run(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]
     if 0 <= ends < done.epochs + bool(done.batches):
         raise UserError(f"--trainer.max_epochs {ends} is less than {path} has: {done}", 2)
     if run.config.is_file():
-        if distributed.is_first():
-            run.clear_away()
-            cut_back(
+        if distributed.is_rank_zero():
+            run.delete_temporary_files()
+            truncate_logs(
                 run.folder,
                 checkpoint["global_step"],
                 checkpoint["trainer"]["logged_steps"],
-                bounded=not cli.own,
+                shared=not cli.own,
             )
         say(f"resuming {run.folder} after {done}, from {path}")
         return train_and_show(cli, run, path, done.epochs)
-    own = distributed.run_on_rank_zero(lambda: run_directory.claim(cli.root))
+    own = distributed.run_on_rank_zero(lambda: run_directory.create_next(cli.root))
     say(f"{path} is in no run directory: resuming after {done} in a new one, {own.folder}")
     with run_lock(own):
-        for copy in (own.best, own.recent()) if distributed.is_first() else ():
+        for copy in (own.best, own.recent()) if distributed.is_rank_zero() else ():
             write_atomically(path.read_bytes(), copy)
         return train_and_show(cli, own, path, done.epochs)
 
@@ -178,7 +178,7 @@ def _is_finished(run: Run, saved: dict[str, Any], cli: DigitCLI, epochs: int) ->
 def differences(cli: DigitCLI, saved: dict[str, Any]) -> list[str]:
     """List the options that differ from those of a saved run and affect its weights."""
     config = cli.complete_config()
-    found = conflicts(saved, config, USER_SCHEMA)
+    found = find_conflicts(saved, config, USER_SCHEMA)
     if cli.model.needs_run_length(cli.model.lr_scheduler_factory):
         found += [
             f"--trainer.{name} is {config['trainer'][name]} here, {option_of(saved, name)} "
@@ -199,7 +199,7 @@ _HELP = f"""Continue a run from its newest intact checkpoint, in its own directo
 usage: {PROGRAM} resume [RUN] [options]
 RUN is a run directory, a version number, a checkpoint file, or `last`, the newest run (default).
 The run keeps its options; only options that do not affect the weights may be overridden.
---trust allows the classes that a run from elsewhere names; your own runs need no consent.
+--trust allows the classes named in a run that is not your own; your own runs do not need it.
 
 example: {PROGRAM} resume last --trainer.max_epochs 20
 """

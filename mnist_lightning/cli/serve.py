@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mnist_lightning.cli.parser import CommandParser, runs_root
 from mnist_lightning.errors import PROGRAM, UserError
-from mnist_lightning.files import make_folder
+from mnist_lightning.files import create_folder
 from mnist_lightning.runs import lookup
 from mnist_lightning.text import say
 
@@ -19,16 +19,16 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("run", nargs="?", default="best", metavar="RUN", help="(default: best)")
     parser.add_argument("--host", default="127.0.0.1", help="(default: 127.0.0.1, this machine)")
-    parser.add_argument("--port", type=int, default=8000, help="(default: 8000; 0: any free one)")
+    parser.add_argument("--port", type=int, default=8000, help="(default: 8000; 0: any free port)")
     parser.add_argument(
-        "--collect", type=Path, metavar="DIR", help="keep misread digits there, by true label"
+        "--collect", type=Path, metavar="DIR", help="save misread digits there, by true label"
     )
     parser.add_argument(
         "--allow_host",
         action="append",
         default=[],
         metavar="NAME",
-        help="another name of this machine, by which browsers may address it; repeatable",
+        help="another host name of this machine that browsers may use; repeatable",
     )
     parser.add_root()
     parser.add_network()
@@ -39,38 +39,38 @@ def main(arguments: list[str]) -> int:
     from mnist_lightning.deployment.connections import TimedConnection
     from mnist_lightning.deployment.server import make_app
     from mnist_lightning.deployment.service import ModelRegistry
-    from mnist_lightning.inference import own_classes
+    from mnist_lightning.inference import import_network_class
 
     root = runs_root(options.root)
     run, checkpoint = lookup.find(options.run, root)
-    classes = own_classes(options.network)
+    classes = import_network_class(options.network)
     if options.collect is not None:
-        make_folder(options.collect, "--collect")
-    with _listening(options.host, options.port) as listener:
+        create_folder(options.collect, "--collect")
+    with _open_socket(options.host, options.port) as listener:
         host, port = listener.getsockname()[:2]
         local = ip_address(host).is_loopback
         names = hosts.own_names(options.host, options.allow_host, local)
         app = make_app(ModelRegistry(run, checkpoint, root, classes), options.collect, names)
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        say(f"{run.folder} reads digits on {address}", flush=True)
-        say(f"for programs: {address}/docs; Ctrl-C ends", flush=True)
+        say(f"serving {run.folder} at {address}", flush=True)
+        say(f"API for programs: {address}/docs; press Ctrl-C to stop", flush=True)
         if options.collect is not None:
-            say(f"misread digits are kept in {options.collect}", flush=True)
-        # Warnings of uvicorn are about clients' mistakes: a client could fill the terminal.
+            say(f"misread digits are saved in {options.collect}", flush=True)
+        # Uvicorn's warnings are about requests: a client could fill the terminal with them.
         config = uvicorn.Config(
             app, http=TimedConnection, ws="none", log_level="error", access_log=False
         )
-        with suppress(KeyboardInterrupt):  # the way to end it
+        with suppress(KeyboardInterrupt):  # the usual way to stop the server
             uvicorn.Server(config).run(sockets=[listener])
-        say("ended")
+        say("stopped")
     return 0
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def _open_socket(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65535:
         raise UserError(f"--port {port}: a port is a number from 0 to 65535", status=2)
     if not host:
-        raise UserError("--host is empty; 127.0.0.1 serves this machine, 0.0.0.0 all others too", 2)
+        raise UserError("--host is empty; give 127.0.0.1 for this machine, 0.0.0.0 for all", 2)
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=128)
@@ -78,5 +78,5 @@ def _listening(host: str, port: int) -> socket.socket:
         reason = error.strerror or str(error)
         raise UserError(
             f"cannot serve at {host}, port {port}: {reason.lower()}; "
-            f"elsewhere: {PROGRAM} serve --host 127.0.0.1 --port 8080"
+            f"try another: {PROGRAM} serve --host 127.0.0.1 --port 8080"
         ) from None

@@ -14,7 +14,7 @@ from mnist_lightning.runs.config import Config
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.training.lightning_module import DigitClassifier
 from mnist_lightning.training.preflight import preflight_check
-from mnist_lightning.training.resumability import refuse_callbacks
+from mnist_lightning.training.resumability import check_callbacks
 from mnist_lightning.training.runner import Experiment, train
 
 
@@ -27,20 +27,20 @@ class ConsoleReporter:
     def show_start(self, experiment: Experiment, trainer: Trainer, run: Run | None) -> None:
         """Show what is trained, on which data and where."""
         layers = experiment.config["trainer"]["enable_model_summary"] is not False
-        console.opening(self.console, experiment.model, experiment.data, trainer, run, layers)
+        console.show_start(self.console, experiment.model, experiment.data, trainer, run, layers)
 
     def show_line(self, text: str) -> None:
         """Show one line."""
-        console.line(self.console, text)
+        console.show_line(self.console, text)
 
     def show_interruption(self, run: Run | None, saved: str) -> None:
         """Show what an interrupted run has saved, and how to continue it."""
-        console.interrupted(self.console, run, saved)
+        console.show_interruption(self.console, run, saved)
 
 
 def prepare(cli: DigitCLI) -> None:
     """Join the processes of the run, load the data, and check that the run can be trained."""
-    refuse_callbacks(cli.make_trainer.callbacks, cli.config.trainer.accumulate_grad_batches)
+    check_callbacks(cli.make_trainer.callbacks, cli.config.trainer.accumulate_grad_batches)
     trainer = cli.make_trainer()
     distributed.join(trainer)
     cli.load_data()
@@ -53,14 +53,14 @@ def prepare(cli: DigitCLI) -> None:
 
 def run_lock(run: Run) -> AbstractContextManager[Any]:
     """Lock a run; the first of its processes holds the lock."""
-    held: list[AbstractContextManager[Any]] = [nullcontext()]
+    locks: list[AbstractContextManager[Any]] = [nullcontext()]
 
-    def hold() -> None:
-        if distributed.is_first():  # the processes may not be joined yet
-            held[0] = run.lock()
+    def acquire() -> None:
+        if distributed.is_rank_zero():  # the processes may not be joined yet
+            locks[0] = run.lock()
 
-    distributed.run_on_rank_zero(hold)
-    return held[0]
+    distributed.run_on_rank_zero(acquire)
+    return locks[0]
 
 
 def train_and_show(
@@ -78,7 +78,7 @@ def train_and_show(
     if result.summary is not None:
         epochs = result.summary["epochs"]
         longer = suggest_resume_option(cli.model, config, epochs, result.steps)
-        console.closing(reporter.console, result.summary, run, cli.root, longer)
+        console.show_results(reporter.console, result.summary, run, cli.root, longer)
     return result.status
 
 

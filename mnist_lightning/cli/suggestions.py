@@ -1,4 +1,4 @@
-"""Turn the errors of argparse into one line, and suggest the name that was meant."""
+"""Turn the errors of argparse into one line, and suggest the closest name."""
 
 import re
 from collections.abc import Iterable
@@ -6,76 +6,77 @@ from difflib import get_close_matches
 
 from mnist_lightning.errors import PROGRAM
 
-SHORTEST = 3  # letters of a word that says something
-ALIKE = 0.8  # difflib's ratio, of words that are but mistyped
-MAYBE = 0.6  # of words that may be meant
-KINDS = {"int": "a whole number", "float": "a number"}
+MIN_CHARS = 3  # of a word that is searched for in longer names
+# difflib's ratio
+SIMILAR = 0.8  # of a word and the name of which it is a misspelling
+RELATED = 0.6  # of a word and a name that may be intended
+TYPE_NAMES = {"int": "an integer", "float": "a number"}
 
 
 def format_argparse_error(message: str, options: Iterable[str], command: str) -> str:
     """Turn argparse's message into a line.
 
     Args:
-        message: what it said.
-        options: the names of the options there are, such as `data.batch_size`.
-        command: the command, for the remedy.
+        message: argparse's message.
+        options: the names of all options, such as `data.batch_size`.
+        command: the command, for the fix.
     """
     known = list(options)
     see = f"all options: {PROGRAM} {command} --help"
-    if found := re.fullmatch(r"unrecognized arguments: (\S+).*", message):
-        option = found[1].split("=")[0]
+    if match := re.fullmatch(r"unrecognized arguments: (\S+).*", message):
+        option = match[1].split("=")[0]
         if option == "--run" and "run" not in known:
             return f"a RUN comes right after the command: {PROGRAM} {command} RUN …"
         if not option.startswith("-"):
-            return f"{option!r} is not an option; {see}"
-        return f"there is no option {option}" + (close(option, known, "--") or f"; {see}")
-    if found := re.fullmatch(r"the following arguments are required: (.*)", message):
-        return f"{found[1]} is missing; {see}"
-    if found := re.fullmatch(r"argument (\S+): not allowed with argument (\S+)", message):
-        return f"both {found[2]} and {found[1]}: give one"
-    if found := re.fullmatch(r"argument (\S+): expected (one|at least one) argument", message):
-        return f"{found[1]} needs a value"
-    if found := re.fullmatch(r"argument (\S+): invalid (\w+) value: '(.*)'", message):
-        kind = KINDS.get(found[2], found[2])
-        return f"{found[1]}: invalid value {found[3]}; expected {kind}"
-    if found := re.fullmatch(
+            return f"unexpected argument {option!r}; {see}"
+        return f"unknown option {option}" + (closest_option(option, known, "--") or f"; {see}")
+    if match := re.fullmatch(r"the following arguments are required: (.*)", message):
+        return f"{match[1]} is missing; {see}"
+    if match := re.fullmatch(r"argument (\S+): not allowed with argument (\S+)", message):
+        return f"both {match[2]} and {match[1]}: give one"
+    if match := re.fullmatch(r"argument (\S+): expected (one|at least one) argument", message):
+        return f"{match[1]} needs a value"
+    if match := re.fullmatch(r"argument (\S+): invalid (\w+) value: '(.*)'", message):
+        expected = TYPE_NAMES.get(match[2], match[2])
+        return f"{match[1]}: invalid value {match[3]}; expected {expected}"
+    if match := re.fullmatch(
         r"argument (\S+): invalid choice: '?(.*?)'? \(.* from (.*)\)", message
     ):
-        choices = found[3].replace("'", "").split(", ")
-        return f"{found[1]}: {invalid_value(found[2], choices, ', '.join(choices))}"
+        choices = match[3].replace("'", "").split(", ")
+        return f"{match[1]}: {invalid_value(match[2], choices, ', '.join(choices))}"
     return " ".join(message.split())
 
 
-def invalid_value(value: str, choices: Iterable[str], takes: str) -> str:
-    """Say what is taken in place of a value, and which of the choices may be meant."""
-    return f"invalid value {value}; {hint(value, choices)}expected {takes}"
+def invalid_value(value: str, choices: Iterable[str], expected: str) -> str:
+    """Return the message for an invalid value: the closest choice, and what is expected."""
+    return f"invalid value {value}; {hint(value, choices)}expected {expected}"
 
 
 def hint(word: str, choices: Iterable[str]) -> str:
-    """Ask whether one of the choices is meant: by its letters alone, `one_cycle` is `OneCycle`."""
+    """Suggest the closest choice; case and underscores do not count: `one_cycle`, `OneCycle`."""
     by_letters = {choice.replace("_", "").lower(): choice for choice in choices}
-    near = _nearest(word.replace("_", "").lower(), by_letters)
-    return f"did you mean {by_letters[near]}? " if near else ""
+    closest = _closest(word.replace("_", "").lower(), by_letters)
+    return f"did you mean {by_letters[closest]}? " if closest else ""
 
 
-def close(name: str, names: Iterable[str], prefix: str = "") -> str:
-    """Name the option that may be meant, by its last part first; nothing where none is near.
+def closest_option(name: str, names: Iterable[str], prefix: str = "") -> str:
+    """Suggest the closest option by its last part; return "" if none is close.
 
     `--model.batch_size` is a mistake for `--data.batch_size`.
     """
-    wanted, known = name.lstrip("-"), list(names)
-    group, _, last = wanted.rpartition(".")
+    known = list(names)
+    group, _, last = name.lstrip("-").rpartition(".")
     siblings = [option for option in known if option.rpartition(".")[0] == group]
-    for options, least in ((siblings, ALIKE), (known, MAYBE)):
+    for options, cutoff in ((siblings, SIMILAR), (known, RELATED)):
         by_last = {option.rpartition(".")[2]: option for option in options}
-        if near := _nearest(last, by_last, least):
-            return f"; did you mean {prefix}{by_last[near]}?"
+        if closest := _closest(last, by_last, cutoff):
+            return f"; did you mean {prefix}{by_last[closest]}?"
     return ""
 
 
-def _nearest(word: str, names: Iterable[str], least: float = MAYBE) -> str | None:
-    """The name that is much alike, or that the word is part of, or that is less alike."""
+def _closest(word: str, names: Iterable[str], cutoff: float = RELATED) -> str | None:
+    """Return a similar name; else one that contains the word; else a less similar one."""
     known = list(names)
-    within = [name for name in known if len(word) >= SHORTEST and word in name]
-    alike, less = (get_close_matches(word, known, n=1, cutoff=share) for share in (ALIKE, least))
-    return next(iter([*alike, *within, *less]), None)
+    longer = [name for name in known if len(word) >= MIN_CHARS and word in name]
+    similar, related = (get_close_matches(word, known, 1, ratio) for ratio in (SIMILAR, cutoff))
+    return next(iter([*similar, *longer, *related]), None)

@@ -28,8 +28,8 @@ from mnist_lightning.cli.parser import (
 )
 from mnist_lightning.cli.trust import refuse_foreign
 from mnist_lightning.errors import PROGRAM, UserError
-from mnist_lightning.files import LimitError, make_folder, parse_yaml, read_yaml, refuse_links
-from mnist_lightning.runs.class_names import nested
+from mnist_lightning.files import LimitError, create_folder, parse_yaml, read_yaml, refuse_links
+from mnist_lightning.runs.class_names import nest_options
 from mnist_lightning.runs.config import MACHINE_OPTIONS, is_unbounded
 from mnist_lightning.text import printable
 from mnist_lightning.training.registry import SCHEMA
@@ -43,7 +43,7 @@ from mnist_lightning.tuning.study import (
     report_damage,
     search,
 )
-from mnist_lightning.tuning.trial_runner import Plan, owner_of
+from mnist_lightning.tuning.trial_runner import Plan, owner_id
 
 SHOWN_TRIALS = 12  # the newest, on a terminal
 # A sweep cannot vary how this machine works, where it writes, and whom it trusts.
@@ -79,10 +79,10 @@ def main(arguments: list[str]) -> int:
     root = runs_root(take_option("--trainer.default_root_dir", fit_options)[0])
     folder = root / "sweeps" / name
     _refuse_links(root, folder)
-    make_folder(folder, "--trainer.default_root_dir")
+    create_folder(folder, "--trainer.default_root_dir")
     trial_options = [*fit_options, "--trainer.limit_test_batches=0", "--auto_resume=false"]
     threads = max(1, (os.cpu_count() or 1) // options.workers)
-    plan = Plan(space, trial_options, root, folder, threads, owner_of(folder))
+    plan = Plan(space, trial_options, root, folder, threads, owner_id(folder))
     how = StudyOptions(name, options.storage, options.sampler, options.pruner, options.seed)
     with report_damage(options.storage or str(folder)):
         study = open_study(how, folder, _digest(space, fit_options), trust)
@@ -111,7 +111,7 @@ def _parse(arguments: list[str]) -> tuple[Namespace, list[str]]:
         "--storage",
         metavar="URL",
         help="a database, or a file FILE.journal that several machines share "
-        "(default: SQLite in the folder of the sweep)",
+        "(default: SQLite in the directory of the sweep)",
     )
     parser.epilog = f"All other options are those of fit, for every trial. {parser.epilog}"
     options, fit_options = parser.parse_known_args(arguments)
@@ -143,7 +143,7 @@ def refuse_foreign_space(space: SearchSpace, path: Path, arguments: list[str]) -
         if machine is not None:
             raise UserError(f"{where}: give {machine} in the command; a sweep cannot vary it", 2)
         for value in values.values:
-            refuse_foreign(nested({name: _parsed(value)}), where, named, SCHEMA)
+            refuse_foreign(nest_options({name: _parsed(value)}), where, named, SCHEMA)
 
 
 def _parsed(value: Any) -> Any:
@@ -190,11 +190,13 @@ def _search(study: optuna.Study, plan: Plan, count: int, workers: int) -> int:
     out = console.make_console()
     before = len(study.get_trials(deepcopy=False))
     known = f", {before} of them started before" if before else ""
-    console.line(out, f"sweep {study.study_name}: {count} trials{known}, {workers} in parallel")
+    console.show_line(
+        out, f"sweep {study.study_name}: {count} trials{known}, {workers} in parallel"
+    )
 
     def show_end(trial: FrozenTrial) -> None:
         if not out.is_terminal:
-            console.line(out, results.line(trial))
+            console.show_line(out, results.format_trial(trial))
 
     with Live(console=out, auto_refresh=False, transient=True) as live:
 
@@ -212,7 +214,7 @@ def _table(study: optuna.Study, count: int) -> Table:
     """Show the newest trials and the best one."""
     trials = study.get_trials(deepcopy=False)
     ended = sum(trial.state.is_finished() for trial in trials)
-    best = results.best_of(study)
+    best = results.best_trial(study)
     table = Table(title=f"{ended} of {count} trials", title_justify="left", title_style="bold")
     table.add_column("trial", justify="right")
     for name in ("state", "values", "run"):
@@ -221,7 +223,11 @@ def _table(study: optuna.Study, count: int) -> Table:
     if best is not None and best.number not in [trial.number for trial in shown]:
         shown = [best, *shown[1:]]
     for trial in shown:
-        cells = (results.state(trial), results.values(trial.params), results.run_name(trial))
+        cells = (
+            results.state(trial),
+            results.values(trial.params),
+            results.run_name(trial),
+        )
         is_best = best is not None and trial.number == best.number
         style = "bold green" if is_best else ""
         table.add_row(str(trial.number), *map(printable, cells), style=style)
@@ -239,21 +245,21 @@ def _show_outcome(study: optuna.Study, plan: Plan, trust: bool, status: int) -> 
         TrialState.RUNNING: "to be continued",
     }
     counts = [f"{states.count(each)} {word}" for each, word in words.items() if each in states]
-    console.line(out, f"{len(states)} trials: {', '.join(counts)}")
+    console.show_line(out, f"{len(states)} trials: {', '.join(counts)}")
     if status:
-        console.line(out, "Interrupted. Repeat the command to continue.")
+        console.show_line(out, "Interrupted. Repeat the command to continue.")
         return status
-    best, folder = results.best_of(study), plan.folder
+    best, folder = results.best_trial(study), plan.folder
     if best is None:
         raise UserError(f"No trial finished. Their output is in {folder}/trial_*.log.")
-    console.line(out, f"best: {results.line(best)}")
+    console.show_line(out, f"best: {results.format_trial(best)}")
     if not plan.space.contains(best.params):
         raise UserError(f"trial {best.number} has parameters outside the space")
     for path in results.write(study, best, _config_of(plan, best, trust), folder):
-        console.line(out, f"  {path}")
+        console.show_line(out, f"  {path}")
     # With the same number of threads the run equals the trial bit by bit.
     again = f"{PROGRAM} fit --config {shlex.quote(str(folder / 'best.yaml'))}"
-    console.following(out, [f"OMP_NUM_THREADS={plan.threads} {again}"])
+    console.show_next_commands(out, [f"OMP_NUM_THREADS={plan.threads} {again}"])
     return 0
 
 

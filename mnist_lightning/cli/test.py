@@ -8,13 +8,19 @@ from lightning.pytorch import Trainer
 from rich.console import Console
 
 from mnist_lightning import distributed, inference
-from mnist_lightning.cli import console as show
+from mnist_lightning.cli import console
 from mnist_lightning.cli.lightning_cli import DigitCLI, configure_warnings
-from mnist_lightning.cli.parser import asks_for_help, root_in, take_option, take_run, take_switch
-from mnist_lightning.cli.trust import blame, check_network, trusted_config
+from mnist_lightning.cli.parser import (
+    is_help_requested,
+    root_in,
+    take_option,
+    take_run,
+    take_switch,
+)
+from mnist_lightning.cli.trust import check_network, convert_errors, trusted_config
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.evaluation.metrics import mcnemar
-from mnist_lightning.networks.ensemble import Ensemble, Shifts
+from mnist_lightning.networks.ensemble import Ensemble, ShiftAveraging
 from mnist_lightning.preprocessing.mnist_format import PAPER
 from mnist_lightning.runs import lookup
 from mnist_lightning.runs.checkpoint import read_signed_checkpoint
@@ -23,26 +29,26 @@ from mnist_lightning.runs.metrics_csv import PredictionsTable, write_predictions
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.training.callbacks.prediction_collector import PredictionCollector
 
-MOST_SHIFTS = 4  # pixels, which are 81 copies of each image
+MAX_SHIFT = 4  # pixels: 81 copies of each image
 
 
-class Asked(NamedTuple):
-    """A checkpoint that is evaluated, alone or as one of several."""
+class LoadedCheckpoint(NamedTuple):
+    """A checkpoint to evaluate, alone or as a member of an ensemble."""
 
     reference: str
     run: Run
     path: Path
-    checkpoint: dict[str, Any]
+    content: dict[str, Any]
     signed: bool
 
 
 def validate(arguments: list[str]) -> int:
-    """Evaluate a checkpoint on the images held out."""
+    """Evaluate a checkpoint on the validation set."""
     return _evaluate("validate", arguments)
 
 
 def test(arguments: list[str]) -> int:
-    """Evaluate a checkpoint on the test images."""
+    """Evaluate a checkpoint on the test set."""
     return _evaluate("test", arguments)
 
 
@@ -51,181 +57,192 @@ def _evaluate(command: str, arguments: list[str]) -> int:
     each_image, arguments = take_switch("--each_image", arguments)
     shifts, arguments = take_option("--shifts", arguments)
     trust, arguments = take_switch("--trust", arguments)
-    reach = _reach(shifts)
+    max_shift = _parse_shift(shifts)
     reference, rest = take_run(arguments)
-    if asks_for_help(rest):
+    if is_help_requested(rest):
         DigitCLI(command, rest, _HELP.format(command=command))
     dataset, _ = take_option("--data.dataset", rest)
-    asked = [
-        _asked(one, root_in(rest), dataset) for one in lookup.expand_references(reference or "best")
-    ]
-    _refuse_strangers(asked, command)
-    first = asked[0]
+    references = lookup.expand_references(reference or "best")
+    checkpoints = [_load(reference, root_in(rest), dataset) for reference in references]
+    _check_compatible(checkpoints, command)
+    first = checkpoints[0]
     base = trusted_config(_config_of(first), first.signed, trust, rest)
-    check_network(base, first.checkpoint)
+    check_network(base, first.content)
     config = evaluation_config(base.content)
     if dataset is not None:
         config["data"] = config.get("data", {}) | {"folder": None, "extra": None}
-    with blame(first.path, base.own):
+    with convert_errors(first.path, base.own):
         cli = DigitCLI(command, rest, base=base._replace(content=config), trust=trust)
-        return _evaluate_with(cli, command, asked, reach, each_image)
+        return _evaluate_with(cli, command, checkpoints, max_shift, each_image)
 
 
 def _evaluate_with(
-    cli: DigitCLI, command: str, asked: list[Asked], reach: int, each_image: bool
+    cli: DigitCLI,
+    command: str,
+    checkpoints: list[LoadedCheckpoint],
+    max_shift: int,
+    each_image: bool,
 ) -> int:
-    """Evaluate checkpoints with the first one's configuration; show and keep what comes out."""
-    first = asked[0]
+    """Evaluate checkpoints with the configuration of the first; show and save the results."""
+    first = checkpoints[0]
     predictions = PredictionCollector()
     trainer = cli.make_trainer(callbacks=[predictions])
     distributed.join(trainer)
-    distributed.assert_same_path(*(one.path for one in asked))
+    distributed.assert_same_path(*(checkpoint.path for checkpoint in checkpoints))
     cli.load_data()
-    console = show.make_console()
-    show.notices(console, cli.datamodule)
+    out = console.make_console()
+    console.show_data_notices(out, cli.datamodule)
     if command == "validate" and len(cli.datamodule.val_indices) == 0:
-        raise UserError(f"{first.path}: its run held no images out (val_size 0) to validate on")
+        raise UserError(f"{first.path}: its run has no validation set (val_size 0); use test")
 
-    def work(weights: Path | None) -> PredictionsTable:
-        return _worked_through(command, cli, trainer, predictions, weights)
+    def evaluate(weights: Path | None) -> PredictionsTable:
+        return _run_evaluation(command, cli, trainer, predictions, weights)
 
-    alone: list[PredictionsTable] = []
-    if len(asked) == 1 and not reach:
-        table = work(first.path)
+    members: list[PredictionsTable] = []
+    if len(checkpoints) == 1 and not max_shift:
+        table = evaluate(first.path)
     else:
-        table, alone = _work_together(asked, cli, work, reach)
-    if not distributed.is_first():
+        table, members = _evaluate_ensemble(checkpoints, cli, evaluate, max_shift)
+    if not distributed.is_rank_zero():
         return 0
-    kept = _kept(asked, cli, table, reach) if command == "test" else None
-    if kept is not None and first.run.config.is_file():
+    saved = _predictions_path(checkpoints, cli, table, max_shift) if command == "test" else None
+    if saved is not None and first.run.config.is_file():
         first.run.refuse_links()
     if each_image:
-        show.each_image(table)
-    which = str(first.path) if not alone else ", ".join(one.reference for one in asked)
-    if reach:
-        which += f", and shifted by up to {reach} pixel{'s'[: reach != 1]}"
+        console.show_predictions(table)
+    label = ", ".join(each.reference for each in checkpoints) if members else str(first.path)
+    if max_shift:
+        label += f", and shifted by up to {max_shift} pixel{'s'[: max_shift != 1]}"
     name = cli.datamodule.data.name
-    show.evaluation(console, command, which, name, trainer, predictions, kept)
-    if alone:
-        _show_members(console, asked, alone, table)
-    if kept is not None:  # last: a folder that nobody may write to costs no figure
-        write_predictions(table, kept)
+    console.show_evaluation(out, command, label, name, trainer, predictions, saved)
+    if members:
+        _show_members(out, checkpoints, members, table)
+    if saved is not None:  # last: the results are shown even if the directory is not writable
+        write_predictions(table, saved)
     return 0
 
 
-def _reach(shifts: str | None) -> int:
+def _parse_shift(shifts: str | None) -> int:
     if shifts is None:
         return 0
-    if not shifts.isdecimal() or int(shifts) > MOST_SHIFTS:
-        raise UserError(f"--shifts: invalid value {shifts}; expected 0 to {MOST_SHIFTS} pixels", 2)
+    if not shifts.isdecimal() or int(shifts) > MAX_SHIFT:
+        raise UserError(f"--shifts: invalid value {shifts}; expected 0 to {MAX_SHIFT} pixels", 2)
     return int(shifts)
 
 
-def _worked_through(
+def _run_evaluation(
     command: str,
     cli: DigitCLI,
     trainer: Trainer,
     predictions: PredictionCollector,
     weights: Path | None,
 ) -> PredictionsTable:
-    """Evaluate the model, with a checkpoint's weights if there is one."""
+    """Evaluate the model, with the weights of a checkpoint if one is given."""
     evaluate = trainer.test if command == "test" else trainer.validate
     try:
         evaluate(cli.model, cli.datamodule, ckpt_path=weights, verbose=False)
-    except SystemExit:  # how Lightning ends after Ctrl-C
+    except SystemExit:  # raised by Lightning after Ctrl-C
         raise KeyboardInterrupt from None
     if predictions.total == 0:
         raise UserError(
-            f"nothing to {command} on: {cli.datamodule.data.name} has no image for it, or "
-            "--trainer.limit_… is 0",
+            f"no images to {command}: {cli.datamodule.data.name} has none, or "
+            "--trainer.limit_…_batches is 0",
             status=2,
         )
     return predictions.table()
 
 
 def _show_members(
-    console: Console,
-    asked: Sequence[Asked],
-    alone: Sequence[PredictionsTable],
-    together: PredictionsTable,
+    out: Console,
+    checkpoints: Sequence[LoadedCheckpoint],
+    members: Sequence[PredictionsTable],
+    ensemble: PredictionsTable,
 ) -> None:
     """Compare an ensemble with each of its members, on the same images."""
-    right = together.predicted == together.true
-    rights = [each.predicted == each.true for each in alone]
+    ensemble_correct = ensemble.predicted == ensemble.true
+    member_correct = [member.predicted == member.true for member in members]
     rows = [
-        (one.reference, float(own.mean()), mcnemar(right, own))
-        for one, own in zip(asked, rights, strict=True)
+        (checkpoint.reference, float(correct.mean()), mcnemar(ensemble_correct, correct))
+        for checkpoint, correct in zip(checkpoints, member_correct, strict=True)
     ]
-    show.members(console, rows, float(right.mean()))
+    console.show_members(out, rows, float(ensemble_correct.mean()))
 
 
-def _asked(reference: str, root: Path, dataset: str | None) -> Asked:
-    # A network of any data set may be asked about these.
-    among = None if dataset in ("auto", "folder") else dataset
-    run, path = lookup.find(reference, root, among)
+def _load(reference: str, root: Path, dataset: str | None) -> LoadedCheckpoint:
+    # For these two, `best` may be a run on any data set.
+    run, path = lookup.find(reference, root, None if dataset in ("auto", "folder") else dataset)
     path = path or run.best_checkpoint()
-    return Asked(reference, run, path, *read_signed_checkpoint(path))
+    return LoadedCheckpoint(reference, run, path, *read_signed_checkpoint(path))
 
 
-def _config_of(asked: Asked) -> dict[str, Any]:
-    """Return a checkpoint's configuration; its network alone if a stock Trainer made it."""
-    if "network" not in asked.checkpoint:
-        raise UserError(f"{asked.path} holds no DigitClassifier")
-    config: dict[str, Any] = asked.checkpoint.get(
-        "config", {"model": {"network": asked.checkpoint["network"]}}
-    )
+def _config_of(checkpoint: LoadedCheckpoint) -> dict[str, Any]:
+    """Return the configuration of a checkpoint; only its network if a stock Trainer made it."""
+    if "network" not in checkpoint.content:
+        raise UserError(f"{checkpoint.path} contains no DigitClassifier")
+    network = {"model": {"network": checkpoint.content["network"]}}
+    config: dict[str, Any] = checkpoint.content.get("config", network)
     return config
 
 
-def _refuse_strangers(asked: Sequence[Asked], command: str) -> None:
-    """Refuse an ensemble of one run twice, or of runs whose images are others'."""
-    if len({one.path.resolve() for one in asked}) < len(asked):
-        raise UserError("one and the same run is named twice", status=2)
+def _check_compatible(checkpoints: Sequence[LoadedCheckpoint], command: str) -> None:
+    """Refuse an ensemble that contains a run twice, or runs with different data."""
+    if len({checkpoint.path.resolve() for checkpoint in checkpoints}) < len(checkpoints):
+        raise UserError("cannot ensemble: a run is named twice; name each run once", status=2)
     names = ["dataset", "checksum", *(("val_size", "split_seed") if command == "validate" else ())]
-    data = [one.checkpoint.get("MNISTDataModule", {}) for one in asked]
+    data = [checkpoint.content.get("MNISTDataModule", {}) for checkpoint in checkpoints]
     for name in names:
         values = [each.get(name) for each in data]
         if any(value != values[0] for value in values):
-            told = [f"{value} of {one.reference}" for value, one in zip(values, asked, strict=True)]
-            raise UserError(f"these do not go together: {name} is {', '.join(told)}", status=2)
+            references = [checkpoint.reference for checkpoint in checkpoints]
+            found = [f"{value} of {run}" for value, run in zip(values, references, strict=True)]
+            raise UserError(f"cannot ensemble: {name} differs: {', '.join(found)}", status=2)
 
 
-def _work_together(
-    asked: Sequence[Asked], cli: DigitCLI, work: Callable[[None], PredictionsTable], reach: int
+def _evaluate_ensemble(
+    checkpoints: Sequence[LoadedCheckpoint],
+    cli: DigitCLI,
+    evaluate: Callable[[None], PredictionsTable],
+    max_shift: int,
 ) -> tuple[PredictionsTable, list[PredictionsTable]]:
-    """Evaluate what is asked, each alone and as it is, and then all as one model."""
-    kinds = [type(cli.model.network)]
-    members = [inference.load(one.path, classes=kinds).network for one in asked]
-    alone = []
-    for member in members:
-        cli.model.network = member
-        alone.append(work(None))
-    cli.model.network = Shifts(Ensemble(members), reach, PAPER)
-    return work(None), alone
+    """Evaluate the ensemble with shifts, and each member without; return both results."""
+    classes = [type(cli.model.network)]
+    networks = [inference.load(each.path, classes=classes).network for each in checkpoints]
+    members = []
+    for network in networks:
+        cli.model.network = network
+        members.append(evaluate(None))
+    cli.model.network = ShiftAveraging(Ensemble(networks), max_shift, PAPER)
+    return evaluate(None), members
 
 
-def _kept(asked: Sequence[Asked], cli: DigitCLI, table: PredictionsTable, reach: int) -> Path:
-    """Where predictions of the test go: into the run where they are its own, else beside."""
-    name = cli.datamodule.data.name + (f".shifts{reach}" if reach else "")
-    first = asked[0]
-    if len(asked) > 1:
-        place = lookup.ensemble_directory([one.run for one in asked])
-        return place.with_name(f"{place.name}.{name}.csv")
-    whole = len(table.true) == len(cli.datamodule.data.test_labels)
-    same_data = cli.datamodule.state_dict() == first.checkpoint.get("MNISTDataModule")
-    own = first.path == first.run.best and whole and same_data and not reach
+def _predictions_path(
+    checkpoints: Sequence[LoadedCheckpoint], cli: DigitCLI, table: PredictionsTable, max_shift: int
+) -> Path:
+    """Return the file for the predictions of a test: that of the run, or one for this test.
+
+    The run's own file is for its best checkpoint, its data, all test images and no shifts.
+    """
+    name = cli.datamodule.data.name + (f".shifts{max_shift}" if max_shift else "")
+    first = checkpoints[0]
+    if len(checkpoints) > 1:
+        directory = lookup.ensemble_directory([checkpoint.run for checkpoint in checkpoints])
+        return directory.with_name(f"{directory.name}.{name}.csv")
+    complete = len(table.true) == len(cli.datamodule.data.test_labels)
+    same_data = cli.datamodule.state_dict() == first.content.get("MNISTDataModule")
+    own = first.path == first.run.best and complete and same_data and not max_shift
     return first.run.predictions if own else first.path.with_suffix(f".{name}.csv")
 
 
-_HELP = f"""Evaluate a checkpoint with the options of its run, or several as one model.
+_HELP = f"""Evaluate a checkpoint with the options of its run, or several as an ensemble.
 
 usage: {PROGRAM} {{command}} [RUN] [options]
-RUN is a run's folder, its version number, a checkpoint file, `last`, the newest run, or `best`,
+RUN is a run directory, a version number, a checkpoint file, `last`, the newest run, or `best`,
 the highest val/accuracy (default). `--ckpt_path FILE` and `--config FILE` work too.
-Several RUNs, as 3,5 or 3..7, are an ensemble: the mean of their probabilities.
---each_image prints a line an image, with its true and its predicted label.
---shifts N shows each image also shifted by up to N pixels each way, and takes the mean.
---trust allows the classes that a run from elsewhere names; your own runs need no consent.
+Several RUNs, as 3,5 or 3..7, are an ensemble, which averages their probabilities.
+--each_image prints the true and the predicted label of each image, one image per line.
+--shifts N also evaluates copies of each image, shifted by up to N pixels in each direction, and
+averages the probabilities.
+--trust allows the classes named in a run that is not your own; your own runs do not need it.
 
 example: {PROGRAM} {{command}} best
 """

@@ -1,7 +1,7 @@
 """Decide which configurations may be parsed, and which classes they may import.
 
-See `docs/decisions/trust.md`: a file of a run counts as the user's own if it is signed, or if the
-user says so by `--trust`; any other file is data from elsewhere.
+See `docs/decisions/trust.md`: a file of a run is the user's own if it is signed, or if the user
+adds `--trust`; any other file is untrusted data.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,22 +15,27 @@ from mnist_lightning.files import read_yaml
 from mnist_lightning.networks.registry import ARCHITECTURES, REGISTERED, check_weights
 from mnist_lightning.runs import trusted_directories
 from mnist_lightning.runs.checkpoint import network_weights
-from mnist_lightning.runs.class_names import argument_names, class_names, hidden_structure
-from mnist_lightning.runs.config import Config, portable, refuse_large_batches
-from mnist_lightning.runs.config_schema import Schema, check_config, foreign_classes, untrusted
+from mnist_lightning.runs.class_names import argument_names, class_names, find_hidden_structure
+from mnist_lightning.runs.config import Config, check_batch_size, remove_machine_options
+from mnist_lightning.runs.config_schema import (
+    Schema,
+    check_config,
+    foreign_classes,
+    untrusted_message,
+)
 from mnist_lightning.runs.former_versions import upgrade_names
 from mnist_lightning.training.registry import SCHEMA, USER_SCHEMA
 
-MAX_REASON = 300  # characters
+MAX_REASON_CHARS = 300
 
 
 class TrustedConfig(NamedTuple):
     """A configuration that was compared with its schema.
 
     Attributes:
-        content: what it sets.
-        allowed: what it may import beside the registered classes.
-        own: whether it is the user's own; if not, it decides nothing about this machine.
+        content: its options and their values.
+        allowed: the names that it may import besides the registered classes.
+        own: whether it is the user's own; if not, it controls nothing on this machine.
     """
 
     content: Config
@@ -44,14 +49,14 @@ def trusted_config(
     """Check the configuration of a run before it is parsed.
 
     Args:
-        config: as a checkpoint or a `config.yaml` holds it.
-        signed: whether this user's program wrote that file; it is valid then.
-        trust: whether the user trusts whoever wrote it.
+        config: the content of a `config.yaml`, or the configuration in a checkpoint.
+        signed: whether this user's program wrote that file, which is then valid.
+        trust: whether the user trusts the author of the file.
         arguments: of the command, which may name classes.
 
     Raises:
-        InvalidConfigError: it holds something that no configuration has.
-        UserError: it names a class without consent.
+        InvalidConfigError: the configuration does not match the schema.
+        UserError: it names a class without the user's consent.
     """
     named = named_classes(arguments)
     if trust:
@@ -61,22 +66,22 @@ def trusted_config(
         trusted_directories.remember_if(bool(allowed.classes - USER_SCHEMA.components.keys()))
         return TrustedConfig(config, allowed)
     if signed:
-        # The signature says who made the run, not whose `net.py` lies in this directory.
+        # The signature identifies the author of the run, not that of `net.py` in this directory.
         foreign = foreign_classes(config, USER_SCHEMA, named.classes)
         if foreign and not trusted_directories.is_known():
-            raise UserError(_from_unknown_directory(foreign[0]))
+            raise UserError(_unknown_directory_message(foreign[0]))
         return TrustedConfig(config, _with_names_of(config, named))
-    content = portable(config) if isinstance(config, dict) else config
+    content = remove_machine_options(config) if isinstance(config, dict) else config
     check_config(content, SCHEMA, named.classes)
-    refuse_large_batches(content)
+    check_batch_size(content)
     return TrustedConfig(content, named, own=False)
 
 
 def read_settings(arguments: Sequence[str], trust: bool) -> tuple[NamedClasses, list[str]]:
-    """Read the files of settings that a command names; collect the classes that it allows.
+    """Read the files of settings that a command names; collect the allowed classes.
 
     Returns:
-        The classes, and the command's arguments with the content of each file in its place.
+        The classes, and the arguments of the command, with each file replaced by its content.
 
     Raises:
         UserError: a file names a class that the command does not, without `--trust`.
@@ -87,16 +92,16 @@ def read_settings(arguments: Sequence[str], trust: bool) -> tuple[NamedClasses, 
     def read(path: Path, section: str) -> dict[str, Any]:
         content = upgrade_names(read_yaml(path))
         if not isinstance(content, dict):
-            raise UserError(f"{path} is no mapping of options to values", status=2)
-        whole = {section: content} if section else content
+            raise UserError(f"{path} must contain a mapping of options to values", status=2)
+        settings = {section: content} if section else content
         if trust:
-            allowed.append(_with_names_of(whole, named))
+            allowed.append(_with_names_of(settings, named))
         else:
-            refuse_foreign(whole, str(path), named)
+            refuse_foreign(settings, str(path), named)
         return content
 
     inline = read_files(arguments, read)
-    classes, others = (frozenset().union(*each) for each in zip(*allowed, strict=True))
+    classes, others = (frozenset().union(*names) for names in zip(*allowed, strict=True))
     trusted_directories.remember_if(bool(classes - USER_SCHEMA.components.keys()))
     return NamedClasses(classes, others), inline
 
@@ -104,26 +109,26 @@ def read_settings(arguments: Sequence[str], trust: bool) -> tuple[NamedClasses, 
 def refuse_foreign(
     content: Any, where: str, named: NamedClasses, schema: Schema = USER_SCHEMA
 ) -> None:
-    """Refuse settings that name a class without consent, or hide one in a text.
+    """Refuse settings that name a class without consent, or contain one inside a string.
 
     Raises:
-        UserError: they do.
+        UserError: the settings contain such a class.
     """
     if foreign := foreign_classes(content, schema, named.classes):
-        raise UserError(untrusted(foreign[0], where), status=2)
-    if hidden := hidden_structure(content):
+        raise UserError(untrusted_message(foreign[0], where), status=2)
+    if hidden := find_hidden_structure(content):
         raise UserError(
-            f"{where} hides a structure in a text at {hidden}; write it as YAML, or add --trust",
+            f"{where} hides a structure in a string at {hidden}; write it as YAML, or add --trust",
             status=2,
         )
 
 
 @contextmanager
-def blame(path: Path, own: bool) -> Iterator[None]:
-    """Say of what fails by a file from elsewhere that it is the file's fault, not a bug here.
+def convert_errors(path: Path, own: bool) -> Iterator[None]:
+    """Report an error that an untrusted file causes as an error of the file, not as a bug.
 
     Raises:
-        UserError: in place of any error that is no `UserError` and not of the system.
+        UserError: instead of any error except `UserError` and `OSError`.
     """
     try:
         yield
@@ -132,11 +137,11 @@ def blame(path: Path, own: bool) -> Iterator[None]:
     except Exception as error:
         if own:
             raise
-        reason = " ".join(f"{type(error).__name__} {error}".split())[:MAX_REASON]
-        raise UserError(f"{path} is from elsewhere, and does not fit: {reason}") from error
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:MAX_REASON_CHARS]
+        raise UserError(f"{path} was not made on this machine, and is invalid: {reason}") from error
 
 
-def _from_unknown_directory(name: str) -> str:
+def _unknown_directory_message(name: str) -> str:
     return (
         f"your run references the class {name}, and you have not used classes of your own in this "
         f"directory yet; name it in this command (--model.network {name}), or add --trust"
@@ -151,10 +156,10 @@ def _with_names_of(config: Config, named: NamedClasses) -> NamedClasses:
 
 
 def check_network(base: TrustedConfig, checkpoint: dict[str, Any]) -> None:
-    """Compare the network of a run from elsewhere with its weights, before it is built.
+    """Compare the network of an untrusted run with its weights, before it is built.
 
     Raises:
-        UserError: the weights are those of another network.
+        UserError: the weights belong to another network.
     """
     network = base.content.get("model", {}).get("network")
     if (

@@ -1,4 +1,4 @@
-"""The command `verify`: check the promises with real runs that are killed and resumed."""
+"""The command `verify`: check determinism, kill and resume, and the data with real runs."""
 
 import multiprocessing
 import os
@@ -24,8 +24,8 @@ from mnist_lightning.runs.run_directory import LOGS_FOLDER, Run
 from mnist_lightning.text import say
 
 KILLS = 3
-# A run of some seconds, unless the command says otherwise.
-SHORT = {
+# Options of a run of a few seconds, unless the command overrides them.
+SHORT_RUN = {
     "--trainer.max_epochs": "2",
     "--trainer.limit_train_batches": "150",
     "--trainer.limit_val_batches": "2",
@@ -33,58 +33,58 @@ SHORT = {
     "--autosave": "0.002",
 }
 
-# Processes forked from one that has imported everything: the imports are paid once.
+# New processes are forked from one that has imported everything: the imports run only once.
 CONTEXT = multiprocessing.get_context("forkserver")
 PRELOADED = ["mnist_lightning.cli.verify", "mnist_lightning.cli.fit"]
 CONTEXT.set_forkserver_preload(PRELOADED)
 
 
 def main(arguments: list[str]) -> int:
-    """Try each promise and say how it went; return 1 if one does not hold."""
+    """Run each check and report its result; return 1 if one fails."""
     configure_warnings()
     trust, arguments = take_switch("--trust", arguments)
-    for option, value in SHORT.items():
+    for option, value in SHORT_RUN.items():
         if take_option(option, arguments)[0] is None:
             arguments = [*arguments, option, value]
     cli = DigitCLI("verify", arguments, _HELP, trust=trust)
-    began = time.perf_counter()
+    start_time = time.perf_counter()
     try:
         cli.load_data()
     except UserError as error:
-        _verdict("the data is whole", False, str(error))
+        _report("the data is intact", False, str(error))
         return 1
-    verdicts = [_whole_data(cli), _disjoint_splits(cli), *_same_bits(cli)]
-    broken = verdicts.count(False)
-    verdict = f"{broken} of {len(verdicts)} are broken" if broken else "every promise holds here"
-    say(f"{verdict} ({time.perf_counter() - began:.0f} s)")
-    return 1 if broken else 0
+    results = [_check_data(cli), _check_splits(cli), *_check_determinism(cli)]
+    failed = results.count(False)
+    summary = f"{failed} of {len(results)} checks failed" if failed else "all checks passed"
+    say(f"{summary} ({time.perf_counter() - start_time:.0f} s)")
+    return 1 if failed else 0
 
 
-def _verdict(promise: str, holds: bool, how: str) -> bool:
-    say(f"{'holds ' if holds else 'BROKEN'}  {promise}: {how}", flush=True)
-    return holds
+def _report(claim: str, passed: bool, details: str) -> bool:
+    say(f"{'passed' if passed else 'FAILED'}  {claim}: {details}", flush=True)
+    return passed
 
 
-def _whole_data(cli: DigitCLI) -> bool:
+def _check_data(cli: DigitCLI) -> bool:
     data, fallback = cli.datamodule.data, cli.datamodule.fallback_reason
-    how = f"{data.name}, every file read and checked, checksum {data.checksum[:12]}"
+    details = f"{data.name}, every file read and checked, checksum {data.checksum[:12]}"
     if fallback is not None:
-        how += f" (this is not MNIST: {fallback})"
-    return _verdict("the data is whole", True, how)
+        details += f" (this is not MNIST: {fallback})"
+    return _report("the data is intact", True, details)
 
 
-def _disjoint_splits(cli: DigitCLI) -> bool:
+def _check_splits(cli: DigitCLI) -> bool:
     train, val = (
         set(indices.tolist())
         for indices in (cli.datamodule.train_indices, cli.datamodule.val_indices)
     )
     complete = len(train | val) == len(cli.datamodule.data.train_labels)
-    how = f"{len(train):,} images to train, {len(val):,} to validate, {len(train & val)} in both"
-    return _verdict("the splits are disjoint", complete and not train & val, how)
+    counts = f"{len(train):,} images to train, {len(val):,} to validate, {len(train & val)} in both"
+    return _report("the splits are disjoint", complete and not train & val, counts)
 
 
-def _same_bits(cli: DigitCLI) -> list[bool]:
-    """Train twice, and once more with kills between; compare all that the three leave behind."""
+def _check_determinism(cli: DigitCLI) -> list[bool]:
+    """Train twice, and a third time with kills; compare the checkpoints and logs of the three."""
     config = cli.complete_config()
     config["auto_resume"] = False
     config["trainer"]["default_root_dir"] = None
@@ -93,57 +93,57 @@ def _same_bits(cli: DigitCLI) -> list[bool]:
         config["data"]["folder"] = str(cli.datamodule.folder.resolve())
     # The user allowed these classes in this command, whether or not its runs can be signed.
     fit = ["fit", *as_argument(config), "--trust"]
-    with tempfile.TemporaryDirectory(prefix="mnist_lightning_verify_") as place:
-        once, again, killed = (Path(place) / name for name in ("once", "again", "killed"))
-        for folder in (once, again):
-            _finish(fit, folder)
-        difference = first_difference_of_runs(_run(once), _run(again))
-        how = f"two runs of seed {config['seed_everything']}: "
-        promise = "the same seed gives the same bits"
-        repeats = _verdict(promise, difference is None, how + (difference or "equal in every bit"))
-        longest = _run(once).summary()["fit_seconds"] / (KILLS + 1)
-        moments = _kill_and_resume(fit, killed, longest)
+    with tempfile.TemporaryDirectory(prefix="mnist_lightning_verify_") as root:
+        first, second, killed = (Path(root) / name for name in ("first", "second", "killed"))
+        for folder in (first, second):
+            _run_to_end(fit, folder)
+        difference = first_difference_of_runs(_run(first), _run(second))
+        details = f"two runs with seed {config['seed_everything']}: "
+        details += difference or "equal in every bit"
+        repeats = _report("the same seed gives the same weights", difference is None, details)
+        max_wait = _run(first).summary()["fit_seconds"] / (KILLS + 1)
+        moments = _kill_and_resume(fit, killed, max_wait)
         if not moments:
-            raise UserError("the run is too short to be killed: give it more batches or epochs")
-        difference = first_difference_of_runs(_run(once), _run(killed))
-        how = f"killed {len(moments)} times ({', '.join(moments)}) and resumed: "
-        how += difference or "equal to the uninterrupted run in every bit and logged figure"
-        resumes = _verdict("a killed run ends as if nothing had happened", difference is None, how)
+            raise UserError("the run is too short to kill it: give it more batches or epochs")
+        difference = first_difference_of_runs(_run(first), _run(killed))
+        details = f"killed {len(moments)} times ({', '.join(moments)}) and resumed: "
+        details += difference or "equal to the uninterrupted run in every bit and logged metric"
+        resumes = _report("a killed run resumes exactly", difference is None, details)
     if not repeats and not config["trainer"]["deterministic"]:
         say(f"        try: {PROGRAM} verify --trainer.deterministic true")
     return [repeats, resumes]
 
 
-def _kill_and_resume(fit: list[str], folder: Path, longest: float) -> list[str]:
-    """Kill a run at random moments, so many seconds apart at most; say where it was each time."""
+def _kill_and_resume(fit: list[str], folder: Path, max_wait: float) -> list[str]:
+    """Kill a run at random moments, at most `max_wait` seconds apart; return where it was."""
     run = _run(folder)
     command, moments = fit, []
     for _ in range(KILLS):
-        before = _stamp(run)
+        before = _save_time(run)
         process = start(command, folder)
-        while process.is_alive() and _stamp(run) == before:
+        while process.is_alive() and _save_time(run) == before:
             time.sleep(0.005)
-        time.sleep(random.uniform(0, longest))
+        time.sleep(random.uniform(0, max_wait))
         process.kill()
         process.join()
         if process.exitcode != -signal.SIGKILL:
-            break  # it was done already
+            break  # it had already finished
         moments.append(f"after {progress(read_checkpoint(run.recent()))}")
         command = ["resume", "--trust"]
-    _finish(command, folder)
+    _run_to_end(command, folder)
     return moments
 
 
-def _stamp(run: Run) -> int:
+def _save_time(run: Run) -> int:
     return run.recent().stat().st_mtime_ns if run.recent().exists() else 0
 
 
-def _finish(command: list[str], folder: Path) -> None:
+def _run_to_end(command: list[str], folder: Path) -> None:
     process = start(command, folder)
     process.join()
     if process.exitcode != 0:
         last = (folder / "printed").read_text().strip().splitlines()[-1]
-        raise UserError(f"a run of this configuration fails: {last}")
+        raise UserError(f"a run with this configuration fails: {last}")
 
 
 def _run(folder: Path) -> Run:
@@ -151,7 +151,7 @@ def _run(folder: Path) -> Run:
 
 
 def first_difference_of_runs(left: Run, right: Run) -> str | None:
-    """Say where two runs differ in what they go on from, are tested with, or have logged."""
+    """Return where the checkpoints or the logs of two runs differ first; None if nowhere."""
     for name in ("last.ckpt", "best.ckpt"):
         pair = (read_checkpoint(run.checkpoints / name) for run in (left, right))
         if where := first_difference(name, *pair):
@@ -161,10 +161,10 @@ def first_difference_of_runs(left: Run, right: Run) -> str | None:
 
 
 def first_difference(name: str, left: Any, right: Any) -> str | None:
-    """Compare two checkpoints, or parts of them, at tolerance 0; name where they first differ."""
+    """Compare two checkpoints, or parts of them, at tolerance 0; return where they differ first."""
     if isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor):
         same = left.dtype == right.dtype and left.shape == right.shape
-        return None if same and _bits(left) == _bits(right) else name  # also of what is NaN
+        return None if same and _bits(left) == _bits(right) else name  # NaN is compared too
     if isinstance(left, dict) and isinstance(right, dict):
         if left.keys() != right.keys():
             return f"{name} (keys)"
@@ -176,7 +176,7 @@ def first_difference(name: str, left: Any, right: Any) -> str | None:
     else:
         same = left == right or (left != left and right != right)  # both are NaN
         return None if type(left) is type(right) and same else name
-    return next((found for part in parts if (found := first_difference(*part))), None)
+    return next((where for part in parts if (where := first_difference(*part))), None)
 
 
 def _bits(tensor: torch.Tensor) -> bytes:
@@ -185,7 +185,7 @@ def _bits(tensor: torch.Tensor) -> bytes:
 
 
 def start(arguments: list[str], folder: Path) -> ForkServerProcess:
-    """Start a command in `folder`; what it prints is appended to the file `printed` there."""
+    """Start a command in `folder`; append its output to the file `printed` there."""
     folder.mkdir(parents=True, exist_ok=True)
     process = CONTEXT.Process(target=work, args=(arguments, str(folder)))
     process.start()
@@ -193,8 +193,8 @@ def start(arguments: list[str], folder: Path) -> ForkServerProcess:
 
 
 def work(arguments: list[str], folder: str) -> None:
-    """Run a command as a process from a shell would, and end with its status."""
-    # Workers of the data are to be forked from here, not from a server of their own.
+    """Run a command as a process that a shell started, and end with its exit status."""
+    # Fork the workers of the data from here, not from another fork server.
     multiprocessing.set_start_method("fork", force=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(folder)
@@ -211,11 +211,12 @@ def work(arguments: list[str], folder: str) -> None:
     os._exit(status)
 
 
-_HELP = f"""Prove the promises on this machine: whole data, disjoint splits, the same seed twice,
-and runs that are killed at random moments and resumed. It takes about a minute.
+_HELP = f"""Check on this machine that the data is intact, that the splits are disjoint, that the
+same seed gives the same weights, and that a run resumes exactly after kills at random moments.
+It takes about a minute.
 
 usage: {PROGRAM} verify [--config FILE] [options of fit]
-The runs are short (2 epochs of 150 batches) unless the options say otherwise.
+The runs are short (2 epochs of 150 batches), unless the options override this.
 
 example: {PROGRAM} verify --config configs/digit_net.yaml
 """

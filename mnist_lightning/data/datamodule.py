@@ -14,7 +14,7 @@ from mnist_lightning.data.datasets import SOURCES, DigitData
 from mnist_lightning.data.image_folder import load_folder
 from mnist_lightning.data.loader import BatchDataset, BatchLoader
 from mnist_lightning.data.mnist_download import FetchError
-from mnist_lightning.data.splits import Division, divide, joined, usual_val_size
+from mnist_lightning.data.splits import Split, combine, default_val_size, split_data
 from mnist_lightning.errors import PROGRAM, UserError
 
 SourceName = Literal[
@@ -24,39 +24,39 @@ DatasetName = Literal["auto", "folder"] | SourceName
 
 
 class FallbackWarning(UserWarning):
-    """MNIST could not be had, and the embedded digits serve in its place."""
+    """MNIST is not available; the embedded digits are used instead."""
 
 
 class SkippedWarning(UserWarning):
-    """Files in a folder of pictures are no pictures of a digit."""
+    """Some files in a folder of images are not images of a digit."""
 
 
 class MNISTDataModule(LightningDataModule):
     """Digits in memory: training, validation and test batches, normalized.
 
-    The test set is the official one and is only ever tested; validation is carved out of the
-    training images by a generator of its own, a function of `split_seed` alone.
+    The test set is the official one and is used only for testing. The validation set is a part of
+    the training images; it depends only on `split_seed`, not on the global generator.
 
     Args:
-        dataset: `auto` is MNIST where it is on disk or can be downloaded, else the embedded
-            digits, with a warning; `folder` is your own pictures; any other name is strict.
+        dataset: `auto`: MNIST if it is on disk or can be downloaded, otherwise the embedded
+            digits, with a warning; `folder`: your own images; any other name is strict.
         data_dir: a torchvision root: MNIST's files are in `data_dir/MNIST/raw`, raw or .gz.
-        batch_size: training samples in a step, over all processes.
-        eval_batch_size: samples in a batch of validation and test; changes no figure. 200
-            stay within a processor's caches; 1,000 of DeepCNN do not, and take twice the time.
-        val_size: training images held out for validation. None: 5,000 of MNIST's 60,000, for
-            other data sets what suits their size; 0: train on all of them.
-        split_seed: which images those are.
-        seed: orders the training samples, anew each epoch. None: the seed of torch's generator,
-            which is what `seed_everything` set.
-        num_workers: processes that make training batches; changes no batch.
-        pin_memory: hand training batches over in page-locked memory; changes no batch.
-        augment: changes the training images at random, anew each epoch; several one after another.
-        folder: your own pictures, in a folder for each label: `folder/3/anything.png`.
-        test_share: of your own pictures, how many are for testing: 0 to 1.
-        extra: further data sets to train and validate on; the test stays as it is.
-        extra_share: of an epoch's images, how many are the further data sets': every image is
-            seen, and as many of them repeatedly as it takes.
+        batch_size: training samples per step, over all processes.
+        eval_batch_size: samples per batch in validation and test; does not change the results. 200
+            fit into the processor's caches; 1,000 with DeepCNN do not, and take twice as long.
+        val_size: number of training images for validation. None: 5,000 of MNIST's 60,000, a
+            default for each other data set; 0: train on all images.
+        split_seed: selects the validation images.
+        seed: shuffles the training samples, differently in each epoch. None: the seed of torch's
+            generator, which `seed_everything` sets.
+        num_workers: processes that prepare training batches; does not change the batches.
+        pin_memory: use page-locked memory for training batches; does not change the batches.
+        augment: random changes of the training images in each epoch; several apply in order.
+        folder: your own images, in a folder for each label: `folder/3/anything.png`.
+        test_share: fraction of your own images for testing: 0 to 1.
+        extra: additional data sets for training and validation; the test set stays the same.
+        extra_share: fraction of an epoch's images from the additional data sets: every image is
+            used, and some are repeated to reach this fraction.
     """
 
     def __init__(
@@ -93,40 +93,42 @@ class MNISTDataModule(LightningDataModule):
         self.extra_share = extra_share
         self.fallback_reason: str | None = None
         self.skipped: str | None = None
-        self._absence: str | None = None
+        self._missing_reason: str | None = None
         self._loaded: dict[str, DigitData] = {}
         self._data: DigitData | None = None
         self._train_loader: BatchLoader | None = None
-        self._refuse_nonsense()
+        self._validate_arguments()
 
-    def _refuse_nonsense(self) -> None:
+    def _validate_arguments(self) -> None:
         known = ["auto", "folder", *SOURCES]
         if self.dataset not in known:
-            raise ValueError(f"no data set {self.dataset!r}; there are: {', '.join(known)}")
+            raise ValueError(f"unknown data set {self.dataset!r}; known: {', '.join(known)}")
         if (self.dataset == "folder") != (self.folder is not None):
-            raise ValueError("own pictures need --data.dataset folder and --data.folder DIR")
+            raise ValueError("own images need both --data.dataset folder and --data.folder DIR")
         if not 0 <= self.test_share <= 1:
-            raise ValueError(f"test_share is {self.test_share}; it has to be from 0 to 1")
+            raise ValueError(f"test_share: invalid value {self.test_share}; expected 0 to 1")
         if not 0 < self.extra_share < 1:
-            raise ValueError(f"extra_share is {self.extra_share}; it has to be between 0 and 1")
-        least = {"batch_size": 1, "eval_batch_size": 1, "val_size": 0, "num_workers": 0, "seed": 0}
-        for name, bound in least.items():
+            raise ValueError(
+                f"extra_share: invalid value {self.extra_share}; expected 0 < value < 1"
+            )
+        limits = {"batch_size": 1, "eval_batch_size": 1, "val_size": 0, "num_workers": 0, "seed": 0}
+        for name, minimum in limits.items():
             value = getattr(self, name)
-            if value is not None and value < bound:
-                raise ValueError(f"{name} is {value}; it has to be at least {bound}")
+            if value is not None and value < minimum:
+                raise ValueError(f"{name}: invalid value {value}; expected at least {minimum}")
 
     @classmethod
     def of(cls, trainer: Trainer) -> Self:
-        """The data module that a run's trainer was given."""
+        """Return the data module of a trainer."""
         data = trainer.datamodule  # type: ignore[attr-defined] # set by Trainer.fit
         assert isinstance(data, cls)
         return data
 
     def prepare_data(self) -> None:
-        """Download what is missing; on one process only, and once.
+        """Download missing data, once and only on one process.
 
         Raises:
-            UserError: the data set is damaged, or is strict and cannot be had.
+            UserError: the data set is damaged, or it is strict and not available.
         """
         if self._data is not None:
             return
@@ -142,35 +144,35 @@ class MNISTDataModule(LightningDataModule):
             try:
                 source.fetch(self.data_dir)
             except FetchError as error:
-                self._absence = f"{missing}; {error}"
+                self._missing_reason = f"{missing}; {error}"
                 if name != "auto":
-                    raise UserError(f"{self._absence}; {_remedy(name)}") from None
+                    raise UserError(f"{self._missing_reason}; {_remedy(name)}") from None
 
     def setup(self, stage: str | None = None) -> None:
-        """Load and split the data; once, whatever the stage."""
+        """Load and split the data once, for all stages."""
         if self._data is not None:
             return
-        own = self._divided(self._load(self.dataset), self.val_size)
-        self.own_train_size = len(own.train)  # without those of further data sets
+        own = self._split(self._load(self.dataset), self.val_size)
+        self.own_train_size = len(own.train)  # without additional data sets
         self._checksums: dict[str, Any] = {"checksum": own.data.checksum}
-        usual = 0 if self.val_size == 0 else None
+        extra_val_size = 0 if self.val_size == 0 else None
         extra = [self._load(name) for name in self.extra if name != own.data.name]
         if extra:
             self._checksums["extra_checksums"] = {data.name: data.checksum for data in extra}
-            others = [self._divided(data, usual) for data in extra]
-            own = joined(own, others, self.extra_share)
+            others = [self._split(data, extra_val_size) for data in extra]
+            own = combine(own, others, self.extra_share)
         self._data, self.train_indices, self.val_indices = own
 
-    def _divided(self, data: DigitData, val_size: int | None) -> Division:
+    def _split(self, data: DigitData, val_size: int | None) -> Split:
         count = len(data.train_labels)
-        val_size = usual_val_size(data) if val_size is None else val_size
+        val_size = default_val_size(data) if val_size is None else val_size
         if val_size >= count > 0:
             raise UserError(
-                f"--data.val_size {val_size} leaves nothing to train on: "
-                f"{data.name} has {count:,} training images",
+                f"--data.val_size {val_size} leaves no training images: "
+                f"{data.name} has {count:,}; use a smaller value",
                 status=2,
             )
-        return divide(data, val_size, self.split_seed)
+        return split_data(data, val_size, self.split_seed)
 
     def _load(self, name: str) -> DigitData:
         if self.folder is not None and name == "folder":
@@ -185,9 +187,9 @@ class MNISTDataModule(LightningDataModule):
         except FileNotFoundError as missing:
             if name != "auto":
                 raise UserError(f"{missing}; {_remedy(name)}") from None
-            self.fallback_reason = f"{self._absence or missing}; {_remedy(name)}"
+            self.fallback_reason = f"{self._missing_reason or missing}; {_remedy(name)}"
             warnings.warn(
-                f"this is not MNIST but the embedded digits: {self.fallback_reason}",
+                f"using the embedded digits instead of MNIST: {self.fallback_reason}",
                 FallbackWarning,
                 stacklevel=3,
             )
@@ -195,28 +197,28 @@ class MNISTDataModule(LightningDataModule):
 
     @property
     def data(self) -> DigitData:
-        """The data set in memory.
+        """Return the data set in memory.
 
         Raises:
             RuntimeError: `setup` has not been called.
         """
         if self._data is None:
-            raise RuntimeError("call prepare_data() and setup() first; a Trainer does so by itself")
+            raise RuntimeError("call prepare_data() and setup() first; a Trainer calls them itself")
         return self._data
 
     @property
     def title(self) -> str:
-        """What the data is to a reader: its name, and that of what is trained on beside it."""
+        """Return the names of the data set and of the additional data sets, as a title."""
         own = self.data.name
         return " and ".join([own, *(name for name in self.extra if name != own)])
 
     @property
     def train_batches(self) -> int:
-        """How many batches an epoch has."""
+        """Return the number of batches per epoch."""
         return -(-len(self.train_indices) // self.batch_size)
 
     def train_dataloader(self) -> BatchLoader:
-        """Shuffled batches of normalized images (B, 1, 28, 28) and labels (B,)."""
+        """Return shuffled batches of normalized images (B, 1, 28, 28) and labels (B,)."""
         pixels = self.data.train_images[self.train_indices]
         labels = self.data.train_labels[self.train_indices]
         if self.num_workers == 0:
@@ -229,33 +231,33 @@ class MNISTDataModule(LightningDataModule):
         return self._train_loader
 
     def teardown(self, stage: str) -> None:
-        """End the workers."""
+        """Stop the workers."""
         if self._train_loader is not None:
             self._train_loader.close()
             self._train_loader = None
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
-        """Batches of the images held out, in order; none where `val_size` is 0."""
+        """Return batches of the validation images, in order; none if `val_size` is 0."""
         if len(self.val_indices) == 0:
             return []
-        return self._evaluation(
+        return self._evaluation_loader(
             self.data.train_images[self.val_indices], self.data.train_labels[self.val_indices]
         )
 
     def test_dataloader(self) -> BatchLoader | list[BatchLoader]:
-        """Batches of every test image, in order; none where there is none."""
+        """Return batches of all test images, in order; none if there are no test images."""
         if len(self.data.test_labels) == 0:
             return []
-        return self._evaluation(self.data.test_images, self.data.test_labels)
+        return self._evaluation_loader(self.data.test_images, self.data.test_labels)
 
-    def _evaluation(self, pixels: torch.Tensor, labels: torch.Tensor) -> BatchLoader:
+    def _evaluation_loader(self, pixels: torch.Tensor, labels: torch.Tensor) -> BatchLoader:
         device = self._device(pixels.numel())
         return BatchLoader(
             BatchDataset(pixels.to(device), labels.to(device), self.eval_batch_size, seed=None)
         )
 
     def _device(self, size: int) -> torch.device:
-        """Where `size` bytes of pictures should lie: with the network, if they fit there twice."""
+        """Return the device for `size` bytes of images: the network's, if they fit there twice."""
         if self.trainer is None:
             return torch.device("cpu")
         device = self.trainer.strategy.root_device
@@ -264,7 +266,7 @@ class MNISTDataModule(LightningDataModule):
         return device
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint has to know of the data: which, and how it was split."""
+        """Return what a checkpoint stores about the data: the data set and its split."""
         return {
             "dataset": self.data.name,
             **self._checksums,
@@ -273,28 +275,28 @@ class MNISTDataModule(LightningDataModule):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuse to go on training on other data than the checkpoint's."""
+        """Raise a UserError if training would resume on different data."""
         if self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
-            self.refuse_other_data(state_dict)
+            self.check_same_data(state_dict)
 
-    def refuse_other_data(self, state_dict: dict[str, Any]) -> None:
-        """Compare this data with what a checkpoint knows of its own.
+    def check_same_data(self, state_dict: dict[str, Any]) -> None:
+        """Compare this data with the data description in a checkpoint.
 
         Raises:
-            UserError: another data set, other pixels, or another split.
+            UserError: the data set, its pixels or its split differ.
         """
-        mine = self.state_dict()
-        other = [key for key in mine if mine[key] != state_dict.get(key)]
+        current = self.state_dict()
+        other = [key for key in current if current[key] != state_dict.get(key)]
         if other:
             raise UserError(
-                "the checkpoint was trained on other data: "
-                + "; ".join(f"{key} {state_dict.get(key)} there, {mine[key]} here" for key in other)
-                + "; put them back as they were, or start a new run with fit"
+                "the checkpoint was trained on different data: "
+                + "; ".join(f"{key} was {state_dict.get(key)}, is {current[key]}" for key in other)
+                + "; restore the data and its options, or start a new run with fit"
             )
 
 
 def _remedy(name: str) -> str:
     return (
-        f"with a network: {PROGRAM} data {'mnist' if name == 'auto' else name} --fetch; or point "
-        "--data.data_dir at a folder that torchvision downloaded to"
+        f"download it: {PROGRAM} data {'mnist' if name == 'auto' else name} --fetch; or set "
+        "--data.data_dir to a folder that torchvision downloaded to"
     )

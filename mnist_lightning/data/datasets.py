@@ -32,7 +32,7 @@ class DigitData:
 
     @cached_property
     def checksum(self) -> str:
-        """SHA-256 of the data, in hexadecimal: equal exactly where every pixel and label is."""
+        """Return the SHA-256 of all pixels and labels, in hexadecimal."""
         digest = hashlib.sha256()
         for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             digest.update(tensor.to(torch.uint8).numpy().data)
@@ -41,10 +41,10 @@ class DigitData:
 
 @dataclass(frozen=True)
 class Source:
-    """How to come by a data set.
+    """How to load and download a data set.
 
-    `load` reads what is on disk and raises FileNotFoundError where there is nothing; `fetch`
-    downloads and raises UserError. `val_share` of the training images are held out by default.
+    `load` reads from disk and raises FileNotFoundError if the files are missing; `fetch` downloads
+    and raises UserError. `val_share` is the default fraction of training images for validation.
     """
 
     description: str
@@ -58,20 +58,20 @@ def _load_mnist(data_dir: Path) -> DigitData:
     return DigitData("mnist", *mnist_download.load(data_dir))
 
 
-# The last 297 of the 1,797 in file order are for testing: no generator is involved.
+# The last 297 of the 1,797 images in file order are the test set: no randomness.
 _DIGITS_TEST_SIZE = 297
 
 
 def _load_digits(data_dir: Path) -> DigitData:
-    """scikit-learn's embedded 8x8 digits (UCI, Alpaydin and Kaynak, 1998) in MNIST's format."""
+    """Return scikit-learn's 8x8 digits (UCI, Alpaydin and Kaynak, 1998) in MNIST's format."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     ink = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
-    pictures = torch.from_numpy(np.stack([mnist_format.to_digit(picture) for picture in ink]))
+    images = torch.from_numpy(np.stack([mnist_format.from_ink_unstretched(image) for image in ink]))
     labels = torch.from_numpy(bunch.target.astype(np.int64))
-    cut = len(pictures) - _DIGITS_TEST_SIZE
-    return DigitData("digits", pictures[:cut], labels[:cut], pictures[cut:], labels[cut:])
+    split = len(images) - _DIGITS_TEST_SIZE
+    return DigitData("digits", images[:split], labels[:split], images[split:], labels[split:])
 
 
 def _load_strokes(data_dir: Path) -> DigitData:
@@ -79,12 +79,12 @@ def _load_strokes(data_dir: Path) -> DigitData:
     return DigitData("strokes", *(torch.from_numpy(array) for part in parts for array in part))
 
 
-def _embedded(data_dir: Path) -> None:
-    """Nothing to fetch: the data comes with scikit-learn, or is drawn."""
+def _fetch_nothing(data_dir: Path) -> None:
+    """Do nothing: the data comes with scikit-learn, or is drawn."""
 
 
 def _raw_sizes(name: str, counts: tuple[int, int]) -> dict[str, int]:
-    """The sizes of the extracted files of one of torchvision's data sets, in bytes.
+    """Return the sizes in bytes of the extracted files of a torchvision data set.
 
     The format is IDX: 4 bytes, 4 for each dimension, and the elements.
     """
@@ -100,10 +100,10 @@ def _raw_sizes(name: str, counts: tuple[int, int]) -> dict[str, int]:
     return sizes
 
 
-def _torchvision(
+def _read_torchvision(
     name: str, class_name: str, counts: tuple[int, int], data_dir: Path, download: bool = False
 ) -> DigitData:
-    """Read, or download first, one of torchvision's MNIST-like data sets."""
+    """Read one of torchvision's MNIST-like data sets; download it first if `download`."""
     from torchvision import datasets
 
     arguments: dict[bool, dict[str, object]] = {True: {"train": True}, False: {"train": False}}
@@ -111,28 +111,28 @@ def _torchvision(
         arguments = {train: {"train": train, "split": "digits"} for train in (True, False)}
     dataset_class = getattr(datasets, class_name)
     processed = data_dir / class_name / "processed"
-    if os.path.lexists(processed):  # torchvision unpickles what is in there, unchecked
-        raise ValueError(f"{processed} is of a former torchvision, and not read")
+    if os.path.lexists(processed):  # torchvision unpickles its files without a check
+        raise ValueError(f"{processed} is from an old torchvision and is not read")
     raw = data_dir / class_name / "raw"
-    for file, size in _raw_sizes(name, counts).items():  # torchvision reads them whole
+    for file, size in _raw_sizes(name, counts).items():  # torchvision reads whole files
         path = raw / file
         if path.exists() and (not path.is_file() or path.stat().st_size != size):
             raise ValueError(f"{file} is not a file of {size:,} bytes")
-    halves = [
+    parts = [
         dataset_class(root=data_dir, download=download, **arguments[train])
         for train in (True, False)
     ]
     tensors = []
-    for half in halves:
-        pictures, labels = half.data, half.targets
-        if name == "qmnist":  # QMNIST's targets carry the writer and more; column 0 is the class
+    for part in parts:
+        images, labels = part.data, part.targets
+        if name == "qmnist":  # QMNIST's targets contain the writer and more; column 0 is the class
             labels = labels[:, 0]
-        if name == "emnist_digits":  # EMNIST's pictures are stored transposed
-            pictures = pictures.transpose(1, 2).contiguous()
-        as_mnist = pictures.dtype == torch.uint8 and pictures.shape[1:] == (28, 28)
-        if not as_mnist or labels.ndim != 1 or labels.min() < 0 or labels.max() > 9:
-            raise ValueError("they are not 28x28 images with labels from 0 to 9")
-        tensors += [pictures, labels.long()]
+        if name == "emnist_digits":  # EMNIST's images are stored transposed
+            images = images.transpose(1, 2).contiguous()
+        valid = images.dtype == torch.uint8 and images.shape[1:] == (28, 28)
+        if not valid or labels.ndim != 1 or labels.min() < 0 or labels.max() > 9:
+            raise ValueError("expected 28x28 images with labels from 0 to 9")
+        tensors += [images, labels.long()]
     return DigitData(name, *tensors)
 
 
@@ -140,22 +140,22 @@ def _load_torchvision(
     name: str, class_name: str, counts: tuple[int, int], data_dir: Path
 ) -> DigitData:
     try:
-        data = _torchvision(name, class_name, counts, data_dir)
-    except Exception as error:  # of a parser that expects no damage
+        data = _read_torchvision(name, class_name, counts, data_dir)
+    except Exception as error:  # torchvision does not check for damage
         if isinstance(error, RuntimeError) and "not found" in str(error):
             raise FileNotFoundError(f"no {name} in {data_dir / class_name}") from None
         reason = " ".join(str(error).split()) or type(error).__name__
         raise _damaged(name, class_name, data_dir, reason) from None
-    found = len(data.train_images), len(data.test_images)
-    if found != counts or found != (len(data.train_labels), len(data.test_labels)):
-        raise _damaged(name, class_name, data_dir, f"{found[0]:,} + {found[1]:,} images")
+    sizes = len(data.train_images), len(data.test_images)
+    if sizes != counts or sizes != (len(data.train_labels), len(data.test_labels)):
+        raise _damaged(name, class_name, data_dir, f"{sizes[0]:,} + {sizes[1]:,} images")
     return data
 
 
 def _damaged(name: str, class_name: str, data_dir: Path, reason: object) -> UserError:
     folder = data_dir / class_name
     return mnist_download.DamagedError(
-        f"the files of {name} in {folder} are damaged ({reason}); delete that folder, then: "
+        f"the files of {name} in {folder} are damaged ({reason}); delete that folder, then run: "
         f"{PROGRAM} data {name} --fetch --data.data_dir {data_dir}"
     )
 
@@ -167,45 +167,45 @@ def _fetch_torchvision(name: str, class_name: str, counts: tuple[int, int], data
     try:
         refuse_linked_folders(raw, data_dir)
         raw.mkdir(parents=True, exist_ok=True)
-        refuse_links(raw, ("",))  # torchvision extracts through them
+        refuse_links(raw, ("",))  # torchvision follows links when it extracts
         with FileLock(data_dir / f".{name}.lock"):
-            # torchvision's own download has no limit of time or size. It extracts an archive that
-            # it finds with the right MD5, so that this is all it does here.
+            # torchvision's own download has no limit of time or size. It only extracts an archive
+            # that is already there with the correct MD5.
             for file, md5, urls in _archives(class_name):
                 _fetch_archive(raw / file, md5, urls)
-            _torchvision(name, class_name, counts, data_dir, download=True)
+            _read_torchvision(name, class_name, counts, data_dir, download=True)
     except (OSError, RuntimeError, DownloadError) as error:
         raise mnist_download.FetchError(
             f"{name} could not be downloaded into {data_dir}: {' '.join(str(error).split())}"
         ) from None
 
 
-# EMNIST is one archive of 562 MB; the largest of the others has 26 MB.
+# EMNIST is one archive of 562 MB; the largest other archive has 26 MB.
 _LIMITS = {"EMNIST": (600_000_000, 7_200.0)}
-_USUAL_LIMITS = (100_000_000, 1_200.0)
+_DEFAULT_LIMITS = (100_000_000, 1_200.0)
 
 
 def _archives(class_name: str) -> list[tuple[str, str, list[str]]]:
-    """The archives of one of torchvision's data sets: file name, MD5, and where to get it."""
+    """Return the archives of a torchvision data set: file name, MD5 and URLs."""
     from torchvision import datasets
 
-    of = getattr(datasets, class_name)
+    cls = getattr(datasets, class_name)
     if class_name == "EMNIST":
-        return [(Path(of.url).name, of.md5, [of.url])]
+        return [(Path(cls.url).name, cls.md5, [cls.url])]
     if class_name == "QMNIST":
-        urls = [*of.resources["train"], *of.resources["test"]]
-        return [(Path(url).name, md5, [url]) for url, md5 in urls]
-    return [(file, md5, [f"{mirror}{file}" for mirror in of.mirrors]) for file, md5 in of.resources]
+        resources = [*cls.resources["train"], *cls.resources["test"]]
+        return [(Path(url).name, md5, [url]) for url, md5 in resources]
+    return [(file, md5, [f"{url}{file}" for url in cls.mirrors]) for file, md5 in cls.resources]
 
 
 def _fetch_archive(path: Path, md5: str, urls: Sequence[str]) -> None:
-    """Download an archive, unless it is there already.
+    """Download an archive, unless it is already there.
 
     Raises:
-        DownloadError: no URL gave the right content.
+        DownloadError: no URL returned the correct content.
     """
     class_name = path.parent.parent.name
-    limits = Limits(*_LIMITS.get(class_name, _USUAL_LIMITS), mnist_download.READ_SECONDS)
+    limits = Limits(*_LIMITS.get(class_name, _DEFAULT_LIMITS), mnist_download.READ_SECONDS)
     if path.is_file() and path.stat().st_size <= limits.size and _has_md5(path, md5):
         return
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
@@ -221,7 +221,7 @@ def _fetch_archive(path: Path, md5: str, urls: Sequence[str]) -> None:
             if _has_md5(part, md5):
                 part.replace(path)
                 return
-            reasons.append(f"{url} (another file: its MD5 is not {md5})")
+            reasons.append(f"{url} (wrong file: its MD5 is not {md5})")
             part.unlink()
     finally:
         part.unlink(missing_ok=True)
@@ -266,6 +266,6 @@ SOURCES = {
     "emnist_digits": _torchvision_source(
         "emnist_digits", "EMNIST", "digits of NIST, 240,000 + 40,000", (240_000, 40_000)
     ),
-    "digits": Source("embedded 8x8 digits, 1,500 + 297", 2 / 15, _load_digits, _embedded),
-    "strokes": Source("drawn by rule, 2,000 + 500", 1 / 10, _load_strokes, _embedded),
+    "digits": Source("embedded 8x8 digits, 1,500 + 297", 2 / 15, _load_digits, _fetch_nothing),
+    "strokes": Source("synthetic digits, 2,000 + 500", 1 / 10, _load_strokes, _fetch_nothing),
 }

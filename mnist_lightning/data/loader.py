@@ -14,34 +14,35 @@ from mnist_lightning.data.augmentations import Augmentation, Mixture
 from mnist_lightning.preprocessing.mnist_format import normalize
 
 Batch = tuple[Tensor, Tensor]
-GATHERED = 8192  # samples at once: 6 MB
+SAMPLES_PER_GATHER = 8192  # 6 MB
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
-    """The order (count,) in which an epoch sees its samples, on the CPU."""
+    """Return the order (count,) of the samples in an epoch, on the CPU."""
     return torch.randperm(count, generator=_generator(seed, epoch))
 
 
 def _generator(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator whose numbers are a function of `key`."""
-    # SeedSequence spreads neighboring keys over all seeds; the result fits 64 bits.
-    mixed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
-    return torch.Generator(device).manual_seed(mixed)
+    """Return a generator whose numbers depend only on `key`."""
+    # SeedSequence maps similar keys to unrelated seeds; the result fits into 64 bits.
+    seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
+    return torch.Generator(device).manual_seed(seed)
 
 
 class BatchDataset(Dataset[Batch]):
     """The batches of every epoch, addressed by (epoch, index).
 
-    A batch hangs on nothing but its address, so that whichever process makes it makes the same.
+    A batch depends only on its address: every process computes the same batch.
 
     Args:
         images: (N, 28, 28) uint8.
         labels: (N,) int64, on the same device.
         batch_size: samples in a batch; the last one of an epoch may be smaller.
-        seed: shuffles each epoch anew; None keeps the samples in their order.
-        augment: what is done to the images of each batch of a shuffled epoch, one after another.
+        seed: shuffles each epoch differently; None: the samples stay in their order.
+        augment: applied in order to the images of each batch of a shuffled epoch.
 
-    Of several processes each gets its share of every batch; a batch is the same for any number.
+    With several processes, each gets its share of every batch. The number of processes does not
+    change a batch.
     """
 
     def __init__(
@@ -67,28 +68,28 @@ class BatchDataset(Dataset[Batch]):
     def __getitem__(self, address: tuple[int, int]) -> Batch:
         """Return normalized images (B, 1, 28, 28) float32 and labels (B,) of one batch.
 
-        Where a `Mixture` is among the augmentations: probabilities (B, C) in place of labels.
+        If one of the augmentations is a `Mixture`, probabilities (B, C) replace the labels.
         """
         epoch, index = address
         return next(self.batches(epoch, index, index + 1))
 
     def batches(self, epoch: int, first: int = 0, end: int | None = None) -> Iterator[Batch]:
-        """Yield the batches of an epoch from `first` up to `end`; all of them by default.
+        """Yield the batches of an epoch from `first` up to `end`; by default all of them.
 
-        Many batches are gathered at once, and then only cut: that takes a third of the time.
+        Many batches are gathered at once and then sliced: this takes a third of the time.
         """
         size = self.batch_size
-        stretch = max(1, GATHERED // size)
+        step = max(1, SAMPLES_PER_GATHER // size)
         end = len(self) if end is None else end
-        for start in range(first, end, stretch):
-            pixels, labels = self._samples(epoch, start * size, min(start + stretch, end) * size)
-            for index, place in enumerate(range(0, len(labels), size), start):
-                batch = pixels[place : place + size], labels[place : place + size]
-                yield self._finished(batch, epoch, index)
+        for start in range(first, end, step):
+            pixels, labels = self._samples(epoch, start * size, min(start + step, end) * size)
+            for index, offset in enumerate(range(0, len(labels), size), start):
+                batch = pixels[offset : offset + size], labels[offset : offset + size]
+                yield self._prepare(batch, epoch, index)
 
-    def _finished(self, batch: Batch, epoch: int, index: int) -> Batch:
+    def _prepare(self, batch: Batch, epoch: int, index: int) -> Batch:
         pixels, labels = batch
-        own = distributed.share(len(labels))
+        own = distributed.rank_slice(len(labels))
         if not self.augment or self.seed is None:
             return normalize(pixels[own]), labels[own]
         images = normalize(pixels)
@@ -106,7 +107,7 @@ class BatchDataset(Dataset[Batch]):
         if self.seed is None:
             return self.images[start:end], self.labels[start:end]
         order = self._epoch_order(self.seed, epoch)[start:end]
-        # A row is copied as a whole, which indexing pictures of two dimensions does not do.
+        # index_select on rows copies each image as one block; indexing 2-D images does not.
         pixels = self.images.flatten(1).index_select(0, order)
         return pixels.view(-1, *self.images.shape[1:]), self.labels.index_select(0, order)
 
@@ -118,7 +119,7 @@ class BatchDataset(Dataset[Batch]):
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """The addresses of the batches of the epoch that was set last, from `start` on."""
+    """Yields the addresses of the batches of the current epoch, from `start` on."""
 
     def __init__(self, length: int) -> None:
         self.length = length
@@ -126,7 +127,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.start = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; Lightning calls this before each one."""
+        """Set the epoch; Lightning calls this before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -139,37 +140,37 @@ class EpochSampler(Sampler[tuple[int, int]]):
 SECONDS_TO_SAVE = 10
 
 
-def _leave_signals_to_the_main_process(worker: int) -> None:
-    """Outlive what a terminal (Ctrl-C) or a cluster (SIGTERM) sends to workers too.
+def _ignore_signals(worker: int) -> None:
+    """Ignore signals that a terminal (Ctrl-C) or a cluster (SIGTERM) also sends to workers.
 
-    Without them the main process could not come to the step that it saves at. It ends them itself,
-    by a SIGTERM where it has no time for better: so they outlive that one only for a while.
+    The main process needs its workers until the step at which it saves. It stops them itself, by
+    SIGTERM if it has no time left: therefore they ignore SIGTERM only for SECONDS_TO_SAVE.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(SECONDS_TO_SAVE))
 
 
 class BatchLoader:
-    """Iterates over the batches of an epoch; the same ones for any number of workers.
+    """Iterates over the batches of an epoch; the number of workers does not change them.
 
-    Its state is a place in an epoch. Loaded, the next iteration over that epoch goes on there;
-    Lightning keeps it in its checkpoints.
+    Its state is a position in an epoch: the next iteration over that epoch continues there.
+    Lightning stores the state in its checkpoints.
 
     Args:
-        dataset: where the batches come from.
-        num_workers: processes that make batches; 0 makes them here, which is fastest for data
-            in memory.
-        pin_memory: hand batches over in page-locked memory (for a GPU).
+        dataset: the source of the batches.
+        num_workers: processes that prepare batches; 0: the main process does, which is fastest for
+            data in memory.
+        pin_memory: use page-locked memory for the batches (for a GPU).
     """
 
-    batch_sampler = None  # Lightning looks for one wherever it finds a sampler
+    batch_sampler = None  # Lightning expects this attribute beside `sampler`
 
     def __init__(
         self, dataset: BatchDataset, num_workers: int = 0, pin_memory: bool = False
     ) -> None:
         self.dataset = dataset
         self.sampler = EpochSampler(len(dataset))
-        self._given = 0  # batches of the epoch that were handed out
+        self._num_yielded = 0  # batches of this epoch so far
         self._resumed: dict[str, int] | None = None
         self._workers: DataLoader[Batch] | None = None
         if num_workers > 0 or pin_memory:
@@ -180,32 +181,32 @@ class BatchLoader:
                 num_workers=num_workers,
                 pin_memory=pin_memory,
                 persistent_workers=num_workers > 0,
-                # Each iter() draws a seed: not from the generator that dropout draws from.
+                # iter() draws a seed: a separate generator leaves the global one unchanged.
                 generator=torch.Generator(),
-                worker_init_fn=_leave_signals_to_the_main_process,
+                worker_init_fn=_ignore_signals,
             )
 
     def __len__(self) -> int:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[Batch]:
-        # A generator function, so that nothing happens before the first batch is asked for:
-        # Lightning calls iter() before it sets the epoch.
+        # A generator function runs only when the first batch is requested: Lightning calls iter()
+        # before it sets the epoch.
         resumed, self._resumed = self._resumed, None
         same_epoch = resumed is not None and resumed["epoch"] == self.sampler.epoch
-        self._given = self.sampler.start = resumed["given"] if resumed and same_epoch else 0
-        for batch in self._workers or self.dataset.batches(self.sampler.epoch, self._given):
-            self._given += 1
+        self._num_yielded = self.sampler.start = resumed["given"] if resumed and same_epoch else 0
+        for batch in self._workers or self.dataset.batches(self.sampler.epoch, self._num_yielded):
+            self._num_yielded += 1
             yield batch
 
     def close(self) -> None:
-        """End the workers now; at the end of the program it would take them seconds."""
+        """Stop the workers now; at the end of the program this would take seconds."""
         self._workers = None
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch, and how many of its batches were handed out."""
-        return {"epoch": self.sampler.epoch, "given": self._given}
+        """Return the epoch and the number of its batches that were yielded."""
+        return {"epoch": self.sampler.epoch, "given": self._num_yielded}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go on there, once that epoch is iterated over; any other begins at its beginning."""
+        """Continue at this position of its epoch; other epochs start at their first batch."""
         self._resumed = state_dict

@@ -1,7 +1,7 @@
 """MNIST's four files in torchvision's layout: find, verify and download them.
 
-A file counts as MNIST's when the SHA-256 of its uncompressed content says so; whether it lies
-there raw or as `.gz` does not matter, and nothing is ever written unless it has to be fetched.
+A file is intact if the SHA-256 of its uncompressed content is correct. It may be raw or `.gz`.
+Nothing is written except by a download.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mnist_lightning.data.download import DownloadError, Limits, download, reason_of
+from mnist_lightning.data.download import DownloadError, Limits, describe_error, download
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import refuse_linked_folders, write_atomically
 
@@ -50,18 +50,18 @@ MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
     "http://yann.lecun.com/exdb/mnist/",
 )
-# A host that has not answered by then is taken as absent, so that a machine without a network
-# learns it within seconds (name look-ups have no time-out of their own).
-ANSWER_SECONDS = 6.0
+# A host without a response in this time counts as unavailable, so that a machine without a network
+# fails within seconds (name lookups have no timeout).
+RESPONSE_SECONDS = 6.0
 READ_SECONDS = 20.0
 # The largest of the four files has 9.9 MB as `.gz`. At 30 kB/s it takes 5 minutes.
-MAX_PACKED_BYTES = 20_000_000
+MAX_COMPRESSED_BYTES = 20_000_000
 MAX_SECONDS = 600.0
-GZIP = 16 + zlib.MAX_WBITS  # a header of gzip, and one stream
+GZIP = 16 + zlib.MAX_WBITS  # a gzip header and one stream
 
 
 class DamagedError(UserError):
-    """A file of a data set has other content than it should."""
+    """A file of a data set has the wrong content."""
 
 
 class FetchError(UserError):
@@ -69,7 +69,7 @@ class FetchError(UserError):
 
 
 def raw_folder(data_dir: Path) -> Path:
-    """Where torchvision keeps MNIST's files."""
+    """Return the folder of MNIST's files in torchvision's layout."""
     return data_dir / "MNIST" / "raw"
 
 
@@ -79,21 +79,21 @@ def _candidates(data_dir: Path, name: str) -> list[Path]:
 
 
 def _content(path: Path, size: int) -> bytes:
-    """Read a file, and decompress a `.gz`, up to one byte more than `size`."""
-    packed = path.suffix == ".gz"
+    """Read a file, and decompress a `.gz`, up to `size` + 1 bytes."""
+    compressed = path.suffix == ".gz"
     with path.open("rb") as file:
-        data = file.read((MAX_PACKED_BYTES if packed else size) + 1)
-    if not packed:
+        data = file.read((MAX_COMPRESSED_BYTES if compressed else size) + 1)
+    if not compressed:
         return data
-    if len(data) > MAX_PACKED_BYTES:
-        raise DamagedError(f"{path} is damaged: more than {MAX_PACKED_BYTES:,} bytes")
-    unpacker = zlib.decompressobj(GZIP)
+    if len(data) > MAX_COMPRESSED_BYTES:
+        raise DamagedError(f"{path} is damaged: more than {MAX_COMPRESSED_BYTES:,} bytes")
+    decompressor = zlib.decompressobj(GZIP)
     try:
-        content = unpacker.decompress(data, size + 1)
+        content = decompressor.decompress(data, size + 1)
     except zlib.error as error:
         raise DamagedError(f"{path} is damaged: {error}") from None
-    if unpacker.unused_data:
-        raise DamagedError(f"{path} is damaged: something follows its end")
+    if decompressor.unused_data:
+        raise DamagedError(f"{path} is damaged: extra bytes after its end")
     return content
 
 
@@ -101,28 +101,28 @@ def verified_content(path: Path, name: str) -> bytes:
     """Read the file `name` at `path`, raw or `.gz`, and check it.
 
     Raises:
-        DamagedError: it is shorter, longer or other than MNIST's.
+        DamagedError: its size or its content is wrong.
     """
     expected = FILES[name]
     content = _content(path, expected.size)
     if len(content) != expected.size:
-        found = "more" if len(content) > expected.size else f"{len(content):,} bytes"
-        raise DamagedError(f"{path} is damaged: {found} where MNIST's file has {expected.size:,}")
+        size = "more" if len(content) > expected.size else f"{len(content):,} bytes"
+        raise DamagedError(f"{path} is damaged: {size}, expected {expected.size:,}")
     digest = hashlib.sha256(content).hexdigest()
     if digest != expected.sha256:
         raise DamagedError(
             f"{path} is not MNIST's file: its SHA-256 is {digest[:12]}…, "
-            f"MNIST's is {expected.sha256[:12]}…"
+            f"expected {expected.sha256[:12]}…"
         )
     return content
 
 
 def read(data_dir: Path, name: str) -> bytes:
-    """The verified content of one of the four files: of the first whole copy in `data_dir`.
+    """Return the verified content of one of the four files, from the first intact copy.
 
     Raises:
-        FileNotFoundError: it is not there.
-        DamagedError: all that is there is damaged.
+        FileNotFoundError: there is no copy.
+        DamagedError: every copy is damaged.
     """
     damage = None
     for path in _candidates(data_dir, name):
@@ -140,17 +140,17 @@ def read(data_dir: Path, name: str) -> bytes:
 
 
 def load(data_dir: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Training images (60000, 28, 28) and labels, test images (10000, 28, 28) and labels.
+    """Return training images (60000, 28, 28) and labels, test images (10000, 28, 28) and labels.
 
-    Images are uint8, 0 for paper and 255 for ink; labels int64.
+    Images are uint8, 0 for background and 255 for ink; labels are int64.
     """
     images, labels, test_images, test_labels = (_parse(read(data_dir, name)) for name in FILES)
     return images, labels, test_images, test_labels
 
 
 def _parse(content: bytes) -> Tensor:
-    # IDX: two zero bytes, the element type (8: unsigned byte), the number of dimensions, then
-    # each dimension as a big-endian 32-bit number; the elements follow. The content is verified.
+    # IDX: two zero bytes, the element type (8: unsigned byte), the number of dimensions, each
+    # dimension as a big-endian 32-bit number, then the elements. The content is verified.
     dimensions = content[3]
     shape = np.frombuffer(content, dtype=">i4", count=dimensions, offset=4)
     pixels = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * dimensions)
@@ -161,10 +161,10 @@ def _parse(content: bytes) -> Tensor:
 def fetch(data_dir: Path, mirrors: Sequence[str] = MIRRORS) -> None:
     """Download those of the four files that are missing or damaged.
 
-    Two processes may do this at once: the second waits and finds the files there.
+    If two processes call this at once, the second waits and then finds the files.
 
     Raises:
-        FetchError: the folder cannot be written, or no mirror gave the right content.
+        FetchError: the folder is not writable, or no mirror returned the correct content.
     """
     from filelock import FileLock
 
@@ -173,16 +173,16 @@ def fetch(data_dir: Path, mirrors: Sequence[str] = MIRRORS) -> None:
         refuse_linked_folders(folder, data_dir)
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):
-            missing = [name for name in FILES if not _is_whole(data_dir, name)]
+            missing = [name for name in FILES if not _is_intact(data_dir, name)]
             if missing:
-                answering = _answering(mirrors, f"{missing[0]}.gz")
+                available = _available_mirrors(mirrors, f"{missing[0]}.gz")
                 for name in missing:
-                    _fetch_file(name, folder, answering)
+                    _fetch_file(name, folder, available)
     except OSError as error:
         raise FetchError(f"cannot write to {folder}: {error.strerror or error}") from None
 
 
-def _is_whole(data_dir: Path, name: str) -> bool:
+def _is_intact(data_dir: Path, name: str) -> bool:
     try:
         read(data_dir, name)
     except (FileNotFoundError, DamagedError):
@@ -190,54 +190,54 @@ def _is_whole(data_dir: Path, name: str) -> bool:
     return True
 
 
-def _answering(mirrors: Sequence[str], file: str) -> list[str]:
-    """Those of `mirrors` that have `file`, in their order; asked all at once."""
+def _available_mirrors(mirrors: Sequence[str], file: str) -> list[str]:
+    """Return the mirrors that have `file`, in their order; check all in parallel."""
     import requests
 
-    answers: queue.SimpleQueue[tuple[str, str | None]] = queue.SimpleQueue()
+    responses: queue.SimpleQueue[tuple[str, str | None]] = queue.SimpleQueue()
 
-    def ask(mirror: str) -> None:
+    def probe(mirror: str) -> None:
         try:
-            reply = requests.head(mirror + file, timeout=ANSWER_SECONDS, allow_redirects=True)
-            answers.put((mirror, None if reply.ok else f"HTTP {reply.status_code}"))
+            response = requests.head(mirror + file, timeout=RESPONSE_SECONDS, allow_redirects=True)
+            responses.put((mirror, None if response.ok else f"HTTP {response.status_code}"))
         except requests.RequestException as error:
-            answers.put((mirror, reason_of(error)))
+            responses.put((mirror, describe_error(error)))
 
     for mirror in mirrors:
-        threading.Thread(target=ask, args=(mirror,), daemon=True).start()
-    reasons = dict.fromkeys(mirrors, f"no answer in {ANSWER_SECONDS:.0f} s")
-    found: set[str] = set()
-    deadline = time.monotonic() + ANSWER_SECONDS
+        threading.Thread(target=probe, args=(mirror,), daemon=True).start()
+    reasons = dict.fromkeys(mirrors, f"no response in {RESPONSE_SECONDS:.0f} s")
+    available: set[str] = set()
+    deadline = time.monotonic() + RESPONSE_SECONDS
     for _ in mirrors:
         try:
-            mirror, reason = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+            mirror, reason = responses.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
             break
         if reason is None:
-            found.add(mirror)
+            available.add(mirror)
         else:
             reasons[mirror] = reason
-    if not found:
-        raise FetchError(_failure(reasons))
-    return [mirror for mirror in mirrors if mirror in found]
+    if not available:
+        raise FetchError(_failure_message(reasons))
+    return [mirror for mirror in mirrors if mirror in available]
 
 
 def _fetch_file(name: str, folder: Path, mirrors: Sequence[str]) -> None:
-    packed = folder / f".{name}.{secrets.token_hex(8)}.gz"
-    limits = Limits(MAX_PACKED_BYTES, MAX_SECONDS, READ_SECONDS)
+    compressed = folder / f".{name}.{secrets.token_hex(8)}.gz"
+    limits = Limits(MAX_COMPRESSED_BYTES, MAX_SECONDS, READ_SECONDS)
     reasons = {}
     for mirror in mirrors:
         try:
-            download(f"{mirror}{name}.gz", packed, limits)
-            write_atomically(verified_content(packed, name), folder / name)
+            download(f"{mirror}{name}.gz", compressed, limits)
+            write_atomically(verified_content(compressed, name), folder / name)
             return
         except (DownloadError, DamagedError) as error:
             reasons[mirror] = str(error)
         finally:
-            packed.unlink(missing_ok=True)
-    raise FetchError(_failure(reasons))
+            compressed.unlink(missing_ok=True)
+    raise FetchError(_failure_message(reasons))
 
 
-def _failure(reasons: dict[str, str]) -> str:
-    tried = "; ".join(f"{mirror} ({reason})" for mirror, reason in reasons.items())
-    return f"MNIST could not be downloaded; tried {tried}"
+def _failure_message(reasons: dict[str, str]) -> str:
+    attempts = "; ".join(f"{mirror} ({reason})" for mirror, reason in reasons.items())
+    return f"MNIST could not be downloaded; tried {attempts}"

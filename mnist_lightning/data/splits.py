@@ -11,63 +11,63 @@ from torch import Tensor
 from mnist_lightning.data.datasets import SOURCES, VAL_SHARE, DigitData
 
 
-class Division(NamedTuple):
-    """A data set, and the places of its training images that train and that are held out."""
+class Split(NamedTuple):
+    """A data set, and the indices of its training images for training and for validation."""
 
     data: DigitData
     train: Tensor
-    held_out: Tensor
+    val: Tensor
 
 
 def split(count: int, val_size: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices of the training and of the validation images among the `count` training images.
+    """Split `count` images: return the indices for training and for validation.
 
-    Disjoint, each ascending; a function of the arguments alone, by a generator of its own.
+    They are disjoint and ascending, and depend only on the arguments, not on the global generator.
     """
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     return order[val_size:].sort().values, order[:val_size].sort().values
 
 
-def usual_val_size(data: DigitData) -> int:
-    """How many images are held out of a data set unless something else is said."""
+def default_val_size(data: DigitData) -> int:
+    """Return the default number of validation images of a data set."""
     source = SOURCES.get(data.name)
     return round(len(data.train_labels) * (VAL_SHARE if source is None else source.val_share))
 
 
-def divide(data: DigitData, val_size: int, seed: int) -> Division:
-    """Hold `val_size` images out, or all where there are fewer."""
+def split_data(data: DigitData, val_size: int, seed: int) -> Split:
+    """Use `val_size` images for validation, or all if there are fewer."""
     count = len(data.train_labels)
-    return Division(data, *split(count, min(val_size, count), seed))
+    return Split(data, *split(count, min(val_size, count), seed))
 
 
-def joined(own: Division, others: Sequence[Division], share: float) -> Division:
-    """Train on and hold out of all, and test on one's own.
+def combine(own: Split, others: Sequence[Split], share: float) -> Split:
+    """Train and validate on all data sets, and test on `own`.
 
-    Each image trains, and so many times that the others' share of all holds.
+    Every training image is used, and repeated as needed so that `share` of them are from `others`.
     """
-    everything = [own, *others]
-    sizes = [len(each.data.train_labels) for each in everything]
+    parts = [own, *others]
+    sizes = [len(part.data.train_labels) for part in parts]
     starts = list(accumulate(sizes, initial=0))[:-1]
-    trains = [each.train + start for each, start in zip(everything, starts, strict=True)]
-    mine, theirs = trains[0], torch.cat(trains[1:])
+    trains = [part.train + start for part, start in zip(parts, starts, strict=True)]
+    own_train, extra_train = trains[0], torch.cat(trains[1:])
     ratio = share / (1 - share)
     train = [
-        _repeated(mine, round(len(theirs) / ratio)),
-        _repeated(theirs, round(len(mine) * ratio)),
+        _repeat(own_train, round(len(extra_train) / ratio)),
+        _repeat(extra_train, round(len(own_train) * ratio)),
     ]
-    return Division(
+    return Split(
         replace(
             own.data,
-            train_images=torch.cat([each.data.train_images for each in everything]),
-            train_labels=torch.cat([each.data.train_labels for each in everything]),
+            train_images=torch.cat([part.data.train_images for part in parts]),
+            train_labels=torch.cat([part.data.train_labels for part in parts]),
         ),
         torch.cat(train),
-        torch.cat([each.held_out + start for each, start in zip(everything, starts, strict=True)]),
+        torch.cat([part.val + start for part, start in zip(parts, starts, strict=True)]),
     )
 
 
-def _repeated(indices: Tensor, least: int) -> Tensor:
-    """All indices, from the first on again until there are at least so many; none of none."""
+def _repeat(indices: Tensor, min_count: int) -> Tensor:
+    """Repeat the indices cyclically until there are at least `min_count`; empty stays empty."""
     if len(indices) == 0:
         return indices
-    return indices[torch.arange(max(least, len(indices))) % len(indices)]
+    return indices[torch.arange(max(min_count, len(indices))) % len(indices)]

@@ -1,8 +1,8 @@
 """Draw digits by rule, in shapes that are rare in MNIST.
 
 MNIST was written in the United States: ones without a flag, open fours, sevens without a bar.
-People elsewhere write others. Each form here is a few strokes of a pen; each picture is a form
-with its points moved at random, drawn with a pen of random width. So are pictures of no digit.
+Other countries use other shapes. Each form here is a few pen strokes. Each image is a form with
+randomly moved points, drawn with a pen of random width. Non-digits are drawn in the same way.
 """
 
 import re
@@ -14,14 +14,14 @@ from PIL import Image, ImageDraw
 from mnist_lightning.preprocessing import mnist_format
 
 HEIGHT = 64  # of a form, in pixels
-JITTER = 0.035  # of its height: the standard deviation of its points
-PENS = 0.05, 0.17  # of its height: the thinnest and the thickest
+JITTER = 0.035  # standard deviation of the points, relative to the height
+PEN_WIDTHS = 0.05, 0.17  # minimum and maximum, relative to the height
 POINT = re.compile(r"-?\d+,\d+")
-SQUEEZES = 0.8, 1.25  # across: the narrowest and the widest
+WIDTH_FACTORS = 0.8, 1.25  # minimum and maximum horizontal scaling
 
 
-# Strokes as points across,down in hundredths of the height; one with a `~` bends through its
-# points, the others go straight from one to the next.
+# Strokes as points x,y in hundredths of the height. A stroke with `~` is a curve through its
+# points; the others are straight lines between them.
 FORMS = {
     0: [
         "~ 35,0 8,30 10,75 38,100 66,72 66,26 38,0",
@@ -70,8 +70,8 @@ FORMS = {
 }
 
 
-# Letters and signs that nobody takes for a digit.
-OTHERS = [
+# Letters and signs that do not look like digits.
+SIGNS = [
     "0,100 35,0 70,100 | 18,60 52,60",
     "70,100 62,38 | ~ 62,50 32,35 5,68 32,100 62,82",
     "~ 60,15 30,0 5,50 30,100 62,85",
@@ -111,59 +111,59 @@ OTHERS = [
 
 
 def draw_digits(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Draw pictures in MNIST's form (count, 28, 28) and say what they are (count,)."""
+    """Return digits in MNIST's format (count, 28, 28) and their labels (count,)."""
     generator = np.random.default_rng(seed)
     labels = np.arange(count) % 10
-    pictures = [_draw(_one_of(FORMS[label], generator), generator) for label in labels.tolist()]
-    return np.stack(pictures), labels.astype(np.int64)
+    images = [_draw(_choose(FORMS[label], generator), generator) for label in labels.tolist()]
+    return np.stack(images), labels.astype(np.int64)
 
 
-def draw_no_digits(count: int, seed: int) -> NDArray[np.uint8]:
-    """Draw letters and signs, and as many scribbles, in MNIST's form (count, 28, 28)."""
+def draw_non_digits(count: int, seed: int) -> NDArray[np.uint8]:
+    """Return letters and signs, and as many scribbles, in MNIST's format (count, 28, 28)."""
     generator = np.random.default_rng(seed)
     forms = [
-        _one_of(OTHERS, generator) if index % 2 else _scribble(generator) for index in range(count)
+        _choose(SIGNS, generator) if index % 2 else _scribble(generator) for index in range(count)
     ]
     return np.stack([_draw(form, generator) for form in forms])
 
 
-def _one_of(forms: list[str], generator: np.random.Generator) -> str:
+def _choose(forms: list[str], generator: np.random.Generator) -> str:
     return forms[generator.integers(len(forms))]
 
 
 def _scribble(generator: np.random.Generator) -> str:
-    """A line there and back, of four points or more."""
+    """Return a random stroke of four to nine points."""
     points = generator.integers(0, 101, (generator.integers(4, 10), 2)).tolist()
-    bends = "~ " if generator.random() < 0.5 else ""
-    return bends + " ".join(f"{across},{down}" for across, down in points)
+    curve = "~ " if generator.random() < 0.5 else ""
+    return curve + " ".join(f"{x},{y}" for x, y in points)
 
 
 def _draw(form: str, generator: np.random.Generator) -> NDArray[np.uint8]:
-    width = generator.uniform(*PENS) * HEIGHT
-    squeeze = generator.uniform(*SQUEEZES)
+    width = generator.uniform(*PEN_WIDTHS) * HEIGHT
+    width_factor = generator.uniform(*WIDTH_FACTORS)
     sheet = Image.new("L", (2 * HEIGHT, 2 * HEIGHT))
     pen = ImageDraw.Draw(sheet)
-    # Strokes that share a point go on sharing it.
+    # A point shared by several strokes is moved only once.
     names = dict.fromkeys(POINT.findall(form))
-    places = {name: _place(name) + JITTER * generator.standard_normal(2) for name in names}
+    positions = {name: _position(name) + JITTER * generator.standard_normal(2) for name in names}
     for stroke in form.split("|"):
-        points = np.array([places[name] for name in POINT.findall(stroke)])
+        points = np.array([positions[name] for name in POINT.findall(stroke)])
         line = _smooth(points) if "~" in stroke else points
-        line = line * (squeeze, 1) * HEIGHT + HEIGHT / 2
-        pen.line([tuple(place) for place in line.tolist()], 255, round(width), "curve")
+        line = line * (width_factor, 1) * HEIGHT + HEIGHT / 2
+        pen.line([tuple(point) for point in line.tolist()], 255, round(width), "curve")
         for x, y in line[[0, -1]].tolist():
             pen.circle((x, y), width / 2, 255)
     return mnist_format.from_ink(np.asarray(sheet))
 
 
-def _place(name: str) -> NDArray[np.float64]:
+def _position(name: str) -> NDArray[np.float64]:
     return np.array([int(part) / 100 for part in name.split(",")])
 
 
 def _smooth(points: NDArray[np.float64], steps: int = 8) -> NDArray[np.float64]:
-    """A curve through points (Catmull and Rom, 1974)."""
-    wide = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
-    before, start, end, after = wide[:-3], wide[1:-2], wide[2:-1], wide[3:]
+    """Return a smooth curve through points (Catmull and Rom, 1974)."""
+    padded = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
+    before, start, end, after = padded[:-3], padded[1:-2], padded[2:-1], padded[3:]
     t = np.linspace(0, 1, steps, endpoint=False)[:, None, None]
     curve = 0.5 * (
         2 * start

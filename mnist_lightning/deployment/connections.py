@@ -1,9 +1,9 @@
 """HTTP connections with time limits, on top of uvicorn.
 
-uvicorn has a timeout between requests only: a client that never sends a whole request occupies
+uvicorn has a timeout only between requests: a client that never sends a complete request occupies
 a connection, and uvicorn's `limit_concurrency` counts it, so that 64 silent clients would block
-everyone. Here each phase of a request has a total time limit, whatever trickles in meanwhile, and
-when there are too many connections, the one that has waited longest for its client makes room.
+everyone. Here each phase of a request has a total time limit, even if bytes still arrive. If there
+are too many connections, the one that has waited longest for its client is closed.
 """
 
 import asyncio
@@ -15,17 +15,17 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MAX_CONNECTIONS = 500  # the usual limit of open files is 1,024
 HEADER_SECONDS = 10.0  # from the connection, or the previous answer, to the end of the header
-BODY_SECONDS = 35.0  # for the body; after 30 s the server answers that it was too slow
+BODY_SECONDS = 35.0  # for the body; after 30 s the server responds that it was too slow
 ANSWER_SECONDS = 120.0  # for the answer, including the time that the client takes to receive it
 CHECK_SECONDS = 1.0
 # Computing time for parsing a phase of a request: at the start, and per byte. A body of 3 MB that
 # arrives 500 bytes at a time takes 0.05 microseconds per byte.
 PARSING_SECONDS, PARSING_SECONDS_PER_BYTE = 0.2, 1e-6
-PIECE = 16_384  # bytes that are parsed at once
+CHUNK = 16_384  # bytes that are parsed at once
 
 
 class TimedConnection(asyncio.Protocol):
-    """A connection with time limits; uvicorn's protocol, in `_http`, does the rest."""
+    """A connection with time limits, around uvicorn's protocol in `_http`."""
 
     _open: ClassVar[dict["TimedConnection", None]] = {}
 
@@ -39,45 +39,45 @@ class TimedConnection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Make room for the connection, if necessary."""
+        """Accept the connection; close another one if there are too many."""
         self._http.connection_made(transport)  # type: ignore[arg-type] # a Transport, as for uvicorn
-        waiting = [each for each in self._open if each.limit < ANSWER_SECONDS]
+        waiting = [connection for connection in self._open if connection.limit < ANSWER_SECONDS]
         self._open[self] = None
         if len(self._open) > MAX_CONNECTIONS:
-            longest = min(waiting, key=lambda each: each._since, default=self)
-            longest._http.transport.abort()
+            oldest = min(waiting, key=lambda connection: connection._since, default=self)
+            oldest._http.transport.abort()
         self._check()
 
     def data_received(self, data: bytes) -> None:
-        """Pass data on, until it takes too long: a body may come in chunks of a byte."""
-        for begin in range(0, len(data), PIECE):
+        """Forward data until parsing takes too long: a body may arrive in chunks of one byte."""
+        for start in range(0, len(data), CHUNK):
             if self._http.transport.is_closing():
                 return
-            started = time.thread_time()
-            self._http.data_received(data[begin : begin + PIECE])
-            self._spent += time.thread_time() - started
-            self._received += min(PIECE, len(data) - begin)
+            start_time = time.thread_time()
+            self._http.data_received(data[start : start + CHUNK])
+            self._spent += time.thread_time() - start_time
+            self._received += min(CHUNK, len(data) - start)
             self._note_phase()
             if self._spent > PARSING_SECONDS + PARSING_SECONDS_PER_BYTE * self._received:
                 self._http.transport.abort()
 
     def eof_received(self) -> None:
-        """Pass the end on."""
+        """Forward the end of the data."""
         self._http.eof_received()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Forget the connection."""
+        """Remove the connection."""
         self._open.pop(self, None)
         if self._timer is not None:
             self._timer.cancel()
         self._http.connection_lost(error)
 
     def pause_writing(self) -> None:
-        """Pass it on."""
+        """Forward the call."""
         self._http.pause_writing()
 
     def resume_writing(self) -> None:
-        """Pass it on."""
+        """Forward the call."""
         self._http.resume_writing()
 
     @property
@@ -87,14 +87,14 @@ class TimedConnection(asyncio.Protocol):
         return limits.get(self._http.conn.their_state, ANSWER_SECONDS)
 
     def _note_phase(self) -> None:
-        """Start the time anew if another phase, or another request, has begun."""
+        """Restart the timer if another phase or another request has started."""
         phase = (self._http.conn.their_state, self._http.cycle)
         if phase != self._phase:
             self._phase, self._since = phase, self._loop.time()
             self._spent, self._received = 0.0, 0
 
     def _check(self) -> None:
-        """Close the connection if its phase takes too long; look again in a second."""
+        """Close the connection if its phase takes too long; else check again in a second."""
         self._note_phase()
         if self._loop.time() - self._since > self.limit:
             self._http.transport.abort()

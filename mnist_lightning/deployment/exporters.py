@@ -17,16 +17,16 @@ from mnist_lightning.deployment import html_export, model_card
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import write_atomically
 from mnist_lightning.inference import Recognizer
-from mnist_lightning.networks.inspection import traced
+from mnist_lightning.networks.inspection import trace
 from mnist_lightning.preprocessing import mnist_format
 
-CHECKED = 1_000  # test images
-ENSEMBLES = ("onnx", "pt2")  # the formats of a program, not of weights
-OPSET = 18  # of ONNX: the first that torch's exporter gives without a conversion
+CHECK_IMAGES = 1_000  # default number of test images
+ENSEMBLE_FORMATS = ("onnx", "pt2")  # formats with a program rather than weights
+OPSET = 18  # of ONNX: the lowest that torch's exporter writes without a conversion
 
 Pixels = NDArray[np.uint8]
 Logits = NDArray[np.float32]
-Ask = Callable[[Pixels], Logits]
+Predict = Callable[[Pixels], Logits]
 
 
 class FromPixels(nn.Module):
@@ -34,7 +34,7 @@ class FromPixels(nn.Module):
 
     Args:
         network: maps normalized images (B, 1, 28, 28) to logits (B, C).
-        softmax: give probabilities in place of logits.
+        softmax: return probabilities instead of logits.
     """
 
     def __init__(self, network: nn.Module, softmax: bool = False) -> None:
@@ -43,14 +43,14 @@ class FromPixels(nn.Module):
         self.softmax = softmax
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Map pictures (B, 28, 28) uint8, 0 for paper, to logits or probabilities (B, C)."""
+        """Map images (B, 28, 28) uint8, 0 for paper, to logits or probabilities (B, C)."""
         scaled = (pixels.unsqueeze(1).float() - 255 * mnist_format.MEAN) / (255 * mnist_format.STD)
         logits: Tensor = self.network(scaled)
         return logits.softmax(dim=1) if self.softmax else logits
 
 
 class Export(NamedTuple):
-    """What is exported, and what there is to say of it."""
+    """A network to export, with its metadata."""
 
     recognizer: Recognizer
     softmax: bool
@@ -58,29 +58,29 @@ class Export(NamedTuple):
 
     @property
     def output(self) -> str:
-        """What it gives."""
+        """The name of the output."""
         return "probabilities" if self.softmax else "logits"
 
     @property
     def from_pixels(self) -> FromPixels:
-        """The network with its normalization, for evaluation."""
+        """The network with its normalization, in evaluation mode."""
         return FromPixels(self.recognizer.network, self.softmax).eval()
 
 
 class Format(NamedTuple):
-    """A format.
+    """An export format.
 
     Attributes:
-        suffix: of its file.
-        write: writes one.
-        ask: asks one.
-        tolerance: of an image's largest logit, by which others may differ.
-        agreement: the share of labels that have to be equal.
+        suffix: of the file.
+        write: writes a file.
+        load: returns a function that predicts with the file.
+        tolerance: maximal difference of logits, relative to the largest logit of an image.
+        agreement: minimal share of equal labels.
     """
 
     suffix: str
     write: Callable[[Export, Path], None]
-    ask: Callable[[Export, Path], Ask]
+    load: Callable[[Export, Path], Predict]
     tolerance: float = 1e-4
     agreement: float = 1.0
 
@@ -89,10 +89,10 @@ def _write_pth(export: Export, path: Path) -> None:
     torch.save(export.recognizer.network.state_dict(), path)
 
 
-def _ask_pth(export: Export, path: Path) -> Ask:
-    recognizer = inference.like(export.recognizer)
+def _load_pth(export: Export, path: Path) -> Predict:
+    recognizer = inference.untrained_copy(export.recognizer)
     recognizer.network.load_state_dict(torch.load(path, weights_only=True))
-    return asking(FromPixels(recognizer.network))
+    return predictor(FromPixels(recognizer.network))
 
 
 def _write_safetensors(export: Export, path: Path) -> None:
@@ -101,27 +101,27 @@ def _write_safetensors(export: Export, path: Path) -> None:
     weights = {
         name: weight.contiguous() for name, weight in export.recognizer.network.state_dict().items()
     }
-    save_file(weights, path, {inference.METADATA: json.dumps(export.metadata)})
+    save_file(weights, path, {inference.METADATA_KEY: json.dumps(export.metadata)})
 
 
-def _ask_safetensors(export: Export, path: Path) -> Ask:
-    again = inference.load(path, classes=[type(export.recognizer.network)])
-    return asking(FromPixels(again.network))
+def _load_safetensors(export: Export, path: Path) -> Predict:
+    recognizer = inference.load(path, classes=[type(export.recognizer.network)])
+    return predictor(FromPixels(recognizer.network))
 
 
 def _write_pt2(export: Export, path: Path) -> None:
-    torch.export.save(_traced(export), path)
+    torch.export.save(_trace(export), path)
 
 
-def _ask_pt2(export: Export, path: Path) -> Ask:
-    return asking(torch.export.load(path).module())
+def _load_pt2(export: Export, path: Path) -> Predict:
+    return predictor(torch.export.load(path).module())
 
 
 def _write_onnx(export: Export, path: Path) -> None:
     import onnx
 
     program = torch.onnx.export(
-        _traced(export),
+        _trace(export),
         dynamo=True,
         opset_version=OPSET,
         input_names=["pixels"],
@@ -130,99 +130,97 @@ def _write_onnx(export: Export, path: Path) -> None:
     )
     assert program is not None
     model = program.model_proto
-    onnx.helper.set_model_props(model, {inference.METADATA: json.dumps(export.metadata)})
+    onnx.helper.set_model_props(model, {inference.METADATA_KEY: json.dumps(export.metadata)})
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())
 
 
-def _ask_onnx(export: Export, path: Path) -> Ask:
+def _load_onnx(export: Export, path: Path) -> Predict:
     from onnxruntime import InferenceSession
 
     session = InferenceSession(path, providers=["CPUExecutionProvider"])
 
-    def ask(pixels: Pixels) -> Logits:
+    def predict(pixels: Pixels) -> Logits:
         logits: Logits = session.run(None, {"pixels": pixels})[0]
         return logits
 
-    return ask
+    return predict
 
 
 def _write_html(export: Export, path: Path) -> None:
-    told = model_card.in_short(export.metadata)
-    html_export.write(export.recognizer.network, export.metadata, told, path)
+    summary = model_card.summarize(export.metadata)
+    html_export.write(export.recognizer.network, export.metadata, summary, path)
 
 
-def _ask_html(export: Export, path: Path) -> Ask:
-    return lambda pixels: html_export.ask(path, pixels)
+def _load_html(export: Export, path: Path) -> Predict:
+    return lambda pixels: html_export.predict_logits(path, pixels)
 
 
 FORMATS = {
-    "pth": Format("pth", _write_pth, _ask_pth),
-    "safetensors": Format("safetensors", _write_safetensors, _ask_safetensors),
-    "onnx": Format("onnx", _write_onnx, _ask_onnx),
-    "pt2": Format("pt2", _write_pt2, _ask_pt2),
-    "html": Format("html", _write_html, _ask_html, tolerance=1e-2, agreement=0.999),
+    "pth": Format("pth", _write_pth, _load_pth),
+    "safetensors": Format("safetensors", _write_safetensors, _load_safetensors),
+    "onnx": Format("onnx", _write_onnx, _load_onnx),
+    "pt2": Format("pt2", _write_pt2, _load_pt2),
+    "html": Format("html", _write_html, _load_html, tolerance=1e-2, agreement=0.999),
 }
 
 
-def _traced(export: Export) -> torch.export.ExportedProgram:
+def _trace(export: Export) -> torch.export.ExportedProgram:
     """Trace the network for batches of any size."""
     example = torch.zeros(2, mnist_format.SIZE, mnist_format.SIZE, dtype=torch.uint8)
-    sizes = {0: torch.export.Dim("batch")}
-    return traced(export.from_pixels, example, (sizes,))
+    return trace(export.from_pixels, example, ({0: torch.export.Dim("batch")},))
 
 
-def asking(module: nn.Module) -> Ask:
-    """Ask a module in torch."""
+def predictor(module: nn.Module) -> Predict:
+    """Return a function that predicts with a torch module."""
 
-    def ask(pixels: Pixels) -> Logits:
+    def predict(pixels: Pixels) -> Logits:
         with torch.inference_mode():
             return np.asarray(module(torch.from_numpy(pixels)), dtype=np.float32)
 
-    return ask
+    return predict
 
 
 def write(export: Export, kind: Format, pixels: Pixels, path: Path) -> str:
-    """Write a file if it proves equal on pictures (N, 28, 28); say how equal.
+    """Write a file if its predictions agree on images (N, 28, 28); return the agreement as text.
 
     Raises:
-        UserError: it is not, a package is missing, or the format does not take the network.
+        UserError: they do not, a package is missing, or the format does not support the network.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.tmp.{kind.suffix}")
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.tmp.{kind.suffix}")
     try:
-        with warnings.catch_warnings(action="ignore"):  # of the exporters, about themselves
+        with warnings.catch_warnings(action="ignore"):  # of the exporters, about their internals
             try:
-                kind.write(export, beside)
-                found = kind.ask(export, beside)(pixels)
+                kind.write(export, temporary)
+                logits = kind.load(export, temporary)(pixels)
             except ModuleNotFoundError as missing:
                 raise UserError(
-                    f"this format needs {missing.name}; install it: "
+                    f"this format needs the package {missing.name}; install it: "
                     "pip install 'mnist-lightning[export]'"
                 ) from None
-        said = compare(asking(export.from_pixels)(pixels), found, kind)
-        write_atomically(beside.read_bytes(), path)
+        agreement = compare(predictor(export.from_pixels)(pixels), logits, kind)
+        write_atomically(temporary.read_bytes(), path)
     finally:
-        beside.unlink(missing_ok=True)
-    return said
+        temporary.unlink(missing_ok=True)
+    return agreement
 
 
-def compare(wanted: Logits, found: Logits, kind: Format) -> str:
-    """Compare what two models give for the same pictures, (N, C) each; say how they agree.
+def compare(expected: Logits, actual: Logits, kind: Format) -> str:
+    """Compare the outputs (N, C) of two models for the same images; return the agreement as text.
 
     Raises:
-        UserError: more labels differ than the format may have, or logits by more.
+        UserError: the labels or the logits differ by more than the format allows.
     """
-    agreed = int((wanted.argmax(axis=1) == found.argmax(axis=1)).sum())
-    scale = np.abs(wanted).max(axis=1)
-    difference = float((np.abs(wanted - found).max(axis=1) / scale).max())
-    said = (
-        f"{agreed:,} of {len(wanted):,} labels equal, logits within {difference:.1e} of an image's "
-        "largest"
+    equal = int((expected.argmax(axis=1) == actual.argmax(axis=1)).sum())
+    scale = np.abs(expected).max(axis=1)
+    difference = float((np.abs(expected - actual).max(axis=1) / scale).max())
+    agreement = (
+        f"{equal:,} of {len(expected):,} labels equal, logits differ by {difference:.1e} at most"
     )
-    if agreed < kind.agreement * len(wanted) or not difference <= kind.tolerance:
+    if equal < kind.agreement * len(expected) or not difference <= kind.tolerance:
         raise UserError(
-            f"the exported model is not the run's: {said}; the tolerance is {kind.tolerance:.0e}; "
-            "no file was written"
+            f"the exported model differs from the run: {agreement}; the tolerance is "
+            f"{kind.tolerance:.0e}; no file was written"
         )
-    return said
+    return agreement

@@ -1,9 +1,9 @@
 """The host names under which the server may be addressed.
 
-Against DNS rebinding: a foreign page makes its own name point to this machine, after which the
-browser lets it read the answers of this server. The browser still sends the foreign name in the
-header Host, by which such a request is recognized. Nobody can make an IP address point elsewhere,
-so that every Host that is an address is accepted, whatever the address is.
+The check prevents DNS rebinding: a foreign page makes its own name point to this machine, and the
+browser then lets it read the responses of this server. The browser still sends the foreign name in
+the Host header, which identifies such a request. An IP address cannot be redirected, so a Host
+header with any address is accepted.
 """
 
 import re
@@ -15,13 +15,13 @@ _HOST = re.compile(r"(\[(?P<v6>[0-9A-Fa-f:.%\w-]+)\]|(?P<name>[^\s:/@\[\]?#]+))(
 
 
 def own_names(bound: str, allowed: Iterable[str], local: bool) -> frozenset[str]:
-    """The names of this server, in lower case.
+    """Return the names of this server, in lower case.
 
     Args:
-        bound: the `--host` that it listens on.
+        bound: the `--host` that the server listens on.
         allowed: further names, from `--allow_host`.
-        local: whether only this machine is served. The names of the machine in its network are
-            not needed then, and to find out the full one may ask a name server.
+        local: whether only this machine can connect. Then the network names of the machine are
+            not needed; the lookup of the full name may contact a name server.
     """
     names = {"localhost", bound, *allowed}
     if not local:
@@ -31,13 +31,13 @@ def own_names(bound: str, allowed: Iterable[str], local: bool) -> frozenset[str]
 
 
 def is_own(host: str | None, names: frozenset[str]) -> bool:
-    """Whether a header Host, which may have a port, names this server."""
-    found = _HOST.fullmatch(host or "")
-    if found is None:
+    """Return whether a Host header, which may have a port, names this server."""
+    match = _HOST.fullmatch(host or "")
+    if match is None:
         return False
-    name = (found["v6"] or found["name"]).lower().rstrip(".")
+    name = (match["v6"] or match["name"]).lower().rstrip(".")
     try:
         ip_address(name)
     except ValueError:
-        return found["v6"] is None and name in names
+        return match["v6"] is None and name in names
     return True

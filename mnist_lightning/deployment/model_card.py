@@ -12,7 +12,7 @@ from mnist_lightning.templating import percent
 
 
 def metadata(summary: dict[str, Any], recognizer: Recognizer) -> dict[str, Any]:
-    """What a program needs to know of a model, in primitives."""
+    """Return the metadata of a model for programs, as JSON types."""
     return {
         "made_by": f"mnist_lightning {__version__}",
         "network": describe(recognizer.network),
@@ -34,15 +34,15 @@ def metadata(summary: dict[str, Any], recognizer: Recognizer) -> dict[str, Any]:
     }
 
 
-def card(about: dict[str, Any], format: str, file: str, output: str, checked: str) -> str:
-    """The card, as Markdown.
+def card(about: dict[str, Any], format: str, file: str, output: str, agreement: str) -> str:
+    """Return the model card, as Markdown.
 
     Args:
         about: the metadata.
-        format: what the file is.
+        format: of the file.
         file: its name.
-        output: what it gives: logits or probabilities.
-        checked: how equal it is to the network it was made of.
+        output: logits or probabilities.
+        agreement: of the file with the original network, as text.
     """
     return templating.fill(
         "deployment/model_card.md",
@@ -51,25 +51,25 @@ def card(about: dict[str, Any], format: str, file: str, output: str, checked: st
         format=format,
         file=file,
         output=output,
-        checked=checked,
-        test=_tested(about),
+        agreement=agreement,
+        test=_test_result(about),
         versions=", ".join(f"{name} {version}" for name, version in about["versions"].items()),
     )
 
 
-def in_short(about: dict[str, Any]) -> str:
-    """What people should know of a model that they try."""
+def summarize(about: dict[str, Any]) -> str:
+    """Return a short text about a model for its users."""
     data = " and ".join([about["dataset"], *about["extra"]])
-    told = f"It asks a {_name(about)} with {about['parameters']:,} parameters, trained on {data}"
-    test = _tested(about)
+    text = f"Network: {_name(about)}, {about['parameters']:,} parameters, trained on {data}"
+    test = _test_result(about)
     if test is not None:
-        told += f", that reads {percent(test.accuracy)} of the test images rightly (95 % interval "
-        told += f"{percent(test.low)} to {percent(test.high)})"
-    return f"{told}. Do not let it read bank checks, medicine or ballots."
+        text += f". Its test accuracy is {percent(test.accuracy)} (95 % interval "
+        text += f"{percent(test.low)} to {percent(test.high)})"
+    return f"{text}. Do not use it for bank checks, medicine or ballots."
 
 
-class Tested(NamedTuple):
-    """How a model did on the test images, with the bounds of its accuracy's 95 % interval."""
+class TestResult(NamedTuple):
+    """The result on the test set, with the bounds of the 95 % interval of the accuracy."""
 
     correct: int
     total: int
@@ -78,11 +78,11 @@ class Tested(NamedTuple):
     high: float
 
 
-def _tested(about: dict[str, Any]) -> Tested | None:
+def _test_result(about: dict[str, Any]) -> TestResult | None:
     correct, total = about["test_correct"], about["test_total"]
     if not isinstance(correct, int) or not isinstance(total, int) or not 0 <= correct <= total > 0:
         return None
-    return Tested(correct, total, correct / total, *wilson(correct, total))
+    return TestResult(correct, total, correct / total, *wilson(correct, total))
 
 
 def _name(about: dict[str, Any]) -> str:

@@ -21,41 +21,41 @@ from mnist_lightning.deployment import hosts, service
 from mnist_lightning.deployment.reading_pool import BusyError, ClientGoneError, ReadingPool
 from mnist_lightning.deployment.service import Answer, Health, KnownRun, ModelRegistry, ProblemError
 from mnist_lightning.errors import __version__
-from mnist_lightning.preprocessing.extraction_process import Found
+from mnist_lightning.preprocessing.extraction_process import ExtractedDigits
 from mnist_lightning.text import say
 
-MOST_BYTES = 25_000_000
-MOST_SECONDS = 30  # for a request to arrive
-IDLE_SECONDS = 2  # between two parts of it: what has arrived takes the place of others
-MOST_HELD = 200_000_000  # bytes of all requests that are received, wait, or are read
+MAX_BYTES = 25_000_000
+MAX_SECONDS = 30  # for a request to arrive
+IDLE_SECONDS = 2  # between two parts of a request: its first part occupies memory meanwhile
+MAX_TOTAL_BYTES = 200_000_000  # bytes of all requests that arrive, wait, or are read
 PAGE = Path(__file__).parent / "static"
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
-# Nothing of the page comes from elsewhere, and nothing that is shown in it can make it so.
+# The page loads nothing from other sites, and its contents cannot change that.
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
 POLICY += "img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
 class Bodies:
-    """Receives the bodies of requests, with limits for their size, their time and their sum."""
+    """Receives the bodies of requests, with limits for size, time and total memory."""
 
     def __init__(self) -> None:
-        self._held = 0
+        self._total = 0
 
     @asynccontextmanager
     async def received(self, request: Request) -> AsyncIterator[bytes]:
-        """Give a request's body; it counts as held until the end of the block."""
+        """Yield the body of a request; it counts as memory in use until the end of the block."""
         content = bytearray()
         try:
             await self._receive(request, content)
             if not content:
-                raise ProblemError(422, "no_picture", "the body is empty: send a picture's bytes")
+                raise ProblemError(422, "no_picture", "the body is empty: send an image file")
             yield bytes(content)
         finally:
-            self._held -= len(content)
+            self._total -= len(content)
 
     async def _receive(self, request: Request, content: bytearray) -> None:
         try:
-            async with asyncio.timeout(MOST_SECONDS):
+            async with asyncio.timeout(MAX_SECONDS):
                 parts = aiter(request.stream())
                 while True:
                     async with asyncio.timeout(IDLE_SECONDS):
@@ -63,28 +63,28 @@ class Bodies:
                     if part is None:
                         break
                     content += part
-                    self._held += len(part)
-                    if len(content) > MOST_BYTES:
-                        most = f"the most is {MOST_BYTES // 10**6} megabytes"
-                        raise ProblemError(413, "too_large", f"the picture is too large: {most}")
-                    if self._held > MOST_HELD:
+                    self._total += len(part)
+                    if len(content) > MAX_BYTES:
+                        limit = f"the limit is {MAX_BYTES // 10**6} megabytes"
+                        raise ProblemError(413, "too_large", f"the image is too large: {limit}")
+                    if self._total > MAX_TOTAL_BYTES:
                         raise ProblemError(503, "busy", "too many images arrive; try again later")
         except TimeoutError:
-            said = f"the picture did not arrive within {MOST_SECONDS} seconds, or stopped arriving"
-            raise ProblemError(408, "too_slow", said) from None
+            message = f"the image did not arrive within {MAX_SECONDS} s, or stopped arriving"
+            raise ProblemError(408, "too_slow", message) from None
 
 
-PICTURE: dict[str, Any] = {
+IMAGE_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "the bytes of a picture file: PNG, JPEG, GIF, WebP, TIFF, BMP …",
+        "description": "the bytes of an image file: PNG, JPEG, GIF, WebP, TIFF, BMP …",
         "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
 
 
 def _guard(app: FastAPI, names: frozenset[str]) -> None:
-    """Refuse other sites' pages; have answers say what a browser may do with them."""
+    """Refuse requests of other sites, and set the security headers of responses."""
 
     @app.middleware("http")
     async def guard(
@@ -92,42 +92,42 @@ def _guard(app: FastAPI, names: frozenset[str]) -> None:
     ) -> Response:
         # HTTP/1.0 allows a request without Host; no browser sends one.
         if not hosts.is_own(request.headers.get("host"), names):
-            what = "this server answers to its own names only; for another one start it with "
-            return ProblemError(403, "foreign_host", f"{what}--allow_host NAME").response()
+            message = "the Host header is not a name of this server; to allow it, start with "
+            return ProblemError(403, "foreign_host", f"{message}--allow_host NAME").response()
         origin = request.headers.get("origin")
         if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
-            return ProblemError(403, "foreign_origin", "another site's page may not ask").response()
+            return ProblemError(403, "foreign_origin", "foreign sites are refused").response()
         try:
             response = await call_next(request)
-        except (ClientDisconnect, ClientGoneError):  # nobody is left to be told
+        except (ClientDisconnect, ClientGoneError):  # no client to report to
             return Response(status_code=499)
         except Exception as error:
             say(f"{request.url.path}: {type(error).__name__}: {error}", file=sys.stderr)
-            said = "the server failed at this; its terminal says how"
-            return ProblemError(500, "failure", said).response()
+            message = "internal error; the terminal of the server shows the reason"
+            return ProblemError(500, "failure", message).response()
         response.headers["Content-Security-Policy"] = POLICY
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Cache-Control"] = "no-store"
         return response
 
 
-def _tell_problems(app: FastAPI) -> None:
-    """Give every problem the same form."""
+def _handle_errors(app: FastAPI) -> None:
+    """Report every error in the same form."""
 
     @app.exception_handler(ProblemError)
-    async def told(request: Request, problem: ProblemError) -> JSONResponse:
+    async def report(request: Request, problem: ProblemError) -> JSONResponse:
         return problem.response()
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
         kind = str(error.detail).lower().replace(" ", "_")
-        what = f"{request.method} {request.url.path}: {str(error.detail).lower()}; see /docs"
-        return ProblemError(error.status_code, kind, what).response()
+        message = f"{request.method} {request.url.path}: {str(error.detail).lower()}; see /docs"
+        return ProblemError(error.status_code, kind, message).response()
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        wrong = "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in error.errors())
-        return ProblemError(422, "invalid", wrong).response()
+        message = "; ".join(f"{item['loc'][-1]}: {item['msg']}" for item in error.errors())
+        return ProblemError(422, "invalid", message).response()
 
 
 def make_app(models: ModelRegistry, collect: Path | None, names: frozenset[str]) -> FastAPI:
@@ -135,7 +135,7 @@ def make_app(models: ModelRegistry, collect: Path | None, names: frozenset[str])
 
     Args:
         models: the networks of the runs.
-        collect: where pictures that were misread are kept, by their true labels; None: nowhere.
+        collect: the directory for corrected images, by true labels; None: they are not saved.
         names: the names of this server; see `hosts.py`.
     """
     pool, bodies = ReadingPool(), Bodies()
@@ -155,21 +155,21 @@ def make_app(models: ModelRegistry, collect: Path | None, names: frozenset[str])
     torch.set_num_threads(1)
 
     _guard(app, names)
-    _tell_problems(app)
-    _tell_of_runs(app, models, collects=collect is not None)
-    _read(app, models, bodies, pool)
+    _handle_errors(app)
+    _add_information(app, models, collects=collect is not None)
+    _add_prediction(app, models, bodies, pool)
     if collect is not None:
-        _collect(app, collect, bodies, pool)
+        _add_corrections(app, collect, bodies, pool)
     for file in sorted(PAGE.iterdir()):
         if file.suffix in TYPES:
-            app.add_api_route(**_static(file), include_in_schema=False)
+            app.add_api_route(**_static_route(file), include_in_schema=False)
     return app
 
 
-def _tell_of_runs(app: FastAPI, models: ModelRegistry, collects: bool) -> None:
+def _add_information(app: FastAPI, models: ModelRegistry, collects: bool) -> None:
     @app.get("/api/health")
     async def health() -> Health:
-        """Tell that the server is up, and whom it asks."""
+        """Return the state of the server and its default run."""
         return Health(
             status="ok",
             version=__version__,
@@ -179,62 +179,62 @@ def _tell_of_runs(app: FastAPI, models: ModelRegistry, collects: bool) -> None:
 
     @app.get("/api/runs")
     def list_runs() -> list[KnownRun]:
-        """List the runs that can be asked."""
+        """List the runs that can predict."""
         return [service.known_run(run) for run in models.known().values()]
 
 
-def _read(app: FastAPI, models: ModelRegistry, bodies: Bodies, pool: ReadingPool) -> None:
-    loading = CapacityLimiter(1)  # a network that takes long to load delays no other image
+def _add_prediction(app: FastAPI, models: ModelRegistry, bodies: Bodies, pool: ReadingPool) -> None:
+    loading = CapacityLimiter(1)  # a network that loads slowly must not delay other images
 
-    @app.post("/api/predict", openapi_extra=PICTURE)
+    @app.post("/api/predict", openapi_extra=IMAGE_BODY)
     async def read_picture(
         request: Request,
         run: str | None = None,
         multiple: Literal["auto", "true", "false"] = "auto",
     ) -> Answer:
-        """Read the digits in a picture. `multiple` tells whether there are several."""
+        """Read the digits in an image. `multiple`: whether to look for several."""
         async with bodies.received(request) as content:
-            began = time.perf_counter()
+            start = time.perf_counter()
             several = inference.MULTIPLE[multiple]
-            found = await _find_digits(pool, content, several, request)
+            image = await _find_digits(pool, content, several, request)
         recognizer = models.default
         if run is not None and not models.is_default(run):
             recognizer = await to_thread.run_sync(models.load, run, limiter=loading)
-        readings = await to_thread.run_sync(
-            recognizer.read_digits, found.digits, limiter=pool.turns
+        predictions = await to_thread.run_sync(
+            recognizer.read_digits, image.digits, limiter=pool.turns
         )
         return Answer(
             run=run or models.run.folder.name,
-            width=found.width,
-            height=found.height,
-            digits=[service.described(reading) for reading in readings],
-            milliseconds=round(1000 * (time.perf_counter() - began), 2),
+            width=image.width,
+            height=image.height,
+            digits=[service.to_answer(prediction) for prediction in predictions],
+            milliseconds=round(1000 * (time.perf_counter() - start), 2),
         )
 
 
 async def _find_digits(
     pool: ReadingPool, content: bytes, multiple: bool | None, request: Request
-) -> Found:
+) -> ExtractedDigits:
     try:
         return await pool.find_digits(content, multiple, request.is_disconnected)
     except (BusyError, ValueError) as error:
-        raise service.problem(error) from None
+        raise service.to_problem(error) from None
 
 
-def _collect(app: FastAPI, folder: Path, bodies: Bodies, pool: ReadingPool) -> None:
-    @app.post("/api/corrections", status_code=201, openapi_extra=PICTURE)
+def _add_corrections(app: FastAPI, directory: Path, bodies: Bodies, pool: ReadingPool) -> None:
+    @app.post("/api/corrections", status_code=201, openapi_extra=IMAGE_BODY)
     async def keep(request: Request, label: Annotated[int, Query(ge=0, le=9)]) -> dict[str, str]:
-        """Keep a picture of one digit under its true label."""
+        """Save an image of one digit under its true label."""
         async with bodies.received(request) as content:
-            found = await _find_digits(pool, content, False, request)
-        kept = await to_thread.run_sync(
-            service.keep, folder, label, found.digits[0], limiter=pool.turns
+            image = await _find_digits(pool, content, False, request)
+        saved = await to_thread.run_sync(
+            service.save_correction, directory, label, image.digits[0], limiter=pool.turns
         )
-        return {"kept": kept}
+        return {"kept": saved}
 
 
-def _static(file: Path) -> dict[str, Any]:
-    """The route of one of the page's files, which is read once."""
+def _static_route(file: Path) -> dict[str, Any]:
+    """Return the route of a static file, which is read once."""
     content, media_type = file.read_text(encoding="utf-8"), TYPES[file.suffix]
     if file.name == "index.html":
         content = templating.fill("deployment/static/index.html", offline=False)

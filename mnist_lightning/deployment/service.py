@@ -1,4 +1,4 @@
-"""The answers of the server, and the networks that compute them."""
+"""The responses of the server, and the networks that compute them."""
 
 import base64
 import hashlib
@@ -14,19 +14,19 @@ from mnist_lightning import inference
 from mnist_lightning.deployment.reading_pool import BusyError
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import write_atomically
-from mnist_lightning.inference import Reading, Recognizer
+from mnist_lightning.inference import DigitPrediction, Recognizer
 from mnist_lightning.preprocessing.extraction_process import NoDigitError
-from mnist_lightning.preprocessing.mnist_format import Digit, TooLargeError, png
+from mnist_lightning.preprocessing.mnist_format import DigitImage, TooLargeError, png
 from mnist_lightning.runs import run_directory
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import printable
 
 MAX_LOADED = 4  # networks besides the default one
-MOST_KEPT = 10_000  # corrected pictures in a folder
+MAX_CORRECTIONS = 10_000  # images in a directory
 
 
 class DigitAnswer(BaseModel):
-    """A digit in a picture."""
+    """A digit in an image."""
 
     label: int
     confidence: float
@@ -39,7 +39,7 @@ class DigitAnswer(BaseModel):
 
 
 class Answer(BaseModel):
-    """What was read in a picture: its digits in reading order, boxes in its pixels."""
+    """The result for an image: its digits in reading order, boxes in its pixels."""
 
     run: str
     width: int
@@ -49,7 +49,7 @@ class Answer(BaseModel):
 
 
 class KnownRun(BaseModel):
-    """A run that can be asked."""
+    """A run that can predict."""
 
     name: str
     dataset: str
@@ -58,7 +58,7 @@ class KnownRun(BaseModel):
 
 
 class Health(BaseModel):
-    """Whether the server is up, which run it asks by itself, and whether it collects."""
+    """The state of the server, its default run, and whether it collects corrections."""
 
     status: Literal["ok"]
     version: str
@@ -67,7 +67,7 @@ class Health(BaseModel):
 
 
 class ProblemError(Exception):
-    """What a client is told in place of an answer."""
+    """An error that the server reports to the client."""
 
     def __init__(self, status: int, kind: str, message: str) -> None:
         self.status = status
@@ -75,18 +75,18 @@ class ProblemError(Exception):
         self.message = message
 
     def response(self) -> JSONResponse:
-        """The problem as JSON."""
+        """Return the error as a JSON response."""
         return JSONResponse({"error": {"type": self.kind, "message": self.message}}, self.status)
 
 
 class ModelRegistry:
-    """The networks of the runs, by the names of their folders: the default one, and others.
+    """The networks of the runs, by the names of their directories: the default one, and others.
 
     Args:
         run: the default run.
-        checkpoint: one of its checkpoints; None: its best.
-        root: the folder of the other runs; one with the name of the default run is hidden.
-        classes: your own network classes, which they may need.
+        checkpoint: one of its checkpoints; None: the best.
+        root: the directory of the other runs; a run with the name of the default run is hidden.
+        classes: custom network classes that the runs may need.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class ModelRegistry:
         self.default = inference.load(checkpoint or run.folder, root, classes)
         self._root = root
         self._classes = classes
-        # The last results by file and state: a file that cannot be loaded is not read again.
+        # The last results by file and its state: a file that cannot be loaded is not read again.
         self._loaded: dict[tuple[str, int, int], Recognizer | UserError] = {}
 
     def known(self) -> dict[str, Run]:
@@ -110,38 +110,38 @@ class ModelRegistry:
         return others | {self.run.folder.name: self.run}
 
     def is_default(self, name: str | None) -> bool:
-        """Tell whether a name means the default run, whose network is in memory."""
+        """Return whether a name means the default run, whose network is in memory."""
         return not name or name == self.run.folder.name
 
     def load(self, name: str) -> Recognizer:
         """Load the network of a run; call it from one thread at a time.
 
         Raises:
-            ProblemError: there is no such run, or its network cannot be loaded.
+            ProblemError: the run does not exist, or its network cannot be loaded.
         """
         run = self.known().get(name)
         if run is None:
-            raise ProblemError(404, "unknown_run", f"there is no run {name!r} here; see /api/runs")
+            raise ProblemError(404, "unknown_run", f"run not found: {name!r}; see /api/runs")
         status = run.best.stat()
         key = (name, status.st_mtime_ns, status.st_size)
         if key not in self._loaded:
             try:
-                found: Recognizer | UserError = inference.load(
+                loaded: Recognizer | UserError = inference.load(
                     self._root / name, self._root, self._classes
                 )
             except UserError as error:
-                found = error
+                loaded = error
             while len(self._loaded) >= MAX_LOADED:
                 del self._loaded[next(iter(self._loaded))]
-            self._loaded[key] = found
+            self._loaded[key] = loaded
         result = self._loaded[key]
         if isinstance(result, UserError):
             raise ProblemError(409, "unusable_run", str(result))
         return result
 
 
-def problem(error: Exception) -> ProblemError:
-    """Return what a client is told about an image that was not read."""
+def to_problem(error: Exception) -> ProblemError:
+    """Return the error for an image that could not be read."""
     if isinstance(error, BusyError):
         return ProblemError(503, "busy", str(error))
     if isinstance(error, TooLargeError):
@@ -150,23 +150,23 @@ def problem(error: Exception) -> ProblemError:
     return ProblemError(422, kind, str(error))
 
 
-def described(reading: Reading) -> DigitAnswer:
-    """Put a reading into an answer."""
-    digit = reading.digit
+def to_answer(prediction: DigitPrediction) -> DigitAnswer:
+    """Convert a prediction to its JSON form."""
+    digit = prediction.digit
     return DigitAnswer(
-        label=reading.label,
-        confidence=reading.confidence,
-        probabilities=reading.probabilities.tolist(),
+        label=prediction.label,
+        confidence=prediction.confidence,
+        probabilities=prediction.probabilities.tolist(),
         box=digit.box,
         ink="dark" if digit.dark else "light",
         wide=digit.wide,
-        unsure=reading.unsure,
+        unsure=prediction.unsure,
         input="data:image/png;base64," + base64.b64encode(png(digit.ink)).decode(),
     )
 
 
 def known_run(run: Run) -> KnownRun:
-    """Say what a run is, as far as its summary tells."""
+    """Describe a run from its summary; unknown entries are allowed."""
     summary = run.summary()
     network = summary.get("network")
     path = network.get("class_path", "") if isinstance(network, dict) else ""
@@ -179,24 +179,24 @@ def known_run(run: Run) -> KnownRun:
     )
 
 
-def keep(folder: Path, label: int, digit: Digit) -> str:
-    """Keep what a network saw of a picture, whose file may be anything besides; say where.
+def save_correction(directory: Path, label: int, digit: DigitImage) -> str:
+    """Save the 28x28 input of the network, rather than the uploaded file; return the path.
 
     Raises:
-        ProblemError: it cannot be kept.
+        ProblemError: it cannot be saved.
     """
-    place = folder / str(label)
+    subdirectory = directory / str(label)
     name = f"{hashlib.sha256(digit.ink.tobytes()).hexdigest()[:16]}.png"
     try:
-        if place.is_symlink():
-            raise ProblemError(507, "not_kept", f"{label} is a link out of the folder")
-        place.mkdir(parents=True, exist_ok=True)
-        full = sum(1 for _ in place.iterdir()) >= MOST_KEPT
+        if subdirectory.is_symlink():
+            raise ProblemError(507, "not_kept", f"{label} is a symbolic link")
+        subdirectory.mkdir(parents=True, exist_ok=True)
+        full = sum(1 for _ in subdirectory.iterdir()) >= MAX_CORRECTIONS
         if not full:
-            write_atomically(png(digit.ink), place / name)
+            write_atomically(png(digit.ink), subdirectory / name)
     except OSError as error:
-        said = f"the server could not keep it: {(error.strerror or str(error)).lower()}"
-        raise ProblemError(507, "not_kept", said) from None
+        message = f"the server could not save it: {(error.strerror or str(error)).lower()}"
+        raise ProblemError(507, "not_kept", message) from None
     if full:
-        raise ProblemError(507, "full", f"there are {MOST_KEPT:,} pictures of a {label} already")
+        raise ProblemError(507, "full", f"limit reached: {MAX_CORRECTIONS:,} images of a {label}")
     return f"{label}/{name}"

@@ -13,12 +13,12 @@ PATCH, STRIDE = 5, 2
 
 
 def saliency(network: nn.Module, images: Tensor) -> Maps:
-    """How much the winning logit changes with each pixel, as maps (B, 28, 28) of magnitudes.
+    """Compute how much the largest logit changes with each pixel, as maps (B, 28, 28).
 
     The gradient of Simonyan, Vedaldi and Zisserman ("Deep inside convolutional networks", 2013).
 
     Args:
-        network: in evaluation.
+        network: in evaluation mode.
         images: (B, 1, 28, 28), normalized.
     """
     images = images.clone().requires_grad_()
@@ -28,19 +28,19 @@ def saliency(network: nn.Module, images: Tensor) -> Maps:
     return maps
 
 
-def occlusion(ask: Callable[[NDArray[np.uint8]], Maps], images: NDArray[np.uint8]) -> Maps:
-    """How much probability the label loses when a square of paper covers the place.
+def occlusion(predict: Callable[[NDArray[np.uint8]], Maps], images: NDArray[np.uint8]) -> Maps:
+    """Compute how much a square of paper over each place reduces the probability of the label.
 
     The occlusion of Zeiler and Fergus ("Visualizing and understanding convolutional networks",
-    2013), as maps (N, 28, 28): a pixel has the mean over the squares that cover it, at least 0.
+    2013), as maps (N, 28, 28): each pixel is the mean over the squares that cover it, at least 0.
 
     Args:
-        ask: maps pictures (M, 28, 28) to probabilities (M, C).
+        predict: maps images (M, 28, 28) to probabilities (M, C).
         images: (N, 28, 28), 0 for paper.
     """
     count, size = images.shape[:2]
-    whole = ask(images)
-    labels = whole.argmax(axis=1)
+    original = predict(images)
+    labels = original.argmax(axis=1)
     starts = range(0, size - PATCH + 1, STRIDE)
     places = [
         (slice(top, top + PATCH), slice(left, left + PATCH)) for top in starts for left in starts
@@ -48,10 +48,10 @@ def occlusion(ask: Callable[[NDArray[np.uint8]], Maps], images: NDArray[np.uint8
     covered = images[:, None].repeat(len(places), axis=1)
     for index, place in enumerate(places):
         covered[:, index, *place] = 0
-    asked = ask(covered.reshape(-1, size, size)).reshape(count, len(places), -1)
-    lost, times = np.zeros((count, size, size)), np.zeros((size, size))
+    occluded = predict(covered.reshape(-1, size, size)).reshape(count, len(places), -1)
+    drops, times = np.zeros((count, size, size)), np.zeros((size, size))
     for index, place in enumerate(places):
-        drop = whole[range(count), labels] - asked[range(count), index, labels]
-        lost[:, *place] += drop[:, None, None]
+        drop = original[range(count), labels] - occluded[range(count), index, labels]
+        drops[:, *place] += drop[:, None, None]
         times[place] += 1
-    return np.maximum(lost / np.maximum(times, 1), 0)
+    return np.maximum(drops / np.maximum(times, 1), 0)

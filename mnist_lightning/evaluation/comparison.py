@@ -20,89 +20,89 @@ from mnist_lightning.runs.metrics_csv import (
     read_predictions,
 )
 from mnist_lightning.runs.run_directory import Run
-from mnist_lightning.runs.summary_table import Standing, standing, table
+from mnist_lightning.runs.summary_table import RunRow, format_table, read_row
 from mnist_lightning.text import printable, say
 
 SIGNIFICANT = 0.05
 
 
-class Duel(NamedTuple):
-    """Two runs on the same test images."""
+class PairwiseTest(NamedTuple):
+    """A significance test of two runs on the same test images."""
 
     first: str
     second: str
     result: McNemar
 
 
-class Pool(NamedTuple):
-    """Runs that differ in their seed only; a share each, of validation or test."""
+class SeedGroup(NamedTuple):
+    """Runs that differ only in their seed, with mean and deviation of `val` and `test` accuracy."""
 
     runs: list[str]
     mean: dict[str, float]
     std: dict[str, float]
 
 
-def show(chosen: Sequence[Run], as_json: bool, png: Path | None) -> int:
-    """Print a comparison, and draw the curves if there is a place for them."""
+def show(runs: Sequence[Run], as_json: bool, png: Path | None) -> int:
+    """Print a comparison; save a figure of the curves if `png` is a path."""
     if png is not None and not png.parent.is_dir():
-        raise UserError(f"there is no folder {png.parent} to put {png.name} in", status=2)
-    named = _named(chosen)
-    rows = [standing(run)._replace(run=name) for name, run in named.items()]
-    silent: list[str] = []
-    settings = _readable(named, _settings, silent)
+        raise UserError(f"cannot save {png}: the directory {png.parent} does not exist", status=2)
+    named = _named(runs)
+    rows = [read_row(run)._replace(run=name) for name, run in named.items()]
+    warnings: list[str] = []
+    settings = _readable(named, _settings, warnings)
     differing = _differing([settings.get(name, {}) for name in named])
-    duels = _duels(_readable(named, _predictions, silent), silent)
-    pools = _pools(rows, settings)
+    tests = _pairwise_tests(_readable(named, _predictions, warnings), warnings)
+    groups = _seed_groups(rows, settings)
     if png is not None:
-        figure = plots.overlaid(_readable(named, _history, silent))
+        figure = plots.overlay_curves(_readable(named, _history, warnings))
         write_atomically(plots.png(figure), png)
     if as_json:
         facts = {
-            "runs": [each._asdict() for each in rows],
+            "runs": [row._asdict() for row in rows],
             "settings": {
-                name: dict(zip([each.run for each in rows], values, strict=True))
+                name: dict(zip([row.run for row in rows], values, strict=True))
                 for name, values in differing.items()
             },
             "mcnemar": [
-                {"first": duel.first, "second": duel.second, **duel.result._asdict()}
-                for duel in duels
+                {"first": test.first, "second": test.second, **test.result._asdict()}
+                for test in tests
             ],
-            "pools": [pool._asdict() for pool in pools],
-            "missing": silent,
+            "pools": [group._asdict() for group in groups],
+            "missing": warnings,
         }
         say(json.dumps(facts, indent=2))
         return 0
-    say(table(rows))
-    say("\nsettings that differ:" if differing else "\nno setting differs")
+    say(format_table(rows))
+    say("\nsettings that differ:" if differing else "\nall settings are equal")
     for name, values in differing.items():
         say(f"  {printable(name)}")
-        for value, of in _alike(values, rows).items():
-            say(f"    {printable(', '.join(of))}: {printable(value)}")
+        for value, names in _runs_by_value(values, rows).items():
+            say(f"    {printable(', '.join(names))}: {printable(value)}")
     say()
-    for line in [*map(_verdict, duels), *silent, *map(_spread, pools)]:
+    for line in [*map(_test_line, tests), *warnings, *map(_group_line, groups)]:
         say(printable(line))
     if png is not None:
         say(f"curves: {png}")
     return 0
 
 
-def _alike(values: Sequence[Any], rows: Sequence[Standing]) -> dict[str, list[str]]:
-    """Collect the runs that have a value."""
+def _runs_by_value(values: Sequence[Any], rows: Sequence[RunRow]) -> dict[str, list[str]]:
+    """Return the names of the runs that have each value."""
     groups: dict[str, list[str]] = {}
-    for value, each in zip(values, rows, strict=True):
-        groups.setdefault(_said(value), []).append(_short(each.run))
+    for value, row in zip(values, rows, strict=True):
+        groups.setdefault(_as_text(value), []).append(_short(row.run))
     return groups
 
 
-def _said(value: Any) -> str:
-    """A setting as people read it; a class with its arguments as a call."""
+def _as_text(value: Any) -> str:
+    """Format a setting as text; a class with arguments as a call."""
     if isinstance(value, list):
-        return f"[{', '.join(map(_said, value))}]"
+        return f"[{', '.join(map(_as_text, value))}]"
     if isinstance(value, dict) and "class_path" in value:
         arguments = value.get("init_args") or {}
         if not isinstance(arguments, dict):
             return str(value)
-        inner = ", ".join(f"{name}={_said(of)}" for name, of in arguments.items())
+        inner = ", ".join(f"{name}={_as_text(argument)}" for name, argument in arguments.items())
         return f"{str(value['class_path']).rsplit('.', 1)[-1]}({inner})"
     return str(value)
 
@@ -111,39 +111,39 @@ def _short(name: str) -> str:
     return name.removeprefix("version_")
 
 
-def _spread(pool: Pool) -> str:
+def _group_line(group: SeedGroup) -> str:
     figures = ", ".join(
-        f"{name} {100 * mean:.2f} ± {100 * pool.std[name]:.2f} %"
-        for name, mean in pool.mean.items()
+        f"{name} {100 * mean:.2f} ± {100 * group.std[name]:.2f} %"
+        for name, mean in group.mean.items()
     )
-    runs = ", ".join(map(_short, pool.runs))
-    return f"{runs} differ in their seed only: {figures} (mean ± standard deviation)"
+    runs = ", ".join(map(_short, group.runs))
+    return f"{runs} differ only in their seed: {figures} (mean ± standard deviation)"
 
 
-def _named(chosen: Sequence[Run]) -> dict[str, Run]:
-    """Runs by the names of their folders; by their whole paths where two are called alike."""
-    names = [run.folder.name for run in chosen]
+def _named(runs: Sequence[Run]) -> dict[str, Run]:
+    """Return runs by the names of their directories; by full paths if two names are equal."""
+    names = [run.folder.name for run in runs]
     unique = len(set(names)) == len(names)
-    return dict(zip(names if unique else [str(run.folder) for run in chosen], chosen, strict=True))
+    return dict(zip(names if unique else [str(run.folder) for run in runs], runs, strict=True))
 
 
 T = TypeVar("T")
 
 
 def _readable(
-    named: Mapping[str, Run], read: Callable[[Run], T | None], silent: list[str]
+    named: Mapping[str, Run], read: Callable[[Run], T | None], warnings: list[str]
 ) -> dict[str, T]:
-    """What can be read of each run; add to `silent` what cannot."""
-    found = {}
+    """Read something of each run; add the errors to `warnings`."""
+    contents = {}
     for name, run in named.items():
         try:
             content = read(run)
         except UserError as error:
-            silent.append(str(error))
+            warnings.append(str(error))
             continue
         if content is not None:
-            found[name] = content
-    return found
+            contents[name] = content
+    return contents
 
 
 def _settings(run: Run) -> dict[str, Any] | None:
@@ -152,7 +152,7 @@ def _settings(run: Run) -> dict[str, Any] | None:
 
 def _predictions(run: Run) -> PredictionsTable:
     if not run.predictions.is_file():
-        raise UserError(f"{run.folder} was not tested: nothing to hold against the others")
+        raise UserError(f"{run.folder} was not tested and cannot be compared: run test first")
     return read_predictions(run.predictions)
 
 
@@ -161,76 +161,69 @@ def _history(run: Run) -> dict[str, list[float]]:
 
 
 def _differing(settings: Sequence[Any], prefix: str = "") -> dict[str, list[Any]]:
-    """Find the settings that differ, by their dotted names; classes that differ stay whole."""
-    found: dict[str, list[Any]] = {}
-    for name in dict.fromkeys(name for each in settings for name in each):
-        values = [each.get(name) for each in settings]
-        if all(one == values[0] for one in values):
+    """Return the settings that differ, by dotted names; a different class is one setting."""
+    differing: dict[str, list[Any]] = {}
+    for name in dict.fromkeys(name for section in settings for name in section):
+        values = [section.get(name) for section in settings]
+        if all(value == values[0] for value in values):
             continue
-        if all(isinstance(one, dict) for one in values) and not _of_several_classes(values):
+        if all(isinstance(value, dict) for value in values) and not _classes_differ(values):
             inner = "" if name == "init_args" else f"{name}."
-            found |= _differing(values, prefix + inner)
+            differing |= _differing(values, prefix + inner)
         else:
-            found[f"{prefix}{name}"] = values
-    return found
+            differing[f"{prefix}{name}"] = values
+    return differing
 
 
-def _of_several_classes(values: Sequence[Mapping[str, Any]]) -> bool:
-    return len({str(one.get("class_path")) for one in values}) > 1
+def _classes_differ(values: Sequence[Mapping[str, Any]]) -> bool:
+    return len({str(value.get("class_path")) for value in values}) > 1
 
 
-def _duels(tables: Mapping[str, PredictionsTable], silent: list[str]) -> list[Duel]:
-    """Hold each two runs' predictions against each other; add to `silent` which cannot be."""
-    duels = []
-    for (first, one), (second, other) in combinations(tables.items(), 2):
-        if np.array_equal(one.true, other.true):
-            duels.append(
-                Duel(
-                    first,
-                    second,
-                    mcnemar(one.predicted == one.true, other.predicted == other.true),
-                )
-            )
+def _pairwise_tests(
+    tables: Mapping[str, PredictionsTable], warnings: list[str]
+) -> list[PairwiseTest]:
+    """Test the predictions of each pair of runs; add the pairs that cannot be to `warnings`."""
+    tests = []
+    for (first, left), (second, right) in combinations(tables.items(), 2):
+        if np.array_equal(left.true, right.true):
+            result = mcnemar(left.predicted == left.true, right.predicted == right.true)
+            tests.append(PairwiseTest(first, second, result))
         else:
-            silent.append(f"{first} and {second} were tested on other images")
-    return duels
+            warnings.append(f"{first} and {second} were tested on different images")
+    return tests
 
 
-def _verdict(duel: Duel) -> str:
-    of = duel.result
-    first, second = _short(duel.first), _short(duel.second)
-    better = first if of.only_first > of.only_second else second
-    verdict = f"{better} is better" if of.p < SIGNIFICANT else "no more than chance"
+def _test_line(test: PairwiseTest) -> str:
+    only_first, only_second, p = test.result
+    first, second = _short(test.first), _short(test.second)
+    better = first if only_first > only_second else second
+    verdict = f"{better} is better" if p < SIGNIFICANT else "not significant"
     return (
-        f"{first} against {second}: {of.only_first:,} test images are read rightly by {first} "
-        f"alone, {of.only_second:,} by {second} alone; McNemar's p = {of.p:.2g}: {verdict}"
+        f"{first} against {second}: only {first} is correct on {only_first:,} test images, only "
+        f"{second} on {only_second:,}; McNemar's p = {p:.2g}: {verdict}"
     )
 
 
-def _pools(rows: Sequence[Standing], settings: Mapping[str, dict[str, Any]]) -> list[Pool]:
-    """Find the runs of one experiment with several seeds."""
-    groups: dict[str, list[Standing]] = {}
-    for each in rows:
-        if each.run in settings:
-            same = json.dumps(reproducibility_key(settings[each.run]), sort_keys=True, default=str)
-            groups.setdefault(same, []).append(each)
-    pools = []
-    for group in groups.values():
-        if len({each.seed for each in group}) == len(group) > 1:
+def _seed_groups(rows: Sequence[RunRow], settings: Mapping[str, dict[str, Any]]) -> list[SeedGroup]:
+    """Group the runs that differ only in their seed."""
+    rows_by_key: dict[str, list[RunRow]] = {}
+    for row in rows:
+        if row.run in settings:
+            key = json.dumps(reproducibility_key(settings[row.run]), sort_keys=True, default=str)
+            rows_by_key.setdefault(key, []).append(row)
+    groups = []
+    for group in rows_by_key.values():
+        if len({row.seed for row in group}) == len(group) > 1:
             columns = {
-                "val": [each.val_accuracy for each in group],
-                "test": [each.test_accuracy for each in group],
+                "val": [row.val_accuracy for row in group],
+                "test": [row.test_accuracy for row in group],
             }
             spreads = {
                 name: spread([value for value in values if value is not None])
                 for name, values in columns.items()
                 if None not in values
             }
-            pools.append(
-                Pool(
-                    [each.run for each in group],
-                    {name: of.mean for name, of in spreads.items()},
-                    {name: of.std for name, of in spreads.items()},
-                )
-            )
-    return pools
+            means = {name: result.mean for name, result in spreads.items()}
+            stds = {name: result.std for name, result in spreads.items()}
+            groups.append(SeedGroup([row.run for row in group], means, stds))
+    return groups

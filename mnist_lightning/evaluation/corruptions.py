@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 Ink = NDArray[np.floating[Any]]  # (N, 28, 28), 0 for paper, 255 for the darkest ink
 
 
-class Disturbance(NamedTuple):
-    """One kind of disturbance.
+class Corruption(NamedTuple):
+    """One kind of corruption.
 
     Attributes:
-        name: what is done.
+        name: of the corruption.
         unit: of the strengths.
-        strengths: the grades that are looked at, weakest first.
-        apply: makes disturbed copies of pictures; what is random comes from the generator.
+        strengths: the severities, weakest first.
+        apply: returns corrupted copies of images; random numbers come from the generator.
     """
 
     name: str
@@ -40,18 +40,18 @@ def _blur(ink: Ink, strength: float, generator: Generator) -> Ink:
 def _rotation(ink: Ink, strength: float, generator: Generator) -> Ink:
     angles = np.radians(strength) * _signs(len(ink))
     cosine, sine = np.cos(angles), np.sin(angles)
-    return _mapped(ink, np.array([[cosine, -sine], [sine, cosine]]), np.zeros((2, len(ink))))
+    return _resample(ink, np.array([[cosine, -sine], [sine, cosine]]), np.zeros((2, len(ink))))
 
 
 def _shift(ink: Ink, strength: float, generator: Generator) -> Ink:
     angles = generator.uniform(0, 2 * np.pi, len(ink))
     shifts = strength * np.array([np.sin(angles), np.cos(angles)])
-    return _mapped(ink, np.eye(2)[:, :, None].repeat(len(ink), axis=2), shifts)
+    return _resample(ink, np.eye(2)[:, :, None].repeat(len(ink), axis=2), shifts)
 
 
 def _scale(ink: Ink, strength: float, generator: Generator) -> Ink:
     factors = (1 + strength) ** _signs(len(ink))
-    return _mapped(ink, np.eye(2)[:, :, None] / factors, np.zeros((2, len(ink))))
+    return _resample(ink, np.eye(2)[:, :, None] / factors, np.zeros((2, len(ink))))
 
 
 def _contrast(ink: Ink, strength: float, generator: Generator) -> Ink:
@@ -60,31 +60,31 @@ def _contrast(ink: Ink, strength: float, generator: Generator) -> Ink:
 
 def _occlusion(ink: Ink, strength: float, generator: Generator) -> Ink:
     size = round(strength)
-    # Somewhere over the box of 20 x 20 that MNIST's digits fill.
+    # At a random place in the box of 20 x 20 that MNIST's digits fill.
     tops, lefts = generator.integers(4, 24 - size + 1, (2, len(ink)))
     covered = ink.copy()
-    for picture, top, left in zip(covered, tops, lefts, strict=True):
-        picture[top : top + size, left : left + size] = 0
+    for image, top, left in zip(covered, tops, lefts, strict=True):
+        image[top : top + size, left : left + size] = 0
     return covered
 
 
 def _thinning(ink: Ink, strength: float, generator: Generator) -> Ink:
     from scipy.ndimage import grey_erosion
 
-    return _stepped(ink, strength, grey_erosion)
+    return _repeat(ink, strength, grey_erosion)
 
 
 def _thickening(ink: Ink, strength: float, generator: Generator) -> Ink:
     from scipy.ndimage import grey_dilation
 
-    return _stepped(ink, strength, grey_dilation)
+    return _repeat(ink, strength, grey_dilation)
 
 
 _CROSS = np.array([[[0, 1, 0], [1, 1, 1], [0, 1, 0]]])
 
 
-def _stepped(ink: Ink, strength: float, step: Callable[..., Ink]) -> Ink:
-    """Move the strokes' borders by whole pixels, and what remains by a mixture of two pictures."""
+def _repeat(ink: Ink, strength: float, step: Callable[..., Ink]) -> Ink:
+    """Move the edges of strokes by whole pixels, and by the rest by a mix of two images."""
     whole, rest = divmod(strength, 1)
     for _ in range(int(whole)):
         ink = step(ink, footprint=_CROSS)
@@ -92,12 +92,12 @@ def _stepped(ink: Ink, strength: float, step: Callable[..., Ink]) -> Ink:
 
 
 def _signs(count: int) -> NDArray[np.int64]:
-    """Half of the pictures one way, half of them the other."""
+    """Return 1 and -1 in turn: half of the images change in each direction."""
     return 1 - 2 * (np.arange(count) % 2)
 
 
-def _mapped(ink: Ink, matrices: Ink, shifts: Ink) -> Ink:
-    """Resample pictures by maps (2, 2, N) and shifts (2, N) from their results to them."""
+def _resample(ink: Ink, matrices: Ink, shifts: Ink) -> Ink:
+    """Resample images by maps (2, 2, N) and shifts (2, N) from the output to the input."""
     from scipy.ndimage import map_coordinates
 
     count, height, width = ink.shape
@@ -105,26 +105,28 @@ def _mapped(ink: Ink, matrices: Ink, shifts: Ink) -> Ink:
     points = np.indices((height, width)).reshape(2, -1) - center[:, None]
     sources = np.einsum("abn,bp->anp", matrices, points) + center[:, None, None]
     sources += shifts[:, :, None]
-    pictures = np.broadcast_to(np.arange(count)[:, None], sources.shape[1:])
-    mapped: Ink = map_coordinates(ink, [pictures, *sources], order=1)
-    return mapped.reshape(ink.shape)
+    indices = np.broadcast_to(np.arange(count)[:, None], sources.shape[1:])
+    resampled: Ink = map_coordinates(ink, [indices, *sources], order=1)
+    return resampled.reshape(ink.shape)
 
 
-KINDS = (
-    Disturbance("noise", "standard deviation, ink is 1", (0.1, 0.2, 0.3, 0.4, 0.5), _noise),
-    Disturbance("blur", "standard deviation, pixels", (0.5, 1, 1.5, 2, 2.5), _blur),
-    Disturbance("rotation", "degrees, either way", (10, 20, 30, 40, 50), _rotation),
-    Disturbance("shift", "pixels, any way", (1, 2, 3, 4, 5), _shift),
-    Disturbance("scale", "larger or smaller by", (0.1, 0.2, 0.3, 0.4, 0.5), _scale),
-    Disturbance("contrast", "share of the ink lost", (0.2, 0.4, 0.6, 0.8, 0.9), _contrast),
-    Disturbance("occlusion", "side of the square, pixels", (4, 6, 8, 10, 12), _occlusion),
-    Disturbance("thinner strokes", "pixels a side", (0.25, 0.5, 0.75, 1, 1.25), _thinning),
-    Disturbance("thicker strokes", "pixels a side", (0.5, 1, 1.5, 2, 2.5), _thickening),
+CORRUPTIONS = (
+    Corruption("noise", "standard deviation, ink is 1", (0.1, 0.2, 0.3, 0.4, 0.5), _noise),
+    Corruption("blur", "standard deviation, pixels", (0.5, 1, 1.5, 2, 2.5), _blur),
+    Corruption("rotation", "degrees, in both directions", (10, 20, 30, 40, 50), _rotation),
+    Corruption("shift", "pixels, in any direction", (1, 2, 3, 4, 5), _shift),
+    Corruption("scale", "share, larger or smaller", (0.1, 0.2, 0.3, 0.4, 0.5), _scale),
+    Corruption("contrast", "share of the ink lost", (0.2, 0.4, 0.6, 0.8, 0.9), _contrast),
+    Corruption("occlusion", "side of the square, pixels", (4, 6, 8, 10, 12), _occlusion),
+    Corruption("thinner strokes", "pixels per side", (0.25, 0.5, 0.75, 1, 1.25), _thinning),
+    Corruption("thicker strokes", "pixels per side", (0.5, 1, 1.5, 2, 2.5), _thickening),
 )
 
 
-def disturbed(kind: Disturbance, images: NDArray[np.uint8], strength: float) -> NDArray[np.uint8]:
-    """Return copies of pictures (N, 28, 28) with a disturbance; the same ones each time."""
+def corrupt(
+    corruption: Corruption, images: NDArray[np.uint8], strength: float
+) -> NDArray[np.uint8]:
+    """Return corrupted copies of images (N, 28, 28), the same in each call."""
     generator = np.random.default_rng(0)
-    changed = kind.apply(images.astype(np.float32), strength, generator)
-    return np.clip(np.rint(changed), 0, 255).astype(np.uint8)
+    corrupted = corruption.apply(images.astype(np.float32), strength, generator)
+    return np.clip(np.rint(corrupted), 0, 255).astype(np.uint8)

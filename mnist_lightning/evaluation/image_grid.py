@@ -9,44 +9,46 @@ from PIL import Image, ImageDraw, ImageFont
 
 Pixels = NDArray[np.uint8]
 GAP = 4
-LINE = 11  # height of a caption
+CAPTION_HEIGHT = 11  # pixels
 PAPER = 255
 
 
 def grid(images: Pixels, columns: int, captions: Sequence[str] = (), zoom: int = 2) -> Pixels:
-    """Lay pictures out in rows, from left to right, dark on white, each over its caption.
+    """Arrange images in rows, from left to right, dark on white, each above its caption.
 
     Args:
         images: (N, H, W), 0 for paper.
-        columns: in a row.
-        captions: N texts of digits and plain letters; none leaves no room for them.
-        zoom: the size of a pixel.
+        columns: images per row.
+        captions: N texts of ASCII characters; if empty, no space is left for them.
+        zoom: output pixels per image pixel, on each side.
 
     Returns:
         (H', W') uint8.
     """
     images = (PAPER - images).repeat(zoom, axis=1).repeat(zoom, axis=2)
     count, height, width = images.shape
-    text = LINE if captions else 0
+    caption_height = CAPTION_HEIGHT if captions else 0
     rows = -(-count // columns)
-    high, wide = height + text + GAP, width + GAP
-    sheet = np.full((rows * high + GAP, columns * wide + GAP), PAPER, np.uint8)
+    row_height, column_width = height + caption_height + GAP, width + GAP
+    sheet = np.full((rows * row_height + GAP, columns * column_width + GAP), PAPER, np.uint8)
     places = [
-        (GAP + row * high, GAP + column * wide) for row in range(rows) for column in range(columns)
+        (GAP + row * row_height, GAP + column * column_width)
+        for row in range(rows)
+        for column in range(columns)
     ]
     for image, (top, left) in zip(images, places, strict=False):
         sheet[top : top + height, left : left + width] = image
     if not captions:
         return sheet
-    written = Image.fromarray(sheet)
-    pen, font = ImageDraw.Draw(written), ImageFont.load_default_imagefont()
+    captioned = Image.fromarray(sheet)
+    pen, font = ImageDraw.Draw(captioned), ImageFont.load_default_imagefont()
     for caption, (top, left) in zip(captions, places, strict=False):
         pen.text((left, top + height), caption, fill=0, font=font)
-    return np.asarray(written)
+    return np.asarray(captioned)
 
 
 def as_pixels(values: NDArray[np.floating[Any]]) -> Pixels:
-    """Stretch values (N, H, W) to 0 for the least and 255 for the greatest of all."""
+    """Scale values (N, H, W) to 0 for the minimum and 255 for the maximum of all."""
     values = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
     low, high = values.min(), values.max()
     scaled = (values - low) * (255 / (high - low)) if high > low else np.zeros_like(values)

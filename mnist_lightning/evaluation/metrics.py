@@ -13,7 +13,7 @@ Floats = NDArray[np.floating[Any]]
 
 
 class Spread(NamedTuple):
-    """What several runs of one experiment say of its mean."""
+    """Statistics of one value over several runs, with a confidence interval of the mean."""
 
     mean: float
     std: float
@@ -22,14 +22,14 @@ class Spread(NamedTuple):
 
 
 def spread(values: Sequence[float], confidence: float = 0.95) -> Spread:
-    """Mean, sample standard deviation, and Student's interval of the mean.
+    """Compute the mean, the sample standard deviation, and Student's interval of the mean.
 
-    Of a single value nothing is known but itself: its deviation and its interval are NaN.
+    For a single value, deviation and interval are NaN.
 
     Raises:
-        ValueError: there are no values.
+        ValueError: there are no values, or one is NaN.
     """
-    from scipy.stats import t  # a second and a half to import
+    from scipy.stats import t  # takes 1.5 s to import
 
     mean = statistics.fmean(values) if values else math.nan
     if math.isnan(mean):
@@ -42,17 +42,17 @@ def spread(values: Sequence[float], confidence: float = 0.95) -> Spread:
 
 
 class Interval(NamedTuple):
-    """Where a share lies."""
+    """A confidence interval of a share."""
 
     low: float
     high: float
 
 
 def wilson(correct: int, total: int, confidence: float = 0.95) -> Interval:
-    """Wilson's interval of the share of which `correct` of `total` are a sample (Wilson, 1927).
+    """Compute Wilson's interval of a share from `correct` of `total` samples (Wilson, 1927).
 
     Raises:
-        ValueError: there is no sample, or more of it correct than there is.
+        ValueError: `total` is 0, or `correct` is larger.
     """
     from scipy.stats import binomtest
 
@@ -61,7 +61,7 @@ def wilson(correct: int, total: int, confidence: float = 0.95) -> Interval:
 
 
 def confusion(true: Labels, predicted: Labels, classes: int = 10) -> NDArray[np.int64]:
-    """Count (C, C) how often each true label (row) was given each label (column).
+    """Count (C, C) how often each true label (row) was predicted as each label (column).
 
     Args:
         true: (N,).
@@ -73,13 +73,13 @@ def confusion(true: Labels, predicted: Labels, classes: int = 10) -> NDArray[np.
 
 
 class PerClass(NamedTuple):
-    """Figures (C,) of each class; NaN where they are not defined.
+    """Metrics (C,) of each class; NaN where undefined.
 
     Attributes:
-        precision: share of those given the label that have it.
-        recall: share of those that have the label that were given it.
-        f1: harmonic mean of the two.
-        support: how many have the label.
+        precision: the correct share of the images predicted as the class.
+        recall: the correct share of the images of the class.
+        f1: the harmonic mean of the two.
+        support: the number of images of the class.
     """
 
     precision: Floats
@@ -89,50 +89,52 @@ class PerClass(NamedTuple):
 
 
 def per_class(counts: NDArray[np.int64]) -> PerClass:
-    """Read precision, recall and F1 of each class off a confusion matrix (C, C)."""
-    right, given, support = np.diag(counts), counts.sum(axis=0), counts.sum(axis=1)
+    """Compute precision, recall and F1 of each class from a confusion matrix (C, C)."""
+    correct, predicted, support = np.diag(counts), counts.sum(axis=0), counts.sum(axis=1)
     with np.errstate(invalid="ignore"):
-        return PerClass(right / given, right / support, 2 * right / (given + support), support)
+        return PerClass(
+            correct / predicted, correct / support, 2 * correct / (predicted + support), support
+        )
 
 
 def surest_mistakes(true: Labels, probabilities: Floats) -> NDArray[np.int64]:
-    """Find the samples that were given a wrong label, the most confident first.
+    """Find the misclassified samples, the most confident first.
 
     Args:
         true: (N,).
         probabilities: (N, C).
 
     Returns:
-        (M,) their indices.
+        (M,) indices.
     """
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != true)
     return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")]
 
 
 def closest_calls(true: Labels, probabilities: Floats) -> NDArray[np.int64]:
-    """Find the samples that were given their label, the narrowest lead over the next one first.
+    """Find the correct samples, the smallest margin to the second label first.
 
     Args:
         true: (N,).
         probabilities: (N, C).
 
     Returns:
-        (M,) their indices.
+        (M,) indices.
     """
-    right = np.flatnonzero(probabilities.argmax(axis=1) == true)
-    two = np.sort(probabilities[right], axis=1)[:, -2:]
-    return right[np.argsort(two[:, 1] - two[:, 0], kind="stable")]
+    correct = np.flatnonzero(probabilities.argmax(axis=1) == true)
+    top_two = np.sort(probabilities[correct], axis=1)[:, -2:]
+    return correct[np.argsort(top_two[:, 1] - top_two[:, 0], kind="stable")]
 
 
 class Calibration(NamedTuple):
-    """How far confidence can be trusted, in bins of confidence of equal width.
+    """Confidence and accuracy, in bins of confidence of equal width.
 
     Attributes:
-        edges: (B + 1,) of the bins; a bin holds its upper edge, not its lower one.
+        edges: (B + 1,) of the bins; a bin includes its upper edge, not its lower one.
         support: (B,) samples in each bin.
-        confidence: (B,) their mean confidence; NaN in an empty bin.
-        accuracy: (B,) the share of them that is right; NaN in an empty bin.
-        error: expected calibration error: the mean distance of the two, weighed by `support`.
+        confidence: (B,) the mean confidence; NaN in an empty bin.
+        accuracy: (B,) the correct share; NaN in an empty bin.
+        error: expected calibration error: the mean distance of the two, weighted by `support`.
     """
 
     edges: Floats
@@ -142,33 +144,33 @@ class Calibration(NamedTuple):
     error: float
 
 
-def calibration(confidence: Floats, right: NDArray[np.bool_], bins: int = 15) -> Calibration:
+def calibration(confidence: Floats, correct: NDArray[np.bool_], bins: int = 15) -> Calibration:
     """Compare confidence with accuracy (Guo et al., "On calibration of modern neural networks").
 
     Args:
-        confidence: (N,) the probability of the label that was given, in (0, 1].
-        right: (N,) whether that label is the true one.
-        bins: B. A confidence of 1 belongs to the last one, where torchmetrics 1.9 makes a bin of
-            its own of it.
+        confidence: (N,) the probability of the predicted label, in (0, 1].
+        correct: (N,) whether the predicted label is correct.
+        bins: B. The last one includes a confidence of 1; torchmetrics 1.9 has a separate bin for
+            it.
     """
     edges = np.linspace(0, 1, bins + 1)
-    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
-    count = np.bincount(place, minlength=bins)
+    indices = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+    count = np.bincount(indices, minlength=bins)
     with np.errstate(invalid="ignore"):
-        mean = np.bincount(place, confidence, minlength=bins) / count
-        accuracy = np.bincount(place, right, minlength=bins) / count
+        mean = np.bincount(indices, confidence, minlength=bins) / count
+        accuracy = np.bincount(indices, correct, minlength=bins) / count
     distance = np.abs(accuracy - mean)[count > 0]
     error = float(distance @ count[count > 0] / len(confidence))
     return Calibration(edges, count, mean, accuracy, error)
 
 
 class McNemar(NamedTuple):
-    """Whether two readers of the same images differ by more than chance.
+    """A test whether two classifiers of the same images differ significantly.
 
     Attributes:
-        only_first: how many only the first read rightly.
-        only_second: how many only the second did.
-        p: the probability of so uneven a split, or a more uneven one, if both were equally good.
+        only_first: the number of images on which only the first is correct.
+        only_second: the number on which only the second is.
+        p: the probability of this difference or a larger one, if both were equally good.
     """
 
     only_first: int
@@ -177,15 +179,15 @@ class McNemar(NamedTuple):
 
 
 def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> McNemar:
-    """McNemar's exact test, two-sided (McNemar, 1947).
+    """Apply McNemar's exact test, two-sided (McNemar, 1947).
 
     Args:
-        first: (N,) whether the first reader was right.
-        second: (N,) whether the second one was, of the same images.
+        first: (N,) whether the first classifier is correct.
+        second: (N,) whether the second one is, for the same images.
     """
     from scipy.stats import binomtest
 
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    differ = only_first + only_second
-    p = float(binomtest(only_first, differ).pvalue) if differ else 1.0
+    different = only_first + only_second
+    p = float(binomtest(only_first, different).pvalue) if different else 1.0
     return McNemar(only_first, only_second, p)

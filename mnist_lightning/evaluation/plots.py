@@ -15,20 +15,20 @@ from numpy.typing import NDArray
 from mnist_lightning.evaluation.metrics import Calibration, Interval
 from mnist_lightning.text import printable
 
-RIGHT, WRONG = "black", "red"
-Pictures = NDArray[np.uint8]
+CORRECT, WRONG = "black", "red"
+Images = NDArray[np.uint8]
 Labels = NDArray[np.integer[Any]]
 
 
 class Robustness(NamedTuple):
-    """Accuracy under one kind of disturbance.
+    """Accuracy under one kind of corruption.
 
     Attributes:
-        name: what was done to the images.
+        name: of the corruption.
         unit: of the strengths.
-        strengths: how strongly.
+        strengths: the severities, weakest first.
         accuracies: one for each strength.
-        intervals: where each lies.
+        intervals: the confidence interval of each accuracy.
     """
 
     name: str
@@ -40,54 +40,54 @@ class Robustness(NamedTuple):
 
 @contextmanager
 def default_style() -> Iterator[None]:
-    """Draw in matplotlib's own style: a `matplotlibrc` in the working directory changes nothing."""
+    """Draw in matplotlib's default style, and ignore a `matplotlibrc` in the working directory."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         yield
 
 
 @default_style()
-def samples(images: Pictures, labels: Labels, rows: int = 2, columns: int = 3) -> Figure:
-    """Show the first `rows` x `columns` pictures with their true labels.
+def samples(images: Images, labels: Labels, rows: int = 2, columns: int = 3) -> Figure:
+    """Show the first `rows` x `columns` images with their true labels.
 
     Args:
         images: (N, 28, 28), 0 for paper.
         labels: (N,).
-        rows: of the grid.
-        columns: of the grid.
+        rows: rows of the grid.
+        columns: columns of the grid.
     """
     titles = [f"true: {label}" for label in labels]
-    return _grid(images, titles, [RIGHT] * len(titles), rows, columns)
+    return _grid(images, titles, [CORRECT] * len(titles), rows, columns)
 
 
 @default_style()
 def predictions(
-    images: Pictures,
+    images: Images,
     labels: Labels,
     predicted: Labels,
     rows: int = 2,
     columns: int = 3,
     confidence: NDArray[np.floating[Any]] | None = None,
 ) -> Figure:
-    """Show the first pictures with their true and predicted labels, mistakes in red.
+    """Show the first images with their true and predicted labels, mistakes in red.
 
     Args:
         images: (N, 28, 28), 0 for paper.
-        labels: (N,), the true ones.
+        labels: (N,), the true labels.
         predicted: (N,).
-        rows: of the grid.
-        columns: of the grid.
-        confidence: (N,) the probability of the predicted label; None leaves it out.
+        rows: rows of the grid.
+        columns: columns of the grid.
+        confidence: (N,) the probability of the predicted label; None: not shown.
     """
     titles = [f"true: {t}  predicted: {p}" for t, p in zip(labels, predicted, strict=True)]
     if confidence is not None:
-        titles = [f"{title}\n{sure:.1%}" for title, sure in zip(titles, confidence, strict=True)]
-    colors = [RIGHT if t == p else WRONG for t, p in zip(labels, predicted, strict=True)]
+        titles = [f"{title}\n{p:.1%}" for title, p in zip(titles, confidence, strict=True)]
+    colors = [CORRECT if t == p else WRONG for t, p in zip(labels, predicted, strict=True)]
     return _grid(images, titles, colors, rows, columns)
 
 
 def _grid(
-    images: Pictures, titles: Sequence[str], colors: Sequence[str], rows: int, columns: int
+    images: Images, titles: Sequence[str], colors: Sequence[str], rows: int, columns: int
 ) -> Figure:
     figure = Figure(figsize=(2.2 * columns, 2.4 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
@@ -101,41 +101,41 @@ def _grid(
 
 @default_style()
 def confusion(counts: NDArray[np.int64]) -> Figure:
-    """Show a confusion matrix (C, C): true labels down, given labels across, counts in cells."""
+    """Show a confusion matrix (C, C): true labels down, predicted labels across, with counts."""
     classes = len(counts)
     figure = Figure(figsize=(6.4, 6), layout="constrained")
     axis = figure.add_subplot()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    # The fourth root lets a single mistake be seen beside a thousand right answers.
+    # The fourth root makes a single mistake visible beside a thousand correct predictions.
     axis.imshow(shares**0.25, cmap="Blues", vmin=0, vmax=1)
-    for true, given in zip(*np.nonzero(counts), strict=True):
-        color = "white" if shares[true, given] > 0.2 else "black"
-        axis.text(given, true, counts[true, given], ha="center", va="center", color=color)
+    for true, predicted in zip(*np.nonzero(counts), strict=True):
+        color = "white" if shares[true, predicted] > 0.2 else "black"
+        axis.text(predicted, true, counts[true, predicted], ha="center", va="center", color=color)
     axis.set_xticks(range(classes))
     axis.set_yticks(range(classes))
-    axis.set_xlabel("read as")
+    axis.set_xlabel("predicted label")
     axis.set_ylabel("true label")
     return figure
 
 
 @default_style()
 def reliability(calibrations: Mapping[str, Calibration]) -> Figure:
-    """Show accuracy over confidence, and how many images have it, a column a calibration.
+    """Show accuracy over confidence, and the number of images; one column per calibration.
 
     Args:
-        calibrations: by the title of their column.
+        calibrations: by the titles of the columns.
     """
     figure = Figure(figsize=(4.5 * len(calibrations), 5), layout="constrained")
     axes = figure.subplots(2, len(calibrations), squeeze=False, height_ratios=(3, 1), sharex=True)
-    for column, (title, of) in enumerate(calibrations.items()):
+    for column, (title, calibration) in enumerate(calibrations.items()):
         upper, lower = axes[:, column]
-        width = np.diff(of.edges)
-        upper.bar(of.edges[:-1], np.nan_to_num(of.accuracy), width, align="edge", alpha=0.6)
+        left, width = calibration.edges[:-1], np.diff(calibration.edges)
+        upper.bar(left, np.nan_to_num(calibration.accuracy), width, align="edge", alpha=0.6)
         upper.plot([0, 1], [0, 1], color="black", linewidth=1, linestyle="dashed")
-        upper.plot(of.confidence, of.accuracy, "o", color="black", markersize=3)
-        upper.set_title(f"{title}: calibration error {100 * of.error:.2f} %")
+        upper.plot(calibration.confidence, calibration.accuracy, "o", color="black", markersize=3)
+        upper.set_title(f"{title}: calibration error {100 * calibration.error:.2f} %")
         upper.set_ylabel("accuracy")
-        lower.bar(of.edges[:-1], of.support, width, align="edge", alpha=0.6)
+        lower.bar(left, calibration.support, width, align="edge", alpha=0.6)
         lower.set_yscale("log")
         lower.set_ylabel("images")
         lower.set_xlabel("confidence")
@@ -143,26 +143,26 @@ def reliability(calibrations: Mapping[str, Calibration]) -> Figure:
 
 
 @default_style()
-def robustness(kinds: Sequence[Robustness], standard: float) -> Figure:
-    """Show accuracy over the strength of each disturbance, a chart each.
+def robustness(results: Sequence[Robustness], clean_accuracy: float) -> Figure:
+    """Show accuracy over the strength of each corruption, one chart each.
 
     Args:
-        kinds: what was measured of each.
-        standard: the accuracy on the undisturbed images.
+        results: one for each corruption.
+        clean_accuracy: the accuracy on the original images.
     """
     columns = 3
-    rows = -(-len(kinds) // columns)
+    rows = -(-len(results) // columns)
     figure = Figure(figsize=(9, 2.4 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharey=True).flatten()
-    for axis in axes[len(kinds) :]:
+    for axis in axes[len(results) :]:
         axis.axis("off")
-    for axis, of in zip(axes, kinds, strict=False):
-        low, high = zip(*of.intervals, strict=True)
-        axis.axhline(standard, color="black", linewidth=0.8, linestyle="dashed")
-        axis.fill_between(of.strengths, low, high, alpha=0.25)
-        axis.plot(of.strengths, of.accuracies, marker="o", markersize=3)
-        axis.set_title(of.name, fontsize=10)
-        axis.set_xlabel(of.unit, fontsize=8)
+    for axis, result in zip(axes, results, strict=False):
+        low, high = zip(*result.intervals, strict=True)
+        axis.axhline(clean_accuracy, color="black", linewidth=0.8, linestyle="dashed")
+        axis.fill_between(result.strengths, low, high, alpha=0.25)
+        axis.plot(result.strengths, result.accuracies, marker="o", markersize=3)
+        axis.set_title(result.name, fontsize=10)
+        axis.set_xlabel(result.unit, fontsize=8)
         axis.set_ylim(0, 1.02)
         axis.grid(alpha=0.3)
     for axis in axes[::columns]:
@@ -172,14 +172,14 @@ def robustness(kinds: Sequence[Robustness], standard: float) -> Figure:
 
 @default_style()
 def attributions(
-    images: Pictures, titles: Sequence[str], rows: Mapping[str, NDArray[np.floating[Any]]]
+    images: Images, titles: Sequence[str], rows: Mapping[str, NDArray[np.floating[Any]]]
 ) -> Figure:
-    """Show pictures, and below each what in it mattered.
+    """Show images, with attribution maps below each.
 
     Args:
         images: (N, 28, 28), 0 for paper.
-        titles: N of them.
-        rows: by name, maps (N, 28, 28), the higher the more it mattered.
+        titles: N titles.
+        rows: by name, maps (N, 28, 28); a higher value means more influence.
     """
     columns = len(images)
     figure = Figure(figsize=(1.3 * columns + 0.6, 1.45 * (1 + len(rows))), layout="constrained")
@@ -199,32 +199,32 @@ def attributions(
 
 
 @default_style()
-def overlaid(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """Show loss and accuracy on validation of several runs, each in one chart.
+def overlay_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Show validation loss and accuracy of several runs, one chart each.
 
     Args:
-        histories: by the run's name, by `val/loss` and `val/accuracy` a value for each epoch.
+        histories: for each run's name, `val/loss` and `val/accuracy` with a value for each epoch.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
-    for place, quantity in enumerate(("loss", "accuracy"), 1):
-        axis = figure.add_subplot(1, 2, place)
+    for position, quantity in enumerate(("loss", "accuracy"), 1):
+        axis = figure.add_subplot(1, 2, position)
         for name, history in histories.items():
             values = history.get(f"val/{quantity}", [])
-            # A legend leaves out labels that begin with an underscore.
-            shown = f" {printable(name)}" if name.startswith("_") else printable(name)
-            axis.plot(range(1, len(values) + 1), values, marker="o", markersize=3, label=shown)
+            # A legend omits labels that start with an underscore.
+            label = f" {printable(name)}" if name.startswith("_") else printable(name)
+            axis.plot(range(1, len(values) + 1), values, marker="o", markersize=3, label=label)
         axis.set_title(f"validation {quantity}")
         axis.set_xlabel("epoch")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
     for text in axis.legend().get_texts():
-        text.set_parse_math(False)  # `$` in a name begins no formula
+        text.set_parse_math(False)  # `$` in a name must not start a formula
     return figure
 
 
 @default_style()
 def png(figure: Figure) -> bytes:
-    """Draw a figure as a PNG, fit for print."""
+    """Draw a figure as a PNG, in print resolution."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150)
     return buffer.getvalue()
@@ -244,13 +244,13 @@ def curves(history: Mapping[str, Sequence[float]]) -> Figure:
     """Show loss and accuracy of training and validation over the epochs, as 2 x 2 charts.
 
     Args:
-        history: by `train|val/loss|accuracy` a value for each epoch; what is missing stays empty.
+        history: for `train|val/loss|accuracy` a value for each epoch; a missing chart stays empty.
     """
     figure = Figure(figsize=(9, 6), layout="constrained")
     for row, quantity in enumerate(("loss", "accuracy")):
         left = None
         for column, stage in enumerate(("train", "val")):
-            # One scale for both, or the eye would compare what cannot be compared.
+            # One scale for both, so that they can be compared.
             axis = figure.add_subplot(2, 2, 2 * row + column + 1, sharey=left)
             left = left or axis
             values = history.get(f"{stage}/{quantity}", [])

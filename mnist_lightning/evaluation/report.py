@@ -11,29 +11,29 @@ import yaml
 from mnist_lightning import templating
 from mnist_lightning.errors import __version__
 from mnist_lightning.evaluation import plots
-from mnist_lightning.evaluation.run_analysis import FIGURE_NAMES, Findings
+from mnist_lightning.evaluation.run_analysis import FIGURE_NAMES, RunAnalysis
 from mnist_lightning.files import write_atomically
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import printable
 
-PAGE, FIGURES = "report.html", "report.json"
+PAGE, FACTS = "report.html", "report.json"
 
 
-def write(findings: Findings, run: Run, folder: Path) -> None:
-    """Write the page, the figures and the pictures; what an earlier report left is removed."""
-    pictures = {name: plots.png(figure) for name, figure in findings.figures.items()}
+def write(analysis: RunAnalysis, run: Run, folder: Path) -> None:
+    """Write the page, the JSON file and the images; remove the images of an earlier report."""
+    images = {name: plots.png(figure) for name, figure in analysis.figures.items()}
     folder.mkdir(exist_ok=True)
-    for name in FIGURE_NAMES - pictures.keys():
+    for name in FIGURE_NAMES - images.keys():
         (folder / f"{name}.png").unlink(missing_ok=True)
-    for name, content in pictures.items():
+    for name, content in images.items():
         write_atomically(content, folder / f"{name}.png")
-    text = json.dumps(_without_nan(findings.facts), indent=2, allow_nan=False) + "\n"
-    write_atomically(text.encode(), folder / FIGURES)
-    write_atomically(page(findings, run, pictures).encode(), folder / PAGE)
+    text = json.dumps(_without_nan(analysis.facts), indent=2, allow_nan=False) + "\n"
+    write_atomically(text.encode(), folder / FACTS)
+    write_atomically(page(analysis, run, images).encode(), folder / PAGE)
 
 
 def _without_nan(facts: Any) -> Any:
-    """Replace what JSON has no number for by null: NaN and infinities."""
+    """Replace NaN and infinities, which JSON does not have, by null."""
     if isinstance(facts, dict):
         return {name: _without_nan(value) for name, value in facts.items()}
     if isinstance(facts, list | tuple):
@@ -41,16 +41,16 @@ def _without_nan(facts: Any) -> Any:
     return None if isinstance(facts, float) and not math.isfinite(facts) else facts
 
 
-def page(findings: Findings, run: Run, pictures: dict[str, bytes]) -> str:
-    """Fill the page; everything it shows is in it."""
-    embedded = {name: base64.b64encode(content).decode() for name, content in pictures.items()}
+def page(analysis: RunAnalysis, run: Run, images: dict[str, bytes]) -> str:
+    """Render the page, with all its images inside."""
+    embedded = {name: base64.b64encode(content).decode() for name, content in images.items()}
     return templating.fill(
         "evaluation/report.html",
-        facts=findings.facts,
-        missing=findings.missing,
-        pictures=embedded,
+        facts=analysis.facts,
+        missing=analysis.missing,
+        images=embedded,
         name=printable(run.folder.name),
         folder=printable(str(run.folder)),
-        config=yaml.safe_dump(findings.facts["config"], sort_keys=False),
+        config=yaml.safe_dump(analysis.facts["config"], sort_keys=False),
         version=__version__,
     )

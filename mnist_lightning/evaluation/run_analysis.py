@@ -1,7 +1,6 @@
 """Analyze a run: its results as plain numbers and as figures."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +13,7 @@ from mnist_lightning.data.datasets import DigitData
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.evaluation import attribution, corruptions, metrics, plots
 from mnist_lightning.inference import Recognizer
-from mnist_lightning.networks.calibration import log_loss, tempered
+from mnist_lightning.networks.calibration import apply_temperature, log_loss
 from mnist_lightning.preprocessing.mnist_format import normalize
 from mnist_lightning.runs.metrics_csv import (
     METRICS_FILE,
@@ -24,11 +23,9 @@ from mnist_lightning.runs.metrics_csv import (
 )
 from mnist_lightning.runs.run_directory import Run
 
-Ask = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-
-COLUMNS, SHOWN = 6, 24  # pictures in a grid
-LOOKED_INTO = 10  # pictures whose parts are asked about
-DISTURBED = 2000  # images for each grade of each disturbance
+COLUMNS, MAX_SHOWN = 6, 24  # images in a grid
+MAX_ATTRIBUTED = 10  # images with attribution maps
+MAX_CORRUPTED = 2000  # images for each severity of each corruption
 BATCH = 200
 
 
@@ -39,13 +36,13 @@ FIGURE_NAMES = {
 
 
 @dataclass
-class Findings:
-    """What was found.
+class RunAnalysis:
+    """The results of a run.
 
     Attributes:
-        facts: every figure, as what JSON can hold; NaN is None.
-        figures: the pictures by name.
-        missing: what could not be found out, and why.
+        facts: every number, in types of JSON; NaN is None.
+        figures: by name.
+        missing: the parts that could not be computed, with the reasons.
     """
 
     facts: dict[str, Any] = field(default_factory=dict)
@@ -53,95 +50,94 @@ class Findings:
     missing: list[str] = field(default_factory=list)
 
 
-def examine(run: Run, data: DigitData, recognizer: Recognizer | None) -> Findings:
-    """Find out all that can be found out about a run.
+def analyze(run: Run, data: DigitData, recognizer: Recognizer | None) -> RunAnalysis:
+    """Compute all results of a run.
 
     Args:
-        run: with its tables.
-        data: the data set it was trained on.
-        recognizer: its best checkpoint's network; None leaves out what would be asked of it.
+        run: the run.
+        data: its data set.
+        recognizer: the network of its best checkpoint; None: without robustness and attributions.
 
     Raises:
-        UserError: a table of the run is damaged, or of other data.
+        UserError: a table of the run is damaged, or belongs to other data.
     """
-    findings = Findings()
+    analysis = RunAnalysis()
     pixels, labels = data.test_images.numpy(), data.test_labels.numpy()
-    findings.facts["summary"] = {
+    analysis.facts["summary"] = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in run.summary().items()
     }
-    findings.facts["config"] = run.read_config()
-    findings.figures["samples"] = plots.samples(pixels, labels)
-    _history(run, findings)
+    analysis.facts["config"] = run.read_config()
+    analysis.figures["samples"] = plots.samples(pixels, labels)
+    _history(run, analysis)
     if not run.predictions.is_file():
-        remedy = f"{PROGRAM} {'test' if run.best.is_file() else 'resume'} {run.reference}"
-        findings.missing.append(f"no predictions: it has not been tested; {remedy}")
-        return findings
+        fix = f"{PROGRAM} {'test' if run.best.is_file() else 'resume'} {run.reference}"
+        analysis.missing.append(f"no predictions: the run has not been tested; {fix}")
+        return analysis
     table = read_predictions(run.predictions)
     count = len(table.true)
     if not np.array_equal(table.true, labels[:count]):
-        raise UserError(f"{run.predictions} is not of the test images of {data.name}")
+        raise UserError(f"{run.predictions} does not belong to the test images of {data.name}")
     if not np.isfinite(table.probabilities).all():
-        findings.missing.append("no figures of the test: it diverged, and answers with no numbers")
-        return findings
-    _test(table, pixels[:count], findings)
-    _calibration(table, run.temperature, findings)
+        analysis.missing.append("no test results: the run diverged, and its predictions are NaN")
+        return analysis
+    _test(table, pixels[:count], analysis)
+    _calibration(table, run.temperature, analysis)
     if recognizer is not None:
-        _disturbances(recognizer, pixels[:DISTURBED], labels[:DISTURBED], findings)
-        _attributions(recognizer, table, pixels[:count], findings)
-    return findings
+        _robustness(recognizer, pixels[:MAX_CORRUPTED], labels[:MAX_CORRUPTED], analysis)
+        _attributions(recognizer, table, pixels[:count], analysis)
+    return analysis
 
 
-def _history(run: Run, findings: Findings) -> None:
+def _history(run: Run, analysis: RunAnalysis) -> None:
     path = run.folder / METRICS_FILE
     history = read_history(path)
-    findings.facts["history"] = {name: _plain(values) for name, values in history.items()}
+    analysis.facts["history"] = {name: _plain(values) for name, values in history.items()}
     if history["train/loss"]:
-        findings.figures["curves"] = plots.curves(history)
+        analysis.figures["curves"] = plots.curves(history)
     else:
-        findings.missing.append(f"no curves: {path} has no whole epoch")
+        analysis.missing.append(f"no curves: {path} has no complete epoch")
 
 
-def _test(table: PredictionsTable, pixels: NDArray[np.uint8], findings: Findings) -> None:
+def _test(table: PredictionsTable, pixels: NDArray[np.uint8], analysis: RunAnalysis) -> None:
     true, predicted, probabilities = table
-    right = true == predicted
-    correct, total = int(right.sum()), len(true)
+    correct, total = int((true == predicted).sum()), len(true)
     counts = metrics.confusion(true, predicted, probabilities.shape[1])
     classes = metrics.per_class(counts)
     surest, closest = (
         metrics.surest_mistakes(true, probabilities),
         metrics.closest_calls(true, probabilities),
     )
-    findings.facts["test"] = {
+    analysis.facts["test"] = {
         "accuracy": correct / total,
         "interval": list(metrics.wilson(correct, total)),
         "correct": correct,
         "total": total,
         "log_loss": log_loss(probabilities, true),
     }
-    findings.facts["confusion"] = counts.tolist()
-    findings.facts["digits"] = [
-        {"digit": digit, **dict(zip(classes._fields, map(_number, of), strict=True))}
-        for digit, of in enumerate(zip(*classes, strict=True))
+    analysis.facts["confusion"] = counts.tolist()
+    analysis.facts["digits"] = [
+        {"digit": digit, **dict(zip(classes._fields, map(_number, values), strict=True))}
+        for digit, values in enumerate(zip(*classes, strict=True))
     ]
-    findings.facts["surest_mistakes"] = _images(table, surest[:SHOWN])
-    findings.facts["closest_calls"] = _images(table, closest[:SHOWN])
-    figures = findings.figures
+    analysis.facts["surest_mistakes"] = _images(table, surest[:MAX_SHOWN])
+    analysis.facts["closest_calls"] = _images(table, closest[:MAX_SHOWN])
+    figures = analysis.figures
     figures["predictions"] = plots.predictions(pixels, true, predicted)
     figures["confusion"] = plots.confusion(counts)
-    for name, chosen in (("mistakes", surest[:SHOWN]), ("closest_calls", closest[:SHOWN])):
-        if len(chosen):
+    for name, indices in (("mistakes", surest[:MAX_SHOWN]), ("closest_calls", closest[:MAX_SHOWN])):
+        if len(indices):
             figures[name] = plots.predictions(
-                pixels[chosen],
-                true[chosen],
-                predicted[chosen],
-                -(-len(chosen) // COLUMNS),
+                pixels[indices],
+                true[indices],
+                predicted[indices],
+                -(-len(indices) // COLUMNS),
                 COLUMNS,
-                probabilities[chosen].max(axis=1),
+                probabilities[indices].max(axis=1),
             )
 
 
-def _images(table: PredictionsTable, chosen: NDArray[np.int64]) -> list[dict[str, Any]]:
+def _images(table: PredictionsTable, indices: NDArray[np.int64]) -> list[dict[str, Any]]:
     return [
         {
             "index": int(index),
@@ -149,86 +145,88 @@ def _images(table: PredictionsTable, chosen: NDArray[np.int64]) -> list[dict[str
             "predicted": int(table.predicted[index]),
             "confidence": float(table.probabilities[index].max()),
         }
-        for index in chosen
+        for index in indices
     ]
 
 
-def _calibration(table: PredictionsTable, temperature: float | None, findings: Findings) -> None:
-    right = table.true == table.predicted
+def _calibration(table: PredictionsTable, temperature: float | None, analysis: RunAnalysis) -> None:
+    correct = table.true == table.predicted
     stages = {"as it is": table.probabilities}
     if temperature is not None:
-        stages["temperature-scaled"] = tempered(table.probabilities, temperature)
+        stages["temperature-scaled"] = apply_temperature(table.probabilities, temperature)
     else:
-        findings.missing.append("no temperature: a run fits one at its end, on the images held out")
-    found = {
-        name: metrics.calibration(probabilities.max(axis=1), right)
+        analysis.missing.append("no temperature: a run fits it on the validation set at its end")
+    calibrations = {
+        name: metrics.calibration(probabilities.max(axis=1), correct)
         for name, probabilities in stages.items()
     }
-    findings.facts["calibration"] = {
+    analysis.facts["calibration"] = {
         "temperature": temperature,
         **{
             name.replace("-", "_").replace(" ", "_"): {
-                "error": of.error,
+                "error": result.error,
                 "log_loss": log_loss(stages[name], table.true),
-                "edges": _plain(of.edges),
-                "support": of.support.tolist(),
-                "confidence": _plain(of.confidence),
-                "accuracy": _plain(of.accuracy),
+                "edges": _plain(result.edges),
+                "support": result.support.tolist(),
+                "confidence": _plain(result.confidence),
+                "accuracy": _plain(result.accuracy),
             }
-            for name, of in found.items()
+            for name, result in calibrations.items()
         },
     }
-    findings.figures["reliability"] = plots.reliability(found)
+    analysis.figures["reliability"] = plots.reliability(calibrations)
 
 
-def _disturbances(
+def _robustness(
     recognizer: Recognizer,
     pixels: NDArray[np.uint8],
     labels: NDArray[np.int64],
-    findings: Findings,
+    analysis: RunAnalysis,
 ) -> None:
     count = len(labels)
 
-    def correct(images: NDArray[np.uint8]) -> int:
-        return int((_ask(recognizer, images).argmax(axis=1) == labels).sum())
+    def count_correct(images: NDArray[np.uint8]) -> int:
+        return int((_predict(recognizer, images).argmax(axis=1) == labels).sum())
 
-    kinds = []
-    for kind in corruptions.KINDS:
-        right = [correct(corruptions.disturbed(kind, pixels, s)) for s in kind.strengths]
-        intervals = [metrics.wilson(number, count) for number in right]
-        accuracies = [number / count for number in right]
-        kinds.append(plots.Robustness(kind.name, kind.unit, kind.strengths, accuracies, intervals))
-    undisturbed = correct(pixels) / count
-    findings.facts["robustness"] = {
+    results = []
+    for kind in corruptions.CORRUPTIONS:
+        correct = [count_correct(corruptions.corrupt(kind, pixels, s)) for s in kind.strengths]
+        intervals = [metrics.wilson(number, count) for number in correct]
+        accuracies = [number / count for number in correct]
+        results.append(plots.Robustness(*kind[:3], accuracies, intervals))
+    clean_accuracy = count_correct(pixels) / count
+    analysis.facts["robustness"] = {
         "images": count,
-        "undisturbed": undisturbed,
-        "kinds": [of._asdict() for of in kinds],
+        "undisturbed": clean_accuracy,
+        "kinds": [result._asdict() for result in results],
     }
-    findings.figures["robustness"] = plots.robustness(kinds, undisturbed)
+    analysis.figures["robustness"] = plots.robustness(results, clean_accuracy)
 
 
 def _attributions(
     recognizer: Recognizer,
     table: PredictionsTable,
     pixels: NDArray[np.uint8],
-    findings: Findings,
+    analysis: RunAnalysis,
 ) -> None:
-    """Look into the surest mistakes, and into the first right answer of other digits."""
-    mistakes = metrics.surest_mistakes(table.true, table.probabilities)[: LOOKED_INTO // 2]
-    right = table.true == table.predicted
-    firsts = [np.flatnonzero(right & (table.true == digit))[:1] for digit in np.unique(table.true)]
-    chosen = np.concatenate([mistakes, *firsts])[:LOOKED_INTO]
-    images, network = pixels[chosen], recognizer.network
+    """Attribute the most confident mistakes, and the first correct prediction of each digit."""
+    mistakes = metrics.surest_mistakes(table.true, table.probabilities)[: MAX_ATTRIBUTED // 2]
+    correct = table.true == table.predicted
+    firsts = [
+        np.flatnonzero(correct & (table.true == digit))[:1] for digit in np.unique(table.true)
+    ]
+    indices = np.concatenate([mistakes, *firsts])[:MAX_ATTRIBUTED]
+    images, network = pixels[indices], recognizer.network
     device = next((parameter.device for parameter in network.parameters()), None)
     maps = {
         "saliency": attribution.saliency(network, _normalized(images).to(device)),
-        "occlusion": attribution.occlusion(lambda asked: _ask(recognizer, asked), images),
+        "occlusion": attribution.occlusion(lambda covered: _predict(recognizer, covered), images),
     }
-    titles = [f"{table.true[i]} read as {table.predicted[i]}" for i in chosen]
-    findings.figures["attributions"] = plots.attributions(images, titles, maps)
+    titles = [f"{table.true[i]} predicted {table.predicted[i]}" for i in indices]
+    analysis.figures["attributions"] = plots.attributions(images, titles, maps)
 
 
-def _ask(recognizer: Recognizer, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _predict(recognizer: Recognizer, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     batches = torch.split(_normalized(images), BATCH)
     return torch.cat([recognizer.probabilities(batch) for batch in batches]).numpy()
 

@@ -7,8 +7,8 @@ from mnist_lightning.data.image_folder import load_folder
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.runs.run_directory import Run
 
-# What is told of a run.
-_NEEDED = {
+# Required entries of `summary.json`.
+_REQUIRED = {
     "dataset": str,
     "checksum": str,
     "state": str,
@@ -24,7 +24,7 @@ _NEEDED = {
     "fit_seconds": int | float,
 }
 
-# What may be told, if it is of this kind.
+# Optional entries.
 _OPTIONAL = {
     "val/accuracy": int | float,
     "test/correct": int,
@@ -36,25 +36,25 @@ _OPTIONAL = {
 }
 
 
-def data_of(run: Run, data_dir: str | None, unchanged: bool = True) -> DigitData:
+def load_run_dataset(run: Run, data_dir: str | None, unchanged: bool = True) -> DigitData:
     """Load the data set that a run was trained on.
 
     Args:
         run: the run.
-        data_dir: where its data set is now; None: where it was.
-        unchanged: whether it has to be what it was then.
+        data_dir: where its data set is now; None: where it was during training.
+        unchanged: whether the data set must be the same as during training.
 
     Raises:
-        UserError: the run does not say which it was, it is not here, or it is another one.
+        UserError: the summary is damaged, or the data set is missing or different.
     """
     summary = run.summary()
     if not run.config.is_file() or not summary:
-        raise UserError(f"{run.folder} was not made by `fit`: it does not say what it is")
+        raise UserError(f"{run.folder} was not made by `fit`: config.yaml or summary.json missing")
     if not {"dataset", "network"} & summary.keys():
         raise UserError(
-            f"{run.folder} was ended before its training began: there is nothing to tell"
+            f"{run.folder} stopped before its training started: there is nothing to report"
         )
-    damaged = [name for name, kind in _NEEDED.items() if not isinstance(summary.get(name), kind)]
+    damaged = [name for name, kind in _REQUIRED.items() if not isinstance(summary.get(name), kind)]
     damaged += [
         name
         for name, kind in _OPTIONAL.items()
@@ -63,29 +63,29 @@ def data_of(run: Run, data_dir: str | None, unchanged: bool = True) -> DigitData
     if "network" not in damaged and not isinstance(summary["network"].get("class_path"), str):
         damaged.append("network")
     if damaged or summary["dataset"] not in (*SOURCES, "folder"):
-        wrong = ", ".join(damaged or ["dataset"])
-        raise UserError(f"the summary.json of {run.folder} is damaged: {wrong} missing or nonsense")
+        names = ", ".join(damaged or ["dataset"])
+        raise UserError(f"the summary.json of {run.folder} is damaged: {names} missing or invalid")
     section = run.read_config().get("data")
     options = section if isinstance(section, dict) else {}
-    own = summary["dataset"] == "folder"
+    is_folder = summary["dataset"] == "folder"
     try:
-        named = data_dir or options.get("folder" if own else "data_dir", "data")
-        place = Path(str(named)).expanduser()
-        test_share = float(options["test_share"]) if own else 0.0
+        text = data_dir or options.get("folder" if is_folder else "data_dir", "data")
+        path = Path(str(text)).expanduser()
+        test_share = float(options["test_share"]) if is_folder else 0.0
     except (KeyError, TypeError, ValueError, RuntimeError) as error:  # `~nobody`
         reason = " ".join(f"{type(error).__name__} {error}".split())
         raise UserError(f"{run.config} is damaged: data: {reason}") from None
     try:
-        if own:
-            data, _ = load_folder(place, test_share)
+        if is_folder:
+            data, _ = load_folder(path, test_share)
         else:
-            data = SOURCES[summary["dataset"]].load(place)
-    except (FileNotFoundError, UserError) as missing:
-        remedy = "say where the data set is: --data.data_dir DATA"
-        raise UserError(f"{missing}; {remedy}") from None
+            data = SOURCES[summary["dataset"]].load(path)
+    except (FileNotFoundError, UserError) as error:
+        fix = "give the directory of the data set: --data.data_dir DIR"
+        raise UserError(f"{error}; {fix}") from None
     if unchanged and data.checksum != summary["checksum"]:
         raise UserError(
-            f"the {data.name} in {place} is not the one that the run was trained on; put it back "
-            f"as it was, say where it is (--data.data_dir DIR), or train anew: {PROGRAM} fit"
+            f"the {data.name} in {path} differs from the training data of the run; restore it, "
+            f"give its directory (--data.data_dir DIR), or train again: {PROGRAM} fit"
         )
     return data

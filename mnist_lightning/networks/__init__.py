@@ -1,1 +1,1 @@
-"""The architectures, a file for each, and what builds, inspects and combines them."""
+"""The architectures, one file each, and functions that build, inspect and combine them."""

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 class BatchNormCNN(nn.Module):
     """Three pooled convolutions, each normalized over the batch, and one linear layer.
 
-    104,938 parameters for ten classes. Batch normalization is Ioffe and Szegedy's (2015); it takes
-    the biases' place.
+    104,938 parameters for ten classes. Batch normalization is from Ioffe and Szegedy (2015); it
+    replaces the biases.
     """
 
     def __init__(self, num_classes: int = 10, dropout: float = 0.3) -> None:

@@ -7,7 +7,7 @@ class ClassicCNN(nn.Module):
     """Two convolutions, channel dropout and two linear layers: 21,840 parameters for ten classes.
 
     The network of the PyTorch project's original MNIST example (github.com/pytorch/examples,
-    2017). Differs from it: logits out, the softmax belongs to the loss.
+    2017). Differs from it: the output is logits; the loss applies the softmax.
     """
 
     def __init__(self, num_classes: int = 10, dropout: float = 0.5) -> None:

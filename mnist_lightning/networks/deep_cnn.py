@@ -6,7 +6,7 @@ from torch import Tensor, nn
 class DeepCNN(nn.Module):
     """Two pairs of 3x3 convolutions, each pair pooled, and two linear layers: 593,200 parameters.
 
-    The plan is VGG's (Simonyan and Zisserman, 2015), small and without padding.
+    A small VGG (Simonyan and Zisserman, 2015) without padding.
     """
 
     def __init__(self, num_classes: int = 10) -> None:

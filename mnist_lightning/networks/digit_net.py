@@ -6,10 +6,10 @@ from torch import Tensor, nn
 class DigitNet(nn.Module):
     """Two pooled convolutions, 32 and 64 channels, and two linear layers: 225,034 parameters.
 
-    The plan of many introductory digit recognizers; the dropout stands where PyTorch's current
-    MNIST example (github.com/pytorch/examples) has it, a quarter before the first linear layer and
-    a half before the second. Differs from that example: it pools after the first convolution too,
-    so that the first linear layer has 1,600 inputs in place of 9,216.
+    A common introductory architecture. The dropout rates are those of PyTorch's current MNIST
+    example (github.com/pytorch/examples): 0.25 before the first linear layer and 0.5 before the
+    second. Differs from that example: it also pools after the first convolution, so the first
+    linear layer has 1,600 inputs instead of 9,216.
     """
 
     def __init__(self, num_classes: int = 10, dropout: float = 0.5) -> None:

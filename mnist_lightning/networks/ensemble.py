@@ -8,58 +8,58 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mnist_lightning.errors import UserError
-from mnist_lightning.networks.inspection import ask_blank
+from mnist_lightning.networks.inspection import probe_logits
 
 
 class Ensemble(nn.Module):
-    """The mean of the probabilities that networks give, as one network.
+    """Averages the probabilities of several networks, as one network.
 
     Args:
         members: each maps images (B, 1, 28, 28) to logits (B, C) of the same classes.
 
     Raises:
-        UserError: they are of different numbers of classes.
+        UserError: their numbers of classes differ.
     """
 
     def __init__(self, members: Iterable[nn.Module]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
-        classes = [ask_blank(member).shape[1] for member in self.members]
-        if len(set(classes)) > 1:
-            raise UserError(f"networks of {classes} classes are no one model")
+        num_classes = [probe_logits(member).shape[1] for member in self.members]
+        if len(set(num_classes)) > 1:
+            raise UserError(f"cannot ensemble: the numbers of classes differ: {num_classes}")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map (B, 1, 28, 28) normalized images to the logarithms of the mean (B, C)."""
-        each = torch.stack([member(images).log_softmax(dim=1) for member in self.members])
-        return each.logsumexp(dim=0) - math.log(len(self.members))
+        """Map (B, 1, 28, 28) normalized images to log-probabilities (B, C)."""
+        outputs = torch.stack([member(images).log_softmax(dim=1) for member in self.members])
+        return outputs.logsumexp(dim=0) - math.log(len(self.members))
 
 
-class Shifts(nn.Module):
-    """The mean of the probabilities that a network gives to an image and its shifted copies.
+class ShiftAveraging(nn.Module):
+    """Averages a network's probabilities over an image and its shifted copies.
 
-    One kind of test-time augmentation.
+    This is a kind of test-time augmentation.
 
     Args:
         network: maps images (B, 1, 28, 28) to logits (B, C).
-        reach: by up to how many pixels the copies are shifted, each way; there are
-            (2 reach + 1) squared.
-        background: the value of the pixels that a shift uncovers.
+        max_shift: maximum shift in pixels, in each direction; there are (2 max_shift + 1) squared
+            copies.
+        background: value of the pixels that a shift uncovers.
     """
 
-    def __init__(self, network: nn.Module, reach: int, background: float) -> None:
+    def __init__(self, network: nn.Module, max_shift: int, background: float) -> None:
         super().__init__()
         self.network = network
-        self.reach = reach
+        self.max_shift = max_shift
         self.background = background
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map (B, 1, 28, 28) normalized images to the logarithms of the mean (B, C)."""
-        reach, size = self.reach, images.shape[-1]
-        wide = functional.pad(images, (reach,) * 4, value=self.background)
+        """Map (B, 1, 28, 28) normalized images to log-probabilities (B, C)."""
+        max_shift, size = self.max_shift, images.shape[-1]
+        wide = functional.pad(images, (max_shift,) * 4, value=self.background)
         views = [
             wide[:, :, top : top + size, left : left + size]
-            for top in range(2 * reach + 1)
-            for left in range(2 * reach + 1)
+            for top in range(2 * max_shift + 1)
+            for left in range(2 * max_shift + 1)
         ]
-        each = torch.stack([self.network(view).log_softmax(dim=1) for view in views])
-        return each.logsumexp(dim=0) - math.log(len(views))
+        outputs = torch.stack([self.network(view).log_softmax(dim=1) for view in views])
+        return outputs.logsumexp(dim=0) - math.log(len(views))

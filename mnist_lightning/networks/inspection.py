@@ -1,4 +1,4 @@
-"""Look into a network: its layers, its output for an image, its first filters."""
+"""Inspect a network: its layers, its output for an image, its first-layer weights."""
 
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ from mnist_lightning.errors import UserError
 
 
 class Layer(NamedTuple):
-    """A layer of a network as a summary shows it; the shape's first number, -1, is the batch."""
+    """A layer in the summary of a network; -1 in the output shape is the batch dimension."""
 
     name: str
     kind: str
@@ -18,47 +18,50 @@ class Layer(NamedTuple):
 
 
 def layers(network: nn.Module) -> list[Layer]:
-    """List the innermost layers in the order in which a picture passes them.
+    """List the innermost layers in the order of the forward pass.
 
-    The parameters of a layer that is passed again are counted the first time.
+    A layer that is used twice is listed twice; its parameters are counted the first time.
     """
-    found: list[Layer] = []
+    listed: list[Layer] = []
 
-    def note(name: str) -> Any:
+    def listing_hook(name: str) -> Any:
         def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
-            own = [] if name in {of.name for of in found} else layer.parameters()
+            own = [] if name in {item.name for item in listed} else layer.parameters()
             count = sum(parameter.numel() for parameter in own)
-            first = output[0] if isinstance(output, tuple) else output  # of an LSTM, say
+            first = output[0] if isinstance(output, tuple) else output  # for example of an LSTM
             shape = [-1, *first.shape[1:]] if isinstance(first, Tensor) else []
-            found.append(Layer(name, type(layer).__name__, shape, count))
+            listed.append(Layer(name, type(layer).__name__, shape, count))
 
         return hook
 
     hooks = [
-        module.register_forward_hook(note(name))
+        module.register_forward_hook(listing_hook(name))
         for name, module in network.named_modules()
         if not list(module.children())
     ]
     try:
-        ask_blank(network)
+        probe_logits(network)
     finally:
         for hook in hooks:
             hook.remove()
-    return found
+    return listed
 
 
-def ask_blank(network: nn.Module) -> Tensor:
-    """Return the logits (1, C) of one blank picture; neither network nor generators change."""
-    return ask(network, torch.zeros(1, 1, 28, 28))
+def probe_logits(network: nn.Module) -> Tensor:
+    """Return the logits (1, C) of a blank image, as `compute_logits` does."""
+    return compute_logits(network, torch.zeros(1, 1, 28, 28))
 
 
-def ask(network: nn.Module, images: Tensor) -> Tensor:
-    """Return the logits (B, C) of images (B, 1, 28, 28); neither network nor generators change."""
+def compute_logits(network: nn.Module, images: Tensor) -> Tensor:
+    """Return the logits (B, C) of images (B, 1, 28, 28) in evaluation mode.
+
+    The network and the random number generators stay unchanged.
+    """
     modes = {module: module.training for module in network.modules()}
     parameter = next(network.parameters(), None)
     try:
         with torch.no_grad():
-            # To its device, and to its precision.
+            # Use the device and the precision of the network.
             logits: Tensor = network.eval()(images if parameter is None else images.to(parameter))
     finally:
         for module, training in modes.items():
@@ -66,26 +69,26 @@ def ask(network: nn.Module, images: Tensor) -> Tensor:
     return logits
 
 
-def traced(module: nn.Module, example: Tensor, sizes: Any = None) -> torch.export.ExportedProgram:
-    """Trace what a module does with an example; `sizes` tells which of its sizes may be others.
+def trace(module: nn.Module, example: Tensor, sizes: Any = None) -> torch.export.ExportedProgram:
+    """Trace a module with an example input; `sizes` are the dynamic sizes of the input.
 
     Raises:
-        UserError: it does what torch.export does not follow.
+        UserError: torch.export cannot trace the module.
     """
     try:
         return torch.export.export(module, (example,), dynamic_shapes=sizes)
-    except Exception as error:  # of many kinds
+    except Exception as error:  # torch.export raises many types
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"torch.export cannot follow this network: {reason}; pth and safetensors take it"
+            f"torch.export cannot trace this network: {reason}; use --format pth or safetensors"
         ) from None
 
 
-def first_filters(network: nn.Module) -> Tensor | None:
-    """What the first layer looks for in a picture, as pictures (N, H, W).
+def first_layer_weights(network: nn.Module) -> Tensor | None:
+    """Return the weights of the first layer as images (N, H, W).
 
-    None where the first layer with weights is neither a convolution over one channel nor a linear
-    layer over all of its 784 pixels.
+    Return None if the first layer with weights is neither a convolution over one channel nor a
+    linear layer over all 784 pixels.
     """
     for layer in network.modules():
         weight = getattr(layer, "weight", None)
@@ -98,20 +101,20 @@ def first_filters(network: nn.Module) -> Tensor | None:
     return None
 
 
-def penultimate(network: nn.Module, images: Tensor) -> Tensor | None:
-    """What the last linear layer is given for images (B, 1, 28, 28): features (B, D).
+def penultimate_features(network: nn.Module, images: Tensor) -> Tensor | None:
+    """Return the input of the last linear layer for images (B, 1, 28, 28): features (B, D).
 
-    None where the network has no linear layer, or gives it something else. The network is asked
-    in evaluation, and stays as it is.
+    Return None if the network has no linear layer, or if the shape is different. The network is
+    evaluated as in `compute_logits`.
     """
     last = [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1:]
-    given: list[Tensor] = []
+    inputs: list[Tensor] = []
     hooks = [
-        layer.register_forward_pre_hook(lambda _, args: given.append(args[0])) for layer in last
+        layer.register_forward_pre_hook(lambda _, args: inputs.append(args[0])) for layer in last
     ]
     try:
-        ask(network, images)
+        compute_logits(network, images)
     finally:
         for hook in hooks:
             hook.remove()
-    return given[-1] if given and given[-1].shape[:-1] == (len(images),) else None
+    return inputs[-1] if inputs and inputs[-1].shape[:-1] == (len(images),) else None

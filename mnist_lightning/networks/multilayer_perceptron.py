@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 
 class MultilayerPerceptron(nn.Module):
-    """Three linear layers, 784-64-32-10 with ReLU between: 52,650 parameters for ten classes."""
+    """Three linear layers, 784-64-32-10, with ReLU between them: 52,650 parameters."""
 
     def __init__(self, num_classes: int = 10) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
 """Find the architectures: plain `nn.Module`s that map (B, 1, 28, 28) images to logits.
 
 An architecture is the class that its file is named after: `classic_cnn.py` holds `ClassicCNN`.
-It keeps each argument of its constructor as an attribute of the same name, as PyTorch's own
-layers do, so that a checkpoint can say how to build it again.
+It stores each constructor argument as an attribute of the same name, as PyTorch's layers do.
+A checkpoint stores these attributes, so that the network can be built again.
 """
 
 import inspect
@@ -18,35 +18,35 @@ from torch import Tensor, nn
 from mnist_lightning import networks
 from mnist_lightning.errors import UserError
 
-# The modules of this package that hold no architecture.
+# The modules of this package that contain no architecture.
 OTHER_MODULES = {"calibration", "ensemble", "inspection", "registry"}
 
 
 class UnknownNetworkError(UserError):
-    """A checkpoint holds a network whose class is not known here."""
+    """A checkpoint contains a network of an unknown class."""
 
 
 class WrongWeightsError(UserError):
-    """Weights in a file are not those of the network that the file describes."""
+    """The weights in a file do not match the network that the file describes."""
 
 
 def _find_architectures() -> dict[str, type[nn.Module]]:
-    found: dict[str, type[nn.Module]] = {}
+    architectures: dict[str, type[nn.Module]] = {}
     for file in pkgutil.iter_modules(networks.__path__):
         if file.name in OTHER_MODULES:
             continue
         try:
             module = import_module(f"{networks.__name__}.{file.name}")
         except Exception as error:
-            what = f"{type(error).__name__}: {error}"
-            raise UserError(f"networks/{file.name}.py cannot be imported: {what}") from error
+            reason = f"{type(error).__name__}: {error}"
+            raise UserError(f"networks/{file.name}.py cannot be imported: {reason}") from error
         names = {name.lower(): name for name in vars(module)}
         architecture = getattr(module, names.get(file.name.replace("_", ""), ""), None)
         if not (inspect.isclass(architecture) and issubclass(architecture, nn.Module)):
-            wanted = file.name.title().replace("_", "")
-            raise UserError(f"networks/{file.name}.py has to hold a class {wanted}, named as it is")
-        found[architecture.__name__] = architecture
-    return found
+            expected = file.name.title().replace("_", "")
+            raise UserError(f"networks/{file.name}.py must define a network class {expected}")
+        architectures[architecture.__name__] = architecture
+    return architectures
 
 
 ARCHITECTURES = _find_architectures()
@@ -54,15 +54,15 @@ REGISTERED = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in ARCHITECTUR
 
 
 def describe(network: nn.Module) -> dict[str, Any]:
-    """Say in primitives how to build `network` again: its `class_path` and `init_args`.
+    """Describe in primitives how to build `network` again: its `class_path` and `init_args`.
 
-    `init_args` is None where the network does not keep its constructor's arguments (or keeps
-    something else under their names, say a layer); such a network has to be handed over by
-    whoever loads the checkpoint.
+    `init_args` is None if the network does not store its constructor arguments, or stores
+    something else under their names, for example a layer. To load a checkpoint of such a network,
+    the caller must pass the network itself.
     """
     parameters = inspect.signature(type(network)).parameters
-    kept = vars(network)
-    init_args = {name: kept[name] for name in parameters if _is_primitive(kept.get(name, ...))}
+    stored = vars(network)
+    init_args = {name: stored[name] for name in parameters if _is_primitive(stored.get(name, ...))}
     return {
         "class_path": f"{type(network).__module__}.{type(network).__qualname__}",
         "init_args": init_args if init_args.keys() == parameters.keys() else None,
@@ -77,36 +77,36 @@ def _is_primitive(value: Any) -> bool:
 
 def build(
     description: dict[str, Any],
-    also: Iterable[type[nn.Module]] = (),
+    user_classes: Iterable[type[nn.Module]] = (),
     weights: Mapping[str, Tensor] | None = None,
 ) -> nn.Module:
-    """Build the network that `describe` described, and give it its weights.
+    """Build a network from the output of `describe`, and load its weights.
 
-    Only the architectures of this package and the classes in `also` are considered: the
-    description comes out of a file, and nothing that a file names is ever imported.
+    Only the architectures of this package and the classes in `user_classes` are accepted: the
+    description comes from a file, and no class that a file names is ever imported.
 
     Args:
         description: its `class_path` and `init_args`.
-        also: the user's own classes.
-        weights: by their names in the network; None leaves the initial ones.
+        user_classes: the user's own network classes.
+        weights: by parameter name; None: the initial weights.
 
     Raises:
-        UserError: the class is not among them, its arguments were not kept or are invalid, or
-            the weights are those of another network.
+        UserError: the class is unknown, its arguments were not stored or are invalid, or the
+            weights do not match the network.
     """
-    known = [*ARCHITECTURES.values(), *also]
+    known = [*ARCHITECTURES.values(), *user_classes]
     by_path = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in known}
-    path, init_args = path_and_arguments(description)
+    path, init_args = parse_description(description)
     if path not in by_path:
         raise UnknownNetworkError(
-            f"the checkpoint holds a network of class {path}, which is none of "
-            f"{', '.join(cls.__name__ for cls in known)}; name its class: "
-            "--model.network MODULE.CLASS, or in Python pass it, or the network itself"
+            f"the checkpoint contains a network of unknown class {path}; known classes: "
+            f"{', '.join(cls.__name__ for cls in known)}; name the class with "
+            "--model.network MODULE.CLASS, or in Python pass the class or the network itself"
         )
     if init_args is None:
         raise UserError(
-            f"the checkpoint does not say how to build its {path}: the class does not keep its "
-            "constructor's arguments as attributes; pass the network itself"
+            f"the checkpoint does not contain the arguments of {path}: the class does not store "
+            "its constructor arguments as attributes; pass the network itself"
         )
     if weights is not None and path in ARCHITECTURES | REGISTERED:
         check_weights(description, weights)
@@ -120,47 +120,47 @@ def build(
 
 
 def check_weights(description: dict[str, Any], weights: Mapping[str, Tensor]) -> None:
-    """Compare weights with the architecture that is described, before memory is spent on it.
+    """Check that weights match a described architecture, before memory is allocated for it.
 
     Raises:
-        WrongWeightsError: the description is invalid, or they are those of another network.
+        WrongWeightsError: the description is invalid, or the weights do not match.
     """
-    path, init_args = path_and_arguments(description)
+    path, init_args = parse_description(description)
     try:
         with torch.device("meta"), warnings.catch_warnings(action="ignore"):
             network = (ARCHITECTURES | REGISTERED)[path](**(init_args or {})).eval()
             classes = network(torch.zeros(1, 1, 28, 28)).shape[-1]
-        wanted = network.state_dict()
+        expected = network.state_dict()
     except (TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
         raise WrongWeightsError(
             f"the network {path} cannot be built: {_first_line(error)}"
         ) from None
     if classes < 2:
-        raise WrongWeightsError(f"the network {path} tells {classes} classes; it needs at least 2")
-    shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    if shapes != found:
-        names = [name for name in shapes | found if shapes.get(name) != found.get(name)]
-        raise WrongWeightsError(f"the weights are not those of {path} {init_args}: see {names[0]}")
+        raise WrongWeightsError(f"the network {path} has {classes} classes; at least 2 are needed")
+    shapes = {name: tuple(tensor.shape) for name, tensor in expected.items()}
+    actual = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if shapes != actual:
+        names = [name for name in shapes | actual if shapes.get(name) != actual.get(name)]
+        raise WrongWeightsError(f"the weights do not match {path} {init_args}: see {names[0]}")
     for name, tensor in weights.items():
-        if wanted[name].is_floating_point() != tensor.is_floating_point():
-            raise WrongWeightsError(f"{name} is {tensor.dtype}, which no weights are")
+        if expected[name].is_floating_point() != tensor.is_floating_point():
+            raise WrongWeightsError(f"{name} has the wrong data type {tensor.dtype}")
 
 
-def path_and_arguments(description: Any) -> tuple[str, dict[str, Any] | None]:
-    """Take a description from a file apart.
+def parse_description(description: Any) -> tuple[str, dict[str, Any] | None]:
+    """Return the class path and the arguments of a description from a file.
 
     Raises:
-        UserError: it is none.
+        UserError: the description is invalid.
     """
     if isinstance(description, dict):
         path, init_args = description.get("class_path"), description.get("init_args")
-        named = init_args is None or (
+        valid = init_args is None or (
             isinstance(init_args, dict) and all(isinstance(name, str) for name in init_args)
         )
-        if isinstance(path, str) and named:
+        if isinstance(path, str) and valid:
             return path, init_args
-    raise UserError("the file is damaged: it does not describe its network")
+    raise UserError("the file is damaged: its description of the network is missing or invalid")
 
 
 def _first_line(error: Exception) -> str:

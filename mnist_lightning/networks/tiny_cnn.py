@@ -1,10 +1,10 @@
-"""As few parameters as will do."""
+"""A network with very few parameters."""
 
 from torch import Tensor, nn
 
 
 def _separable(inputs: int, outputs: int, padding: int = 0) -> list[nn.Module]:
-    """A 3x3 convolution of each channel by itself, and one over the channels of each pixel."""
+    """Return a depthwise separable convolution: 3x3 for each channel, then 1x1 over all."""
     return [
         nn.Conv2d(inputs, inputs, 3, padding=padding, groups=inputs, bias=False),
         nn.BatchNorm2d(inputs), nn.ReLU(),
@@ -13,14 +13,14 @@ def _separable(inputs: int, outputs: int, padding: int = 0) -> list[nn.Module]:
 
 
 class TinyCNN(nn.Module):
-    """Six convolutions, five of them separable, and a mean over the picture.
+    """Six convolutions, five of them separable, and global average pooling.
 
-    With the default argument 3,418 parameters. Separable convolutions, as in MobileNet (Howard
-    et al., 2017), take a sixth of the parameters that plain ones of these sizes would.
+    3,418 parameters with the default argument. Separable convolutions, as in MobileNet (Howard
+    et al., 2017), need a sixth of the parameters of plain ones of these sizes.
 
     Args:
-        num_classes: how many logits.
-        width: channels of the first layer; the others have 2, 2.5 and 3 times as many.
+        num_classes: number of logits.
+        width: channels of the first layer; later layers have 2, 2.5 and 3 times as many.
     """
 
     def __init__(self, num_classes: int = 10, width: int = 8) -> None:
@@ -29,7 +29,7 @@ class TinyCNN(nn.Module):
         self.width = width
         second, third, last = 2 * width, 5 * width // 2, 3 * width
         self.features = nn.Sequential(
-            nn.InstanceNorm2d(1),  # each picture as light and as full of contrast as the others
+            nn.InstanceNorm2d(1),  # equal brightness and contrast for all images
             nn.Conv2d(1, width, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
             *_separable(width, second), nn.MaxPool2d(2),                          # 12x12
             *_separable(second, third, padding=1), *_separable(third, third, padding=1),

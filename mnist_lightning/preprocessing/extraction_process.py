@@ -26,22 +26,22 @@ import numpy as np
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.image_limits import RefusedError
 from mnist_lightning.preprocessing.ink_extraction import upright
-from mnist_lightning.preprocessing.mnist_format import SIZE, Digit, TooLargeError
+from mnist_lightning.preprocessing.mnist_format import SIZE, DigitImage, TooLargeError
 
 MAX_SECONDS = 20.0  # the slowest valid image, of 120 megapixels, takes 7 s on one core
 MAX_MEMORY = 2_500_000_000  # bytes of address space; the same image takes 1.9 GB
 MAX_ANSWER = 1_000_000  # bytes; 200 digits are 180,000
 
 _MULTIPLE = (False, True, None)
-# -I: modules are imported from the parent's path, not from the working directory.
+# -I: import modules from the parent's path, not from the working directory.
 _COMMAND = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
 _COMMAND += "from mnist_lightning.preprocessing.extraction_process import serve; serve()"
 
 
-class Found(NamedTuple):
-    """What an image holds: its digits in reading order, and the size of the upright image."""
+class ExtractedDigits(NamedTuple):
+    """The digits of an image in reading order, and the size of the upright image."""
 
-    digits: list[Digit]
+    digits: list[DigitImage]
     width: int
     height: int
 
@@ -51,10 +51,10 @@ class UnreadableError(ValueError):
 
 
 class NoDigitError(ValueError):
-    """The image holds no digit."""
+    """The image contains no digit."""
 
 
-class ReadingProcess:
+class ExtractionProcess:
     """A child process that decodes one image at a time."""
 
     def __init__(self) -> None:
@@ -67,38 +67,40 @@ class ReadingProcess:
             bufsize=0,
             env=os.environ | one_thread,
         )
-        self._ends = 0.0
+        self._deadline = 0.0
 
     @property
     def alive(self) -> bool:
-        """Whether it can take an image."""
+        """Whether the process can accept an image."""
         return self._process.poll() is None
 
     def send(self, content: bytes, multiple: bool | None) -> None:
-        """Send an image file; `answer` returns what was found in it."""
-        self._ends = time.monotonic() + MAX_SECONDS
+        """Send an image file; `answer` returns the result."""
+        self._deadline = time.monotonic() + MAX_SECONDS
         assert self._process.stdin is not None
         request = struct.pack(">QB", len(content) + 1, _MULTIPLE.index(multiple))
-        with suppress(BrokenPipeError):  # it has died; `answer` says so
+        with suppress(BrokenPipeError):  # the process has died; `answer` reports it
             _write(self._process.stdin, request, content)
 
-    def answer(self, seconds: float = MAX_SECONDS) -> Found | None:
+    def answer(self, seconds: float = MAX_SECONDS) -> ExtractedDigits | None:
         """Wait for the answer; return None if it takes longer than `seconds`.
 
         Raises:
-            TooLargeError, UnreadableError, NoDigitError: as the reading of an image.
+            TooLargeError, UnreadableError, NoDigitError: see `find_digits`.
         """
         assert self._process.stdout is not None
-        if not self._is_readable(min(self._ends, time.monotonic() + seconds)):
-            if time.monotonic() < self._ends:
+        if not self._is_readable(min(self._deadline, time.monotonic() + seconds)):
+            if time.monotonic() < self._deadline:
                 return None
             self.stop()
-            raise UnreadableError(f"Refused: the image takes more than {MAX_SECONDS:.0f} s to read")
+            raise UnreadableError(
+                f"Refused: the image takes more than {MAX_SECONDS:.0f} s to decode"
+            )
         try:
             answer = self._receive(*struct.unpack(">Q", self._receive(8)))
         except EOFError:
             self.stop()
-            raise UnreadableError("a damaged picture: the decoder crashed at it") from None
+            raise UnreadableError("the image is damaged: the decoder crashed") from None
         return _unpack(answer)
 
     def stop(self) -> None:
@@ -118,7 +120,7 @@ class ReadingProcess:
     def _receive(self, count: int) -> bytes:
         assert self._process.stdout is not None
         content = bytearray()
-        while len(content) < count <= MAX_ANSWER and self._is_readable(self._ends):
+        while len(content) < count <= MAX_ANSWER and self._is_readable(self._deadline):
             part = self._process.stdout.read(count - len(content))
             if not part:
                 break
@@ -128,26 +130,29 @@ class ReadingProcess:
         return bytes(content)
 
 
-def find_digits(process: ReadingProcess, content: bytes, multiple: bool | None) -> Found:
+def find_digits(
+    process: ExtractionProcess, content: bytes, multiple: bool | None
+) -> ExtractedDigits:
     """Find the digits in an image file.
 
     Raises:
-        TooLargeError, UnreadableError, NoDigitError: there is none, or it cannot be read.
+        TooLargeError, UnreadableError: the image cannot be read.
+        NoDigitError: it contains no digit.
     """
     process.send(content, multiple)
-    found = process.answer()
-    assert found is not None  # after MAX_SECONDS it raises
-    return found
+    result = process.answer()
+    assert result is not None  # after MAX_SECONDS it raises
+    return result
 
 
 def _write(pipe: Any, *parts: bytes) -> None:
     for part in parts:
-        view = memoryview(part)
-        while view:
-            view = view[pipe.write(view) :]
+        unsent = memoryview(part)
+        while unsent:
+            unsent = unsent[pipe.write(unsent) :]
 
 
-def _unpack(answer: bytes) -> Found:
+def _unpack(answer: bytes) -> ExtractedDigits:
     (length,) = struct.unpack_from(">I", answer)
     facts = json.loads(answer[4 : 4 + length])
     if "error" in facts:
@@ -158,20 +163,20 @@ def _unpack(answer: bytes) -> Found:
         raise kinds.get(facts["error"], UnreadableError)(facts["message"])
     ink = np.frombuffer(answer, np.uint8, offset=4 + length).reshape(-1, SIZE, SIZE)
     digits = [
-        Digit(of, bool(each["dark"]), tuple(each["box"]), bool(each["wide"]))
-        for of, each in zip(ink, facts["digits"], strict=True)
+        DigitImage(pixels, bool(digit["dark"]), tuple(digit["box"]), bool(digit["wide"]))
+        for pixels, digit in zip(ink, facts["digits"], strict=True)
     ]
-    return Found(digits, facts["width"], facts["height"])
+    return ExtractedDigits(digits, facts["width"], facts["height"])
 
 
 def serve() -> None:
-    """Answer requests on standard input until it ends: the child's whole life."""
+    """Answer requests on standard input until it ends. It is the child's main function."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
     _limit_memory()
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # text that a library prints must not reach the answers
     while header := requests.read(8):
-        # A parent that was killed cannot stop its child.
+        # If the parent was killed, it cannot stop this process.
         signal.alarm(round(MAX_SECONDS) + 5)
         request = requests.read(*struct.unpack(">Q", header))
         _answer(request, answers)
@@ -187,27 +192,27 @@ def _answer(request: bytes, answers: BinaryIO) -> None:
 
 def _read(content: memoryview, multiple: bool | None) -> tuple[dict[str, Any], bytes]:
     try:
-        picture = mnist_format.read(BytesIO(content))
+        image = mnist_format.read(BytesIO(content))
     except TooLargeError as error:
         return {"error": "too_large", "message": str(error)}, b""
     except (RefusedError, ValueError) as error:
         return {"error": "unreadable", "message": str(error)}, b""
     try:
-        turned = upright(picture)
-        digits = mnist_format.find_digits(turned, multiple)
+        image = upright(image)
+        digits = mnist_format.find_digits(image, multiple)
     except ValueError as error:
         return {"error": "no_digit", "message": str(error)}, b""
     except MemoryError:
         return {"error": "too_large", "message": "too large: it does not fit in memory"}, b""
-    except Exception as error:  # of Pillow's conversions, which trust what was decoded
-        message = f"a damaged picture: {type(error).__name__}"
+    except Exception as error:  # Pillow's conversions trust the decoded data
+        message = f"the image is damaged: {type(error).__name__}"
         return {"error": "unreadable", "message": message}, b""
     described = [
-        {"dark": each.dark, "box": [int(side) for side in each.box], "wide": bool(each.wide)}
-        for each in digits
+        {"dark": digit.dark, "box": [int(side) for side in digit.box], "wide": bool(digit.wide)}
+        for digit in digits
     ]
-    facts = {"digits": described, "width": turned.width, "height": turned.height}
-    return facts, b"".join(each.ink.tobytes() for each in digits)
+    facts = {"digits": described, "width": image.width, "height": image.height}
+    return facts, b"".join(digit.ink.tobytes() for digit in digits)
 
 
 def _limit_memory() -> None:
@@ -215,5 +220,5 @@ def _limit_memory() -> None:
         import resource
     except ModuleNotFoundError:  # not on this system
         return
-    with suppress(ValueError, OSError):  # a lower limit holds already, or none can be set
+    with suppress(ValueError, OSError):  # a lower limit is set already, or none can be set
         resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))

@@ -2,7 +2,7 @@
 
 Pillow checks the number of pixels. The limits here concern the structure of a file: a decoder
 processes each scan of a JPEG, each chunk, block or tag, whatever its size. Normal files stay far
-below every limit. What no rule covers is bounded by time: see `reading_process.py`.
+below every limit. `extraction_process.py` limits the time of everything else.
 
 Needs the standard library only.
 """
@@ -18,7 +18,7 @@ MAX_SCANNED_PIXELS = 3_000_000_000
 MAX_PARTS = 10_000  # markers, chunks, blocks or strips; Pillow handles each in Python
 BYTES_PER_PART = 1024  # a large file may have more parts, if they are of a normal length
 MAX_TAGS = 1_000  # of a TIFF directory; cameras write about 50
-# Pillow decodes these kinds in Python: 1 to 3 seconds for so many bytes.
+# Pillow decodes some formats in Python: 1 to 3 seconds for this many bytes.
 MAX_PYTHON_DECODED = 5_000_000
 
 # In compressed JPEG data FF is followed by 00 (a data byte) or D0 to D7 (a restart).
@@ -40,7 +40,7 @@ class RefusedError(ValueError):
 
 
 def check(content: bytes) -> None:
-    """Check the structure of an image file of any format; the decoder judges whether it is valid.
+    """Check the structure of an image file of any format; the decoder checks its validity.
 
     Raises:
         RefusedError: it exceeds a limit.
@@ -50,7 +50,7 @@ def check(content: bytes) -> None:
             try:
                 check_format(content)
             except (IndexError, struct.error):
-                return  # truncated: the decoder says so
+                return  # truncated: the decoder reports it
 
 
 class _Parts:
@@ -93,10 +93,10 @@ def _check_jpeg(content: bytes) -> None:
         at += 2 + length
         if marker == 0xDA:
             scans += 1
-            following = _MARKER.search(content, at)
-            if following is None:
+            next_marker = _MARKER.search(content, at)
+            if next_marker is None:
                 break
-            at = following.start()
+            at = next_marker.start()
     limit = min(MAX_SCANS, MAX_SCANNED_PIXELS // max(pixels, 1))
     if scans > limit:
         raise RefusedError(
@@ -119,7 +119,7 @@ def _check_gif(content: bytes) -> None:
         at += 3 * 2 ** (1 + (content[10] & 7))
     while content[at] != 0x2C:
         parts.add()
-        if content[at] != 0x21:  # Pillow skips such a byte
+        if content[at] != 0x21:  # Pillow skips this byte
             at += 1
             continue
         at += 2
@@ -175,9 +175,9 @@ def _check_tiff(content: bytes) -> None:
         raise RefusedError(
             f"Refused: TIFF with {total:,} bytes of tags in a file of {len(content):,} bytes."
         )
-    # A tile is decoded as a whole, however little of it is in the image.
-    for side, of_tile in _TIFF_SIDES.items():
-        if sides.get(of_tile, 0) > max(MAX_TILE, 2 * sides.get(side, 0)):
+    # A tile is decoded as a whole, even if most of it lies outside the image.
+    for side, tile_side in _TIFF_SIDES.items():
+        if sides.get(tile_side, 0) > max(MAX_TILE, 2 * sides.get(side, 0)):
             raise RefusedError("Refused: TIFF with tiles much larger than the image.")
     _Parts(content, "TIFF with too many strips").add(strips)
     if compression in _TIFF_JPEG:

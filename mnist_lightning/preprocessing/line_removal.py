@@ -7,83 +7,85 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_lightning.preprocessing.components import (
-    FAINT,
+    INK_THRESHOLD,
     Gray,
     Indices,
     Mask,
-    at_border,
-    label,
-    runs,
+    label_components,
+    row_runs,
+    touches_border,
 )
 
-# A ruled line covers so much of its row, when the picture is turned as its lines are.
-COVERED = 0.6
-THIN = 0.04  # of the shorter side: what is thicker is a stroke
-STEEPEST, STEP, FINE = 0.09, 0.004, 0.001  # down for each pixel across: 5 degrees at most
-SOUGHT = 20_000  # pixels that tell the lines' slope
-EDGE = 0.02  # of the picture: what comes so near to its border may touch it
-LEAST_HELD = 0.3  # of the ink beside ruled lines: a part clear of the border has as much
+# A ruled line covers this share of its row, once the image is rotated so that lines are level.
+MIN_COVERAGE = 0.6
+MAX_THICKNESS = 0.04  # of the shorter side: a thicker line is a stroke
+MAX_SLOPE, COARSE_STEP, FINE_STEP = 0.09, 0.004, 0.001  # rows per column: 5 degrees at most
+MAX_SAMPLES = 20_000  # pixels that the slope is computed from
+BORDER = 0.02  # of the image: a line this near to the border touches it
+# Of the ink that is left: one component that does not touch the border must have more.
+MIN_INSIDE = 0.3
 
 
-def without_lines(ink: Gray) -> Gray:
-    """Take ruled lines away, about level or upright, but for where a stroke crosses them.
+def remove_lines(ink: Gray) -> Gray:
+    """Remove ruled lines, about horizontal or vertical, except where a stroke crosses them.
 
-    Where nothing but what touches the border would remain, it was the stroke of a digit that fills
-    the picture.
+    If all that is left touches the border, the line was a stroke of a digit that fills the image,
+    and nothing is removed.
     """
-    mask = ink > FAINT
-    lines = _level_lines(mask) | _level_lines(mask.T).T
+    mask = ink > INK_THRESHOLD
+    lines = _find_lines(mask) | _find_lines(mask.T).T
     if not lines.any():
         return ink
     rest = np.where(lines, np.float32(0), ink)
-    inner = [part for part in label(rest > FAINT, rest)[1] if not at_border(part, ink.shape)]
-    held = max((part.mass for part in inner), default=0.0)
-    return rest if held > LEAST_HELD * rest.sum() else ink
+    _, parts = label_components(rest > INK_THRESHOLD, rest)
+    inside = (part.mass for part in parts if not touches_border(part, ink.shape))
+    return rest if max(inside, default=0.0) > MIN_INSIDE * rest.sum() else ink
 
 
-def _level_lines(mask: Mask) -> Mask:
-    """Find the pixels of lines from the left border to the right one."""
-    edge = 1 + int(EDGE * mask.shape[1])
-    if not (mask[:, :edge].any() and mask[:, -edge:].any()):
+def _find_lines(mask: Mask) -> Mask:
+    """Return the pixels of lines that run from the left border to the right border."""
+    border = 1 + int(BORDER * mask.shape[1])
+    if not (mask[:, :border].any() and mask[:, -border:].any()):
         return np.zeros_like(mask)
     rows, columns = np.nonzero(mask)
-    slope = _slope(rows, columns)
-    # Rows as they would be if the lines were level.
+    slope = _find_slope(rows, columns)
+    # The rows that the pixels would have if the lines were level.
     levels = np.rint(rows - slope * columns).astype(np.int64)
     lowest = levels.min()
-    covered = np.bincount(levels - lowest) >= COVERED * mask.shape[1]
-    # The line's own edge, and what the slope leaves.
-    wide = np.convolve(covered, np.ones(3), "same") > 0
+    covered = np.bincount(levels - lowest) >= MIN_COVERAGE * mask.shape[1]
+    # Add the edges of the line, and the rest of the slope.
+    widened = np.convolve(covered, np.ones(3), "same") > 0
     lines = np.zeros_like(mask)
-    lines[rows, columns] = wide[levels - lowest]
+    lines[rows, columns] = widened[levels - lowest]
     if lines.any():
-        # Where a stroke crosses, there is more above or below than the line's own thickness.
+        # Where a stroke crosses, the vertical run is longer than the line is thick.
         heights = _run_lengths(mask.T).T
         thickness = np.median(heights[lines])
-        lines &= heights <= (1.5 * thickness + 1 if thickness <= THIN * min(mask.shape) else 0)
+        is_line = thickness <= MAX_THICKNESS * min(mask.shape)
+        lines &= heights <= (1.5 * thickness + 1 if is_line else 0)
     return lines
 
 
-def _slope(rows: Indices, columns: Indices) -> float:
-    """The slope along which pixels gather in the fewest rows."""
-    every = 1 + len(rows) // SOUGHT
-    rows, columns = rows[::every], columns[::every]
+def _find_slope(rows: Indices, columns: Indices) -> float:
+    """Return the slope along which the pixels fall into the fewest rows."""
+    stride = 1 + len(rows) // MAX_SAMPLES
+    rows, columns = rows[::stride], columns[::stride]
 
-    def gathered(slope: float) -> float:
+    def concentration(slope: float) -> float:
         levels = np.rint(rows - slope * columns).astype(np.int64)
         counts = np.bincount(levels - levels.min()).astype(np.float64)
         return float(counts @ counts)
 
-    def best(middle: float, reach: float, step: float) -> float:
+    def best_slope(middle: float, reach: float, step: float) -> float:
         slopes: list[float] = (middle + np.arange(-reach, reach + step / 2, step)).tolist()
-        return max(slopes, key=gathered)
+        return max(slopes, key=concentration)
 
-    return best(best(0.0, STEEPEST, STEP), STEP, FINE)
+    return best_slope(best_slope(0.0, MAX_SLOPE, COARSE_STEP), COARSE_STEP, FINE_STEP)
 
 
 def _run_lengths(mask: Mask) -> NDArray[np.int32]:
-    """The length of the run of set pixels of its row that each one belongs to; 0 elsewhere."""
-    _, begins, ends = runs(mask)
+    """Return for each set pixel the length of its run within its row; 0 for the others."""
+    _, begins, ends = row_runs(mask)
     lengths = np.zeros(mask.shape, np.int32)
     lengths[mask] = np.repeat(ends - begins, ends - begins)
     return lengths

@@ -1,6 +1,6 @@
 """MNIST's format: the only owner of its size, centering, mean and standard deviation.
 
-Pictures are arrays of ink, uint8, 0 for paper and 255 for full ink, as in MNIST's files.
+Images are arrays of ink, uint8, 0 for paper and 255 for full ink, as in MNIST's files.
 Source of the format: Y. LeCun, C. Cortes and C. Burges, "The MNIST database of handwritten
 digits": each digit scaled to fit a 20x20 box keeping its aspect, then placed in a 28x28 field
 so that its center of mass is at the field's center.
@@ -18,53 +18,58 @@ from PIL import Image, UnidentifiedImageError
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import read_bounded
 from mnist_lightning.preprocessing import image_limits
-from mnist_lightning.preprocessing.ink_extraction import LEAST_CONTRAST, edge_of, gray_of, trace
+from mnist_lightning.preprocessing.ink_extraction import (
+    MIN_CONTRAST,
+    border_of,
+    extract_digits,
+    gray_of,
+)
 
-if TYPE_CHECKING:  # torch takes a second to import, which finding a digit does not need
+if TYPE_CHECKING:  # torch takes a second to import, and finding a digit does not need it
     from torch import Tensor
 
-VERSION = 2  # counts the changes that make another 28x28 of the same picture
+VERSION = 2  # of the preprocessing: increases when the same image gives other 28x28 pixels
 SIZE = 28
 BOX = 20
 # Mean and standard deviation of MNIST's 60,000 training images scaled to [0, 1].
 MEAN, STD = 0.1307, 0.3081
-PAPER = -MEAN / STD  # what normalized paper is
+PAPER = -MEAN / STD  # the normalized value of paper
 
-# Of MNIST's inked pixels (above 40 of 255) 43 % are white (250 and more), on the mean over 20,000
-# training images.
-WHITE, INKED = 0.43, 40
+# 43 % of MNIST's inked pixels (above 40 of 255) are white (250 and more): mean over 20,000 training
+# images.
+WHITE_SHARE, INKED_LEVEL = 0.43, 40
 
-MOST_PIXELS = 120_000_000  # what telephones make, and what fits in memory several times
-# JPEG's own limit. Of 120 million rows of one pixel each the reading takes 11 s, of a square 2 s.
-MOST_SIDE = 65_535
-MOST_BYTES = 4 * MOST_PIXELS + 1_000_000  # of a file: uncompressed, with notes of the camera
+MAX_PIXELS = 120_000_000  # enough for phone cameras; several copies fit in memory
+# JPEG's own limit. An image of 120 million rows of one pixel takes 11 s, a square one 2 s.
+MAX_SIDE = 65_535
+MAX_BYTES = 4 * MAX_PIXELS + 1_000_000  # of a file: uncompressed, with metadata
 
-# What people's pictures are. Pillow knows more: PostScript, for which it starts another program.
+# The usual formats of photos. Pillow knows more, as PostScript, for which it starts a program.
 FORMATS = ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"]
 
 Ink = NDArray[np.uint8]
-Fine = NDArray[np.float32]  # the same, not rounded
-Kind = TypeVar("Kind", Ink, Fine)
+FloatInk = NDArray[np.float32]  # the same, not rounded
+AnyInk = TypeVar("AnyInk", Ink, FloatInk)
 
 
 def normalize(pixels: "Tensor") -> "Tensor":
-    """Map (B, 28, 28) uint8 images to (B, 1, 28, 28) float32, as networks take them."""
+    """Map (B, 28, 28) uint8 images to normalized (B, 1, 28, 28) float32, the input of networks."""
     return pixels.unsqueeze(1).float().sub_(255 * MEAN).div_(255 * STD)
 
 
 class TooLargeError(ValueError):
-    """A picture has more pixels than are read."""
+    """An image exceeds the limit of pixels or bytes."""
 
 
 def from_array(array: NDArray[Any]) -> Image.Image:
-    """Turn an array into a picture.
+    """Convert an array to an image.
 
     Args:
         array: (H, W), or with a channel (H, W, 1) or (1, H, W), or in color (H, W, 3) or
             (H, W, 4); integers from 0 to 255, or floats from 0 to 1.
 
     Raises:
-        ValueError: it is not of that form.
+        ValueError: the array has another form.
     """
     pixels = array
     while pixels.ndim > 2 and pixels.shape[0] == 1:
@@ -74,80 +79,80 @@ def from_array(array: NDArray[Any]) -> Image.Image:
     colored = pixels.ndim == 3 and pixels.shape[2] in (3, 4)
     if pixels.dtype.kind not in "buif" or pixels.size == 0 or not (pixels.ndim == 2 or colored):
         raise ValueError(
-            "one picture is an array (H, W) or (H, W, 3) of numbers; this one is "
-            f"{array.shape} of {array.dtype}"
+            f"invalid image array of shape {array.shape} and type {array.dtype}: "
+            "expected numbers of shape (H, W) or (H, W, 3)"
         )
-    most = 1 if pixels.dtype == bool or np.issubdtype(pixels.dtype, np.floating) else 255
-    if not (pixels.min() >= 0 and pixels.max() <= most):
+    white = 1 if pixels.dtype == bool or np.issubdtype(pixels.dtype, np.floating) else 255
+    if not (pixels.min() >= 0 and pixels.max() <= white):
         raise ValueError(
-            f"a picture of {pixels.dtype} goes from 0 to {most}; this array goes from "
-            f"{pixels.min():.4g} to {pixels.max():.4g}"
+            f"invalid image array with values from {pixels.min():.4g} to {pixels.max():.4g}: "
+            f"expected 0 to {white} for {pixels.dtype}"
         )
-    return Image.fromarray(np.rint(pixels * (255 / most)).astype(np.uint8))
+    return Image.fromarray(np.rint(pixels * (255 / white)).astype(np.uint8))
 
 
 def read(source: Path | BinaryIO) -> Image.Image:
-    """Read a picture from a file, with all that may be wrong with one.
+    """Read an image from a file that may be invalid or hostile.
 
     Args:
-        source: a path, or an open file. Of an animation the first picture is taken.
+        source: a path, or an open file. The first frame of an animation is read.
 
     Raises:
-        TooLargeError: it has more than `MOST_PIXELS` or `MOST_BYTES`.
-        ValueError: it is no picture, a damaged one, or one that costs too much to decode.
+        TooLargeError: it has more than `MAX_PIXELS` or `MAX_BYTES`.
+        ValueError: it is not an image, is damaged, or costs too much to decode.
         OSError: the file cannot be opened.
     """
-    content = _content(source)
+    content = _read_content(source)
     image_limits.check(content)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of sizes, that are looked at here, and oddities
-            picture = Image.open(BytesIO(content), formats=FORMATS)
-            small_enough = picture.width * picture.height <= MOST_PIXELS
-            small_enough &= max(picture.size) <= MOST_SIDE
+            warnings.simplefilter("ignore")  # about sizes, which are checked here, and oddities
+            image = Image.open(BytesIO(content), formats=FORMATS)
+            small_enough = image.width * image.height <= MAX_PIXELS
+            small_enough &= max(image.size) <= MAX_SIDE
             if small_enough:
-                picture.load()
+                image.load()
     except UnidentifiedImageError:
         if content[4:8] == b"ftyp":
-            raise ValueError("HEIC and AVIF cannot be read; save it as JPEG") from None
-        raise ValueError("no picture that can be read") from None
+            raise ValueError("HEIC and AVIF are not supported; save the image as JPEG") from None
+        raise ValueError("not an image of a supported format") from None
     except Image.DecompressionBombError:
         small_enough = False
     except MemoryError:
         raise TooLargeError("too large: it does not fit in memory") from None
-    except Exception as error:  # a decoder meets whatever a file may hold
-        raise ValueError(f"a damaged picture: {error}") from None
+    except Exception as error:  # decoders raise anything on damaged files
+        raise ValueError(f"the image is damaged: {error}") from None
     if not small_enough:
         raise TooLargeError(
-            f"too large: the most is {MOST_PIXELS // 10**6} megapixels, {MOST_SIDE:,} pixels a side"
+            f"too large: the limit is {MAX_PIXELS // 10**6} megapixels, {MAX_SIDE:,} pixels a side"
         )
-    if picture.mode == "P" and picture.palette is None:  # on which Pillow's conversion fails later
-        raise ValueError("a damaged picture: it has no palette")
-    return picture
+    if image.mode == "P" and image.palette is None:  # Pillow's conversion would fail later
+        raise ValueError("the image is damaged: it has no palette")
+    return image
 
 
-def _content(source: Path | BinaryIO) -> bytes:
-    too_large = TooLargeError(f"too large: the most is {MOST_BYTES // 10**6} megabytes")
+def _read_content(source: Path | BinaryIO) -> bytes:
+    too_large = TooLargeError(f"too large: the limit is {MAX_BYTES // 10**6} megabytes")
     if isinstance(source, Path):
         try:
-            return read_bounded(source, MOST_BYTES)
+            return read_bounded(source, MAX_BYTES)
         except UserError:
             raise too_large from None
     with source as file:
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
         raise too_large
     return content
 
 
-class Digit(NamedTuple):
-    """A digit that was found in a picture.
+class DigitImage(NamedTuple):
+    """A digit of an image, in MNIST's format.
 
     Attributes:
-        ink: (28, 28), as MNIST's makers would have made it.
-        dark: whether its ink was darker than its paper.
-        box: left, top, right and bottom (ends excluded) in pixels of the upright picture.
-        wide: whether it is so wide that it may be several digits that touch.
+        ink: (28, 28), as the makers of MNIST would have produced it.
+        dark: whether the ink was darker than the paper.
+        box: left, top, right and bottom (ends excluded) in pixels of the upright image.
+        wide: whether the digit is so wide that it may be several touching digits.
     """
 
     ink: Ink
@@ -156,60 +161,60 @@ class Digit(NamedTuple):
     wide: bool
 
 
-def find_digits(picture: Image.Image, multiple: bool | None = None) -> list[Digit]:
-    """Find the digits in a picture, darker or lighter than their paper, in reading order.
+def find_digits(image: Image.Image, multiple: bool | None = None) -> list[DigitImage]:
+    """Find the digits in an image, darker or lighter than the paper, in reading order.
 
-    A picture of MNIST's size on a black field is one already, and is not changed.
+    An image of MNIST's size with a black border is already in the format, and is not changed.
 
     Args:
-        picture: of any size and mode.
-        multiple: whether there are several digits. None: if that is obvious.
+        image: of any size and mode.
+        multiple: whether to look for several digits. None: only if they are obvious.
 
     Raises:
-        ValueError: there is no digit in it.
+        ValueError: the image contains no digit.
     """
-    if picture.size == (SIZE, SIZE):
-        gray = gray_of(picture)
-        if np.median(edge_of(gray)) == 0:
-            if gray.max() < 255 * LEAST_CONTRAST:
-                raise ValueError("no digit in the picture: it is blank")
-            return [Digit(gray.astype(np.uint8), False, (0, 0, SIZE, SIZE), False)]
-    return [Digit(from_ink(found.ink), *found[1:]) for found in trace(picture, multiple)]
+    if image.size == (SIZE, SIZE):
+        gray = gray_of(image)
+        if np.median(border_of(gray)) == 0:
+            if gray.max() < 255 * MIN_CONTRAST:
+                raise ValueError("no digit in the image: it is blank")
+            return [DigitImage(gray.astype(np.uint8), False, (0, 0, SIZE, SIZE), False)]
+    return [DigitImage(from_ink(crop.ink), *crop[1:]) for crop in extract_digits(image, multiple)]
 
 
 def png(ink: Ink) -> bytes:
-    """The content of a PNG file of (H, W) ink."""
+    """Return the content of a PNG file with (H, W) ink."""
     content = BytesIO()
     Image.fromarray(ink).save(content, format="png")
     return content.getvalue()
 
 
-def from_picture(picture: Image.Image) -> Ink:
-    """Turn a picture of one digit into MNIST's (28, 28) ink.
+def from_image(image: Image.Image) -> Ink:
+    """Convert an image of one digit to MNIST's (28, 28) ink.
 
     Raises:
-        ValueError: there is no digit in it.
+        ValueError: the image contains no digit.
     """
-    return find_digits(picture, multiple=False)[0].ink
+    return find_digits(image, multiple=False)[0].ink
 
 
 def crop_to_ink(ink: Ink) -> Ink:
-    """Cut (H, W) ink down to the smallest rectangle that holds every inked pixel.
+    """Crop (H, W) ink to the smallest rectangle with all inked pixels.
 
     Raises:
         ValueError: there is no ink.
     """
     rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
     if len(rows) == 0:
-        raise ValueError("no ink in the picture")
+        raise ValueError("no ink in the image")
     return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def fit_to_box(ink: Kind, box: int = BOX) -> Kind:
-    """Scale (H, W) ink so that its longer side measures `box` pixels, keeping its aspect.
+def fit_to_box(ink: AnyInk, box: int = BOX) -> AnyInk:
+    """Scale (H, W) ink to `box` pixels on its longer side, with its aspect ratio.
 
-    Reducing weighs by area, as MNIST's makers did; enlarging interpolates. Bytes are rounded after
-    each of two passes, whose order is Pillow's to choose; floats are not.
+    Reduction averages by area, as the makers of MNIST did; enlargement interpolates. Bytes are
+    rounded after each of two passes, whose order Pillow chooses; floats are not.
     """
     height, width = ink.shape
     scale = box / max(height, width)
@@ -218,21 +223,21 @@ def fit_to_box(ink: Kind, box: int = BOX) -> Kind:
     return np.asarray(Image.fromarray(ink).resize(size, method))
 
 
-def stretch(ink: Ink | Fine) -> Ink:
-    """Stretch gray levels so that as many of the inked pixels are white as in MNIST's pictures.
+def stretch(ink: Ink | FloatInk) -> Ink:
+    """Stretch the gray levels until the share of white among the inked pixels is as in MNIST.
 
-    A thin pen's strokes, weighed by area, would be but gray.
+    Without it, strokes of a thin pen, averaged by area, would be gray.
     """
-    inked = ink[ink > INKED / 255 * ink.max()]
-    white = np.quantile(inked, 1 - WHITE)
+    inked = ink[ink > INKED_LEVEL / 255 * ink.max()]
+    white = np.quantile(inked, 1 - WHITE_SHARE)
     stretched: Ink = np.rint(np.clip(ink * (255 / white), 0, 255)).astype(np.uint8)
     return stretched
 
 
 def center_by_mass(ink: Ink, size: int = SIZE) -> Ink:
-    """Place (H, W) ink, no larger than `size`, in a (size, size) field, by whole pixels.
+    """Place (H, W) ink, at most `size` large, in a (size, size) field, by whole pixels.
 
-    The center of mass lands on pixel index `size // 2`, or as near as the ink's edges allow.
+    The center of mass is at pixel index `size // 2`, or as near as the edges of the ink allow.
     """
     height, width = ink.shape
     mass = ink.sum(dtype=np.float64)
@@ -246,10 +251,10 @@ def center_by_mass(ink: Ink, size: int = SIZE) -> Ink:
 
 
 def from_ink(ink: Ink) -> Ink:
-    """Turn (H, W) ink of one digit, of whatever pen, into MNIST's (28, 28)."""
+    """Convert (H, W) ink of one digit, of any pen, to MNIST's (28, 28)."""
     return center_by_mass(stretch(fit_to_box(crop_to_ink(ink).astype(np.float32))))
 
 
-def to_digit(ink: Ink) -> Ink:
-    """Turn (H, W) ink of one digit into (28, 28) as MNIST's makers did, its gray levels kept."""
+def from_ink_unstretched(ink: Ink) -> Ink:
+    """Convert (H, W) ink of one digit to MNIST's (28, 28), without a change of its gray levels."""
     return center_by_mass(fit_to_box(crop_to_ink(ink)))

@@ -1,9 +1,9 @@
 """The content of checkpoint files: write them with a digest, read them safely.
 
-A file is what `torch.save` writes, followed by a mark and this user's signature where one can be
-made, and by another mark and the SHA-256 of all before it; `torch.load` ignores what follows its
-archive. Files that end with their archive (a stock Lightning checkpoint) are read too, unchecked.
-Nothing here imports lightning.
+A file is an archive of `torch.save`, then a mark and this user's signature (if a key is available),
+then another mark and the SHA-256 of everything before it. `torch.load` ignores data after its
+archive. Files without these parts (a stock Lightning checkpoint) are read without these checks.
+This module does not import lightning.
 """
 
 import hashlib
@@ -19,21 +19,21 @@ from torch import Tensor
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import read_bounded
 from mnist_lightning.runs import signature
-from mnist_lightning.runs.archive import find_excess
+from mnist_lightning.runs.archive import find_archive_problem
 from mnist_lightning.runs.former_versions import upgrade_checkpoint
 from mnist_lightning.runs.pickle_scan import check_pickle
 from mnist_lightning.runs.plain_values import NotPlainError, check_plain
 
-_SIGNED = b"mnist_lightning hmac "
-_SIGNATURE_LENGTH = len(_SIGNED) + signature.SIGNATURE_BYTES
-_MARK = b"mnist_lightning sha256 "
-_DIGEST_LENGTH = len(_MARK) + hashlib.sha256().digest_size
+_SIGNATURE_MARK = b"mnist_lightning hmac "
+_SIGNATURE_LENGTH = len(_SIGNATURE_MARK) + signature.SIGNATURE_BYTES
+_DIGEST_MARK = b"mnist_lightning sha256 "
+_DIGEST_LENGTH = len(_DIGEST_MARK) + hashlib.sha256().digest_size
 MAX_CHECKPOINT_BYTES = 2 * 10**9
 MAX_UNSIGNED_BYTES = 150 * 10**6  # the largest network here has 15 MB
 _KIND = "checkpoint"  # of a signature
-# How a zip archive without a comment ends: this mark, and 18 more bytes.
+# A zip archive without a comment ends with this mark and 18 more bytes.
 _ZIP, _ZIP_END, _ZIP_END_LENGTH = b"PK", b"PK\x05\x06", 22
-# What `fit` resumes from.
+# The parts of a checkpoint that `fit` needs to resume.
 PARTS: dict[str, type] = {
     "state_dict": dict,
     "loops": dict,
@@ -52,11 +52,11 @@ _CURRENT = re.compile(r"[2-9]\.\d{1,3}\.\d{1,3}[\w.+-]{0,20}", re.ASCII)
 
 
 class DamagedCheckpointError(UserError):
-    """A checkpoint is truncated, altered or no checkpoint at all."""
+    """A file is a truncated or altered checkpoint, or not a checkpoint."""
 
 
 def network_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """The weights of a classifier's network, by their names in the network."""
+    """Return the weights of a classifier's network, by their names in the network."""
     prefix = "network."
     return {
         name.removeprefix(prefix): tensor
@@ -68,29 +68,29 @@ def network_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
 def dump_checkpoint(checkpoint: dict[str, Any], sign: bool = True) -> bytes:
     """Serialize a checkpoint of primitives and tensors; append its digest and a signature.
 
-    `sign` only what the user's own command has set: a signed class is imported.
+    `sign` only configurations from the user's own command: signed classes are imported.
     """
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
     content = buffer.getvalue()
     signed = signature.sign(_KIND, content) if sign else None
     if signed is not None:
-        content += _SIGNED + signed
-    return content + _MARK + hashlib.sha256(content).digest()
+        content += _SIGNATURE_MARK + signed
+    return content + _DIGEST_MARK + hashlib.sha256(content).digest()
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint on the CPU; no code from the file is ever run.
+    """Read a checkpoint on the CPU; never run code from the file.
 
     Raises:
-        DamagedCheckpointError: it is truncated or altered, or holds more than primitives and
-            tensors.
+        DamagedCheckpointError: it is truncated or altered, or contains other values than primitives
+            and tensors.
     """
     return read_signed_checkpoint(path)[0]
 
 
 def read_signed_checkpoint(path: Path) -> tuple[dict[str, Any], bool]:
-    """Read a checkpoint as `read_checkpoint` does, and tell whether this user made it here.
+    """Read a checkpoint, and return whether this user wrote it on this machine.
 
     Raises:
         DamagedCheckpointError: see `read_checkpoint`.
@@ -99,14 +99,14 @@ def read_signed_checkpoint(path: Path) -> tuple[dict[str, Any], bool]:
         content = read_bounded(path, _size_limit(path))
     except UserError as error:
         raise DamagedCheckpointError(str(error)) from None
-    except OSError as error:  # a folder, a pipe, a link to nothing, no permission
+    except OSError as error:  # a folder, a pipe, a broken link, no permission
         reason = (error.strerror or str(error)).lower()
         raise DamagedCheckpointError(f"{path} cannot be read: {reason}") from None
     return parse_checkpoint(content, path)
 
 
 def _size_limit(path: Path) -> int:
-    """Return how large a file may be: a larger one is the user's own. Its content is not loaded."""
+    """Return the size limit of a file, larger for the user's own; do not load its content."""
     tail = _SIGNATURE_LENGTH + _DIGEST_LENGTH
     left = path.stat().st_size - tail if path.is_file() else 0
     if left + tail <= MAX_UNSIGNED_BYTES:
@@ -114,14 +114,14 @@ def _size_limit(path: Path) -> int:
     with path.open("rb") as file:
         file.seek(left)
         signed = file.read(_SIGNATURE_LENGTH)
-        if not signed.startswith(_SIGNED) or left > MAX_CHECKPOINT_BYTES:
+        if not signed.startswith(_SIGNATURE_MARK) or left > MAX_CHECKPOINT_BYTES:
             return MAX_UNSIGNED_BYTES
         file.seek(0)
         digest = hashlib.sha256()
         while left > 0 and (part := file.read(min(left, 2**20))):
             digest.update(part)
             left -= len(part)
-    own = signature.is_signed_digest(_KIND, digest.digest(), signed.removeprefix(_SIGNED))
+    own = signature.is_signed_digest(_KIND, digest.digest(), signed.removeprefix(_SIGNATURE_MARK))
     return MAX_CHECKPOINT_BYTES if own else MAX_UNSIGNED_BYTES
 
 
@@ -131,58 +131,56 @@ def parse_checkpoint(content: bytes, path: Path) -> tuple[dict[str, Any], bool]:
     Raises:
         DamagedCheckpointError: see `read_checkpoint`.
     """
-    content, signed = _split(content, path)
+    content, signed = _split_signature(content, path)
     try:
         checkpoint = _load(content)
-    except Exception as error:  # what a foreign file makes an unpickler raise is anybody's guess
+    except Exception as error:  # an unpickler may raise any error for an untrusted file
         reason = str(error).strip().split(". ")[0].splitlines() or [type(error).__name__]
         raise DamagedCheckpointError(
-            f"{path} is damaged, or no checkpoint at all: {reason[0]}"
+            f"{path} is damaged or not a checkpoint: {reason[0]}"
         ) from None
     upgrade_checkpoint(checkpoint)
     return checkpoint, signature.is_signed(_KIND, content, signed)
 
 
 def _load(content: bytes) -> dict[str, Any]:
-    """Load an archive of `torch.save`: what it needs of time and memory is bounded by its size."""
-    if (reason := find_excess(content)) is not None:
+    """Load an archive of `torch.save`; its size bounds the time and memory."""
+    if (reason := find_archive_problem(content)) is not None:
         raise NotPlainError(reason)
     check_pickle(torch._C.PyTorchFileReader(io.BytesIO(content)).get_record("data.pkl"))
     with warnings.catch_warnings(action="ignore"):
         checkpoint = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise NotPlainError("it is no checkpoint of a classifier")
+        raise NotPlainError("it is not a checkpoint of a classifier")
     check_plain(checkpoint, "the checkpoint", len(content))
     for name, kind in (PARTS | {_LIGHTNING_VERSION: str}).items():
         if name in checkpoint and not isinstance(checkpoint[name], kind):
-            raise NotPlainError(f"{name} is no {kind.__name__}")
+            raise NotPlainError(f"{name} is not a {kind.__name__}")
     version = checkpoint.get(_LIGHTNING_VERSION, "2.6.0")
-    if not _CURRENT.fullmatch(version):  # Lightning would convert it, by what it expects there
+    if not _CURRENT.fullmatch(version):  # Lightning would convert it without checks
         raise NotPlainError(f"it was written by Lightning {version[:20]!r}; 2.0 or later is needed")
     for name, weights in checkpoint["state_dict"].items():
         if not isinstance(name, str) or not isinstance(weights, Tensor):
-            raise NotPlainError(f"state_dict[{name!r}] is no tensor")
+            raise NotPlainError(f"state_dict[{name!r}] is not a tensor")
     for name, value in checkpoint.get("MNISTDataModule", {}).items():
         values = value.values() if isinstance(value, dict) else [value]
-        if not all(isinstance(each, str | int | None) for each in values):
-            raise NotPlainError(f"MNISTDataModule[{name!r}] is no text, and no number")
-    checkpoint.setdefault(_LIGHTNING_VERSION, "2.6.0")  # Lightning reads no file without it
+        if not all(isinstance(item, str | int | None) for item in values):
+            raise NotPlainError(f"MNISTDataModule[{name!r}] is neither text nor a number")
+    checkpoint.setdefault(_LIGHTNING_VERSION, "2.6.0")  # Lightning requires this key
     return checkpoint
 
 
-def _split(content: bytes, path: Path) -> tuple[bytes, bytes]:
-    """Check the digest of a file, and return its archive and its signature (or nothing)."""
+def _split_signature(content: bytes, path: Path) -> tuple[bytes, bytes]:
+    """Check the digest of a file; return its archive and its signature (empty if unsigned)."""
     signed = b""
-    if content[-_DIGEST_LENGTH:].startswith(_MARK):
-        digest = content[-_DIGEST_LENGTH + len(_MARK) :]
+    if content[-_DIGEST_LENGTH:].startswith(_DIGEST_MARK):
+        digest = content[-_DIGEST_LENGTH + len(_DIGEST_MARK) :]
         content = content[:-_DIGEST_LENGTH]
         if hashlib.sha256(content).digest() != digest:
             raise DamagedCheckpointError(f"{path} is damaged: it does not match its digest")
-    if content[-_SIGNATURE_LENGTH:].startswith(_SIGNED):
-        signed = content[-_SIGNATURE_LENGTH + len(_SIGNED) :]
+    if content[-_SIGNATURE_LENGTH:].startswith(_SIGNATURE_MARK):
+        signed = content[-_SIGNATURE_LENGTH + len(_SIGNATURE_MARK) :]
         content = content[:-_SIGNATURE_LENGTH]
     if content.startswith(_ZIP) and not content[-_ZIP_END_LENGTH:].startswith(_ZIP_END):
-        raise DamagedCheckpointError(
-            f"{path} is damaged, or no checkpoint at all: its end is missing"
-        )
+        raise DamagedCheckpointError(f"{path} is damaged or not a checkpoint: its end is missing")
     return content, signed

@@ -9,7 +9,7 @@ import yaml
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import LimitError, parse_yaml
 
-# Where a class may be given by its bare name.
+# Options whose value may be a class name without its module.
 COMPONENT_OPTIONS = (
     "network",
     "optimizer",
@@ -26,78 +26,78 @@ CLASS_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 def class_names(config: Any) -> set[str]:
-    """Collect the names that stand where a class belongs; no text that merely has a dot."""
+    """Collect the names at the positions of classes; ignore other text with a dot."""
     if isinstance(config, list | tuple):
         return set().union(*map(class_names, config))
     if not isinstance(config, dict):
         return set()
-    found = dotted_names(config.get("class_path"))
+    names = dotted_names(config.get("class_path"))
     for name, value in config.items():
-        found |= class_names(value)
+        names |= class_names(value)
         if name in COMPONENT_OPTIONS and "class_path" not in config:
             items = value if isinstance(value, list) else [value]
-            found |= dotted_names([each for each in items if isinstance(each, str)])
-    return found
+            names |= dotted_names([item for item in items if isinstance(item, str)])
+    return names
 
 
 def argument_names(config: Any, registered: Container[str]) -> set[str]:
-    """Collect the dotted texts in the arguments of classes that are not registered.
+    """Collect the strings with dots in the arguments of unregistered classes.
 
     They may name a function, such as the `lr_lambda` of a schedule, or a file.
     """
     if isinstance(config, list | tuple):
-        return set().union(*(argument_names(each, registered) for each in config))
+        return set().union(*(argument_names(item, registered) for item in config))
     if not isinstance(config, dict):
         return set()
     if "class_path" in config and config["class_path"] not in registered:
         return dotted_names([config.get("init_args"), config.get("dict_kwargs")])
-    return set().union(*(argument_names(each, registered) for each in config.values()))
+    return set().union(*(argument_names(item, registered) for item in config.values()))
 
 
 def dotted_names(value: Any) -> set[str]:
     """Collect the strings in a value that may be class paths."""
     if isinstance(value, str):
         return {value} if "." in value and CLASS_NAME.fullmatch(value) else set()
-    inside = value.values() if isinstance(value, dict) else value
-    return set().union(*map(dotted_names, inside)) if isinstance(value, dict | list) else set()
+    items = value.values() if isinstance(value, dict) else value
+    return set().union(*map(dotted_names, items)) if isinstance(value, dict | list) else set()
 
 
-def nested(config: Any) -> Any:
-    """Write the dotted names of a configuration as mappings in each other.
+def nest_options(config: Any) -> Any:
+    """Convert the dotted names of a configuration to nested mappings.
 
     `callbacks+`, which adds to a list, becomes `callbacks`.
 
     Raises:
-        UserError: an option is given twice, so that one of them would be hidden.
+        UserError: an option is given twice, so that one of its values would be hidden.
     """
     if isinstance(config, list | tuple):
-        return [nested(each) for each in config]
+        return [nest_options(item) for item in config]
     if not isinstance(config, dict):
         return config
-    written: dict[Any, Any] = {}
+    result: dict[Any, Any] = {}
     for name, value in config.items():
         parts = name.removesuffix("+").split(".") if isinstance(name, str) else [name]
-        inner = nested(value)
+        inner = nest_options(value)
         for part in reversed(parts[1:]):
             inner = {part: inner}
-        _merge(written, {parts[0]: inner})
-    return written
+        _merge(result, {parts[0]: inner})
+    return result
 
 
-def _merge(into: dict[Any, Any], config: dict[Any, Any]) -> None:
+def _merge(target: dict[Any, Any], config: dict[Any, Any]) -> None:
     for name, value in config.items():
-        if isinstance(value, dict) and isinstance(into.get(name), dict):
-            _merge(into[name], value)
-        elif name in into:
-            raise UserError(f"{str(name)[:80]} is given twice: give it once", status=2)
+        if isinstance(value, dict) and isinstance(target.get(name), dict):
+            _merge(target[name], value)
+        elif name in target:
+            raise UserError(f"{str(name)[:80]} is given twice; give it once", status=2)
         else:
-            into[name] = value
+            target[name] = value
 
 
-def hidden_structure(config: Any) -> str | None:
-    """Find a text in which a parser would see a structure, or a file to read; say where.
+def find_hidden_structure(config: Any) -> str | None:
+    """Return the place of a text that a parser would read as a structure, or as a file to read.
 
-    Nobody can tell which classes it names: see `docs/decisions/trust.md`.
+    Such a text could hide class names: see `docs/decisions/trust.md`.
     """
     for section in ("model", "data", "trainer"):
         if isinstance(config, dict) and isinstance(config.get(section), str):
@@ -109,16 +109,16 @@ def hidden_structure(config: Any) -> str | None:
 
 def _structures(value: Any, where: str) -> Iterator[str]:
     if isinstance(value, dict):
-        for name, each in value.items():
+        for name, item in value.items():
             last = str(name)[:80].removesuffix("+").rpartition(".")[2]
-            inside = f"{where}.{name}".lstrip(".")[:200]
-            items = each if isinstance(each, list) else [each]
+            path = f"{where}.{name}".lstrip(".")[:200]
+            items = item if isinstance(item, list) else [item]
             if last in COMPONENT_OPTIONS and any(map(_is_file, items)):
-                yield inside
-            yield from _structures(each, inside)
+                yield path
+            yield from _structures(item, path)
     elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _structures(each, where)
+        for item in value:
+            yield from _structures(item, where)
     elif isinstance(value, str) and _is_structure(value):
         yield where
 

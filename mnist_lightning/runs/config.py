@@ -10,8 +10,8 @@ Config = dict[str, Any]
 
 # The options that set the length of a run.
 LENGTHS = ("max_epochs", "max_steps", "max_time")
-# How this machine runs an experiment, not what the experiment is. A run from elsewhere does not
-# decide it: its files are read without these.
+# Options for this machine, which do not define the experiment. They are ignored in the files of a
+# run from elsewhere.
 MACHINE_OPTIONS = (
     "auto_resume",
     "log_lines",
@@ -32,10 +32,10 @@ MACHINE_OPTIONS = (
     "data.num_workers",
     "data.pin_memory",
 )
-_OF_THE_EXPERIMENT_TOO = ("trainer.plugins", "trainer.fast_dev_run", "trainer.barebones")
-# What may differ when a run is resumed: none of it affects the weights.
+_EXPERIMENT_OPTIONS = ("trainer.plugins", "trainer.fast_dev_run", "trainer.barebones")
+# Options that may change when a run is resumed: they do not affect the weights.
 RESUME_OVERRIDABLE = {
-    *(name for name in MACHINE_OPTIONS if name not in _OF_THE_EXPERIMENT_TOO),
+    *(name for name in MACHINE_OPTIONS if name not in _EXPERIMENT_OPTIONS),
     "autosave",
     "dashboards",
     "keep_last",
@@ -47,8 +47,8 @@ RESUME_OVERRIDABLE = {
     "data.data_dir",
     "data.folder",
 }
-MAX_BATCH_SIZE = 4096  # that a file from elsewhere may ask for
-# What an evaluation needs of the trainer's options.
+MAX_BATCH_SIZE = 4096  # for a file from elsewhere
+# The trainer options that an evaluation needs.
 _EVALUATION_OPTIONS = (
     "accelerator",
     "default_root_dir",
@@ -59,28 +59,28 @@ _EVALUATION_OPTIONS = (
 
 
 def is_unbounded(config: Mapping[str, Any]) -> bool:
-    """Tell whether only an interrupt ends a run."""
+    """Return whether a run ends only when it is interrupted."""
     trainer = config["trainer"]
     return bool(trainer["max_epochs"] == trainer["max_steps"] == -1 and trainer["max_time"] is None)
 
 
-def portable(config: Config) -> Config:
-    """Return a configuration without how its machine ran it; see `MACHINE_OPTIONS`."""
-    kept: Config = {}
+def remove_machine_options(config: Config) -> Config:
+    """Return a configuration without the `MACHINE_OPTIONS`."""
+    portable: Config = {}
     for name, value in config.items():
         if isinstance(value, dict):
-            left = {n: v for n, v in value.items() if f"{name}.{n}" not in MACHINE_OPTIONS}
-            kept[name] = left
+            section = {n: v for n, v in value.items() if f"{name}.{n}" not in MACHINE_OPTIONS}
+            portable[name] = section
         elif name not in MACHINE_OPTIONS:
-            kept[name] = value
-    return kept
+            portable[name] = value
+    return portable
 
 
-def refuse_large_batches(config: Config) -> None:
-    """Refuse a batch that is larger than a file from elsewhere may ask for.
+def check_batch_size(config: Config) -> None:
+    """Check the batch size in a file from elsewhere.
 
     Raises:
-        UserError: it is.
+        UserError: it exceeds the limit.
     """
     batch_size = config.get("data", {}).get("batch_size", 0)
     if batch_size > MAX_BATCH_SIZE:
@@ -91,10 +91,10 @@ def refuse_large_batches(config: Config) -> None:
 
 
 def evaluation_config(config: Config) -> Config:
-    """Reduce a configuration to what an evaluation needs: network, data, and how to compute."""
+    """Reduce a configuration to the options of an evaluation: network, data, computation."""
     model, trainer = config["model"], dict(config.get("trainer") or {})
     for name in ("limit_test_batches", "limit_val_batches"):
-        if trainer.get(name) == 0:  # a sweep's trial looks at no test image; a test does
+        if trainer.get(name) == 0:  # trials of a sweep skip the test; an evaluation does not
             del trainer[name]
     return {
         "model": {name: model[name] for name in ("network", "channels_last") if name in model},
@@ -103,16 +103,16 @@ def evaluation_config(config: Config) -> Config:
     }
 
 
-def conflicts(saved: Config, wanted: Config, schema: Schema) -> list[str]:
-    """List what differs between the configuration of a checkpoint and the wanted one.
+def find_conflicts(saved: Config, current: Config, schema: Schema) -> list[str]:
+    """List the differences between the configuration of a checkpoint and the current one.
 
     Args:
-        saved: the checkpoint's. An option that it lacks is newer, and had its default.
-        wanted: the current one, complete.
-        schema: knows the defaults.
+        saved: from the checkpoint. A missing option is newer, and gets its default.
+        current: complete.
+        schema: provides the defaults.
     """
-    before, now = flatten(_completed(saved, wanted, schema)), flatten(wanted)
-    # Where a class differs, so do all its arguments: to name the class is enough.
+    before, now = flatten(_add_defaults(saved, current, schema)), flatten(current)
+    # If a class differs, report only the class, not its arguments.
     for path in [name for name in before if name.endswith(".class_path")]:
         if before.get(path) != now.get(path):
             arguments = path.removesuffix("class_path") + "init_args."
@@ -125,45 +125,45 @@ def conflicts(saved: Config, wanted: Config, schema: Schema) -> list[str]:
     ]
 
 
-def _completed(saved: Config, wanted: Config, schema: Schema) -> Config:
-    """Add the options that `wanted` has and `saved` lacks, with their defaults."""
-    completed: Config = _filled(saved, wanted, schema.sections[""], schema)
+def _add_defaults(saved: Config, current: Config, schema: Schema) -> Config:
+    """Add the options of `current` that `saved` does not contain, with their defaults."""
+    completed: Config = _fill(saved, current, schema.sections[""], schema)
     for section, parameters in schema.sections.items():
-        if isinstance(saved.get(section), dict) and isinstance(wanted.get(section), dict):
-            completed[section] = _filled(saved[section], wanted[section], parameters, schema)
+        if isinstance(saved.get(section), dict) and isinstance(current.get(section), dict):
+            completed[section] = _fill(saved[section], current[section], parameters, schema)
     return completed
 
 
-def _filled(
-    saved: Config, wanted: Config, parameters: Mapping[str, Parameter], schema: Schema
+def _fill(
+    saved: Config, current: Config, parameters: Mapping[str, Parameter], schema: Schema
 ) -> Config:
-    filled = dict(saved)
-    for name, value in wanted.items():
-        if name not in filled and name in parameters:
+    completed = dict(saved)
+    for name, value in current.items():
+        if name not in completed and name in parameters:
             default = parameters[name].default
-            filled[name] = list(default) if isinstance(default, tuple) else default
-        elif name in filled:
-            filled[name] = _with_arguments(filled[name], value, schema)
-    return filled
+            completed[name] = list(default) if isinstance(default, tuple) else default
+        elif name in completed:
+            completed[name] = _fill_arguments(completed[name], value, schema)
+    return completed
 
 
-def _with_arguments(saved: Any, wanted: Any, schema: Schema) -> Any:
-    """Add the arguments that a class, or each class of a list, has got since."""
-    if isinstance(saved, list) and isinstance(wanted, list) and len(saved) == len(wanted):
-        pairs = zip(saved, wanted, strict=True)
-        return [_with_arguments(old, new, schema) for old, new in pairs]
-    both = isinstance(saved, dict) and isinstance(wanted, dict)
-    if not both or saved.get("class_path") != wanted.get("class_path"):
+def _fill_arguments(saved: Any, current: Any, schema: Schema) -> Any:
+    """Add the newer arguments of a class, or of each class in a list."""
+    if isinstance(saved, list) and isinstance(current, list) and len(saved) == len(current):
+        pairs = zip(saved, current, strict=True)
+        return [_fill_arguments(old, new, schema) for old, new in pairs]
+    both_dicts = isinstance(saved, dict) and isinstance(current, dict)
+    if not both_dicts or saved.get("class_path") != current.get("class_path"):
         return saved
-    component = schema.components.get(str(wanted.get("class_path")))
-    old, new = saved.get("init_args"), wanted.get("init_args")
+    component = schema.components.get(str(current.get("class_path")))
+    old, new = saved.get("init_args"), current.get("init_args")
     if component is None or not isinstance(old, dict) or not isinstance(new, dict):
         return saved
-    return saved | {"init_args": _filled(old, new, schema.parameters(component), schema)}
+    return saved | {"init_args": _fill(old, new, schema.parameters(component), schema)}
 
 
 def reproducibility_key(config: Config) -> dict[str, Any]:
-    """Return what the result of a run depends on besides its seed, by dotted option names."""
+    """Return the options that determine a run's result, except the seed, by dotted names."""
     lengths = {f"trainer.{name}" for name in LENGTHS}
     return {
         name: value
@@ -173,11 +173,11 @@ def reproducibility_key(config: Config) -> dict[str, Any]:
 
 
 def _is_overridable(name: str) -> bool:
-    return any(name == free or name.startswith(f"{free}.") for free in RESUME_OVERRIDABLE)
+    return any(name == option or name.startswith(f"{option}.") for option in RESUME_OVERRIDABLE)
 
 
 def flatten(config: Config, prefix: str = "") -> dict[str, Any]:
-    """Write a configuration as one level of dotted names."""
+    """Flatten a configuration to one level of dotted names."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, dict):

@@ -15,7 +15,7 @@ _CLASSES = {
     "callbacks.averaging": ("ExponentialMovingAverage",),
     "callbacks.weights": ("WeightsFile",),
 }
-# The paths of classes in files of version 0.1.0, and where these classes are now.
+# The class paths in files of version 0.1.0, and the current paths.
 FORMER_NAMES = {
     f"mnist_lightning.{module}.{name}": f"mnist_lightning.{_FORMER_MODULES[module]}.{name}"
     for module, names in _CLASSES.items()
@@ -24,7 +24,7 @@ FORMER_NAMES = {
 
 
 def upgrade_names(config: Any) -> Any:
-    """Return a configuration with the current paths of classes."""
+    """Return a configuration with the current class paths."""
     if isinstance(config, dict):
         return {name: upgrade_names(value) for name, value in config.items()}
     if isinstance(config, list):
@@ -33,10 +33,10 @@ def upgrade_names(config: Any) -> Any:
 
 
 def upgrade_checkpoint(checkpoint: dict[str, Any]) -> None:
-    """Bring a checkpoint to today's form, in place; malformed ones stay as they are.
+    """Upgrade a checkpoint to the current format, in place; do not change malformed ones.
 
-    One of version 0.1.0 was saved in hooks of Lightning, before the last counters of a step or of
-    an epoch, and had nothing of the trainer's own state.
+    Version 0.1.0 saved checkpoints in Lightning's hooks, before the last counters of a step or an
+    epoch were updated, and without the state of the trainer.
     """
     if "config" not in checkpoint:
         return
@@ -65,7 +65,7 @@ def _complete_counters(checkpoint: dict[str, Any]) -> None:
     elif batches["is_last_batch"]:
         counters = epochs
         checkpoint["epoch"] = epochs["current"]["processed"]
-    else:  # where a limit cut the epoch short: nothing resumes there
+    else:  # a limit ended the epoch early: it cannot be resumed
         return
     for kind in ("total", "current"):
         counters[kind]["completed"] = counters[kind]["processed"]

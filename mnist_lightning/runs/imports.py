@@ -1,8 +1,8 @@
 """Import the classes that a user allowed, and nothing else from the working directory.
 
-`python -m` puts the working directory first on the search path, where any file of a downloaded
-folder could take the place of a module; the package removes it when it is imported. It is searched
-only for classes that the user names.
+`python -m` puts the working directory first on the search path, where a file of a downloaded folder
+could replace a module. Therefore the package removes it during its own import. It is searched only
+for classes that the user names.
 """
 
 import sys
@@ -14,24 +14,24 @@ from typing import Any
 
 
 def import_allowed(name: str) -> Any:
-    """Import what the user allowed by its dotted name, also from the working directory.
+    """Import an object that the user allowed, by dotted name, also from the working directory.
 
     Raises:
-        ImportError: there is no such module, or nothing of that name in it.
+        ImportError: the module does not exist, or does not contain this name.
     """
     module, _, attribute = name.rpartition(".")
     try:
         with _working_directory_first(module.partition(".")[0]):
             return getattr(import_module(module), attribute)
-    except (AttributeError, ValueError) as error:  # also: no module at all
+    except (AttributeError, ValueError) as error:  # also for an empty module name
         raise ImportError(str(error)) from None
 
 
 @contextmanager
 def _working_directory_first(module: str) -> Iterator[None]:
-    """Search the working directory first if it has this module, and afterwards last.
+    """Search the working directory first if it contains this module, and last afterwards.
 
-    What the module imports later is found there too, but takes no other module's place.
+    Later imports of the module are also found there, but cannot replace other modules.
     """
     here = str(Path.cwd())
     if not module or not (Path(here, module).is_dir() or Path(here, f"{module}.py").is_file()):
@@ -48,20 +48,20 @@ def _working_directory_first(module: str) -> Iterator[None]:
 
 
 def import_paths(name: str) -> set[str]:
-    """Return the names of an allowed class: the given one, and where it is defined."""
+    """Return the names of an allowed class: the given name and the path of its definition."""
     try:
-        found = import_allowed(name)
-    except Exception:  # whoever uses the name reports what is wrong with it
+        value = import_allowed(name)
+    except Exception:  # reported where the name is used
         return {name}
-    return {name, *_definition(found)}
+    return {name, *_definition(value)}
 
 
 def imported_paths(name: str) -> set[str]:
-    """Return the names of what is imported already, as `import_paths` does; import nothing."""
+    """Return the same as `import_paths`, but only for modules that are already imported."""
     module, _, attribute = name.rpartition(".")
     return {name, *_definition(getattr(sys.modules.get(module), attribute, None))}
 
 
-def _definition(found: Any) -> list[str]:
-    module, qualified = getattr(found, "__module__", None), getattr(found, "__qualname__", None)
+def _definition(value: Any) -> list[str]:
+    module, qualified = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
     return [f"{module}.{qualified}"] if module and qualified else []

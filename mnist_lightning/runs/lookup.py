@@ -17,7 +17,7 @@ from mnist_lightning.text import say
 
 
 def expand_references(reference: str) -> list[str]:
-    """The RUNs of a list, `3,5,best` or `3..5`, that are asked as one; of another RUN itself."""
+    """Return the RUNs of a list, `3,5,best` or `3..5`; for another RUN, the RUN itself."""
     if exists(reference):
         return [reference]
     parts: list[str] = []
@@ -28,22 +28,22 @@ def expand_references(reference: str) -> list[str]:
 
 
 def ensemble_directory(members: Sequence[Run]) -> Path:
-    """Where what is made of several runs as one goes: beside the first of them."""
+    """Return the folder for the results of an ensemble: beside its first run."""
     names = [run.folder.name.removeprefix("version_") for run in members]
     return members[0].folder.parent / f"ensemble_{'_'.join(names)}"
 
 
 def find(reference: str, root: Path, dataset: str | None = None) -> tuple[Run, Path | None]:
-    """Resolve a RUN to its run and, where it names a checkpoint file, that file.
+    """Resolve a RUN to its run and, if it names a checkpoint file, that file.
 
     Args:
         reference: a run folder, a version number, a checkpoint file, `last` or `best`.
-        root: where runs are.
-        dataset: among the runs on which `best` chooses. None: MNIST, or where there is no such
-            run the data set of the newest one, which is said.
+        root: the folder of the runs.
+        dataset: the data set of the runs for `best`. None: MNIST, or if no run used it, the data
+            set of the newest run, with a note.
 
     Raises:
-        UserError: there is no such run.
+        UserError: the run does not exist.
     """
     path = Path(reference)
     if reference in ("last", "best"):
@@ -51,10 +51,10 @@ def find(reference: str, root: Path, dataset: str | None = None) -> tuple[Run, P
     if reference.isdigit() or (VERSION.fullmatch(reference) and not path.exists()):
         run = Run(root / f"version_{reference.removeprefix('version_')}")
         if not run.folder.is_dir():
-            raise UserError(f"no run {reference} in {root}; {_what_there_is(root)}", status=2)
+            raise UserError(f"run not found: {reference} in {root}; {_existing_runs(root)}", 2)
         return run, None
     if path.is_file():
-        # One that lies in no run's folder belongs to a run that has none.
+        # A file outside a run directory belongs to a run without a directory.
         in_run = path.parent.name == "checkpoints"
         return Run(path.parent.parent if in_run else path.with_suffix("")), path
     if path.is_dir():
@@ -62,52 +62,52 @@ def find(reference: str, root: Path, dataset: str | None = None) -> tuple[Run, P
         if run.config.is_file() or run.checkpoints.is_dir():
             return run, None
     raise UserError(
-        f"{reference} is no run: not `last`, not `best`, no run's folder, no checkpoint file; "
-        f"{_what_there_is(root)}",
+        f"run not found: {reference}; expected `last`, `best`, a version number, a run's folder or "
+        f"a checkpoint file; {_existing_runs(root)}",
         status=2,
     )
 
 
 def _last(root: Path) -> Run:
-    found = [run for run in list_runs(root) if any(run.checkpoints.glob("*.ckpt"))]
-    if not found:
-        raise UserError(f"no run with a checkpoint in {root}; make one with: {PROGRAM} fit")
-    skipped = [run.folder.name for run in list_runs(root) if run.version > found[-1].version]
+    runs = [run for run in list_runs(root) if any(run.checkpoints.glob("*.ckpt"))]
+    if not runs:
+        raise UserError(f"no run with a checkpoint in {root}; train one with: {PROGRAM} fit")
+    skipped = [run.folder.name for run in list_runs(root) if run.version > runs[-1].version]
     if skipped:
-        _note(f"{', '.join(skipped)} ended before a checkpoint: taking {found[-1].folder.name}")
-    return found[-1]
+        _note(f"{', '.join(skipped)} ended before a checkpoint: using {runs[-1].folder.name}")
+    return runs[-1]
 
 
 def _best(root: Path, dataset: str | None) -> Run:
     summaries = [(run, run.summary()) for run in list_runs(root)]
-    scored = [pair for pair in summaries if _is_share(pair[1].get("val/accuracy"))]
+    scored = [pair for pair in summaries if _is_accuracy(pair[1].get("val/accuracy"))]
     if dataset is None and scored:
         names = [summary.get("dataset") for _, summary in scored]
         dataset = "mnist" if "mnist" in names else names[-1]
         if dataset != "mnist":
-            _note(f"no run on mnist in {root}: taking the best of those on {dataset}")
+            _note(f"no run on mnist in {root}: using the best run on {dataset}")
     candidates = [pair for pair in scored if pair[1].get("dataset") == dataset]
     if not candidates:
-        what = f"no run on {dataset or 'mnist'} with a val/accuracy"
-        raise UserError(f"{what} in {root}; {_what_there_is(root)}")
+        problem = f"no run on {dataset or 'mnist'} with a val/accuracy"
+        raise UserError(f"{problem} in {root}; {_existing_runs(root)}")
     return max(candidates, key=lambda pair: (pair[1]["val/accuracy"], pair[0].version))[0]
 
 
-def _is_share(value: object) -> bool:
-    """Whether a summary's accuracy is one: 1e400 would be the best of all."""
+def _is_accuracy(value: object) -> bool:
+    """Return whether a value is a valid accuracy: 1e400 would be the best."""
     return isinstance(value, float) and 0 <= value <= 1
 
 
 def _note(text: str) -> None:
-    """Say something beside a command's output, which may be for a program."""
+    """Print a note to stderr: a program may read the output."""
     say(text, file=sys.stderr)
 
 
-def _what_there_is(root: Path) -> str:
+def _existing_runs(root: Path) -> str:
     names = [
         f"{run.version} ({run.summary().get('dataset', 'no summary')})" for run in list_runs(root)
     ]
     if not names:
-        return f"there is none at all; make one with: {PROGRAM} fit"
-    shown = names if len(names) <= 8 else [*names[:3], "…", *names[-4:]]
-    return f"name one that is there, or say `last`: {', '.join(shown)}"
+        return f"there are no runs; train one with: {PROGRAM} fit"
+    listed = names if len(names) <= 8 else [*names[:3], "…", *names[-4:]]
+    return f"existing runs: {', '.join(listed)}"

@@ -12,45 +12,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_lightning.errors import UserError
-from mnist_lightning.files import move_aside, read_bounded, write_atomically
+from mnist_lightning.files import read_bounded, rename_damaged, write_atomically
 from mnist_lightning.text import say
 
 METRICS_FILE = "metrics.csv"
-MAX_METRICS_BYTES = 50_000_000  # 60,000 steps of 20 metrics have 10 MB
-MAX_WIDE_BYTES = 5_000_000  # of text beyond ASCII, which takes four bytes a character
-MAX_PREDICTIONS_BYTES = 50_000_000  # the 60,000 images of QMNIST have 8 MB
+MAX_METRICS_BYTES = 200_000_000  # 60,000 steps of 20 metrics need 10 MB
+MAX_NON_ASCII_BYTES = 5_000_000  # non-ASCII text needs four bytes per character in memory
+MAX_PREDICTIONS_BYTES = 50_000_000  # the 60,000 images of QMNIST need 8 MB
 MAX_COLUMNS = 1_000
-MAX_LINE = 100_000
-MAX_CELLS = 1_500_000
-MAX_CLASSES = 200  # a confusion matrix has the square of it
+MAX_LINE_CHARS = 100_000
+MAX_CELLS = 3_000_000
+MAX_CLASSES = 200  # a confusion matrix has MAX_CLASSES squared cells
 
 Row = dict[str, str]
-KEYS = ("step", "dataset")  # the columns that are no metric
-
+KEYS = ("step", "dataset")  # the columns that are not metrics
 
 _STEP = re.compile(r"[0-9]{1,18}")
 _NUMBER = re.compile(r"-?([0-9]+(\.[0-9]+)?(e[-+][0-9]{1,3})?|inf)|nan")
 
 
-class _Written(NamedTuple):
-    """What a `MetricsFile` knows of its file.
+class _FileState(NamedTuple):
+    """The state of a `metrics.csv`.
 
     Attributes:
         columns: of the file.
-        settled: bytes before the rows that may still change.
-        open: the last row, which may still grow, and those after it.
+        final_bytes: size of the rows that do not change anymore.
+        open_rows: the last row of the file, which may still change, and later rows.
     """
 
     columns: list[str]
-    settled: int
-    open: list[Row]
+    final_bytes: int
+    open_rows: list[Row]
 
 
 class MetricsFile:
-    """`metrics.csv`: a row a step, a column a metric; columns are added as metrics appear.
+    """`metrics.csv`: a row per step, a column per metric; new metrics add columns.
 
-    A flush may be cut short by Ctrl-C and followed by another one: what is known of the file is
-    replaced in one assignment.
+    Ctrl-C may interrupt a flush, and another flush may follow: the state of the file is replaced in
+    one assignment.
     """
 
     def __init__(self, path: Path, dataset: str) -> None:
@@ -60,113 +59,110 @@ class MetricsFile:
         columns = list(rows[0]) if rows else list(KEYS)
         last = [{name: value for name, value in row.items() if value} for row in rows[-1:]]
         size = path.stat().st_size if path.exists() else 0
-        self._file = _Written(columns, size - len(_lines(columns, last)), last)
+        self._file = _FileState(columns, size - len(_lines(columns, last)), last)
 
     @property
     def columns(self) -> list[str]:
-        """The names of the file's columns."""
+        """The column names of the file."""
         return self._file.columns
 
     def add(self, metrics: dict[str, float], step: int) -> None:
         """Add values to the row of `step`."""
-        rows = self._file.open
+        rows = self._file.open_rows
         if not rows or rows[-1]["step"] != str(step):
             rows.append({"step": str(step), "dataset": self.dataset})
         rows[-1].update({name: f"{value:.7g}" for name, value in metrics.items()})
 
     def flush(self) -> None:
-        """Bring all rows to the file."""
-        columns, settled, rows = self._file
+        """Write all rows to the file."""
+        columns, final_bytes, rows = self._file
         if not rows:
             return
-        new = [name for row in rows for name in row if name not in columns]
-        if new or not self.path.exists():
-            columns = [*columns, *dict.fromkeys(new)]
-            # Not by `settled`: a flush that was cut short may have replaced the file.
+        added = [name for row in rows for name in row if name not in columns]
+        if added or not self.path.exists():
+            columns = [*columns, *dict.fromkeys(added)]
+            # Do not use `final_bytes`: an interrupted flush may have replaced the file.
             steps = {row["step"] for row in rows}
-            # Its own file: a long run is not to end by a limit for the files of others.
-            written = read_metrics(self.path, cells=math.inf)
-            text = _table(columns, [row for row in written if row["step"] not in steps])
-            settled = len(text)
-            # The open row may have been in the file: killed here, it has to be there still.
+            # The run's own file: limits for files from elsewhere must not end a long run.
+            saved = read_metrics(self.path, cells=math.inf)
+            text = _table(columns, [row for row in saved if row["step"] not in steps])
+            final_bytes = len(text)
+            # The file may already contain the open row: it must survive a kill here.
             write_atomically(text + _lines(columns, rows), self.path)
         else:
             with self.path.open("r+b") as file:
-                file.seek(settled)
+                file.seek(final_bytes)
                 file.write(_lines(columns, rows))
                 file.truncate()
-        self._file = _Written(columns, settled + len(_lines(columns, rows[:-1])), rows[-1:])
+        self._file = _FileState(columns, final_bytes + len(_lines(columns, rows[:-1])), rows[-1:])
 
 
 def read_metrics(path: Path, size: int | None = None, cells: float = MAX_CELLS) -> list[Row]:
-    """Read the rows in the first `size` bytes of a `metrics.csv`; none where there is no file.
+    """Read the rows in the first `size` bytes of a `metrics.csv`; none if the file is missing.
 
-    A last line without an end was torn when its run was killed, and is left out.
+    Skip an incomplete last line, which a killed run leaves.
     """
     if not path.exists():
         return []
-    content = _content(path, bounded=cells < math.inf)[:size]
+    content = _content(path)[:size]
     content = content[: content.rfind(b"\n") + 1]
     columns = content.partition(b"\n")[0].decode().split(",")
     if len(columns) > MAX_COLUMNS or content.count(b"\n") * len(columns) > cells:
         raise UserError(f"{path} is too large: the limit is {MAX_CELLS:,} cells")
     lines = content.decode().split("\n")[1:-1]
-    if any(len(line) > MAX_LINE for line in lines):
-        raise UserError(f"{path} is damaged: a line has more than {MAX_LINE:,} characters")
+    if any(len(line) > MAX_LINE_CHARS for line in lines):
+        raise UserError(f"{path} is damaged: a line has more than {MAX_LINE_CHARS:,} characters")
     rows = (line.split(",") for line in lines)
-    # While a run is at work, the end of an earlier row may stand behind the last one.
+    # While a run is active, remains of an earlier row may follow the last row.
     return [dict(zip(columns, row, strict=True)) for row in rows if len(row) == len(columns)]
 
 
-def _content(path: Path, bounded: bool) -> bytes:
-    content = read_bounded(path, MAX_METRICS_BYTES if bounded else math.inf)
-    if bounded and len(content) > MAX_WIDE_BYTES and not content.isascii():
-        raise UserError(f"{path} is too large: the limit beyond ASCII is {MAX_WIDE_BYTES:,} bytes")
+def _content(path: Path) -> bytes:
+    content = read_bounded(path, MAX_METRICS_BYTES)
+    if len(content) > MAX_NON_ASCII_BYTES and not content.isascii():
+        raise UserError(f"{path} is too large: non-ASCII limit {MAX_NON_ASCII_BYTES:,} bytes")
     return content
 
 
-def cut_metrics(
-    path: Path, step: int, logged: dict[str, int] | None = None, bounded: bool = True
-) -> None:
-    """Drop what came after `step`, and a torn line, from a `metrics.csv`.
+def truncate_metrics(path: Path, step: int, logged: dict[str, int] | None = None) -> None:
+    """Remove the rows after `step`, and an incomplete last line, from a `metrics.csv`.
 
-    `logged` is the last step of each metric that stays; see `run_logger.cut_back`. Of a damaged
-    file the intact rows are kept, and the file itself is moved aside.
+    `logged` is the last step to keep of each metric; see `logger.truncate_logs`. A damaged file is
+    renamed, and its intact rows are written to a new file.
     """
     if not os.path.lexists(path):
         return
-    rows, whole = _intact_rows(path, bounded)
-    kept_rows: list[Row] = []
+    rows, intact = _intact_rows(path)
+    remaining: list[Row] = []
     for row in rows:
-        at = int(row["step"])
-        kept = {
+        row_step = int(row["step"])
+        metrics = {
             tag: value
             for tag, value in row.items()
-            if tag not in KEYS and value and (logged is None or at <= logged.get(tag, -1))
+            if tag not in KEYS and value and (logged is None or row_step <= logged.get(tag, -1))
         }
-        if at <= step and kept:
-            kept_rows.append({name: row[name] for name in KEYS} | kept)
-    used = {tag for row in kept_rows for tag in row}
+        if row_step <= step and metrics:
+            remaining.append({name: row[name] for name in KEYS} | metrics)
+    used = {tag for row in remaining for tag in row}
     columns = [tag for tag in (rows[0] if rows else ()) if tag in used] or list(KEYS)
-    content = _table(columns, kept_rows)
-    if not whole:
-        aside = move_aside(path)
-        say(f"{path} is damaged; kept as {aside.name}; {len(rows)} of its rows stay")
-    # A hard link becomes a copy: later rows are written in place.
-    if not whole or path.stat().st_nlink > 1 or path.read_bytes() != content:
+    content = _table(columns, remaining)
+    if not intact:
+        renamed = rename_damaged(path)
+        say(f"{path} is damaged; renamed to {renamed.name}; {len(rows)} intact rows restored")
+    # Replace a hard link by a copy: later rows are written in place.
+    if not intact or path.stat().st_nlink > 1 or path.read_bytes() != content:
         write_atomically(content, path)
 
 
-def _intact_rows(path: Path, bounded: bool) -> tuple[list[Row], bool]:
-    """Read the rows that `MetricsFile` could have written; tell whether all are such rows."""
-    if path.is_symlink():  # a row would be written to wherever it leads
+def _intact_rows(path: Path) -> tuple[list[Row], bool]:
+    """Read the rows in the format of `MetricsFile`; return whether all rows have this format."""
+    if path.is_symlink():  # rows would be written to the target of the link
         return [], False
     try:
-        content = _content(path, bounded)
-    except (OSError, UserError):  # a folder, a pipe, a link to nothing, no permission, too large
+        content = _content(path)
+    except (OSError, UserError):  # a folder, a pipe, a broken link, no permission, too large
         return [], False
-    count = content.count(b"\n") * (1 + content.partition(b"\n")[0].count(b","))
-    if bounded and count > MAX_CELLS:
+    if content.count(b"\n") * (1 + content.partition(b"\n")[0].count(b",")) > MAX_CELLS:
         return [], False
     lines = content[: content.rfind(b"\n") + 1].decode(errors="replace").split("\n")[:-1]
     if not lines:
@@ -194,9 +190,7 @@ def _is_plain(text: str) -> bool:
 
 
 def read_history(path: Path) -> dict[str, list[float]]:
-    """Read `train|val/loss|accuracy` of each epoch from a `metrics.csv`.
-
-    What an epoch lacks is NaN.
+    """Read `train|val/loss|accuracy` of each epoch from a `metrics.csv`; missing values are NaN.
 
     Raises:
         UserError: it is damaged.
@@ -206,15 +200,15 @@ def read_history(path: Path) -> dict[str, list[float]]:
         history: dict[str, list[float]] = {tag: [] for tag in tags}
         latest = dict.fromkeys(tags, math.nan)
         for row in read_metrics(path):
-            # A validation within the epoch counts for it, if none came at its end.
+            # Without a validation at the end of the epoch, use the last one within it.
             latest |= {tag: float(row[tag]) for tag in tags if row.get(tag)}
             if row.get("epoch"):
                 for tag in tags:
                     history[tag].append(latest[tag])
                 latest = dict.fromkeys(tags, math.nan)
         return history
-    except ValueError:  # no number, or no text at all
-        raise UserError(f"{path} is damaged: it holds what is no number") from None
+    except ValueError:  # not a number, or not text
+        raise UserError(f"{path} is damaged: a value is not a number") from None
 
 
 def _table(columns: list[str], rows: list[Row]) -> bytes:
@@ -226,7 +220,7 @@ def _lines(columns: list[str], rows: list[Row]) -> bytes:
 
 
 class PredictionsTable(NamedTuple):
-    """What a network said of N images.
+    """The predictions of a network for N images.
 
     Attributes:
         true: (N,) labels.
@@ -240,7 +234,7 @@ class PredictionsTable(NamedTuple):
 
 
 def write_predictions(table: PredictionsTable, path: Path) -> None:
-    """Write a row an image: index, true, predicted, and the probability of each class."""
+    """Write one row per image: index, true, predicted, and the probability of each class."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     classes = range(table.probabilities.shape[1])
@@ -259,18 +253,18 @@ def read_predictions(path: Path) -> PredictionsTable:
     """
     content = read_bounded(path, MAX_PREDICTIONS_BYTES)
     try:
-        # Not the csv module: a list of strings takes ten times the memory of numbers.
+        # The csv module's lists of strings would need ten times the memory of numbers.
         _, _, body = content.partition(b"\n")
         if not body.strip():
             raise ValueError
         rows = np.loadtxt(io.BytesIO(body), delimiter=",", ndmin=2, comments=None)
         labels = rows[:, 1:3]
-        known = (labels == np.floor(labels)) & (labels >= 0) & (labels < rows.shape[1] - 3)
-        if rows.shape[1] - 3 > MAX_CLASSES or not known.all():
+        valid = (labels == np.floor(labels)) & (labels >= 0) & (labels < rows.shape[1] - 3)
+        if rows.shape[1] - 3 > MAX_CLASSES or not valid.all():
             raise ValueError
         if not np.array_equal(rows[:, 0], np.arange(len(rows))):
             raise ValueError
         true, predicted = labels.astype(np.int64).T
     except (ValueError, IndexError):
-        raise UserError(f"{path} is no table of predictions, or damaged; make it anew") from None
+        raise UserError(f"{path} is damaged or not a table of predictions; run test") from None
     return PredictionsTable(true, predicted, rows[:, 3:])

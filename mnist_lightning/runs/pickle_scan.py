@@ -1,20 +1,18 @@
 """Check the pickle in a checkpoint before loading: only plain values and tensors.
 
-`torch.load(weights_only=True)` runs no code, but it builds whatever the file says: tuples that hold
-each other a billion times over and are then hashed, sparse tensors of any size, subclasses. This
-follows the few instructions that `torch.save` writes for a checkpoint, with sizes in place of
-values, and refuses all others.
+`torch.load(weights_only=True)` runs no code, but it builds any value: nested tuples with a billion
+items that are then hashed, sparse tensors of any size, subclasses. This module simulates
+the few instructions that `torch.save` writes for a checkpoint, with sizes instead of values, and
+refuses all others.
 """
 
 import pickletools
 from typing import Any
 
-MAX_VALUES = (
-    1_000_000  # a shared value counts as often as it occurs; a checkpoint of ours has 5,000
-)
-MAX_TUPLE = 10_000  # Python's random state is a tuple of 625 numbers
-MAX_KEY = 100
-MAX_OTHER_KEYS = 5_000  # an optimizer has one for each of its parameters
+MAX_VALUES = 1_000_000  # a shared value counts each time it occurs; our checkpoints have 5,000
+MAX_TUPLE_VALUES = 10_000  # Python's random state is a tuple of 625 numbers
+MAX_KEY_VALUES = 100  # a key may be a tuple
+MAX_OTHER_KEYS = 5_000  # an optimizer has one for each parameter
 MAX_INTEGER_BITS = 64
 
 _REBUILD = {f"torch._utils _rebuild_{kind}" for kind in ("tensor_v2", "tensor_v3", "parameter")}
@@ -56,18 +54,18 @@ _VALUES = {
     "EMPTY_LIST",
     "EMPTY_DICT",
 }
-# How many values an instruction takes from the stack; None: all above the last mark.
-_TAKEN = {"TUPLE": None, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-_TAKEN |= {"APPEND": 1, "APPENDS": None, "SETITEM": 2, "SETITEMS": None}
-_MADE = "made by "
+# The number of values that an instruction pops from the stack; None: all above the last mark.
+_POPPED = {"TUPLE": None, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_POPPED |= {"APPEND": 1, "APPENDS": None, "SETITEM": 2, "SETITEMS": None}
+_RESULT_OF = "result of "
 
 
 class ForbiddenPickleError(Exception):
-    """A pickle holds something else than plain values and tensors, or too much of them."""
+    """A pickle contains other values than plain values and tensors, or too many of them."""
 
 
 class _Value:
-    """What is known of a value: how many values it holds, a global's name, whether it is text."""
+    """A simulated value: the number of values in it, the name of a global, whether it is text."""
 
     __slots__ = ("name", "size", "text")
 
@@ -78,21 +76,21 @@ class _Value:
 
 
 def check_pickle(content: bytes) -> None:
-    """Check that a pickle of `torch.save` builds plain values and tensors, and not too many.
+    """Check that a pickle of `torch.save` builds a limited number of plain values and tensors.
 
     Raises:
-        ForbiddenPickleError: it does not.
+        ForbiddenPickleError: it builds other values or too many, or is damaged.
     """
     machine = _Machine()
     try:
         for opcode, argument, _ in pickletools.genops(content):
-            machine.follow(opcode.name, argument)
+            machine.execute(opcode.name, argument)
     except (ValueError, IndexError, KeyError, TypeError):
         raise ForbiddenPickleError("its pickle is damaged") from None
 
 
 class _Machine:
-    """The unpickler's stack and memo, with sizes in place of values."""
+    """The unpickler's stack and memo, with sizes instead of values."""
 
     def __init__(self) -> None:
         self.stack: list[_Value] = []
@@ -100,11 +98,11 @@ class _Machine:
         self.memo: dict[int, _Value] = {}
         self.other_keys = 0
 
-    def follow(self, name: str, argument: Any) -> None:
-        """Follow one instruction."""
+    def execute(self, name: str, argument: Any) -> None:
+        """Simulate one instruction."""
         if name in _VALUES:
             if name == "LONG1" and argument.bit_length() > MAX_INTEGER_BITS:
-                raise ForbiddenPickleError("it has an integer of more than 64 bits")
+                raise ForbiddenPickleError("it contains an integer of more than 64 bits")
             self.stack.append(_Value(text=name == "BINUNICODE"))
         elif name in ("BINPUT", "LONG_BINPUT"):
             self.memo[argument] = self.stack[-1]
@@ -112,41 +110,41 @@ class _Machine:
             self.stack.append(self.memo[argument])
         elif name == "MARK":
             self.marks.append(len(self.stack))
-        elif name in _TAKEN:
-            taken = self._take(_TAKEN[name])
+        elif name in _POPPED:
+            values = self._pop(_POPPED[name])
             if name.startswith("TUPLE"):
-                self.stack.append(_Value(_total(taken, MAX_TUPLE, "a tuple")))
+                self.stack.append(_Value(_total(values, MAX_TUPLE_VALUES, "a tuple")))
             else:
-                self._fill(taken[::2] if name.startswith("SET") else [], taken)
+                self._add(values[::2] if name.startswith("SET") else [], values)
         elif name == "GLOBAL":
             if argument not in _GLOBALS:
-                raise ForbiddenPickleError(f"it holds {argument[:80]!r}")
+                raise ForbiddenPickleError(f"it contains {argument[:80]!r}")
             self.stack.append(_Value(name=argument))
         elif name == "REDUCE":
-            self._call(*self._take(2))
+            self._call(*self._pop(2))
         elif name == "BUILD":  # the `_metadata` of a network's weights
-            self._take(1)
-            if self.stack[-1].name != _MADE + _ORDERED_DICT:
+            self._pop(1)
+            if self.stack[-1].name != _RESULT_OF + _ORDERED_DICT:
                 raise ForbiddenPickleError("it sets the attributes of a value")
         elif name == "BINPERSID":  # the numbers of a tensor
-            self._take(1)
+            self._pop(1)
             self.stack.append(_Value())
         elif name not in ("PROTO", "STOP"):
-            raise ForbiddenPickleError(f"it has the instruction {name}")
+            raise ForbiddenPickleError(f"it contains the instruction {name}")
 
-    def _take(self, count: int | None) -> list[_Value]:
-        """Take so many values from the stack; None: all above the last mark."""
-        begin = self.marks.pop() if count is None else len(self.stack) - count
-        if begin < (self.marks[-1] if self.marks else 0):
+    def _pop(self, count: int | None) -> list[_Value]:
+        """Pop `count` values from the stack; None: all above the last mark."""
+        start = self.marks.pop() if count is None else len(self.stack) - count
+        if start < (self.marks[-1] if self.marks else 0):
             raise ValueError
-        taken = self.stack[begin:]
-        del self.stack[begin:]
-        return taken
+        values = self.stack[start:]
+        del self.stack[start:]
+        return values
 
-    def _fill(self, keys: list[_Value], values: list[_Value]) -> None:
-        if any(key.size > MAX_KEY for key in keys):
-            raise ForbiddenPickleError(f"a key has more than {MAX_KEY} values")
-        # Numbers and tuples have known hashes: many that are alike take quadratic time.
+    def _add(self, keys: list[_Value], values: list[_Value]) -> None:
+        if any(key.size > MAX_KEY_VALUES for key in keys):
+            raise ForbiddenPickleError(f"a key has more than {MAX_KEY_VALUES} values")
+        # Hashes of numbers and tuples are predictable: many colliding keys take quadratic time.
         self.other_keys += sum(not key.text for key in keys)
         if self.other_keys > MAX_OTHER_KEYS:
             raise ForbiddenPickleError(f"more than {MAX_OTHER_KEYS:,} keys are not strings")
@@ -155,14 +153,14 @@ class _Machine:
 
     def _call(self, function: _Value, arguments: _Value) -> None:
         if function.name not in _FUNCTIONS:
-            raise ForbiddenPickleError("it calls what is no function")
+            raise ForbiddenPickleError("it calls something other than a function")
         if function.name == _ORDERED_DICT and arguments.size > 1:
-            raise ForbiddenPickleError("it makes a dictionary of something else")
-        self.stack.append(_Value(arguments.size, _MADE + function.name))
+            raise ForbiddenPickleError("it creates a dictionary from another value")
+        self.stack.append(_Value(arguments.size, _RESULT_OF + function.name))
 
 
-def _total(parts: list[_Value], limit: int, what: str) -> int:
+def _total(parts: list[_Value], limit: int, name: str) -> int:
     size = 1 + sum(part.size for part in parts)
     if size > limit:
-        raise ForbiddenPickleError(f"{what} holds more than {limit:,} values")
+        raise ForbiddenPickleError(f"{name} contains more than {limit:,} values")
     return size

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 MAX_VALUES = 100_000  # a checkpoint has 5,000
 MAX_DEPTH = 60
-MAX_EXPANSION = 4  # tensors that share their numbers, over the size of the file
+MAX_EXPANSION = 4  # size of all tensors with shared storages, relative to the file size
 
 _KEYS = (str, int, float, tuple)
 _PRIMITIVES = (str, int, float, bytes, type(None))
@@ -20,21 +20,21 @@ class NotPlainError(Exception):
 
 
 def check_plain(value: Any, name: str, file_size: int) -> None:
-    """Check a value, its parts, and theirs.
+    """Check a value and all its parts.
 
     Args:
-        value: of a file.
-        name: what to call it.
-        file_size: in bytes; what the tensors can be copied to is measured by it.
+        value: from a file.
+        name: its name in messages.
+        file_size: in bytes; limits the total size of the tensors.
 
     Raises:
-        NotPlainError: a part is an object, larger than what is stored of it, or there are too many.
+        NotPlainError: a part is another object or larger than its storage, or there are too many.
     """
-    _Walk(MAX_EXPANSION * file_size).visit(value, name, 0)
+    _PlainCheck(MAX_EXPANSION * file_size).visit(value, name, 0)
 
 
-class _Walk:
-    """What is left of the limits on the way through a value."""
+class _PlainCheck:
+    """Walks through a value; stores what remains of the limits."""
 
     def __init__(self, tensor_bytes: int) -> None:
         self.values = MAX_VALUES
@@ -43,26 +43,26 @@ class _Walk:
     def visit(self, value: Any, name: str, depth: int) -> None:
         self.values -= 1
         if self.values < 0 or depth > MAX_DEPTH:
-            raise NotPlainError(f"it has more than {MAX_VALUES:,} values, or is too deep")
+            raise NotPlainError(f"it has more than {MAX_VALUES:,} values, or is nested too deeply")
         if type(value) in (dict, OrderedDict, Counter):
-            for key, each in value.items():
+            for key, item in value.items():
                 if not isinstance(key, _KEYS):
                     raise NotPlainError(f"{name} has a key of type {type(key).__name__}")
-                self.visit(each, f"{name}[{_label(key)}]", depth + 1)
+                self.visit(item, f"{name}[{_label(key)}]", depth + 1)
             attributes = getattr(value, "__dict__", {})
             if attributes.keys() - {"_metadata"} or not _are_versions(attributes):
                 raise NotPlainError(f"{name} has attributes")
         elif type(value) in (list, tuple):
-            for index, each in enumerate(value):
-                self.visit(each, f"{name}[{index}]", depth + 1)
+            for index, item in enumerate(value):
+                self.visit(item, f"{name}[{index}]", depth + 1)
         elif type(value) in _TENSORS:
             self._visit_tensor(value, name)
         elif not isinstance(value, _PRIMITIVES):
             kind = type(value).__name__
-            raise NotPlainError(f"{name} is {kind}, neither number nor tensor")
+            raise NotPlainError(f"{name} is of type {kind}, which is not allowed")
 
     def _visit_tensor(self, tensor: Tensor, name: str) -> None:
-        # One stored number may stand for a billion, until somebody copies the tensor.
+        # A tensor may repeat one stored number a billion times; a copy would expand it.
         size = tensor.numel() * tensor.itemsize
         stored = tensor.layout == torch.strided and size <= tensor.untyped_storage().nbytes()
         stored = stored and _is_dense(tensor)
@@ -72,9 +72,9 @@ class _Walk:
 
 
 def _is_dense(tensor: Tensor) -> bool:
-    """Tell whether the numbers of a tensor lie side by side, in whatever order of its dimensions.
+    """Return whether a tensor has no gaps or overlaps, in any order of its dimensions.
 
-    Some of torch's kernels take that for granted, and write beyond the end of other tensors.
+    Some of torch's kernels assume this, and write beyond the end of other tensors.
     """
     expected = 1
     for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
@@ -85,18 +85,18 @@ def _is_dense(tensor: Tensor) -> bool:
 
 
 def _are_versions(attributes: dict[str, Any]) -> bool:
-    """Tell whether this is what torch notes beside weights: the versions of modules by name."""
+    """Return whether attributes are torch's metadata of weights: versions of modules by name."""
     modules = attributes.get("_metadata", {})
     return isinstance(modules, dict) and all(
         isinstance(name, str)
-        and isinstance(notes, dict)
-        and all(isinstance(key, str) and isinstance(note, int) for key, note in notes.items())
-        for name, notes in modules.items()
+        and isinstance(data, dict)
+        and all(isinstance(key, str) and isinstance(value, int) for key, value in data.items())
+        for name, data in modules.items()
     )
 
 
 def _label(key: Any) -> str:
-    """Show a key briefly: one of a million characters may occur a million times."""
+    """Return a short text for a key: a key of a million characters may occur a million times."""
     if isinstance(key, str):
         return repr(key[:40])
     return "a tuple" if isinstance(key, tuple) else repr(key)

@@ -1,6 +1,6 @@
 """Run directories: create and list them, read and write their files.
 
-Nothing here imports torch: five hundred runs are listed in a second.
+This module does not import torch: it lists five hundred runs in a second.
 """
 
 import json
@@ -20,7 +20,7 @@ from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import (
     MAX_YAML_BYTES,
     LimitError,
-    make_folder,
+    create_folder,
     parse_yaml,
     read_bounded,
     refuse_links,
@@ -29,7 +29,7 @@ from mnist_lightning.files import (
 from mnist_lightning.runs import signature
 from mnist_lightning.runs.former_versions import upgrade_names
 
-LEAST_TEMPERATURE = 0.01  # those that are fitted are between 0.05 and 20
+MIN_TEMPERATURE = 0.01  # fitted temperatures are between 0.05 and 20
 MAX_SUMMARY_BYTES = 200_000  # a summary has 3 kB
 
 LOGS_FOLDER = "lightning_logs"
@@ -42,21 +42,21 @@ _HEX = re.compile(rb"[0-9a-f]{64}\n")
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder and what is in it."""
+    """A run directory and its files."""
 
     folder: Path
 
     @property
     def version(self) -> int:
-        """The N of `version_N`; -1 for a folder of another name."""
+        """The N of `version_N`; -1 for a folder with another name."""
         match = VERSION.fullmatch(self.folder.name)
         return int(match[1]) if match else -1
 
     @property
     def reference(self) -> str:
-        """The shortest RUN by which a command finds this run from the folder it was made in.
+        """The shortest RUN with which a command finds this run from its original working directory.
 
-        As a word of a shell.
+        It is quoted for a shell.
         """
         default = Path(LOGS_FOLDER) / f"version_{self.version}"
         return str(self.version) if self.folder == default else shlex.quote(str(self.folder))
@@ -82,18 +82,18 @@ class Run:
 
     @property
     def predictions(self) -> Path:
-        """What its best checkpoint said of each test image."""
+        """The predictions of its best checkpoint for the test images."""
         return self.folder / "predictions.csv"
 
     def write_config(self, config: dict[str, Any], sign: bool = True) -> bool:
-        """Write `config.yaml`, from which the run can be made again; tell whether it is signed.
+        """Write `config.yaml`, from which the run can be repeated; return whether it is signed.
 
-        `sign` only what the user's own command has set: a signed class is imported.
+        `sign` only configurations from the user's own command: signed classes are imported.
         """
         content = yaml.safe_dump(config, sort_keys=False).encode()
         signed = signature.sign(_CONFIG, content) if sign else None
-        end = b"" if signed is None else _SIGNED + signed.hex().encode() + b"\n"
-        write_atomically(content + end, self.config)
+        tail = b"" if signed is None else _SIGNED + signed.hex().encode() + b"\n"
+        write_atomically(content + tail, self.config)
         return signed is not None
 
     def read_config(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class Run:
         return self.read_signed_config()[0]
 
     def read_signed_config(self) -> tuple[dict[str, Any], bool]:
-        """Read `config.yaml`, and tell whether this user's program wrote it on this machine.
+        """Read `config.yaml`, and return whether this user wrote it on this machine.
 
         Raises:
             UserError: it is damaged.
@@ -116,48 +116,48 @@ class Run:
         except (UserError, OSError, ValueError, yaml.YAMLError, LimitError):
             config = None
         if not isinstance(config, dict):
-            raise UserError(f"{self.config} is no configuration, or damaged")
-        content, mark, end = content.rpartition(_SIGNED)
-        signed = bytes.fromhex(end.decode().strip()) if _HEX.fullmatch(end) else b""
+            raise UserError(f"{self.config} is damaged or not a configuration")
+        content, mark, tail = content.rpartition(_SIGNED)
+        signed = bytes.fromhex(tail.decode().strip()) if _HEX.fullmatch(tail) else b""
         return upgrade_names(config), bool(mark) and signature.is_signed(_CONFIG, content, signed)
 
-    def lock(self, patience: float = 1.0) -> AbstractContextManager[Any]:
-        """Keep others from training here; wait `patience` seconds for one that only looks.
+    def lock(self, timeout: float = 1.0) -> AbstractContextManager[Any]:
+        """Lock the run against other training processes; wait up to `timeout` seconds for the lock.
 
         Raises:
-            UserError: another process trains here, and lives.
+            UserError: another process is training in this run.
         """
-        lock = FileLock(self.folder / ".lock", timeout=patience)
+        lock = FileLock(self.folder / ".lock", timeout=timeout)
         try:
-            return lock.acquire()  # gives the lock back at the end of a `with`
+            return lock.acquire()  # `with` releases the lock at its end
         except Timeout:
             raise UserError(f"another process is training in {self.folder}") from None
 
     def refuse_links(self) -> None:
-        """Refuse to write through a link, which may lead anywhere.
+        """Check that no link leads out of the run directory; see `files.refuse_links`.
 
         Raises:
-            UserError: there is one in the run directory.
+            UserError: there is such a link.
         """
         if self.folder.is_symlink():
-            raise UserError(f"{self.folder} is a link; name the run directory that it leads to")
+            raise UserError(f"{self.folder} is a link; use the path of its target instead")
         refuse_links(self.folder, (".pbtxt",))
 
-    def clear_away(self) -> None:
-        """Delete what a process that was killed had begun to write; call it under the lock."""
+    def delete_temporary_files(self) -> None:
+        """Delete the incomplete files of a killed process; the caller must hold the lock."""
         for folder in (self.folder, self.checkpoints):
-            for leftover in folder.glob(".*.tmp"):
-                if leftover.is_file() or leftover.is_symlink():
-                    leftover.unlink()
+            for path in folder.glob(".*.tmp"):
+                if path.is_file() or path.is_symlink():
+                    path.unlink()
 
     def no_checkpoint_error(self, file: str) -> UserError:
         """Return the error for a checkpoint that does not exist."""
-        cut_short = self.summary().get("state") in ("interrupted", "failed", "running")
-        reason = ": its run ended before it saved one" if cut_short else ""
+        incomplete = self.summary().get("state") in ("interrupted", "failed", "running")
+        reason = ": its run ended before it saved one" if incomplete else ""
         return UserError(f"no {file} in {self.checkpoints}{reason}; train one with: {PROGRAM} fit")
 
     def summary(self) -> dict[str, Any]:
-        """Read `summary.json`; empty where there is none that can be read."""
+        """Read `summary.json`; empty if it is missing or damaged."""
         try:
             content = read_bounded(self.folder / "summary.json", MAX_SUMMARY_BYTES)
             summary = json.loads(content, parse_int=_parse_int)
@@ -180,7 +180,7 @@ class Run:
         """Find the checkpoint to evaluate: `best.ckpt`, or the newest of a stock Lightning run.
 
         Raises:
-            UserError: there is none.
+            UserError: there is no checkpoint.
         """
         if self.best.is_file():
             return self.best
@@ -191,68 +191,68 @@ class Run:
 
 
 def is_temperature(value: object) -> TypeGuard[float]:
-    """Tell whether a value from a file is a temperature by which logits can be divided."""
-    return isinstance(value, float) and LEAST_TEMPERATURE <= value <= 1 / LEAST_TEMPERATURE
+    """Return whether a value from a file is a valid temperature."""
+    return isinstance(value, float) and MIN_TEMPERATURE <= value <= 1 / MIN_TEMPERATURE
 
 
 def _is_shallow(value: Any, levels: int = 20) -> bool:
-    """Whether a value of JSON is nested no deeper than `levels`; a summary's has five."""
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return levels > 0 and all(_is_shallow(each, levels - 1) for each in inner)
+    """Return whether a JSON value is nested at most `levels` deep; a summary has five levels."""
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_is_shallow(item, levels - 1) for item in items)
 
 
 def _parse_int(text: str) -> int | None:
-    """Parse an integer of JSON; None if it does not fit 64 bits, as no number of a run's is.
+    """Parse a JSON integer; None if it does not fit into 64 bits, as no value of a run does.
 
-    A larger one cannot be converted to a float, or printed in a table.
+    A larger integer cannot be converted to a float or printed in a table.
     """
     return int(text) if len(text) <= 19 else None
 
 
-def claim(root: Path) -> Run:
-    """Make the folder of a new run: the next free version number, never one that exists.
+def create_next(root: Path) -> Run:
+    """Create the directory of a new run, with the next free version number.
 
     Raises:
-        UserError: no folder can be made there.
+        UserError: the directory cannot be created.
     """
     used = {run.version for run in list_runs(root)}
     version = max(used, default=-1) + 1
-    if version > MAX_VERSION:  # a folder from elsewhere may have the last number
+    if version > MAX_VERSION:  # a copied folder may have the last number
         version = next(number for number in count() if number not in used)
     while True:
         run = Run(root / f"version_{version}")
         try:
             root.mkdir(parents=True, exist_ok=True)
-            run.folder.mkdir()  # atomic: of two processes one gets a FileExistsError
+            run.folder.mkdir()  # atomic: one of two processes gets a FileExistsError
             run.checkpoints.mkdir()
             return run
         except FileExistsError:
             if not root.is_dir():
-                raise UserError(f"cannot keep runs in {root}: it is a file; {_REMEDY}") from None
+                raise UserError(f"cannot save runs in {root}: it is a file; {_REMEDY}") from None
             version += 1
         except OSError as error:
-            raise UserError(f"cannot keep runs in {root}: {error.strerror}; {_REMEDY}") from None
+            raise UserError(f"cannot save runs in {root}: {error.strerror}; {_REMEDY}") from None
 
 
 def create_at(folder: Path) -> Run:
-    """Make a folder a new run's, unless it is a run already.
+    """Create a new run in a given directory.
 
     Raises:
-        UserError: it is, or it cannot be made.
+        UserError: it is already a run, or it cannot be created.
     """
     run = Run(folder)
     if run.config.exists():
-        raise UserError(f"--run_dir {folder}: there is a run already; go on with it: resume", 2)
-    make_folder(run.checkpoints, "--run_dir")
+        raise UserError(f"--run_dir {folder}: this is already a run; continue it with resume", 2)
+    create_folder(run.checkpoints, "--run_dir")
     return run
 
 
-_REMEDY = "make it writable, or choose another place: --trainer.default_root_dir DIR"
+_REMEDY = "make it writable, or use another folder: --trainer.default_root_dir DIR"
 
 
 def list_runs(root: Path) -> Iterator[Run]:
-    """The run folders in `root`, oldest first."""
+    """Yield the run directories in `root`, oldest first."""
     if not root.is_dir():
         return
-    found = [Run(path) for path in root.iterdir() if VERSION.fullmatch(path.name)]
-    yield from sorted((run for run in found if run.folder.is_dir()), key=lambda run: run.version)
+    runs = [Run(path) for path in root.iterdir() if VERSION.fullmatch(path.name)]
+    yield from sorted((run for run in runs if run.folder.is_dir()), key=lambda run: run.version)

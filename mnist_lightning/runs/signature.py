@@ -1,8 +1,8 @@
 """Sign the files of your own runs, to tell them from files from elsewhere.
 
-A file is signed with an HMAC (RFC 2104, SHA-256) under a key that never leaves the user's
-configuration directory. Only who can read that key can make a file that names classes to import;
-see `docs/decisions/trust.md`.
+The signature is an HMAC (RFC 2104, SHA-256) with a key that stays in the user's configuration
+directory. Only a person who can read this key can create a file that names classes to import; see
+`docs/decisions/trust.md`.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ _KEY_BYTES = 32
 
 
 def key_path() -> Path:
-    """Return where the signing key of this user is stored."""
+    """Return the path of this user's signing key."""
     return user_config_path("mnist_lightning") / "signing.key"
 
 
@@ -27,10 +27,10 @@ def signing_key(create: bool = False) -> bytes | None:
     """Read the signing key.
 
     Args:
-        create: make a key if there is none.
+        create: create a key if none exists.
 
     Returns:
-        The key; None if there is none, it is damaged, or it cannot be stored or read.
+        The key; None if it does not exist, is damaged, or cannot be stored or read.
     """
     path = key_path()
     if create and not path.exists():
@@ -44,7 +44,7 @@ def signing_key(create: bool = False) -> bytes | None:
 
 
 def _create_key(path: Path) -> None:
-    """Store a new key that only its owner can read; of two processes the first one wins."""
+    """Store a new key that only its owner can read; if two processes do this, the first wins."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -60,9 +60,8 @@ def sign(kind: str, content: bytes) -> bytes | None:
     """Sign the content of a file.
 
     Args:
-        kind: what the file is, such as `checkpoint`: a signature of one kind is invalid for
-            another.
-        content: all of the file but its signature.
+        kind: the kind of file, such as `checkpoint`: a signature is valid for only one kind.
+        content: the whole file without its signature.
 
     Returns:
         32 bytes; None if no key can be stored.
@@ -72,12 +71,12 @@ def sign(kind: str, content: bytes) -> bytes | None:
 
 
 def is_signed(kind: str, content: bytes, signature: bytes) -> bool:
-    """Tell whether this user signed this content on this machine."""
+    """Return whether this user signed this content on this machine."""
     return is_signed_digest(kind, hashlib.sha256(content).digest(), signature)
 
 
 def is_signed_digest(kind: str, digest: bytes, signature: bytes) -> bool:
-    """Tell whether this user signed the content with this SHA-256 on this machine."""
+    """Return whether this user signed the content with this SHA-256 on this machine."""
     key = signing_key()
     return key is not None and hmac.compare_digest(_signature(key, kind, digest), signature)
 

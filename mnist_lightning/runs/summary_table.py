@@ -9,8 +9,8 @@ from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import printable
 
 
-class Standing(NamedTuple):
-    """A run in the table of runs; None where nothing is known."""
+class RunRow(NamedTuple):
+    """A row in the table of runs; unknown values are None."""
 
     run: str
     dataset: str | None
@@ -25,17 +25,17 @@ class Standing(NamedTuple):
     started: str | None
 
 
-LONGEST = 200  # letters of a name in a table
+MAX_NAME_CHARS = 200
 NEWEST, BEST = "newest", "best"
-_GREATEST_FIRST = ("val_accuracy", "test_accuracy")
+_DESCENDING = ("val_accuracy", "test_accuracy")
 
 
-def standing(run: Run) -> Standing:
-    """Read what a run's `summary.json` says; anything may be missing, or nonsense."""
+def read_row(run: Run) -> RunRow:
+    """Read the row of a run from its `summary.json`; values may be missing or invalid."""
     summary = run.summary()
     network = summary.get("network")
     path = network.get("class_path") if isinstance(network, dict) else None
-    return Standing(
+    return RunRow(
         run=run.folder.name,
         dataset=_text(summary.get("dataset")),
         network=_text(path.rsplit(".", 1)[-1]) if isinstance(path, str) else None,
@@ -51,59 +51,59 @@ def standing(run: Run) -> Standing:
 
 
 def _state(run: Run, summary: dict[str, Any]) -> str:
-    """How a run stands: its process may have been killed before it could say so."""
+    """Return the state of a run; a killed process leaves the state `running`."""
     state = _text(summary.get("state")) or "unknown"
     if state != "running":
         return state
     try:
-        with run.lock(patience=0):
+        with run.lock(timeout=0):
             return "interrupted"
     except (UserError, OSError):
         return state
 
 
-def ordered(rows: Sequence[Standing], order: str) -> list[Standing]:
-    """Sort rows, oldest first as they come; where a value is missing they come last."""
+def sort_rows(rows: Sequence[RunRow], order: str) -> list[RunRow]:
+    """Sort rows, which are oldest first; rows without a value come last."""
     if order == "run":
         return list(rows)
     if order == NEWEST:
         return list(reversed(rows))
     column = "val_accuracy" if order == BEST else order
-    known = [each for each in rows if getattr(each, column) is not None]
-    known.sort(key=lambda each: getattr(each, column), reverse=column in _GREATEST_FIRST)
-    return known + [each for each in rows if getattr(each, column) is None]
+    known = [row for row in rows if getattr(row, column) is not None]
+    known.sort(key=lambda row: getattr(row, column), reverse=column in _DESCENDING)
+    return known + [row for row in rows if getattr(row, column) is None]
 
 
-def table(rows: Sequence[Standing]) -> str:
-    """Write rows under their heads, for people to read."""
+def format_table(rows: Sequence[RunRow]) -> str:
+    """Format rows with column headings, as aligned text."""
     cells = [("run", "data set", "network", "parameters", "seed", "epochs", "val", "test", "time")]
     cells += [
         (
-            printable(each.run.removeprefix("version_")),
-            each.dataset or "?",
-            each.network or "?",
-            "" if each.parameters is None else f"{each.parameters:,}",
-            "" if each.seed is None else str(each.seed),
-            "" if each.epochs is None else str(each.epochs),
-            _percent(each.val_accuracy),
-            _percent(each.test_accuracy),
-            _duration(each.seconds),
+            printable(run.run.removeprefix("version_")),
+            run.dataset or "?",
+            run.network or "?",
+            "" if run.parameters is None else f"{run.parameters:,}",
+            "" if run.seed is None else str(run.seed),
+            "" if run.epochs is None else str(run.epochs),
+            _percent(run.val_accuracy),
+            _percent(run.test_accuracy),
+            _duration(run.seconds),
         )
-        for each in rows
+        for run in rows
     ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    states = ["state", *(each.state for each in rows)]
+    states = ["state", *(run.state for run in rows)]
     return "\n".join(
         "  ".join(
-            f"{cell:<{width}}" if place < _WORDS else f"{cell:>{width}}"
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            f"{cell:<{width}}" if index < _TEXT_COLUMNS else f"{cell:>{width}}"
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         + f"  {state}"
         for row, state in zip(cells, states, strict=True)
     )
 
 
-_WORDS = 3  # the first columns are words, the others numbers
+_TEXT_COLUMNS = 3  # the first columns are text, the others numbers
 
 
 def _percent(share: float | None) -> str:
@@ -122,7 +122,7 @@ def _duration(seconds: float | None) -> str:
 def _text(value: Any) -> str | None:
     if not isinstance(value, str):
         return None
-    return printable(value)[:LONGEST]
+    return printable(value)[:MAX_NAME_CHARS]
 
 
 def _number(value: Any) -> float | None:

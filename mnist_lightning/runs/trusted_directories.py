@@ -1,7 +1,8 @@
 """Remember the directories in which this user has used their own classes.
 
-Classes that a signed run names are imported from the working directory only if it is one of these:
-a signed run can be copied beside somebody else's `net.py`. See `docs/decisions/trust.md`.
+The classes of a signed run are imported from the working directory only if it is one of these
+directories: a signed run can be copied beside another person's `net.py`. See
+`docs/decisions/trust.md`.
 """
 
 import json
@@ -14,19 +15,19 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.files import read_bounded, write_atomically
 
 MAX_BYTES = 1_000_000
-MAX_DIRECTORIES = 1_000  # the oldest are forgotten
+MAX_DIRECTORIES = 1_000  # the oldest are removed
 
 
 def is_known() -> bool:
-    """Tell whether the user has used classes of their own in the working directory."""
+    """Return whether the user has used their own classes in the working directory."""
     return str(Path.cwd()) in _read()
 
 
 def remember_if(used: bool) -> None:
-    """Remember the working directory, if classes of the user's own are used in it."""
+    """Remember the working directory if the user's own classes are used in it."""
     if used and not is_known():
         directories = [*_read(), str(Path.cwd())][-MAX_DIRECTORIES:]
-        with suppress(OSError):  # without a place for it, runs are not signed either
+        with suppress(OSError):  # if it cannot be stored, runs cannot be signed either
             _path().parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_atomically(json.dumps(directories, indent=1).encode(), _path())
 

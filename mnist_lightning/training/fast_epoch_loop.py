@@ -1,6 +1,6 @@
 """Lightning's loop over an epoch, without the work that no callback needs.
 
-Measured by `benchmarks/epoch.py`; see `docs/decisions/lean-epoch-loop.md`.
+Measured by `benchmarks/epoch.py`; see `docs/decisions/fast-epoch-loop.md`.
 """
 
 import inspect
@@ -25,10 +25,10 @@ from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.training.callbacks.safe_points import safe_point_callbacks
 from mnist_lightning.training.lightning_module import DigitClassifier
 
-# Whose loop this is; a later version's is left as it is.
-KNOWN_VERSION = "2.6."
-# What the short way leaves out of a step.
-_LEFT_OUT = (
+# The version of Lightning that this loop was written for; other versions use their own loop.
+SUPPORTED_VERSION = "2.6."
+# The hooks that the fast step skips.
+_SKIPPED_HOOKS = (
     "on_train_batch_start",
     "on_before_zero_grad",
     "on_before_backward",
@@ -38,17 +38,17 @@ _LEFT_OUT = (
 
 
 class FastEpochLoop(_TrainingEpochLoop):
-    """Lightning's loop over an epoch's batches, with a short way for a plain step.
+    """Lightning's loop over an epoch's batches, with a fast step that skips unused hooks.
 
-    Lightning calls some twenty hooks a step, each prepared, named and timed, of each callback,
-    whether they do anything or not. Where none of them does, the short way leaves them out; it
-    computes the same bits.
+    Lightning calls about twenty hooks of each callback in each step, and prepares, names and
+    times each call. If no callback implements them, the fast step skips them. It computes the
+    same bits.
     """
 
     def reset(self) -> None:
-        """Begin an epoch, or continue one of a checkpoint with the counters that it has.
+        """Start an epoch, or continue that of a checkpoint with the checkpoint's counters.
 
-        They are exact: a checkpoint is made at a safe point only.
+        The counters are exact: a checkpoint is saved only at a safe point.
         """
         if not self._restarting:
             super().reset()
@@ -60,34 +60,34 @@ class FastEpochLoop(_TrainingEpochLoop):
 
     @property
     def done(self) -> bool:
-        """Whether to leave the epoch: not before a step for which gradients are accumulated."""
+        """Whether to end the epoch; not while gradients are accumulated for a step."""
         stops = self.trainer.should_stop and not self._is_training_done
         pending = stops and self.batch_progress.current.ready > 0 and self._should_accumulate()
         return not pending and super().done
 
     def on_run_start(self, data_fetcher: Any) -> None:
-        """Find out whether the steps of this epoch are plain ones."""
+        """Find out whether this epoch can use the fast step."""
         super().on_run_start(data_fetcher)
         self._safe_point_callbacks = safe_point_callbacks(self.trainer)
-        self._plain = self._has_plain_steps()
-        self._at_batch_end = [
+        self._is_fast = self._supports_fast_step()
+        self._batch_end_callbacks = [
             callback
             for callback in self.trainer.callbacks
-            if _does_something(callback, "on_train_batch_end")
+            if _implements(callback, "on_train_batch_end")
         ]
         trainer = self.trainer
-        self._validates_at_its_end = (
+        self._validates_at_epoch_end = (
             trainer.check_val_every_n_epoch is not None
             and getattr(trainer, "_val_check_time_interval", None) is None
             and trainer.val_check_batch == trainer.num_training_batches
         )
 
-    def _has_plain_steps(self) -> bool:
+    def _supports_fast_step(self) -> bool:
         trainer, strategy = self.trainer, self.trainer.strategy
         precision = strategy.precision_plugin
         return (
-            lightning_version.startswith(KNOWN_VERSION)
-            # A class of one's own may have hooks of its own.
+            lightning_version.startswith(SUPPORTED_VERSION)
+            # A subclass may implement more hooks.
             and type(trainer.lightning_module) is DigitClassifier
             and type(trainer.datamodule) is MNISTDataModule
             and type(strategy) is SingleDeviceStrategy
@@ -97,20 +97,20 @@ class FastEpochLoop(_TrainingEpochLoop):
             and _steps_without_closure(strategy.optimizers[0])
             and not trainer.gradient_clip_val
             and trainer.accumulate_grad_batches == 1
-            and not self.automatic_optimization._skip_backward  # as weight averaging may ask
+            and not self.automatic_optimization._skip_backward  # set by weight averaging
             and not any(
-                _does_something(callback, hook)
+                _implements(callback, hook)
                 for callback in trainer.callbacks
-                for hook in _LEFT_OUT
+                for hook in _SKIPPED_HOOKS
             )
         )
 
     def advance(self, data_fetcher: Any) -> None:
         """Train on one batch."""
-        if self._restarting or not self._plain:
+        if self._restarting or not self._is_fast:
             super().advance(data_fetcher)
             return
-        trainer, done = self.trainer, self.batch_progress
+        trainer, progress = self.trainer, self.batch_progress
         model, strategy = trainer.lightning_module, trainer.strategy
         precision, optimizer = strategy.precision_plugin, strategy.optimizers[0]
         counts = self.automatic_optimization.optim_progress.optimizer
@@ -118,13 +118,13 @@ class FastEpochLoop(_TrainingEpochLoop):
         self.val_loop.restarting = False
         batch, _, _ = next(data_fetcher)
         batch_idx = self.batch_idx + 1
-        done.is_last_batch = data_fetcher.done
+        progress.is_last_batch = data_fetcher.done
         batch = precision.convert_input(batch)
         if batch[0].device != strategy.root_device:
             batch = strategy.batch_to_device(batch)
-        done.increment_ready()
+        progress.increment_ready()
         trainer._logger_connector.on_batch_start(batch)
-        done.increment_started()
+        progress.increment_started()
 
         with precision.train_step_context():
             loss = model.training_step(batch, batch_idx)
@@ -136,30 +136,30 @@ class FastEpochLoop(_TrainingEpochLoop):
         counts.step.increment_ready()
         optimizer.step()
         counts.step.increment_completed()
-        done.increment_processed()
+        progress.increment_processed()
         if trainer.lr_scheduler_configs:
             self.update_lr_schedulers("step", update_plateau_schedulers=False)
             if self._num_ready_batches_reached():
                 self.update_lr_schedulers("epoch", update_plateau_schedulers=False)
         outputs = {"loss": loss.detach()}
-        model._current_fx_name = "on_train_batch_end"  # for what callbacks log by `self.log`
-        for callback in self._at_batch_end:
+        model._current_fx_name = "on_train_batch_end"  # callbacks may call `self.log`
+        for callback in self._batch_end_callbacks:
             callback.on_train_batch_end(trainer, model, outputs, batch, batch_idx)
         model.on_train_batch_end(outputs, batch, batch_idx)
         model._current_fx_name = None
         logged = any(True for _ in self._results.valid_items())
         if logged:
             trainer._logger_connector.on_batch_end()
-        done.increment_completed()
+        progress.increment_completed()
         if logged:
             trainer._logger_connector.update_train_step_metrics()
 
     def on_advance_end(self, data_fetcher: Any) -> None:
-        """Validate where it is time to."""
+        """Validate if a validation is due."""
         trainer = self.trainer
         if (
-            self._plain
-            and self._validates_at_its_end
+            self._is_fast
+            and self._validates_at_epoch_end
             and not self.batch_progress.is_last_batch
             and not self._skip_next_val
             and not trainer.should_stop
@@ -178,15 +178,15 @@ def _steps_without_closure(optimizer: Optimizer) -> bool:
     return closure is not None and closure.default is None
 
 
-def _does_something(callback: Callback, hook: str) -> bool:
+def _implements(callback: Callback, hook: str) -> bool:
     return getattr(getattr(callback, hook), "__func__", None) is not getattr(Callback, hook)
 
 
-def stop_looking_for_gpus() -> None:
-    """Spare each optimizer step a search for NVIDIA's library where there is none.
+def disable_nvml_check() -> None:
+    """Avoid a search for NVIDIA's library in each optimizer step on a machine without a GPU.
 
-    Lightning sets this variable so that torch asks the library, not the driver, for GPUs, and
-    processes can be forked afterwards. Without a GPU torch searches anew each time, for 0.3 ms.
+    Lightning sets this variable: torch then detects GPUs through the library, not the driver, and
+    processes can be forked afterwards. Without a GPU torch repeats the search, 0.3 ms each time.
     """
     if not torch.cuda.is_available():
         os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)

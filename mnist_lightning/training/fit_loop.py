@@ -10,12 +10,12 @@ from mnist_lightning.training.callbacks.safe_points import safe_point_callbacks
 
 
 class RunFitLoop(_FitLoop):
-    """Runs epochs, and ends between two steps where a limit falls within an epoch.
+    """Runs epochs. If a limit is reached within an epoch, training ends between two steps.
 
-    A checkpoint is made at a safe point only (`callbacks.safe_points`), so that its counters are
-    the state of the loops and a resumed run changes none of them. Lightning's loop takes a run
-    with `max_steps` for one that stopped within an epoch, always, and ends a part of an epoch as
-    if it were a whole one: such a run differs after a resume, and cannot be extended.
+    A checkpoint is saved only at a safe point (`callbacks.safe_points`). Its counters are the
+    state of the loops, and a resumed run changes none of them. Lightning's loop always assumes
+    that a run with `max_steps` stopped within an epoch, and ends a partial epoch like a complete
+    one: such a run differs after a resume, and cannot be extended.
     """
 
     def __init__(self, trainer: Trainer, min_epochs: int | None, max_epochs: int | None) -> None:
@@ -23,7 +23,7 @@ class RunFitLoop(_FitLoop):
 
     @property
     def restarting(self) -> bool:
-        """Whether an epoch of the checkpoint is to be continued."""
+        """Whether the checkpoint's epoch is incomplete, so that this run continues it."""
         return self._restarting
 
     @restarting.setter
@@ -36,13 +36,13 @@ class RunFitLoop(_FitLoop):
     def skip(self) -> bool:
         """Whether there is nothing to run.
 
-        A run that was killed after its last step still has to complete its training: to judge its
-        weights, to log the means of a part of an epoch.
+        A run that was killed after its last step still has to complete its training: to score its
+        weights and to log the means of a partial epoch.
         """
         return self.max_batches == 0 if self._loaded_from_state_dict else super().skip
 
     def on_advance_end(self) -> None:
-        """End an epoch; leave one that a limit cut short as it is, to be continued."""
+        """End a complete epoch; a partial one stays as it is and can be continued."""
         if not self.epoch_loop.batch_progress.is_last_batch:
             return
         super().on_advance_end()

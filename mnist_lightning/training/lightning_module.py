@@ -28,37 +28,36 @@ from mnist_lightning.training.optimizer_state import load_in_saved_precision
 
 OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]
 LRSchedulerCallable = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
-NO_END = (
-    "this learning-rate schedule spans the whole run, which has no end; set --trainer.max_epochs"
+UNBOUNDED_SCHEDULE = (
+    "The learning-rate schedule depends on the length of the run: set --trainer.max_epochs."
 )
 
 
 class DigitClassifier(LightningModule):
-    """Trains a network of digits on the cross-entropy.
+    """Trains a digit classifier with the cross-entropy loss.
 
-    Logs `train|val|test/loss|accuracy`, means over whole epochs, `train/step_loss` and
+    Logs `train|val|test/loss|accuracy` (means over an epoch), `train/step_loss` and
     `learning_rate`.
 
     Args:
-        network: maps images (B, 1, 28, 28) to logits (B, C). None: `ClassicCNN()`, or what the
-            checkpoint describes when one is loaded.
-        optimizer: makes the optimizer from the parameters; by default Adam, updating all of
-            them in one pass.
-        lr_scheduler: makes the schedule from the optimizer. One with a `total_steps` argument
-            that is left open (`OneCycle`, `Cosine`) is given the length of the run and takes a
-            step after each batch. `ReduceLROnPlateau` watches `val/loss`, or `val/accuracy` with
-            mode `max`; `train/…` where nothing is validated.
+        network: maps images (B, 1, 28, 28) to logits (B, C). None: `ClassicCNN()`, or the network
+            of a loaded checkpoint.
+        optimizer: creates the optimizer from the parameters. Default: fused Adam.
+        lr_scheduler: creates the schedule from the optimizer. A schedule whose `total_steps`
+            argument is not set (`OneCycle`, `Cosine`) gets the length of the run and takes a
+            step after each batch. `ReduceLROnPlateau` monitors `val/loss`, or `val/accuracy` with
+            mode `max`; without a validation set `train/…`.
         lr_scheduler_interval: when any other schedule takes a step.
-        label_smoothing: this share of each label is spread over all classes in training
-            (Szegedy et al., 2016); validation and test measure the plain cross-entropy.
-        channels_last: keep convolutions' weights in channels-last memory, which most processors
-            work faster with.
-        compile: train with `torch.compile`, which takes its time first, and pays on a GPU. The
-            checkpoints are the same.
+        label_smoothing: the share of each label that is spread over all classes in training
+            (Szegedy et al., 2016). Validation and test use the plain cross-entropy.
+        channels_last: store convolution weights in channels-last memory; faster on most
+            processors.
+        compile: train with `torch.compile`. Compiling takes time at the start, and is worth it on
+            a GPU. The checkpoints are the same.
     """
 
-    # Under Lightning's own key LightningCLI would let a checkpoint's values silently override
-    # the command line's. What a checkpoint has to know of the network is under "network".
+    # With Lightning's own key, LightningCLI would silently override the command line by a
+    # checkpoint's values. The description of the network is under the key "network".
     CHECKPOINT_HYPER_PARAMS_KEY = "classifier_hyper_parameters"
 
     def __init__(
@@ -75,11 +74,11 @@ class DigitClassifier(LightningModule):
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing <= 1:
-            raise ValueError(f"label_smoothing is {label_smoothing}; it is a share, from 0 to 1")
+            raise ValueError(f"Invalid label_smoothing {label_smoothing}: expected 0 to 1.")
         self._network_was_given = network is not None
         self.channels_last = channels_last
         self.compile_network = compile
-        self.network = self._laid_out(ClassicCNN() if network is None else network)
+        self.network = self._with_memory_format(ClassicCNN() if network is None else network)
         self.optimizer_factory = optimizer
         self.lr_scheduler_factory = lr_scheduler
         self.lr_scheduler_interval = lr_scheduler_interval
@@ -98,47 +97,47 @@ class DigitClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean loss of a batch.
 
-        Where processes share it, this one's part of it: the mean over the processes is that of
-        the batch, however it was cut.
+        If several processes share the batch, return the weighted loss of this process's part: the
+        mean over the processes is the loss of the batch, whatever the sizes of the parts.
         """
         loss = self._step(batch, self.train_loss, self.train_metrics)[0]
-        if distributed.count() == 1:
+        if distributed.world_size() == 1:
             return loss
         own = len(batch[1])
         total = self.trainer.strategy.reduce(torch.tensor(own, device=loss.device), reduce_op="sum")
-        return loss * (own * distributed.count() / total)
+        return loss * (own * distributed.world_size() / total)
 
     def configure_model(self) -> None:
-        """Take the trainer's precision before a checkpoint is loaded, not after.
+        """Convert to the trainer's precision before a checkpoint is loaded.
 
-        Loaded into single precision, the weights of a run in double precision would be rounded.
+        Otherwise double-precision weights would be loaded into single precision, and rounded.
         """
         if self._trainer is not None:  # load_from_checkpoint has none
             self.trainer.precision_plugin.convert_module(self)
 
     def on_fit_start(self) -> None:
-        """Compile the network in place: it keeps its class and the names of its weights."""
+        """Compile the network in place: its class and the names of its weights do not change."""
         if self.compile_network:
             self.network.compile()
 
     def configure_callbacks(self) -> list[Callback]:
-        """Bring along what logs the loss of single steps."""
+        """Return the callback that logs the loss of single steps."""
         return [StepLosses()]
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Log the epoch's means with its last batch.
+        """Log the epoch's means after its last batch.
 
-        They are written before the validation and the checkpoint that follow: what a checkpoint
-        counts as done is also in the logs.
+        They are written before the validation and the checkpoint that follow: the logs contain
+        everything that a checkpoint counts as done.
         """
         if self.trainer.is_last_batch:
             log(self.trainer, {"epoch": self.current_epoch + 1})
             self._log_epoch("train", self.train_metrics)
 
     def on_train_end(self) -> None:
-        """Log the means of an epoch that a limit cut short.
+        """Log the means of a partial epoch, if a limit ended the training within an epoch.
 
-        They are no part of a checkpoint: a run that goes on logs those of the whole epoch.
+        They are not part of a checkpoint: a resumed run logs those of the complete epoch.
         """
         if not self.trainer.is_last_batch:
             means = self.train_metrics.compute()
@@ -146,20 +145,20 @@ class DigitClassifier(LightningModule):
             log(self.trainer, {f"train/{name}": value for name, value in means.items()})
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Count a batch of the images held out; return their logits (B, C)."""
+        """Evaluate a batch of the validation set; return its logits (B, C)."""
         return self._step(batch, self.loss, self.val_metrics)[1]
 
     def on_validation_epoch_end(self) -> None:
-        """Log the means over the images held out."""
+        """Log the means over the validation set."""
         self._log_epoch("val", self.val_metrics)
         self._validated_step = self.global_step
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Count a batch of test images; return their logits (B, C)."""
+        """Evaluate a batch of the test set; return its logits (B, C)."""
         return self._step(batch, self.loss, self.test_metrics)[1]
 
     def on_test_epoch_end(self) -> None:
-        """Log the means over the test images."""
+        """Log the means over the test set."""
         self._log_epoch("test", self.test_metrics)
 
     def _step(
@@ -170,7 +169,7 @@ class DigitClassifier(LightningModule):
             logits = self(images.new_zeros(1, *images.shape[1:]))
             return 0 * logits.sum(), logits[:0].detach()
         logits = self(images)
-        if labels.ndim == 2:  # probabilities, of as many classes as the data has
+        if labels.ndim == 2:  # probabilities of the classes of the data; the network may have more
             labels = functional.pad(labels, (0, logits.shape[1] - labels.shape[1]))
         loss = criterion(logits, labels)
         metrics.update(loss.detach(), logits.detach(), labels)
@@ -186,13 +185,13 @@ class DigitClassifier(LightningModule):
                 log(self.trainer, means)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Make the optimizer and its schedule."""
+        """Create the optimizer and its schedule."""
         optimizer = self.optimizer_factory(self.network.parameters())
         load_in_saved_precision(optimizer)
         if self.trainer.gradient_clip_val:
-            # Clipped in mixed precision, gradients are unscaled before; a fused optimizer would
-            # do it by itself, too late.
-            optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined] # torch's sign
+            # In mixed precision, gradients must be unscaled before they are clipped; a fused
+            # optimizer would unscale them too late, in its step.
+            optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined] # torch's flag
         spans = self.needs_run_length(self.lr_scheduler_factory)
         schedule = self.make_schedule(optimizer, self._total_steps() if spans else 0)
         if schedule is None:
@@ -203,21 +202,21 @@ class DigitClassifier(LightningModule):
     def make_schedule(
         self, optimizer: Optimizer, total_steps: int
     ) -> LRScheduler | ReduceLROnPlateau | None:
-        """Make the schedule of an optimizer's learning rate, if there is one.
+        """Create the learning-rate schedule of an optimizer; None if there is none.
 
-        `total_steps`, the steps of the run, matter only where the schedule spans it.
+        `total_steps`, the steps of the run, is used only by a schedule that depends on it.
         """
         factory = self.lr_scheduler_factory
         if factory is None or not self.needs_run_length(factory):
             return None if factory is None else factory(optimizer)
-        return factory(optimizer, total_steps=total_steps)  # type: ignore[call-arg] # needs_run_length found it
+        return factory(optimizer, total_steps=total_steps)  # type: ignore[call-arg] # checked above
 
     @staticmethod
     def needs_run_length(factory: LRSchedulerCallable | None) -> bool:
-        """Tell whether a schedule has a `total_steps` that was left open."""
+        """Return whether a schedule has a `total_steps` argument that is not set."""
         if factory is None:
             return False
-        # The command line's factories are partials of a function that takes any arguments.
+        # The command line's factories are partials of a function with arbitrary arguments.
         if isinstance(factory, partial) and "total_steps" in factory.keywords:
             return factory.keywords["total_steps"] is None
         parameter = inspect.signature(factory).parameters.get("total_steps")
@@ -227,17 +226,17 @@ class DigitClassifier(LightningModule):
     def _schedule_config(schedule: LRScheduler | ReduceLROnPlateau, interval: str) -> Any:
         if not isinstance(schedule, ReduceLROnPlateau):
             return {"scheduler": schedule, "interval": interval}
-        # Lightning would step it after the checkpoint of the epoch's end, and a resumed run
-        # would miss that step; `on_train_epoch_end` does it before.
+        # Lightning would step it after the checkpoint at the end of the epoch, and a resumed run
+        # would miss that step; `on_train_epoch_end` steps it before.
         return {"scheduler": schedule, "interval": "epoch", "reduce_on_plateau": False}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """Let schedules by number step when Lightning says so; a plateau is watched below."""
+        """Step a schedule, except ReduceLROnPlateau: `on_train_epoch_end` steps it."""
         if not isinstance(scheduler, ReduceLROnPlateau):
             scheduler.step()
 
     def on_train_epoch_end(self) -> None:
-        """Show a plateau schedule the epoch's figure; none in an epoch without a validation."""
+        """Step ReduceLROnPlateau by the epoch's metric, unless the epoch had no validation."""
         schedule = self.lr_schedulers()
         if not isinstance(schedule, ReduceLROnPlateau):
             return
@@ -248,9 +247,9 @@ class DigitClassifier(LightningModule):
             schedule.step(self.trainer.callback_metrics[f"val/{name}"])
 
     def _is_validated(self) -> bool:
-        """Whether any epoch of the run is.
+        """Whether the run has validations.
 
-        Not `Trainer.num_val_batches`: it is empty until the first validation, also of a resumed
+        Not `Trainer.num_val_batches`: it is empty until the first validation, also in a resumed
         run.
         """
         data = self.trainer.datamodule  # type: ignore[attr-defined] # set by Trainer.fit
@@ -259,10 +258,10 @@ class DigitClassifier(LightningModule):
         return bool(self.trainer.enable_validation)
 
     def _total_steps(self) -> int:
-        """Optimizer steps of the whole run.
+        """Return the number of optimizer steps of the run.
 
-        Not `Trainer.estimated_stepping_batches`: it sets up the loader early, and the state that
-        a checkpoint kept of it is lost.
+        Not `Trainer.estimated_stepping_batches`: it sets up the loader early, and the loader's
+        state in the checkpoint is lost.
         """
         trainer = self.trainer
         if trainer.datamodule is None:  # type: ignore[attr-defined] # set by Trainer.fit
@@ -271,7 +270,7 @@ class DigitClassifier(LightningModule):
         if trainer.max_epochs is not None and trainer.max_epochs > 0:
             limits.append(trainer.max_epochs * self._steps_per_epoch())
         if not limits:
-            raise UserError(NO_END, status=2)
+            raise UserError(UNBOUNDED_SCHEDULE, status=2)
         return min(limits)
 
     def _steps_per_epoch(self) -> int:
@@ -283,28 +282,28 @@ class DigitClassifier(LightningModule):
         return math.ceil(batches / trainer.accumulate_grad_batches)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say how to build the network again."""
+        """Add the description of the network."""
         checkpoint["network"] = registry.describe(self.network)
-        if distributed.count() > 1:  # each has counted its own share of the epoch
+        if distributed.world_size() > 1:  # each process has counted its own part of the epoch
             with self.train_metrics.sync_context():
                 sums = self.train_metrics.state_dict(prefix="train_metrics.")
             checkpoint["state_dict"] |= sums
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over the checkpoint's network, if this classifier was made without one.
+        """Build the checkpoint's network, if this classifier was created without one.
 
         Raises:
-            UserError: it was made with another one, or the checkpoint's cannot be built.
+            UserError: it was created with another network, or the checkpoint's cannot be built.
         """
-        if not distributed.is_first():  # the first goes on counting for all
+        if not distributed.is_rank_zero():  # the first process has the sums of all
             for name in self.train_metrics.state_dict(prefix="train_metrics."):
                 checkpoint["state_dict"][name] = torch.zeros_like(checkpoint["state_dict"][name])
-        theirs, mine = checkpoint["network"], registry.describe(self.network)
-        if theirs == mine:
+        saved, current = checkpoint["network"], registry.describe(self.network)
+        if saved == current:
             return
         if self._network_was_given:
-            raise UserError(f"the checkpoint's network is {theirs}, this classifier's is {mine}")
-        self.network = self._laid_out(registry.build(theirs))
+            raise UserError(f"Network mismatch: the checkpoint contains {saved}, not {current}.")
+        self.network = self._with_memory_format(registry.build(saved))
 
-    def _laid_out(self, network: nn.Module) -> nn.Module:
+    def _with_memory_format(self, network: nn.Module) -> nn.Module:
         return network.to(memory_format=torch.channels_last) if self.channels_last else network

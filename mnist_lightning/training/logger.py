@@ -13,34 +13,35 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from torch.utils.tensorboard import SummaryWriter
 
 from mnist_lightning.errors import UserError
-from mnist_lightning.files import move_aside, read_bounded, write_atomically
+from mnist_lightning.files import read_bounded, rename_damaged, write_atomically
 from mnist_lightning.runs.metrics_csv import (
     KEYS,
     METRICS_FILE,
     MetricsFile,
-    cut_metrics,
     read_metrics,
+    truncate_metrics,
 )
 from mnist_lightning.text import say
 
 FLUSH_SECONDS = 5.0
-# Of all files of a run from elsewhere: checksums take 0.22 s a megabyte, or 13 s a million short
-# records.
+# Limits for all event files of an untrusted run: checksums take 0.22 s per megabyte, or 13 s per
+# million short records.
 MAX_CHECKED_BYTES = 40_000_000
 MAX_EVENTS = 500_000
+MAX_EVENT_BYTES = 100_000_000
 
 
 def as_float(value: Any) -> float:
-    """A metric as a number of no more digits than the float32 it was computed in."""
+    """Round a metric to 7 digits, the precision of the float32 that it was computed in."""
     return float(f"{float(value):.7g}")
 
 
 class RunLogger(Logger):
-    """Writes metrics into a run's folder; a (tag, step) is written once, and steps only rise.
+    """Writes metrics into a run directory, each (tag, step) once and in increasing steps.
 
     Args:
-        folder: the run's folder.
-        dataset: name of the data set; stands in each row and in TensorBoard's text tab.
+        folder: the run directory.
+        dataset: the name of the data set, for each row and for TensorBoard's text tab.
     """
 
     def __init__(self, folder: Path, dataset: str) -> None:
@@ -71,25 +72,25 @@ class RunLogger(Logger):
 
     @property
     def save_dir(self) -> str:
-        """Where Lightning and its callbacks may put files."""
+        """The folder where Lightning and its callbacks may save files."""
         return str(self.folder)
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Write the value of each metric at `step`, or at the last step if that is later.
 
-        Lightning's own callbacks log what follows a step, a validation say, at the step before.
+        Lightning's own callbacks log events after a step, such as a validation, at the step before.
         """
-        assert step is not None, "a metric without a step belongs to no place on a curve"
+        assert step is not None, "a metric needs a step"
         step = max(step, *self._last_step.values(), 0)
-        fresh = {tag: as_float(value) for tag, value in metrics.items() if self._rises(tag, step)}
-        for tag, value in fresh.items():
+        new = {tag: as_float(value) for tag, value in metrics.items() if self._is_new(tag, step)}
+        for tag, value in new.items():
             self.experiment.add_scalar(tag, value, step)
-        if fresh:
-            self._metrics_file.add(fresh, step)
+        if new:
+            self._metrics_file.add(new, step)
         if time.monotonic() - self._flushed_at > FLUSH_SECONDS:
             self.flush()
 
-    def _rises(self, tag: str, step: int) -> bool:
+    def _is_new(self, tag: str, step: int) -> bool:
         if step <= self._last_step.get(tag, -1):
             return False
         self._last_step[tag] = step
@@ -97,78 +98,79 @@ class RunLogger(Logger):
 
     @property
     def last_steps(self) -> dict[str, int]:
-        """The last step that each metric was logged at."""
+        """The last step of each metric."""
         return dict(self._last_step)
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: a run's settings are in its `config.yaml`."""
+        """Do nothing: a run's settings are in its `config.yaml`."""
 
     def flush(self) -> None:
-        """Bring everything logged so far to the files."""
+        """Write everything logged so far to the files."""
         self.experiment.flush()
         self._metrics_file.flush()
         self._flushed_at = time.monotonic()
 
     def finalize(self, status: str) -> None:
-        """Bring everything to the files; a test may follow."""
+        """Write everything to the files, and keep them open for a test."""
         self.flush()
 
     def close(self) -> None:
-        """Bring everything to the files, for good."""
+        """Write everything to the files and close them."""
         self.flush()
         self.experiment.close()
 
 
-def cut_back(
-    folder: Path, step: int, logged: dict[str, int] | None = None, bounded: bool = True
+def truncate_logs(
+    folder: Path, step: int, logged: dict[str, int] | None = None, shared: bool = True
 ) -> None:
-    """Drop from a run's logs what came after a checkpoint; call it while no logger is open.
+    """Remove from a run's logs everything after a checkpoint; call it while no logger is open.
 
-    A run that was killed logged steps after its last checkpoint; resumed, it takes them again.
-    Damaged files are moved aside, and what is intact in them is kept.
+    A killed run has logged steps after its last checkpoint, and repeats them when it is resumed.
+    Damaged files are moved aside, and their intact records stay.
 
     Args:
-        folder: the run's folder.
-        step: the checkpoint's.
-        logged: the last step of each metric that had been logged by then; None: `step`. The test's
-            figures, and the means of an epoch that a limit cut short, have the same step and came
-            later.
-        bounded: of a run from elsewhere, what exceeds a limit of size is damage.
+        folder: the run directory.
+        step: the step of the checkpoint.
+        logged: the last step of each metric at the time of the checkpoint; None: `step`. The
+            test's results and the means of a partial epoch have the same step, but came later.
+        shared: apply the size limits to all event files together, for an untrusted run.
     """
-    cut_metrics(folder / METRICS_FILE, step, logged, bounded)
-    limits = _Limits(MAX_EVENTS, MAX_CHECKED_BYTES) if bounded else _Limits(math.inf, math.inf)
+    truncate_metrics(folder / METRICS_FILE, step, logged)
+    limits = _Limits(MAX_EVENTS, MAX_CHECKED_BYTES)
     for path in sorted(folder.glob("events.out.tfevents.*")):
-        intact, whole = _intact_events(path, limits)
-        kept = b"".join(record for record in intact if _stays(record, step, logged))
-        if not whole:
-            # TensorBoard takes each file with `tfevents` in its name for one of its own.
+        if not shared:
+            limits = _Limits(MAX_EVENTS, MAX_CHECKED_BYTES)
+        records, is_intact = _read_events(path, limits)
+        remaining = b"".join(record for record in records if _is_before(record, step, logged))
+        if not is_intact:
+            # TensorBoard reads every file with `tfevents` in its name.
             hidden = path.rename(path.with_name(path.name.replace("tfevents", "events")))
-            aside = move_aside(hidden)
-            say(f"{path} is damaged; kept as {aside.name}; {len(intact)} of its records stay")
-        if not whole or kept != path.read_bytes():
-            write_atomically(kept, path)
+            aside = rename_damaged(hidden)
+            say(f"{path} is damaged; renamed to {aside.name}; {len(records)} intact records stay.")
+        if not is_intact or remaining != path.read_bytes():
+            write_atomically(remaining, path)
 
 
-# A record of an event file: its length (64 bits), a checksum of the length (32), its data, and a
-# checksum of the data (32).
+# A record of an event file: its length (64 bits), a checksum of the length (32 bits), its data, and
+# a checksum of the data (32 bits).
 _HEADER, _FOOTER = 12, 4
 
 
 class _Limits:
-    """How many records and bytes may still be read, of all event files together."""
+    """How many records and bytes may still be read, over all event files."""
 
     def __init__(self, records: float, content: float) -> None:
         self.records = records
         self.content = content
 
 
-def _intact_events(path: Path, limits: _Limits) -> tuple[list[bytes], bool]:
-    """Read the records before the first damaged one; tell whether all are intact.
+def _read_events(path: Path, limits: _Limits) -> tuple[list[bytes], bool]:
+    """Read the records before the first damaged one; return whether all are intact.
 
-    A last record that is incomplete was torn when the run was killed, which is no damage.
+    An incomplete last record counts as intact: the run was killed while it wrote.
     """
     try:
-        content = read_bounded(path, limits.content)
+        content = read_bounded(path, MAX_EVENT_BYTES)
     except (OSError, UserError):  # a folder, a pipe, a link to nothing, no permission, too large
         return [], False
     records: list[bytes] = []
@@ -176,11 +178,13 @@ def _intact_events(path: Path, limits: _Limits) -> tuple[list[bytes], bool]:
     while position + _HEADER <= len(content):
         length, checksum = struct.unpack_from("<QI", content, position)
         if masked_crc32c(content[position : position + 8]) != checksum:
-            # Zeros: the machine stopped.
+            # Only zeros: the machine stopped.
             return records, content.count(0, position) == len(content) - position
         end = position + _HEADER + length + _FOOTER
         if end > len(content):
             break
+        if length > limits.content:
+            return records, False
         data = content[position + _HEADER : end - _FOOTER]
         if masked_crc32c(data) != struct.unpack_from("<I", content, end - _FOOTER)[0]:
             return records, False
@@ -188,38 +192,39 @@ def _intact_events(path: Path, limits: _Limits) -> tuple[list[bytes], bool]:
         limits.records -= 1
         limits.content -= end - position
         position = end
-        if limits.records < 0:
+        if limits.records < 0 or limits.content < 0:
             return records, False
     return records, True
 
 
 # Scalars that do not pass through `RunLogger.log_metrics`.
-_BESIDE_THE_LOGGER = ("images_per_second",)
+_UNTRACKED_SCALARS = ("images_per_second",)
 
 
-def _stays(record: bytes, step: int, logged: dict[str, int] | None) -> bool:
+def _is_before(record: bytes, step: int, logged: dict[str, int] | None) -> bool:
+    """Return whether a record was written before the checkpoint of a step."""
     try:
         event = Event.FromString(record[_HEADER:-_FOOTER])
-    except DecodeError:  # whole, and yet no event
+    except DecodeError:  # the checksum is correct, but the content is not an event
         return False
     if event.step > step:
         return False
     for value in event.summary.value:
-        if _is_of_the_test(value.tag):
+        if _is_test_tag(value.tag):
             return False
-        is_logged = value.HasField("simple_value") and value.tag not in _BESIDE_THE_LOGGER
-        # Pictures of a validation come with its figures.
-        metric = "val/loss" if _is_of_a_validation(value.tag) else value.tag if is_logged else None
+        is_logged = value.HasField("simple_value") and value.tag not in _UNTRACKED_SCALARS
+        # The images of a validation are written together with its metrics.
+        metric = "val/loss" if _is_validation_tag(value.tag) else value.tag if is_logged else None
         if logged is not None and metric is not None and event.step > logged.get(metric, -1):
             return False
     return True
 
 
-def _is_of_a_validation(tag: str) -> bool:
+def _is_validation_tag(tag: str) -> bool:
     return tag in ("mistakes/val", "confusion/val") or tag.startswith("precision and recall, val/")
 
 
-def _is_of_the_test(tag: str) -> bool:
-    """Tell whether a run writes this once it was trained: a resumed run will write it anew."""
-    begins = ("_hparams_/", "final/", "test/", "precision and recall, test/")
-    return tag.startswith(begins) or tag in ("mistakes/test", "confusion/test")
+def _is_test_tag(tag: str) -> bool:
+    """Return whether a run writes a tag after training: a resumed run will write it again."""
+    prefixes = ("_hparams_/", "final/", "test/", "precision and recall, test/")
+    return tag.startswith(prefixes) or tag in ("mistakes/test", "confusion/test")

@@ -1,7 +1,7 @@
-"""Learning-rate schedules that know the length of the run.
+"""Learning-rate schedules that depend on the length of the run.
 
-They take a step after each batch. `DigitClassifier` fills in `total_steps`: the batches of an
-epoch times the epochs.
+They take a step after each batch. `DigitClassifier` sets `total_steps`: the batches of an epoch
+times the epochs.
 """
 
 import math
@@ -11,17 +11,17 @@ from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 
 
 class OneCycle(OneCycleLR):
-    """Up to the peak, then down to almost nothing, over the whole run (Smith and Topin, 2018).
+    """Increase to the peak, then decrease to almost 0, over the run (Smith and Topin, 2018).
 
     Args:
-        optimizer: what is scheduled.
-        total_steps: steps of the run; None: filled in.
-        max_lr: the peak; None: the optimizer's own learning rate.
-        pct_start: share of the run that the way up takes.
+        optimizer: the optimizer.
+        total_steps: steps of the run; None: set automatically.
+        max_lr: the peak; None: the optimizer's learning rate.
+        pct_start: the share of the run before the peak.
         div_factor: the first learning rate is the peak divided by this.
-        final_div_factor: the last one is the first divided by this.
-        cycle_momentum: whether the momentum, or Adam's first beta, moves the opposite way, from
-            0.95 down to 0.85 and back; else it stays the optimizer's own.
+        final_div_factor: the last learning rate is the first one divided by this.
+        cycle_momentum: whether the momentum, or Adam's first beta, decreases from 0.95 to 0.85
+            and increases again; otherwise it does not change.
     """
 
     def __init__(
@@ -50,18 +50,18 @@ class Cosine(LambdaLR):
     """A linear warm-up, then half a cosine down to zero (Loshchilov and Hutter, 2017).
 
     Args:
-        optimizer: its learning rate is the peak.
-        total_steps: steps of the run; None: filled in.
-        warmup: share of the run that the warm-up takes.
+        optimizer: the optimizer; its learning rate is the peak.
+        total_steps: steps of the run; None: set automatically.
+        warmup: the share of the run for the warm-up.
     """
 
     def __init__(
         self, optimizer: Optimizer, total_steps: int | None = None, warmup: float = 0.0
     ) -> None:
         if total_steps is None:
-            raise ValueError("Cosine needs total_steps, the number of steps of the run")
+            raise ValueError("Cosine needs total_steps, the number of steps of the run.")
         if not 0 <= warmup <= 1:
-            raise ValueError(f"warmup is {warmup}; it is a share of the run, from 0 to 1")
+            raise ValueError(f"Invalid warmup {warmup}: expected a share of the run, 0 to 1.")
         warmup_steps = round(warmup * total_steps)
 
         def factor(step: int) -> float:

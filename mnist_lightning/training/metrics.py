@@ -1,4 +1,4 @@
-"""The loss and the accuracy of an epoch, which a checkpoint can hold."""
+"""The loss and the accuracy of an epoch, as part of a checkpoint."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,14 +10,14 @@ from torchmetrics.utilities import dim_zero_cat
 
 from mnist_lightning import distributed
 
-COUNTED = 64  # batches at once: half the time
+BATCHES_PER_COUNT = 64  # counting many batches at once takes half the time
 
 
 class LossAndAccuracy(Metric):
-    """Mean loss and accuracy over all the samples of an epoch, whatever the batch sizes.
+    """Mean loss and accuracy over all samples of an epoch, independent of the batch sizes.
 
-    The sums stay tensors on the device until `compute`; they are part of a checkpoint, so that
-    an epoch that was interrupted and resumed has its whole mean.
+    The sums are tensors on the device until `compute`. They are part of a checkpoint: the means of
+    an interrupted and resumed epoch include all its samples.
     """
 
     full_state_update = False
@@ -28,32 +28,32 @@ class LossAndAccuracy(Metric):
     labels: list[Tensor]
 
     def __init__(self) -> None:
-        super().__init__(distributed_available_fn=lambda: distributed.count() > 1)
+        super().__init__(distributed_available_fn=lambda: distributed.world_size() > 1)
         zero = torch.zeros((), dtype=torch.int64)
         self.add_state("loss", torch.zeros(()), dist_reduce_fx="sum", persistent=True)
         self.add_state("correct", zero, dist_reduce_fx="sum", persistent=True)
         self.add_state("total", zero.clone(), dist_reduce_fx="sum", persistent=True)
-        self.logits, self.labels = [], []  # of the batches that are not counted yet
+        self.logits, self.labels = [], []  # of batches that are not counted yet
 
     def _apply(
         self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ""
     ) -> nn.Module:
-        """Move with the network, but keep the sums exact whatever its precision.
+        """Move to the network's device, but not to its precision.
 
-        Not by way of the network's precision, which would round the sums of a checkpoint.
+        That would round the sums, also those of a checkpoint.
         """
         return super()._apply(lambda tensor: tensor.to(fn(tensor).device), exclude_state)
 
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add a batch: its mean loss (), its logits (B, C) and its labels (B,).
 
-        Of labels that are probabilities (B, C) the likeliest counts.
+        If the labels are probabilities (B, C), the most probable class counts.
         """
         labels = labels if labels.ndim == 1 else labels.argmax(dim=1)
         self.loss.add_(loss, alpha=len(labels))
         self.logits.append(logits)
         self.labels.append(labels)
-        if len(self.labels) == COUNTED:
+        if len(self.labels) == BATCHES_PER_COUNT:
             self._count()
 
     def _count(self) -> None:
@@ -64,12 +64,12 @@ class LossAndAccuracy(Metric):
             self.logits, self.labels = [], []
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Add up the sums of all processes, all batches counted."""
+        """Count all batches, and add up the sums of all processes."""
         self._count()
         super().sync(*args, **kwargs)
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Set the sums to zero."""
         super().reset()
         self.logits, self.labels = [], []
 
@@ -79,6 +79,6 @@ class LossAndAccuracy(Metric):
         return {"loss": self.loss / self.total, "accuracy": self.correct / self.total}
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override] # torch's
-        """Return the sums, all batches counted."""
+        """Count all batches, and return the sums."""
         self._count()
         return super().state_dict(*args, **kwargs)

@@ -9,9 +9,9 @@ from torch.optim import Optimizer
 def load_in_saved_precision(optimizer: Optimizer) -> None:
     """Make `optimizer.load_state_dict` keep the types of the saved state.
 
-    torch converts all of it to the type of the parameters, but not all of it has that type:
-    NAdam's `mu_product` and ASGD's `eta` and `mu` are float32 whatever the parameters are. Rounded
-    to float16 they change the following steps.
+    torch converts all values to the type of the parameters. But NAdam's `mu_product` and ASGD's
+    `eta` and `mu` are float32 for every parameter type; rounded to float16 they change the
+    following steps.
     """
     saved: list[dict[str, Any]] = []
 
@@ -21,22 +21,22 @@ def load_in_saved_precision(optimizer: Optimizer) -> None:
     def restore(optimizer: Optimizer) -> None:
         (state_dict,) = saved
         saved.clear()
-        parameters = [each for group in optimizer.param_groups for each in group["params"]]
-        numbers = [each for group in state_dict["param_groups"] for each in group["params"]]
-        for parameter, number in zip(parameters, numbers, strict=True):
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        indices = [index for group in state_dict["param_groups"] for index in group["params"]]
+        for parameter, index in zip(parameters, indices, strict=True):
             if parameter in optimizer.state:
                 state = optimizer.state[parameter]
-                for name, value in state_dict["state"].get(number, {}).items():
-                    state[name] = _in_type_of(value, state[name])
+                for name, value in state_dict["state"].get(index, {}).items():
+                    state[name] = _unrounded(value, state[name])
 
     optimizer.register_load_state_dict_pre_hook(remember)
     optimizer.register_load_state_dict_post_hook(restore)
 
 
-def _in_type_of(saved: Any, loaded: Any) -> Any:
-    """Return `loaded`, on its device, where it lost nothing; otherwise `saved` on that device."""
+def _unrounded(saved: Any, loaded: Any) -> Any:
+    """Return `loaded` if its type did not change; otherwise `saved`, on the device of `loaded`."""
     if isinstance(saved, Tensor) and isinstance(loaded, Tensor) and saved.dtype != loaded.dtype:
         return saved.to(loaded.device, copy=True)
     if isinstance(saved, list) and isinstance(loaded, list):
-        return [_in_type_of(*pair) for pair in zip(saved, loaded, strict=True)]
+        return [_unrounded(*pair) for pair in zip(saved, loaded, strict=True)]
     return loaded

@@ -1,4 +1,4 @@
-"""Find what would end a training at once, before the run has a directory."""
+"""Check that a run can be trained, before it has a directory."""
 
 import copy
 import math
@@ -15,14 +15,14 @@ from torch.optim import LBFGS, Optimizer
 
 from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.errors import UserError
-from mnist_lightning.networks.inspection import ask_blank
+from mnist_lightning.networks.inspection import probe_logits
 from mnist_lightning.runs.checkpoint import MAX_UNSIGNED_BYTES, network_weights
 from mnist_lightning.runs.config import Config
 from mnist_lightning.runs.signature import key_path, signing_key
-from mnist_lightning.training.callbacks.ema import TRAINED
-from mnist_lightning.training.lightning_module import NO_END, DigitClassifier
+from mnist_lightning.training.callbacks.ema import TRAINED_KEY
+from mnist_lightning.training.lightning_module import UNBOUNDED_SCHEDULE, DigitClassifier
 
-MAX_REASON_CHARS = 300  # of an error of another library
+MAX_REASON_CHARS = 300  # of another library's error message
 
 
 def preflight_check(
@@ -31,9 +31,9 @@ def preflight_check(
     """Check that a run can be trained, before it has a directory.
 
     Args:
-        model: what is trained.
+        model: the network with its loss and its optimizer.
         data: the data, loaded.
-        trainer: made with the options of the configuration.
+        trainer: created with the options of the configuration.
         config: the complete configuration.
         root: the folder of the runs.
 
@@ -44,13 +44,13 @@ def preflight_check(
     if 0 in (trainer.max_epochs, trainer.max_steps, trainer.limit_train_batches):
         names = ("max_epochs", "max_steps", "limit_train_batches")
         zero = next(name for name in names if getattr(trainer, name) == 0)
-        raise UserError(f"there is nothing to train: --trainer.{zero} is 0", status=2)
-    endless = trainer.max_steps == -1 and trainer.max_epochs in (None, -1)
-    if endless and model.needs_run_length(model.lr_scheduler_factory):
-        raise UserError(NO_END, status=2)
+        raise UserError(f"Nothing to train: --trainer.{zero} is 0; give at least 1.", status=2)
+    unbounded = trainer.max_steps == -1 and trainer.max_epochs in (None, -1)
+    if unbounded and model.needs_run_length(model.lr_scheduler_factory):
+        raise UserError(UNBOUNDED_SCHEDULE, status=2)
     if options["overfit_batches"]:
         raise UserError(
-            "--trainer.overfit_batches needs a stock loader; use --trainer.limit_train_batches",
+            "--trainer.overfit_batches is not supported: use --trainer.limit_train_batches.",
             status=2,
         )
     _check_data(model, data)
@@ -68,26 +68,26 @@ def _check_data(model: DigitClassifier, data: MNISTDataModule) -> None:
     name, test_labels = data.data.name, data.data.test_labels
     if data.own_train_size == 0:
         raise UserError(
-            f"{name} has no image to train on: all {len(test_labels)} are for testing; "
-            "add more, or give --data.test_share 0",
+            f"{name} has no training images: all {len(test_labels)} are in the test set. "
+            "Add images, or give --data.test_share 0.",
             status=2,
         )
     classes = 1 + int(torch.cat([data.data.train_labels, test_labels]).max())
     try:
-        shape = tuple(ask_blank(model.network).shape)
+        shape = tuple(probe_logits(model.network).shape)
     except (RuntimeError, ValueError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"the network does not take (B, 1, 28, 28) images: {reason}", 2) from None
+        raise UserError(f"The network fails on (B, 1, 28, 28) images: {reason}", 2) from None
     if len(shape) != 2 or shape[1] < classes:
         raise UserError(
-            f"the network gives {shape} for one image of {name}, whose labels go up to "
-            f"{classes - 1}; --model.network.num_classes {classes} is for that",
+            f"Invalid network output {shape} for one image: expected (1, {classes}) for the labels "
+            f"of {name}. Give --model.network.num_classes {classes}.",
             status=2,
         )
 
 
 def _check_limits(data: MNISTDataModule, options: dict[str, Any]) -> None:
-    """Find the limits that Lightning refuses once the run has a directory."""
+    """Check the limits that Lightning would reject after the run has a directory."""
     sizes = {
         "train": data.train_batches,
         "val": -(-len(data.val_indices) // data.eval_batch_size),
@@ -97,15 +97,15 @@ def _check_limits(data: MNISTDataModule, options: dict[str, Any]) -> None:
         limit = options[f"limit_{stage}_batches"]
         if isinstance(limit, float) and batches > 0 and limit > 0 and batches * limit < 1:
             raise UserError(
-                f"--trainer.limit_{stage}_batches {limit} of {batches} batches is less than one; "
-                f"give at least {math.ceil(100 / batches) / 100}, or a number of batches: 1",
+                f"--trainer.limit_{stage}_batches {limit} of {batches} batches is less than one: "
+                f"give at least {math.ceil(100 / batches) / 100}, or a number of batches, say 1.",
                 status=2,
             )
     every = options["check_val_every_n_epoch"]
     if every is not None and every < 1:
         raise UserError(
-            f"--trainer.check_val_every_n_epoch {every} is below 1; to validate never: "
-            "--trainer.limit_val_batches 0",
+            f"Invalid --trainer.check_val_every_n_epoch {every}: expected at least 1. To disable "
+            "validation, give --trainer.limit_val_batches 0.",
             status=2,
         )
     limit, interval = options["limit_train_batches"], options["val_check_interval"]
@@ -114,14 +114,14 @@ def _check_limits(data: MNISTDataModule, options: dict[str, Any]) -> None:
     within = every is not None and options["limit_val_batches"] != 0
     if isinstance(interval, int) and interval > batches and within:
         raise UserError(
-            f"--trainer.val_check_interval {interval} is more than the {batches} batches of an "
-            "epoch; to count over the epochs: --trainer.check_val_every_n_epoch null",
+            f"--trainer.val_check_interval {interval} exceeds the {batches} batches of an epoch. "
+            "To count batches across epochs, give --trainer.check_val_every_n_epoch null.",
             status=2,
         )
 
 
 def _check_early_stopping(data: MNISTDataModule, trainer: Trainer, options: dict[str, Any]) -> None:
-    """Find an EarlyStopping whose metric does not exist when it first reads it."""
+    """Check that the metric of each EarlyStopping exists when it is first read."""
     validates = len(data.val_indices) > 0 and options["limit_val_batches"] != 0
     interval, every = options["val_check_interval"], options["check_val_every_n_epoch"]
     at_epoch_ends = interval in (None, 1.0) and not isinstance(interval, int) and every == 1
@@ -129,21 +129,21 @@ def _check_early_stopping(data: MNISTDataModule, trainer: Trainer, options: dict
         assert isinstance(callback, EarlyStopping)
         if not callback.strict:
             continue
-        asked = callback._check_on_train_epoch_end
-        own_epoch_end = at_epoch_ends if asked is None else asked
+        option = callback._check_on_train_epoch_end
+        reads_at_epoch_end = at_epoch_ends if option is None else option
         stage, _, name = callback.monitor.partition("/")
         problem = ""
         if stage in ("train", "val") and name not in ("loss", "accuracy"):
-            problem = f"there are {stage}/loss and {stage}/accuracy"
+            problem = f"Existing metrics: {stage}/loss, {stage}/accuracy."
         elif stage == "val" and not validates:
-            problem = "nothing is validated; monitor train/loss"
-        elif stage == "val" and own_epoch_end and every != 1:
-            problem = "not every epoch is validated; leave check_on_train_epoch_end out"
-        elif stage == "train" and not own_epoch_end:
-            problem = "it is looked for before an epoch ends; set check_on_train_epoch_end true"
+            problem = "The run has no validation: monitor train/loss."
+        elif stage == "val" and reads_at_epoch_end and every != 1:
+            problem = "Not every epoch is validated: remove check_on_train_epoch_end."
+        elif stage == "train" and not reads_at_epoch_end:
+            problem = "It is read before an epoch ends: set check_on_train_epoch_end true."
         if problem:
             raise UserError(
-                f"--trainer.callbacks EarlyStopping: no {callback.monitor}: {problem}", status=2
+                f"--trainer.callbacks EarlyStopping: no {callback.monitor}. {problem}", status=2
             )
 
 
@@ -152,33 +152,33 @@ def _check_optimizer(model: DigitClassifier, trainer: Trainer) -> None:
     optimizer = model.optimizer_factory(network.parameters())
     check_loss_scaling(optimizer, trainer)
     try:
-        take_blank_step(network, optimizer)
+        take_zero_step(network, optimizer)
     except RuntimeError as error:
-        reason, remedy = " ".join(str(error).split()), "use AdamW or SGD"
+        reason, remedy = " ".join(str(error).split()), "Use AdamW or SGD."
         if "view size" in reason:  # LBFGS flattens gradients, which channels-last memory prevents
-            reason, remedy = "it needs contiguous weights", "set --model.channels_last false"
+            reason, remedy = "it needs contiguous weights", "Set --model.channels_last false."
         raise UserError(
-            f"--model.optimizer {type(optimizer).__name__}: {reason}; {remedy}", status=2
+            f"--model.optimizer {type(optimizer).__name__}: {reason}. {remedy}", status=2
         ) from None
 
 
 def check_loss_scaling(optimizer: Optimizer, trainer: Trainer) -> None:
-    """Find what Lightning refuses at the first step, where it scales the loss (on a GPU).
+    """Check that the optimizer supports loss scaling, if the trainer uses it (on a GPU).
 
     Raises:
-        UserError: it would.
+        UserError: it does not; Lightning would fail at the first step.
     """
     scales = getattr(trainer.precision_plugin, "scaler", None) is not None
     if scales and isinstance(optimizer, LBFGS):
         raise UserError(
-            "--model.optimizer LBFGS cannot scale its losses, as --trainer.precision 16-mixed "
-            "needs it; use --trainer.precision bf16-mixed",
+            "--model.optimizer LBFGS does not support the loss scaling of --trainer.precision "
+            "16-mixed: use --trainer.precision bf16-mixed.",
             status=2,
         )
 
 
-def why_not_restorable(model: DigitClassifier, checkpoint: dict[str, Any]) -> str | None:
-    """Load a checkpoint into copies and take one step; return what fails, if anything does."""
+def restorability_error(model: DigitClassifier, checkpoint: dict[str, Any]) -> str | None:
+    """Load a checkpoint into copies and take one step; return the error, or None."""
     network = copy.deepcopy(model.network)
     optimizer = model.optimizer_factory(network.parameters())
     schedule = model.make_schedule(optimizer, total_steps=1000)
@@ -186,9 +186,9 @@ def why_not_restorable(model: DigitClassifier, checkpoint: dict[str, Any]) -> st
     try:
         _compare_shapes(model.state_dict(), checkpoint["state_dict"])
         network.load_state_dict(network_weights(checkpoint))
-        take_blank_step(network, optimizer)
-        # First: a fused optimizer does not check, it writes beyond the end of its state.
-        weights = [*network_weights(checkpoint).values(), *checkpoint.get(TRAINED, {}).values()]
+        take_zero_step(network, optimizer)
+        # Compare before loading: a fused optimizer writes beyond the end of a state that is small.
+        weights = [*network_weights(checkpoint).values(), *checkpoint.get(TRAINED_KEY, {}).values()]
         types = {weight.dtype for weight in weights if isinstance(weight, torch.Tensor)}
         _compare_optimizer_states(
             optimizer.state_dict(),
@@ -199,24 +199,24 @@ def why_not_restorable(model: DigitClassifier, checkpoint: dict[str, Any]) -> st
         )
         optimizer.load_state_dict(saved)
         if (schedule is not None) != bool(checkpoint["lr_schedulers"]):
-            return "lr_schedulers is not of this run's schedule"
+            return "lr_schedulers does not match this run's schedule"
         if schedule is not None:
             schedule.load_state_dict(checkpoint["lr_schedulers"][0])
-        take_blank_step(network, optimizer)
+        take_zero_step(network, optimizer)
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         return " ".join(f"{type(error).__name__} {error}".split())[:MAX_REASON_CHARS]
     return None
 
 
-def _compare_shapes(mine: dict[str, torch.Tensor], saved: dict[str, torch.Tensor]) -> None:
-    """Compare the names and shapes of what a model keeps, its weights and its sums.
+def _compare_shapes(current: dict[str, torch.Tensor], saved: dict[str, torch.Tensor]) -> None:
+    """Compare the names and shapes of a model's weights and sums.
 
     Raises:
         ValueError: they differ.
     """
-    for name in mine.keys() | saved.keys():
-        if name not in mine or name not in saved or mine[name].shape != saved[name].shape:
-            raise ValueError(f"state_dict[{name!r}] is not of this model")
+    for name in current.keys() | saved.keys():
+        if name not in current or name not in saved or current[name].shape != saved[name].shape:
+            raise ValueError(f"state_dict[{name!r}] does not match this model")
 
 
 def _compare_optimizer_states(
@@ -226,71 +226,71 @@ def _compare_optimizer_states(
     types: set[torch.dtype],
     lbfgs: bool,
 ) -> None:
-    """Compare the state of an optimizer that took one step with a saved one.
+    """Compare the state of an optimizer after one step with a saved state.
 
-    `types` are those of the saved weights: in another precision they are not those of `fresh`. A
-    kernel that gets a state of another size writes beyond its end.
+    `types` are those of the saved weights; in another precision they differ from those of `fresh`.
+    A kernel would write beyond the end of a state that is too small.
 
     Raises:
-        ValueError: the saved one belongs to another optimizer or network.
+        ValueError: the saved state belongs to another optimizer or network.
     """
     for new, old in zip(fresh["param_groups"], saved["param_groups"], strict=True):
         if missing := new.keys() - old.keys():
             raise ValueError(f"optimizer_states has no {', '.join(sorted(missing))}")
-        # They choose the kernel, and which states it needs.
+        # Flags select the kernel and the state that it needs.
         if flags := [name for name, value in new.items() if _is_flag(value, old[name])]:
             raise ValueError(f"optimizer_states: {', '.join(flags)} differs from the options")
     count = sum(parameter.numel() for parameter in parameters)
-    for number, old in saved["state"].items():
-        new = fresh["state"][number]
+    for index, old in saved["state"].items():
+        new = fresh["state"][index]
         if missing := new.keys() - old.keys():
             raise ValueError(f"optimizer_states has no {', '.join(sorted(missing))}")
         for name, value in old.items():
-            # LBFGS keeps vectors of all parameters, once it has taken a step that moved them.
+            # LBFGS stores vectors of all parameters after a step that changed them.
             shapes = [new[name].shape] if isinstance(new.get(name), torch.Tensor) else [()]
             if lbfgs:
                 shapes.append(torch.Size([count]))
             elif name not in new:
-                raise ValueError(f"optimizer_states has {name}, which this optimizer has not")
-            for each in value if isinstance(value, list) else [value]:
-                if not isinstance(each, torch.Tensor):
+                raise ValueError(f"optimizer_states has {name}, unknown to this optimizer")
+            for tensor in value if isinstance(value, list) else [value]:
+                if not isinstance(tensor, torch.Tensor):
                     continue
-                if each.shape not in shapes or each.layout != torch.strided:
-                    raise ValueError(f"optimizer_states: {name} has shape {tuple(each.shape)}")
-                if each.dtype not in types | {getattr(new.get(name), "dtype", torch.float32)}:
-                    raise ValueError(f"optimizer_states: {name} is of type {each.dtype}")
+                if tensor.shape not in shapes or tensor.layout != torch.strided:
+                    raise ValueError(f"optimizer_states: {name} has shape {tuple(tensor.shape)}")
+                if tensor.dtype not in types | {getattr(new.get(name), "dtype", torch.float32)}:
+                    raise ValueError(f"optimizer_states: {name} is of type {tensor.dtype}")
 
 
 def _is_flag(new: Any, old: Any) -> bool:
-    """Tell whether two options differ, of which one switches something on or off."""
+    """Return whether two values differ and at least one of them is a flag (bool or None)."""
     return (isinstance(new, bool | None) or isinstance(old, bool | None)) and new is not old
 
 
-def take_blank_step(network: nn.Module, optimizer: Optimizer) -> None:
-    """Let an optimizer take a step with gradients of zero."""
+def take_zero_step(network: nn.Module, optimizer: Optimizer) -> None:
+    """Take an optimizer step with zero gradients."""
     for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step(lambda: 0.0)
 
 
 def _check_compiler() -> None:
-    asked = os.environ.get("CXX")
-    if not any(map(shutil.which, [asked] if asked else ["g++", "clang++"])):
+    compiler = os.environ.get("CXX")
+    if not any(map(shutil.which, [compiler] if compiler else ["g++", "clang++"])):
         raise UserError(
-            f"--model.compile needs a C++ compiler, and there is no {asked or 'g++ or clang++'}; "
-            "install one, or leave --model.compile out"
+            "--model.compile needs a C++ compiler. Not found: "
+            f"{compiler or 'g++, clang++'}. Install one, or remove --model.compile."
         )
 
 
 def _check_disk(model: DigitClassifier, keep_last: int, root: Path) -> None:
     """Check that the checkpoints fit on the disk."""
-    # Weights and two numbers for each of the optimizer's, in the best checkpoint, the last ones,
-    # and the one that is being written; some more for the logs.
+    # Each checkpoint has the weights and two optimizer values per weight. There are the best one,
+    # the last ones and the one that is being written. The logs need a little more.
     weights = sum(p.numel() * p.element_size() for p in model.network.parameters())
     if 3 * weights > MAX_UNSIGNED_BYTES and signing_key(create=True) is None:
         raise UserError(
             f"A checkpoint may exceed {MAX_UNSIGNED_BYTES / 10**6:.0f} MB, the limit without a "
-            f"signature, and no key can be stored as {key_path()}: make that writable."
+            f"signature, and no key can be stored as {key_path()}: make that path writable."
         )
     needed = 3 * weights * (keep_last + 2) + 2**20
     place = root.resolve()
@@ -299,6 +299,6 @@ def _check_disk(model: DigitClassifier, keep_last: int, root: Path) -> None:
     free = shutil.disk_usage(place).free
     if free < needed:
         raise UserError(
-            f"{root} has {free / 2**20:.0f} MB left, this run may need {needed / 2**20:.0f}; "
-            "free some space, or choose another folder: --trainer.default_root_dir DIR"
+            f"{root} has {free / 2**20:.0f} MB left, this run may need {needed / 2**20:.0f} MB. "
+            "Free some space, or choose another folder: --trainer.default_root_dir DIR."
         )

@@ -1,7 +1,7 @@
-"""The classes that a file may name: each is listed.
+"""The classes that a file may name.
 
-Networks, optimizers, schedules, augmentations and callbacks of these tables are instantiated from
-any file. Any other class needs the user's consent; see `docs/decisions/trust.md`.
+The networks, optimizers, schedules, augmentations and callbacks of these tables are instantiated
+from any file. Any other class needs the user's consent; see `docs/decisions/trust.md`.
 """
 
 import inspect
@@ -26,7 +26,7 @@ Components = dict[str, type]
 
 
 def _by_path(*classes: type, public: str | None = None) -> dict[str, type]:
-    """Name classes by where they are defined and, if `public`, where they are exported."""
+    """Map class paths to classes: where they are defined and, if `public`, exported."""
     named = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in classes}
     return named | ({f"{public}.{cls.__name__}": cls for cls in classes} if public else {})
 
@@ -48,7 +48,7 @@ OPTIMIZERS: Components = _by_path(
     optim.SGD,
     public="torch.optim",
 )
-# Not LambdaLR and MultiplicativeLR: they take a function by its name.
+# Not LambdaLR and MultiplicativeLR: their argument is the name of a function.
 SCHEDULES: Components = _by_path(
     lr_schedules.Cosine,
     lr_schedules.OneCycle,
@@ -83,8 +83,8 @@ CALLBACKS: Components = _by_path(ExponentialMovingAverage, WeightsFile) | _by_pa
     callbacks.TQDMProgressBar,
     public="lightning.pytorch.callbacks",
 )
-# These write or send to where their arguments say. A `--config` file may name them, the files of a
-# run from elsewhere may not.
+# The arguments of these classes choose where to write or send data. A `--config` file may name
+# them, the files of an untrusted run may not.
 WRITERS: Components = (
     _by_path(
         callbacks.BackboneFinetuning,
@@ -130,10 +130,10 @@ Level = Literal["none", "basic", "full"]
 
 
 def parameters(cls: type) -> dict[str, Parameter]:
-    """Return the parameters of a class's constructor, with those that it passes on to its bases."""
-    found: dict[str, Parameter] = {}
-    for each in cls.__mro__:
-        constructor = vars(each).get("__init__")
+    """Return the parameters of a constructor, and those that it passes to base classes."""
+    collected: dict[str, Parameter] = {}
+    for base in cls.__mro__:
+        constructor = vars(base).get("__init__")
         if constructor is None:
             continue
         signature = inspect.signature(constructor).parameters
@@ -141,16 +141,16 @@ def parameters(cls: type) -> dict[str, Parameter]:
         for name, parameter in list(signature.items())[1:]:
             if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 default = ... if parameter.default is parameter.empty else parameter.default
-                found.setdefault(name, Parameter(hints.get(name, Any), default))
-        if not any(each.kind == each.VAR_KEYWORD for each in signature.values()):
+                collected.setdefault(name, Parameter(hints.get(name, Any), default))
+        if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in signature.values()):
             break
-    return found
+    return collected
 
 
 def _hints(constructor: Any) -> dict[str, Any]:
     try:
         return get_type_hints(constructor)
-    except NameError:  # a name that only a type checker imports
+    except NameError:  # a name that is imported only for type checking
         return {}
 
 
@@ -172,5 +172,5 @@ SCHEMA = Schema(
     parameters=parameters,
     unbounded=(lr_scheduler.LRScheduler,),
 )
-# What the user's own files may name in addition.
+# The schema of the user's own files.
 USER_SCHEMA = SCHEMA._replace(components=COMPONENTS | WRITERS)

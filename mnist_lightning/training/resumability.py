@@ -1,4 +1,4 @@
-"""Which runs can be resumed exactly: refused before training, or marked unverified."""
+"""Check which runs can be resumed exactly: reject others, or mark them as unverified."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -19,104 +19,104 @@ from mnist_lightning.training.registry import (
     Components,
 )
 
-# Callbacks of Lightning that a run cannot be resumed with, why, and what to use.
-_REFUSED: dict[type[Callback], tuple[str, str]] = {
+# Lightning callbacks that prevent an exact resume: the reason and the alternative.
+_UNSUPPORTED: dict[type[Callback], tuple[str, str]] = {
     callbacks.StochasticWeightAveraging: (
-        "its averaged weights are in no checkpoint",
-        "use ExponentialMovingAverage",
+        "its averaged weights are not in the checkpoints",
+        "Use ExponentialMovingAverage.",
     ),
     callbacks.WeightAveraging: (
-        "it leaves the weights of the last step to the test",
-        "use ExponentialMovingAverage",
+        "the test would use the weights of the last step, not the average",
+        "Use ExponentialMovingAverage.",
     ),
     callbacks.ModelPruning: (
-        "it renames the weights, and a checkpoint has its masks no more",
-        "train without it and prune the exported weights with torch.nn.utils.prune",
+        "it renames the weights, and its masks are not in the checkpoints",
+        "Train without it and prune the exported weights with torch.nn.utils.prune.",
     ),
     callbacks.BaseFinetuning: (
-        "it adds parameters to the optimizer as the run goes, and needs a `backbone`",
-        "start from other weights with --init_from RUN",
+        "it adds parameters to the optimizer during the run, and needs a `backbone`",
+        "Start from other weights with --init_from RUN.",
     ),
     callbacks.BatchSizeFinder: (
         "it trains before the run, outside of its checkpoints",
-        "compare sizes with the command sweep",
+        "Compare batch sizes with the command sweep.",
     ),
     callbacks.LearningRateFinder: (
         "it trains before the run, outside of its checkpoints",
-        "compare learning rates with the command sweep",
+        "Compare learning rates with the command sweep.",
     ),
     callbacks.OnExceptionCheckpoint: (
-        "it makes a new run start from the checkpoint of another one",
-        "leave it out: a run saves itself, within an epoch too with --autosave MINUTES",
+        "a new run would start from the checkpoint of another one",
+        "Remove it: a run saves itself, also within an epoch with --autosave MINUTES.",
     ),
     callbacks.SpikeDetection: (
-        "the losses that it compares are in no checkpoint",
-        "use EarlyStopping with check_finite or divergence_threshold",
+        "the losses that it compares are not in the checkpoints",
+        "Use EarlyStopping with check_finite or divergence_threshold.",
     ),
     callbacks.ProgressBar: (
-        "a run shows its own progress bar",
-        "leave it out, or switch the bar off with --trainer.enable_progress_bar false",
+        "a run has its own progress bar",
+        "Remove it, or disable the bar with --trainer.enable_progress_bar false.",
     ),
 }
 
 
-def refuse_callbacks(found: Iterable[Callback], accumulated: int) -> None:
-    """Refuse what a run could not be resumed with, before anything is trained.
+def check_callbacks(configured: Iterable[Callback], accumulated: int) -> None:
+    """Reject callbacks that prevent an exact resume, before training.
 
     Args:
-        found: the callbacks of the configuration.
+        configured: the callbacks of the configuration.
         accumulated: its `accumulate_grad_batches`.
 
     Raises:
         UserError: there is such a callback.
     """
-    found = list(found)
-    if sum(isinstance(callback, ExponentialMovingAverage) for callback in found) > 1:
-        raise UserError("--trainer.callbacks: ExponentialMovingAverage twice; give one", status=2)
-    for callback in found:
+    configured = list(configured)
+    if sum(isinstance(callback, ExponentialMovingAverage) for callback in configured) > 1:
+        raise UserError("--trainer.callbacks: ExponentialMovingAverage twice; give one.", status=2)
+    for callback in configured:
         if isinstance(callback, callbacks.GradientAccumulationScheduler) and accumulated != 1:
             raise UserError(
-                "both --trainer.callbacks GradientAccumulationScheduler and "
-                f"--trainer.accumulate_grad_batches {accumulated}: give one",
+                "Both --trainer.callbacks GradientAccumulationScheduler and "
+                f"--trainer.accumulate_grad_batches {accumulated}: give one.",
                 status=2,
             )
-        for kind, (reason, alternative) in _REFUSED.items():
-            if isinstance(callback, kind):
+        for unsupported, (reason, alternative) in _UNSUPPORTED.items():
+            if isinstance(callback, unsupported):
                 name = type(callback).__name__
-                raise UserError(f"--trainer.callbacks {name}: {reason}; {alternative}", status=2)
+                raise UserError(f"--trainer.callbacks {name}: {reason}. {alternative}", status=2)
         if isinstance(callback, ModelCheckpoint):
-            _refuse_a_clash(callback)
+            _check_model_checkpoint(callback)
 
 
-def _refuse_a_clash(callback: ModelCheckpoint) -> None:
-    clashes = {
-        "save_last": "last.ckpt is the run's own, saved at each epoch's end"
+def _check_model_checkpoint(callback: ModelCheckpoint) -> None:
+    conflicts = {
+        "save_last": "the run saves last.ckpt itself, at the end of each epoch"
         if callback.save_last
         else "",
         "save_on_exception": "the run saves itself before it ends"
         if callback.save_on_exception
         else "",
         "dirpath": "other runs would find its files" if callback.dirpath is not None else "",
-        "filename": "best.ckpt and last.ckpt are the run's own"
+        "filename": "best.ckpt and last.ckpt are reserved names"
         if RESERVED.match(f"{callback.filename}.ckpt")
         else "",
     }
-    for option, reason in clashes.items():
+    for option, reason in conflicts.items():
         if reason:
             raise UserError(
-                f"--trainer.callbacks ModelCheckpoint: {reason}; leave {option} out", status=2
+                f"--trainer.callbacks ModelCheckpoint: {reason}. Remove {option}.", status=2
             )
 
 
-def why_not_loadable(found: Iterable[Callback], states: dict[str, Any]) -> str | None:
-    """Compare the states of callbacks in a checkpoint with what such callbacks save."""
-    for callback in found:
+def callback_state_error(configured: Iterable[Callback], states: dict[str, Any]) -> str | None:
+    """Compare a checkpoint's callback states with new ones; return the difference, or None."""
+    for callback in configured:
         if not type(callback).__module__.startswith(("lightning.", "mnist_lightning.")):
             continue
         fresh, saved = callback.state_dict(), states.get(callback.state_key, {})
         name = f"callbacks.{type(callback).__name__}"
         if not isinstance(saved, dict):
-            return f"{name} is no state of a callback"
+            return f"{name} is not a callback state"
         for key, value in fresh.items():
             if key not in saved:
                 return f"{name} has no {key}"
@@ -126,22 +126,22 @@ def why_not_loadable(found: Iterable[Callback], states: dict[str, Any]) -> str |
 
 
 def unverified_parts(config: dict[str, Any]) -> list[str]:
-    """Name what a configuration has that an exact resume was not tested with."""
+    """Return the parts of a configuration for which an exact resume was not tested."""
     model, trainer = config["model"], config["trainer"]
-    found = _foreign(model["network"], NETWORKS)
-    found += _foreign(model["optimizer"], OPTIMIZERS)
-    found += _foreign(model["lr_scheduler"], SCHEDULES)
-    found += _foreign(config["data"]["augment"], AUGMENTATIONS)
-    found += _foreign(trainer["callbacks"], CALLBACKS | _CHECKPOINT)
-    found += _foreign(trainer["plugins"], {})
+    parts = _unknown_classes(model["network"], NETWORKS)
+    parts += _unknown_classes(model["optimizer"], OPTIMIZERS)
+    parts += _unknown_classes(model["lr_scheduler"], SCHEDULES)
+    parts += _unknown_classes(config["data"]["augment"], AUGMENTATIONS)
+    parts += _unknown_classes(trainer["callbacks"], CALLBACKS | _CHECKPOINT)
+    parts += _unknown_classes(trainer["plugins"], {})
     if trainer["max_time"] is not None:
-        found.append("--trainer.max_time")
+        parts.append("--trainer.max_time")
     on_gpu = trainer["accelerator"] in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     if on_gpu and trainer["deterministic"] in (False, "warn"):
-        found.append(f"--trainer.deterministic {str(trainer['deterministic']).lower()} on a GPU")
-    if on_gpu and trainer["benchmark"]:  # it chooses algorithms by how long they took
-        found.append("--trainer.benchmark true on a GPU")
-    return found
+        parts.append(f"--trainer.deterministic {str(trainer['deterministic']).lower()} on a GPU")
+    if on_gpu and trainer["benchmark"]:  # it selects algorithms by measured time
+        parts.append("--trainer.benchmark true on a GPU")
+    return parts
 
 
 _CHECKPOINT: Components = {
@@ -150,8 +150,8 @@ _CHECKPOINT: Components = {
 }
 
 
-def _foreign(part: Any, known: Components) -> list[str]:
-    """The class paths in a part of a configuration that are not known."""
-    parts = [each for each in (part if isinstance(part, list) else [part]) if each is not None]
-    paths = [each["class_path"] if isinstance(each, dict) else str(each) for each in parts]
+def _unknown_classes(value: Any, known: Components) -> list[str]:
+    """Return the class paths in a value of the configuration that are not known."""
+    specs = [spec for spec in (value if isinstance(value, list) else [value]) if spec is not None]
+    paths = [spec["class_path"] if isinstance(spec, dict) else str(spec) for spec in specs]
     return [path for path in paths if path not in known]

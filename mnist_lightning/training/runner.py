@@ -29,23 +29,23 @@ from mnist_lightning.training.callbacks.progress import ProgressLines
 from mnist_lightning.training.callbacks.rng_state import RandomState
 from mnist_lightning.training.callbacks.run_summary import RunSummary
 from mnist_lightning.training.callbacks.tensorboard import Dashboards
-from mnist_lightning.training.fast_epoch_loop import stop_looking_for_gpus
+from mnist_lightning.training.fast_epoch_loop import disable_nvml_check
 from mnist_lightning.training.lightning_module import DigitClassifier
 from mnist_lightning.training.logger import RunLogger, as_float
 from mnist_lightning.training.resumability import unverified_parts
 from mnist_lightning.training.trainer_factory import TrainerFactory
 
-MAX_MESSAGE_CHARS = 300  # of an error of another library
-MIN_FOR_TEMPERATURE = 100  # validation images; a network may classify fewer without an error
+MAX_MESSAGE_CHARS = 300  # of another library's error message
+MIN_IMAGES_FOR_TEMPERATURE = 100  # a network may classify fewer images without an error
 
 
 class Experiment(NamedTuple):
-    """What is trained, on which data, and how.
+    """A model, its data set and its configuration.
 
     Attributes:
         model: the network with its loss and its optimizer.
         data: the data set.
-        make_trainer: makes trainers with the options of the configuration.
+        make_trainer: creates trainers with the options of the configuration.
         config: the complete configuration, in primitives.
         own: whether the configuration is the user's; otherwise the run is not signed.
     """
@@ -58,11 +58,11 @@ class Experiment(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a training has done.
+    """The result of a training.
 
     Attributes:
-        state: `finished`, or `interrupted` where its best checkpoint was tested all the same.
-        summary: as `summary.json` holds it; None if the training was interrupted before its test.
+        state: `finished` or `interrupted`.
+        summary: the content of `summary.json`; None if the run was interrupted before its test.
         steps: optimizer steps in total.
         status: the exit status of the process.
     """
@@ -74,22 +74,22 @@ class Result(NamedTuple):
 
 
 class Reporter(Protocol):
-    """What shows a run while it is trained."""
+    """Displays a run during training."""
 
     console: Console
 
     def show_start(self, experiment: Experiment, trainer: Trainer, run: Run | None) -> None:
-        """Show what is trained, on which data and where."""
+        """Show the network, the data set and the run directory."""
 
     def show_line(self, text: str) -> None:
         """Show one line."""
 
     def show_interruption(self, run: Run | None, saved: str) -> None:
-        """Show what an interrupted run has saved, and how to continue it."""
+        """Show the last checkpoint of an interrupted run, and how to resume it."""
 
 
 class TrainingSession(NamedTuple):
-    """The trainer of a run and the callbacks that others ask about it."""
+    """The trainer of a run and the callbacks that are used after training."""
 
     trainer: Trainer
     summary: RunSummary
@@ -101,8 +101,8 @@ class TrainingSession(NamedTuple):
     @property
     def status(self) -> int:
         """The exit status of an interrupted process."""
-        # Lightning would take another status of the others for a failure, and kill the first one.
-        return self.shutdown.status if distributed.is_first() else 0
+        # Lightning treats a nonzero status of another process as a failure, and kills the first.
+        return self.shutdown.status if distributed.is_rank_zero() else 0
 
 
 def train(
@@ -117,34 +117,34 @@ def train(
 
     Args:
         experiment: what to train.
-        reporter: shows it.
+        reporter: displays it.
         run: the run directory; None saves nothing.
         checkpoint: the checkpoint to resume from.
-        epochs: how many epochs it has completed.
-        init_from: where the initial weights come from, if from another run.
+        epochs: the number of completed epochs of the checkpoint.
+        init_from: the run that the initial weights are from, if any.
 
     Raises:
         UserError: the disk is full, or another process of the run has ended.
     """
-    stop_looking_for_gpus()
+    disable_nvml_check()
     session = _build_session(experiment, reporter, run, epochs, init_from)
     reporter.show_start(experiment, session.trainer, run)
     try:
         with _report_failures(run):
             state = _fit(experiment, reporter, run, session, checkpoint)
-            figures = _test(experiment, run, session)
-            _show_hyperparameters(experiment, session, figures)
+            results = _test(experiment, run, session)
+            _show_hyperparameters(experiment, session, results)
             if session.logger is not None:
                 session.logger.flush()
-            # Last: a run that says `finished` is complete.
-            session.summary.finish(state, figures)
-    except SystemExit as ended:
-        if isinstance(ended, SIGTERMException):  # during the test, where Lightning handles it
+            # Last, because a run in the state `finished` must be complete.
+            session.summary.finish(state, results)
+    except SystemExit as error:
+        if isinstance(error, SIGTERMException):  # during the test, Lightning handles the signal
             session.shutdown.signal = session.shutdown.signal or SIGTERM
         reporter.show_interruption(run, _saved(run))
         return Result("interrupted", None, session.trainer.global_step, session.status)
     finally:
-        experiment.data.teardown("fit")  # after an interrupt Lightning does not
+        experiment.data.teardown("fit")  # Lightning omits it after an interrupt
         if session.logger is not None:
             session.logger.close()
     status = 0 if state == "finished" else session.status
@@ -156,24 +156,24 @@ def _build_session(
 ) -> TrainingSession:
     config, own = experiment.config, experiment.own
     shutdown = GracefulShutdown()
-    bar = config["trainer"]["enable_progress_bar"] is not False
+    show_bar = config["trainer"]["enable_progress_bar"] is not False
     callbacks: list[Callback] = [
-        ProgressLines(reporter.console, bar, config["log_lines"]),
+        ProgressLines(reporter.console, show_bar, config["log_lines"]),
         RandomState(),
     ]
-    # What only the first process writes.
-    written = run if distributed.is_first() else None
+    # Only the first process writes.
+    output_run = run if distributed.is_rank_zero() else None
     logger, dashboards, checkpoints = None, None, None
-    if written is not None:
+    if output_run is not None:
         if not own:
             reporter.show_line(
                 "This run is from elsewhere and is not signed; add --trust to sign it."
             )
-        if not written.write_config(config, sign=own) and own:
+        if not output_run.write_config(config, sign=own) and own:
             reporter.show_line(f"This run is not signed: no key can be stored as {key_path()}.")
-        written.predictions.unlink(missing_ok=True)  # of weights that training replaces
+        output_run.predictions.unlink(missing_ok=True)  # they belong to earlier weights
         if config["trainer"]["logger"] in (None, True):
-            logger = RunLogger(written.folder, experiment.data.data.name)
+            logger = RunLogger(output_run.folder, experiment.data.data.name)
     if run is not None and config["dashboards"] != "none":
         predictions = PredictionCollector()
         callbacks.append(predictions)
@@ -184,10 +184,10 @@ def _build_session(
         checkpoints = RunCheckpoints(run, config, shutdown, config["keep_last"], config["autosave"])
         callbacks += [shutdown, checkpoints]
     unverified = unverified_parts(config)
-    if unverified and checkpoints is not None and distributed.is_first():
+    if unverified and checkpoints is not None and distributed.is_rank_zero():
         reporter.show_line(f"Exact resume is not verified with {', '.join(unverified)}.")
     summary = RunSummary(
-        written, config["seed_everything"], epochs, checkpoints, init_from, exact=not unverified
+        output_run, config["seed_everything"], epochs, checkpoints, init_from, exact=not unverified
     )
     trainer = experiment.make_trainer(logger, [*callbacks, summary], run.folder if run else None)
     best = run.best if run is not None and checkpoints is not None else None
@@ -201,17 +201,17 @@ def _fit(
     session: TrainingSession,
     checkpoint: Path | None,
 ) -> str:
-    """Train; return `finished`, or `interrupted` if an interrupt is how this run ends.
+    """Train; return `finished`, or `interrupted` if the best checkpoint is still to be tested.
 
     Raises:
-        SystemExit: it was interrupted, and is not tested.
+        SystemExit: training was interrupted, without a test.
     """
     try:
         session.trainer.fit(experiment.model, datamodule=experiment.data, ckpt_path=checkpoint)
-        if session.shutdown.heard(session.trainer):  # after the last step
+        if session.shutdown.is_requested(session.trainer):  # after the last step
             raise SystemExit
-    except SystemExit:  # this is how Lightning ends after Ctrl-C
-        # Only an interrupt ends a run without a limit. SIGTERM leaves no time for a test.
+    except SystemExit:  # raised by Lightning after Ctrl-C
+        # An unbounded run always ends by an interrupt. SIGTERM leaves no time for a test.
         testable = session.best is not None and session.best.exists()
         unbounded = is_unbounded(experiment.config)
         if not unbounded or session.shutdown.signal == SIGTERM or not testable:
@@ -223,37 +223,37 @@ def _fit(
 
 @contextmanager
 def _report_failures(run: Run | None) -> Iterator[None]:
-    """Report a full disk, or the loss of another process: what is saved and how to continue.
+    """Report a full disk or the loss of another process: what is saved and how to resume.
 
     Raises:
-        UserError: there was such a failure.
+        UserError: such a failure occurred.
     """
     try:
         yield
     except (OSError, RuntimeError) as error:
-        if run is None or (isinstance(error, RuntimeError) and distributed.count() == 1):
+        if run is None or (isinstance(error, RuntimeError) and distributed.world_size() == 1):
             raise
-        what = " ".join(str(error).split())[:MAX_MESSAGE_CHARS]
+        reason = " ".join(str(error).split())[:MAX_MESSAGE_CHARS]
         if isinstance(error, OSError):
-            what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
+            reason = f"{error.strerror}: {error.filename}" if error.filename else str(error)
         resume = f"{PROGRAM} resume {run.reference}"
-        raise UserError(f"{what}. {_saved(run)} After fixing this, run: {resume}") from None
+        raise UserError(f"{reason}. {_saved(run)} After fixing this, run: {resume}") from None
 
 
 def _test(experiment: Experiment, run: Run | None, session: TrainingSession) -> dict[str, float]:
     """Test the best checkpoint, or the last weights if none is saved; save the results."""
     predictions = PredictionCollector()
     folder = run.folder if run else None
-    tester = experiment.make_trainer(callbacks=[predictions, session.summary], folder=folder)
-    tester.test(experiment.model, experiment.data, ckpt_path=session.best, verbose=False)
-    figures: dict[str, Any] = predictions.figures(tester)
-    if figures:
-        _save_test(figures, predictions.table(), experiment, run, session)
-    return figures | _fit_temperature(experiment)
+    trainer = experiment.make_trainer(callbacks=[predictions, session.summary], folder=folder)
+    trainer.test(experiment.model, experiment.data, ckpt_path=session.best, verbose=False)
+    results = predictions.test_results(trainer)
+    if results:
+        _save_test(results, predictions.table(), experiment, run, session)
+    return results | _fit_temperature(experiment)
 
 
 def _save_test(
-    figures: dict[str, Any],
+    results: dict[str, float],
     table: PredictionsTable,
     experiment: Experiment,
     run: Run | None,
@@ -262,41 +262,39 @@ def _save_test(
     """Write the results of the test to the logs, the dashboards and the run directory."""
     step = session.trainer.global_step
     if session.logger is not None:
-        logged = {name: figures[name] for name in ("test/loss", "test/accuracy")}
-        session.logger.log_metrics(logged, step)
+        metrics = {name: results[name] for name in ("test/loss", "test/accuracy")}
+        session.logger.log_metrics(metrics, step)
     if session.dashboards is not None:
         session.dashboards.show_test(experiment.model, experiment.data, table, step)
-    if run is not None and distributed.is_first():
+    if run is not None and distributed.is_rank_zero():
         write_predictions(table, run.predictions)
 
 
 def _fit_temperature(experiment: Experiment) -> dict[str, float]:
     """Fit the temperature of the tested weights on the validation set.
 
-    Empty if there are too few validation images, or the network diverged.
+    Return an empty dict if there are too few validation images, or the network diverged.
     """
-    validated = PredictionCollector()
-    trainer = experiment.make_trainer(callbacks=[validated])
+    predictions = PredictionCollector()
+    trainer = experiment.make_trainer(callbacks=[predictions])
     trainer.validate(experiment.model, experiment.data, verbose=False)
-    if validated.total < MIN_FOR_TEMPERATURE:
+    if predictions.total < MIN_IMAGES_FOR_TEMPERATURE:
         return {}
-    table = validated.table()
+    table = predictions.table()
     if not np.isfinite(table.probabilities).all():
         return {}
     return {"temperature": as_float(temperature(table.probabilities, table.true))}
 
 
 def _show_hyperparameters(
-    experiment: Experiment, session: TrainingSession, figures: dict[str, float]
+    experiment: Experiment, session: TrainingSession, results: dict[str, float]
 ) -> None:
     """Show the hyperparameters and the results in the dashboards."""
     if session.dashboards is not None:
         config = experiment.config
         settings = reproducibility_key(config) | {"seed": config["seed_everything"]}
-        step = session.trainer.global_step
-        session.dashboards.show_settings(
-            settings, _final_metrics(session.summary.facts | figures), step
-        )
+        metrics = _final_metrics(session.summary.facts | results)
+        session.dashboards.show_hyperparameters(settings, metrics, session.trainer.global_step)
 
 
 def _final_metrics(facts: dict[str, Any]) -> dict[str, float]:
@@ -311,8 +309,7 @@ def _final_metrics(facts: dict[str, Any]) -> dict[str, float]:
 
 
 def _saved(run: Run | None) -> str:
-    """Say up to which point a run is saved."""
+    """Describe the progress of the last checkpoint of a run."""
     if run is None or not run.recent().exists():
         return "Nothing is saved: there was no checkpoint yet."
-    saved = progress(read_checkpoint(run.recent()))
-    return f"Saved through {saved} in {run.folder}."
+    return f"Saved through {progress(read_checkpoint(run.recent()))} in {run.folder}."

@@ -12,22 +12,22 @@ from mnist_lightning.training.fit_loop import RunFitLoop
 
 TRAINER_DEFAULTS = {
     "devices": 1,
-    # A sanity check would draw from the generators before training.
+    # A sanity check would use the random generators before training.
     "num_sanity_val_steps": 0,
-    # The data module cuts the batches itself.
+    # The data module creates the batches itself.
     "use_distributed_sampler": False,
 }
 
 
 class RunTrainer(Trainer):
-    """The Trainer, with the limits typed so that `1` is one batch and `1.0` is all of them.
+    """A Trainer with typed limits: `1` is one batch, `1.0` is all batches.
 
-    Lightning spells their types `Optional[Union[int, float]]`, and `typing` keeps a cache in which
-    that is the same as `Optional[Union[float, int]]`: depending on what was imported before, the
-    parser tries float first, and `--trainer.limit_train_batches 1` trains on everything.
+    Lightning's types are `Optional[Union[int, float]]`, and the cache of `typing` treats this as
+    equal to `Optional[Union[float, int]]`. Depending on earlier imports the parser may try float
+    first: then `--trainer.limit_train_batches 1` trains on all batches.
 
-    On a GPU `deterministic` is True unless it is given: by default, convolutions there add in an
-    order of their own each time, and the same seed gives other bits.
+    On a GPU the default of `deterministic` is True: otherwise the order of additions in a
+    convolution varies, and the same seed gives different bits.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class RunTrainer(Trainer):
         )
         if deterministic is None and isinstance(self.accelerator, CUDAAccelerator):
             torch.use_deterministic_algorithms(True)
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it
         loop = RunFitLoop(self, self.min_epochs, self.max_epochs)
         loop.epoch_loop = FastEpochLoop(self, self.min_steps, self.max_steps)
         self.fit_loop = loop

@@ -1,4 +1,4 @@
-"""Make the trainers of a run: for training, for validation and for the test."""
+"""Create the trainers of a run: for training, for validation and for the test."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +18,11 @@ from mnist_lightning.training.trainer import RunTrainer
 
 
 class TrainerFactory:
-    """Makes trainers with the same options.
+    """Creates trainers with the same options.
 
     Args:
-        options: of the trainer, its classes instantiated.
-        sign: whether checkpoints are the user's own, and signed.
+        options: the arguments of the trainer, with instances of its classes.
+        sign: whether to sign checkpoints as the user's own.
     """
 
     def __init__(self, options: dict[str, Any], sign: bool) -> None:
@@ -32,7 +32,7 @@ class TrainerFactory:
     @property
     def callbacks(self) -> list[Callback]:
         """The callbacks of the configuration."""
-        return _listed(self._options["callbacks"])
+        return _as_list(self._options["callbacks"])
 
     def __call__(
         self,
@@ -40,57 +40,58 @@ class TrainerFactory:
         callbacks: Sequence[Callback] = (),
         folder: Path | None = None,
     ) -> Trainer:
-        """Make a trainer.
+        """Create a trainer.
 
         Args:
-            logger: of the run; None logs nothing. A logger of the configuration replaces it.
-            callbacks: of the run; they follow those of the configuration.
-            folder: of the run, where callbacks of the configuration may write files.
+            logger: the run's logger; None logs nothing. A logger of the configuration replaces it.
+            callbacks: the run's callbacks, placed after those of the configuration.
+            folder: the run directory, where callbacks of the configuration may write files.
 
         Raises:
             UserError: the options contradict each other, or do not fit this machine.
         """
-        own_logger = self._options["logger"] not in (None, True)
-        changed = {
-            "logger": self._options["logger"] if own_logger else logger or False,
+        has_own_logger = self._options["logger"] not in (None, True)
+        overrides = {
+            "logger": self._options["logger"] if has_own_logger else logger or False,
             "callbacks": [*self.callbacks, *callbacks],
             "plugins": [
-                *_listed(self._options["plugins"]),
+                *_as_list(self._options["plugins"]),
                 AtomicCheckpointIO(folder, self._sign),
-                *_cluster(),
+                *_cluster_plugins(),
             ],
             "enable_progress_bar": False,  # the progress callback shows it
             "enable_model_summary": False,
             "default_root_dir": folder or self._options["default_root_dir"],
         }
         try:
-            trainer = RunTrainer(**self._options | changed)
+            trainer = RunTrainer(**self._options | overrides)
         except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
             raise UserError(f"--trainer: {' '.join(str(error).split())}", status=2) from None
-        self._refuse_other_strategies(trainer)
+        self._check_strategy(trainer)
         return trainer
 
-    def _refuse_other_strategies(self, trainer: Trainer) -> None:
+    def _check_strategy(self, trainer: Trainer) -> None:
         strategy = trainer.strategy
-        by_script = isinstance(strategy, DDPStrategy) and isinstance(
+        is_ddp = isinstance(strategy, DDPStrategy) and isinstance(
             strategy.launcher, _SubprocessScriptLauncher
         )
-        if not by_script and not isinstance(strategy, SingleDeviceStrategy):
+        if not is_ddp and not isinstance(strategy, SingleDeviceStrategy):
             raise UserError(
-                f"--trainer.strategy {self._options['strategy']}: expected one process, or ddp",
+                f"Invalid --trainer.strategy {self._options['strategy']}: expected a single "
+                "device, or ddp.",
                 status=2,
             )
 
 
-def _cluster() -> list[SLURMEnvironment]:
-    """SLURM, if it started this process, without Lightning's requeueing.
+def _cluster_plugins() -> list[SLURMEnvironment]:
+    """Return SLURM without Lightning's requeueing, if SLURM started this process.
 
-    Lightning would save outside the run, and take over the signals on which a run saves itself.
+    Lightning would save outside the run, and handle the signals on which a run saves itself.
     """
     return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
-def _listed(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     if value is None:
         return []
     return list(value) if isinstance(value, list) else [value]

@@ -1,7 +1,7 @@
 """Check that an SQLite file is the database of a sweep, before reading its tables.
 
-Reading a table computes what its definition says (views, triggers, checks, generated columns), and
-a journal beside it may name another file, which is deleted.
+Reading a table executes its definition (views, triggers, checks, generated columns). A journal
+beside the database may name another file, which SQLite then deletes.
 """
 
 import shutil
@@ -21,37 +21,38 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.files import read_bounded
 
 MAX_JOURNAL_BYTES = 20_000_000
-MAX_JOURNAL_LINE = 100_000
-LOOKS = 3  # a lock may be given back between two questions
+MAX_JOURNAL_LINE_BYTES = 100_000
+MAX_LOCK_CHECKS = 3  # the lock may be released between the two tests of one check
 MAX_DEFINITIONS = 500  # a sweep has 40
 MAX_DATABASE_BYTES = 1_000_000_000  # a trial takes about 1 kB
-# https://www.sqlite.org/fileformat.html: how a journal begins, and ends if it names a file.
+# https://www.sqlite.org/fileformat.html: the first bytes of a journal, and the last ones if it
+# names a file.
 JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 
 
-def check_storage(where: str) -> None:
-    """Refuse what is something else than the database of a sweep: a file of SQLite, or a journal.
+def check_storage(storage: str) -> None:
+    """Check that a storage, an SQLite file or a journal, is that of a sweep.
 
     Raises:
-        UserError: it is.
+        UserError: it is not.
     """
-    if "://" in where:
-        check_database(where)
+    if "://" in storage:
+        check_database(storage)
     else:
-        _check_journal(Path(where))
+        _check_journal(Path(storage))
 
 
 def _check_journal(path: Path) -> None:
     if path.is_symlink():
-        raise UserError(f"{path} is a link; remove it, or name where it leads to")
-    # Optuna's lock is a link to the journal. It waits without end for one that leads nowhere.
+        raise UserError(f"{path} is a link: remove it, or give the path of its target.")
+    # Optuna's lock is a link to the journal. Optuna waits forever for a broken link.
     lock = path.with_name(f"{path.name}.lock")
-    for _ in range(LOOKS):
+    for _ in range(MAX_LOCK_CHECKS):
         if not lock.is_symlink() or lock.exists():
             break
         time.sleep(0.1)
     else:
-        raise UserError(f"{lock} is a link that leads nowhere; remove it")
+        raise UserError(f"{lock} is a broken link: remove it.")
     if not path.exists():
         return
     try:
@@ -60,26 +61,26 @@ def _check_journal(path: Path) -> None:
         raise UserError(
             f"{path} is not the journal of a sweep: {error.strerror or error}"
         ) from None
-    if any(len(line) > MAX_JOURNAL_LINE for line in lines):
-        raise UserError(f"{path} is not the journal of a sweep: a line is too long")
+    if any(len(line) > MAX_JOURNAL_LINE_BYTES for line in lines):
+        raise UserError(f"{path} is not the journal of a sweep: a line is too long.")
 
 
 def check_database(url: str) -> None:
-    """Refuse a file of SQLite that is something else than the database of a sweep.
+    """Check that an SQLite file is the database of a sweep.
 
     Raises:
-        UserError: it is.
+        UserError: it is not.
     """
     path = _path(url)
     if path is None:
         return
-    for ending in ("", "-journal", "-wal", "-shm"):
-        if path.with_name(f"{path.name}{ending}").is_symlink():
-            raise UserError(f"{path}{ending} is a link; remove it, or name where it leads to")
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        if path.with_name(f"{path.name}{suffix}").is_symlink():
+            raise UserError(f"{path}{suffix} is a link: remove it, or give the path of its target.")
     if not path.exists():
         return
     try:
-        found = _definitions(path)
+        definitions = _definitions(path)
     except (sqlite3.Error, OSError) as error:
         raise UserError(f"{path} is not the database of a sweep, or damaged: {error}") from None
     with TemporaryDirectory() as folder:
@@ -88,29 +89,28 @@ def check_database(url: str) -> None:
         storage.remove_session()
         storage.engine.dispose()
         expected = _definitions(reference)
-    if others := sorted(name for name, _ in (found - expected).elements()):
+    if unexpected := sorted(name for name, _ in (definitions - expected).elements()):
         raise UserError(
-            f"{path} is not the database of a sweep, or of another version of optuna: "
-            f"{others[0][:80]} is not what a sweep makes; give another --name or --storage, or "
-            "add --trust"
+            f"{path} is not the database of a sweep, or from another version of optuna: unexpected "
+            f"definition {unexpected[0][:80]}. Give another --name or --storage, or add --trust."
         )
 
 
 def _path(url: str) -> Path | None:
-    """The file that a URL names, if it is one of SQLite."""
+    """Return the path in an SQLite URL; None for another database."""
     if not url.startswith("sqlite"):
         return None
     try:
         parsed = make_url(url)
     except ArgumentError:
-        return None  # optuna explains it
+        return None  # optuna reports it
     if "uri" in parsed.query or (parsed.database or "").startswith("file:"):
-        raise UserError(f"--storage {url}: give the plain path of the file", status=2)
+        raise UserError(f"Invalid --storage {url}: expected sqlite:/// and a path.", status=2)
     return Path(parsed.database) if parsed.database not in (None, "", ":memory:") else None
 
 
 def _definitions(path: Path) -> Counter[tuple[str, str]]:
-    """The names and definitions of all that a database holds, without reading its tables."""
+    """Return the names and definitions in a database, without reading its tables."""
     if not path.is_file() or path.stat().st_size > MAX_DATABASE_BYTES:
         raise OSError(f"not a regular file of at most {MAX_DATABASE_BYTES:,} bytes")
     journal = path.with_name(f"{path.name}-journal")
@@ -126,7 +126,7 @@ def _definitions(path: Path) -> Counter[tuple[str, str]]:
     except sqlite3.OperationalError:
         if not journal.exists():
             raise
-    # Of a process that was killed: what it had begun is undone in a copy.
+    # The journal of a killed process: roll back its transaction in a copy.
     with TemporaryDirectory() as folder:
         copy = Path(folder, path.name)
         shutil.copyfile(path, copy)
@@ -135,10 +135,10 @@ def _definitions(path: Path) -> Counter[tuple[str, str]]:
 
 
 def _read_definitions(path: Path, mode: str) -> Counter[tuple[str, str]]:
-    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True)) as opened:
+    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True)) as connection:
         query = f"SELECT name, coalesce(sql, '') FROM sqlite_master LIMIT {MAX_DEFINITIONS}"
-        rows = opened.execute(query)
-        found = Counter((str(name), str(sql)) for name, sql in rows)
-    if found.total() == MAX_DEFINITIONS:
+        rows = connection.execute(query)
+        definitions = Counter((str(name), str(sql)) for name, sql in rows)
+    if definitions.total() == MAX_DEFINITIONS:
         raise OSError(f"it has {MAX_DEFINITIONS} definitions or more")
-    return found
+    return definitions

@@ -14,11 +14,11 @@ from mnist_lightning.evaluation.plots import default_style
 from mnist_lightning.files import write_atomically
 from mnist_lightning.text import printable
 
-MIN_FOR_IMPORTANCES = 4  # finished trials
+MIN_TRIALS_FOR_IMPORTANCES = 4  # finished ones
 
 
 def values(params: dict[str, Any]) -> str:
-    """Format the values of a trial, each after the last word of its option."""
+    """Format the values of a trial, each after the last part of its option."""
     return "  ".join(f"{_short(name)} {_format(value)}" for name, value in params.items())
 
 
@@ -41,7 +41,7 @@ def state(trial: FrozenTrial) -> str:
     return f"{'pruned after' if trial.state == TrialState.PRUNED else 'at'} epoch {epochs}{last}"
 
 
-def line(trial: FrozenTrial) -> str:
+def format_trial(trial: FrozenTrial) -> str:
     """Format a trial as a line."""
     return f"trial {trial.number:3}  {state(trial)}  {values(trial.params)}  {run_name(trial)}"
 
@@ -51,44 +51,44 @@ def run_name(trial: FrozenTrial) -> str:
     return Path(str(trial.user_attrs.get("run", ""))).name
 
 
-def best_of(study: optuna.Study) -> FrozenTrial | None:
+def best_trial(study: optuna.Study) -> FrozenTrial | None:
     """Return the finished trial with the highest value; the first of equal ones."""
-    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return max(done, key=lambda trial: trial.value or 0) if done else None
+    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return max(finished, key=lambda trial: trial.value or 0) if finished else None
 
 
 def write(
     study: optuna.Study, best: FrozenTrial, config: dict[str, Any], folder: Path
 ) -> Sequence[Path]:
     """Write the best configuration and plots of the search; return their paths."""
-    return [_best_config(best, config, folder / "best.yaml"), *_pictures(study, folder)]
+    return [_write_config(best, config, folder / "best.yaml"), *_write_plots(study, folder)]
 
 
-def _best_config(best: FrozenTrial, config: dict[str, Any], path: Path) -> Path:
-    about = printable(
+def _write_config(best: FrozenTrial, config: dict[str, Any], path: Path) -> Path:
+    header = printable(
         f"Trial {best.number} of the sweep {best.user_attrs.get('sweep')}: val/accuracy "
         f"{best.value:.4f}, {values(best.params)}"
     )
-    text = f"# {about}\n\n{yaml.safe_dump(config, sort_keys=False)}"
+    text = f"# {header}\n\n{yaml.safe_dump(config, sort_keys=False)}"
     write_atomically(text.encode(), path)
     return path
 
 
 @default_style()
-def _pictures(study: optuna.Study, folder: Path) -> list[Path]:
+def _write_plots(study: optuna.Study, folder: Path) -> list[Path]:
     import matplotlib
 
     matplotlib.use("Agg")
     from optuna.visualization import matplotlib as visualization
 
-    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    draw: dict[str, Any] = {"history": visualization.plot_optimization_history}
-    varied = {str(value) for trial in done for value in trial.params.items()}
-    if len(done) >= MIN_FOR_IMPORTANCES and len(varied) > len(done[0].params):
-        draw["importances"] = visualization.plot_param_importances
+    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    plots: dict[str, Any] = {"history": visualization.plot_optimization_history}
+    items = {str(item) for trial in finished for item in trial.params.items()}
+    if len(finished) >= MIN_TRIALS_FOR_IMPORTANCES and len(items) > len(finished[0].params):
+        plots["importances"] = visualization.plot_param_importances
     paths = []
-    for name, plot in draw.items():
-        with warnings.catch_warnings(action="ignore"):  # that the drawing may change one day
+    for name, plot in plots.items():
+        with warnings.catch_warnings(action="ignore"):  # the interface is experimental
             axes = plot(study)
         axes.set_ylabel("val/accuracy" if name == "history" else "")
         content = io.BytesIO()

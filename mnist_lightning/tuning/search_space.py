@@ -1,4 +1,4 @@
-"""The search space of a sweep: options, and the values that each may take."""
+"""The search space of a sweep: options and their allowed values."""
 
 import json
 import math
@@ -22,20 +22,20 @@ KINDS = {
 
 
 class Range(NamedTuple):
-    """What an option may be: a kind of `KINDS`, and its bounds or its values."""
+    """The allowed values of an option: a kind of `KINDS`, and its bounds or its choices."""
 
     kind: str
     values: tuple[Any, ...]
 
     def contains(self, value: Any) -> bool:
-        """Tell whether a value is one of these."""
+        """Return whether a value is allowed."""
         if self.kind == "choice":
-            return any(type(value) is type(each) and value == each for each in self.values)
+            return any(type(value) is type(choice) and value == choice for choice in self.values)
         low, high = self.values
         return type(value) is (int if "int" in self.kind else float) and bool(low <= value <= high)
 
     def suggest(self, trial: Trial, name: str) -> Any:
-        """Have a trial choose a value; the one it has chosen before, if it has."""
+        """Suggest a value for a trial; a trial that already has a value keeps it."""
         if self.kind == "choice":
             return trial.suggest_categorical(name, self.values)
         log = self.kind.startswith("log")
@@ -44,28 +44,28 @@ class Range(NamedTuple):
 
 
 class SearchSpace(NamedTuple):
-    """The options that are searched, by their dotted names."""
+    """The options to search, by their dotted names."""
 
     ranges: Mapping[str, Range]
 
     def suggest(self, trial: Trial) -> dict[str, Any]:
-        """Have a trial choose a value of each option."""
-        return {name: of.suggest(trial, name) for name, of in self.ranges.items()}
+        """Suggest a value of each option for a trial."""
+        return {name: allowed.suggest(trial, name) for name, allowed in self.ranges.items()}
 
     def contains(self, values: Mapping[str, Any]) -> bool:
-        """Tell whether these are values that the options may take."""
+        """Return whether each option has an allowed value."""
         return values.keys() == self.ranges.keys() and all(
-            of.contains(values[name]) for name, of in self.ranges.items()
+            allowed.contains(values[name]) for name, allowed in self.ranges.items()
         )
 
     @property
     def example(self) -> dict[str, Any]:
         """A point of the space."""
-        return {name: of.values[0] for name, of in self.ranges.items()}
+        return {name: allowed.values[0] for name, allowed in self.ranges.items()}
 
 
 def as_options(values: Mapping[str, Any]) -> list[str]:
-    """A point as options of `fit`."""
+    """Format a point of the space as options of `fit`."""
     return [
         f"--{name}={value if isinstance(value, str) else json.dumps(value)}"
         for name, value in values.items()
@@ -73,22 +73,22 @@ def as_options(values: Mapping[str, Any]) -> list[str]:
 
 
 def read(path: Path) -> SearchSpace:
-    """Read a space.
+    """Read a search space.
 
     Args:
-        path: a YAML file: options of `fit` by their dotted names, each with one of `KINDS`.
+        path: a YAML file with options of `fit` by their dotted names, each with one of `KINDS`.
 
     Raises:
-        UserError: it is none.
+        UserError: the file is not a search space.
     """
     content = read_yaml(path)
     example = "model.optimizer.init_args.lr: {log_uniform: [1e-4, 1e-1]}"
     if not isinstance(content, dict) or not content:
-        raise UserError(f"--space {path} is no space: a line of one is, say, {example}", status=2)
+        raise UserError(f"Invalid --space {path}: expected lines such as {example}", status=2)
     try:
-        return SearchSpace({_option(name): _range(of) for name, of in content.items()})
+        return SearchSpace({_option(name): _range(spec) for name, spec in content.items()})
     except ValueError as error:
-        raise UserError(f"--space {path}: {error}; right would be, say, {example}", 2) from None
+        raise UserError(f"--space {path}: {error}. A correct line: {example}", 2) from None
 
 
 def _option(name: Any) -> str:
@@ -97,37 +97,37 @@ def _option(name: Any) -> str:
     return name
 
 
-def _range(of: Any) -> Range:
-    if not isinstance(of, dict) or len(of) != 1:
-        raise ValueError(f"{of!r} is not one of {', '.join(KINDS)} with its values")
-    ((kind, values),) = of.items()
+def _range(spec: Any) -> Range:
+    if not isinstance(spec, dict) or len(spec) != 1:
+        raise ValueError(f"invalid value {spec!r}: expected one of {', '.join(KINDS)}")
+    ((kind, values),) = spec.items()
     if kind not in KINDS:
-        raise ValueError(f"there is no {kind!r}, but {', '.join(KINDS)}")
+        raise ValueError(f"unknown kind {kind!r}: expected one of {', '.join(KINDS)}")
     if not isinstance(values, list) or not values or (kind != "choice" and len(values) != 2):
-        raise ValueError(f"{kind} takes {KINDS[kind]}, not {values!r}")
+        raise ValueError(f"invalid {kind} {values!r}: expected {KINDS[kind]}")
     if kind == "choice":
         return Range(kind, _choices(values))
-    try:  # YAML takes 1e-4 for a text
-        low, high = (float(v) for v in values)
+    try:  # YAML reads 1e-4 as a string
+        low, high = (float(value) for value in values)
     except (TypeError, ValueError):
-        raise ValueError(f"{kind} takes two numbers, not {values!r}") from None
-    whole = "int" in kind
-    if any(isinstance(v, bool) for v in values) or not math.isfinite(low + high):
-        raise ValueError(f"{kind} takes two numbers, not {values!r}")
-    if whole and not (low.is_integer() and high.is_integer()):
-        raise ValueError(f"{kind} takes two whole numbers, not {values!r}")
+        raise ValueError(f"invalid {kind} {values!r}: expected two numbers") from None
+    is_int = "int" in kind
+    if any(isinstance(value, bool) for value in values) or not math.isfinite(low + high):
+        raise ValueError(f"invalid {kind} {values!r}: expected two numbers")
+    if is_int and not (low.is_integer() and high.is_integer()):
+        raise ValueError(f"invalid {kind} {values!r}: expected two whole numbers")
     if not low < high or (kind.startswith("log") and low <= 0):
-        least = " above 0" if kind.startswith("log") else ""
-        raise ValueError(f"{kind} goes from a lower to a higher number{least}, not {values!r}")
-    return Range(kind, (int(low), int(high)) if whole else (low, high))
+        least = ", both above 0" if kind.startswith("log") else ""
+        raise ValueError(f"invalid {kind} {values!r}: expected the lower number first{least}")
+    return Range(kind, (int(low), int(high)) if is_int else (low, high))
 
 
 def _choices(values: list[Any]) -> tuple[Any, ...]:
-    primitive = (bool, int, float, str, type(None))
+    primitives = (bool, int, float, str, type(None))
     try:
-        chosen = tuple(v if isinstance(v, primitive) else json.dumps(v) for v in values)
+        choices = tuple(v if isinstance(v, primitives) else json.dumps(v) for v in values)
     except TypeError:
-        raise ValueError(f"choice takes texts, numbers, true, false and null: {values!r}") from None
-    if len(set(chosen)) < len(chosen):
-        raise ValueError(f"choice takes each value once, not {values!r}")
-    return chosen
+        raise ValueError(f"invalid choice {values!r}: expected JSON values") from None
+    if len(set(choices)) < len(choices):
+        raise ValueError(f"invalid choice {values!r}: a value appears twice")
+    return choices

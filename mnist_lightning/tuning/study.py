@@ -29,7 +29,7 @@ PRUNERS: dict[str, Callable[[], BasePruner]] = {
     "none": NopPruner,
 }
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
-    # Running trials count as bad ones, so that parallel workers do not all try the same values.
+    # Running trials count as bad ones, so that parallel workers try different values.
     "tpe": lambda seed: TPESampler(seed=seed, constant_liar=True),
     "random": lambda seed: RandomSampler(seed=seed),
 }
@@ -42,11 +42,11 @@ class StudyOptions(NamedTuple):
     """How a study is stored and searched.
 
     Attributes:
-        name: of the study.
+        name: the name of the study.
         storage: the URL of a database or a `.journal` file; None for SQLite in the sweep's folder.
         sampler: a key of `SAMPLERS`.
         pruner: a key of `PRUNERS`.
-        seed: of the sampler.
+        seed: the seed of the sampler.
     """
 
     name: str
@@ -60,13 +60,13 @@ def open_study(options: StudyOptions, folder: Path, digest: str, trust: bool) ->
     """Create a study, or open it if it exists.
 
     Args:
-        options: its name, storage, sampler and pruner.
-        folder: of the sweep.
-        digest: identifies the space and the options of `fit`; a study keeps those of its start.
-        trust: open a database without checking it for foreign definitions.
+        options: its name, storage, sampler, pruner and seed.
+        folder: the sweep's folder.
+        digest: identifies the space and the options of `fit`; a study stores that of its start.
+        trust: open a database without checking it for unexpected definitions.
 
     Raises:
-        UserError: it cannot be opened, or was made with another space or other options.
+        UserError: it cannot be opened, or was created with another space or other options.
     """
     url = options.storage or f"sqlite:///{folder / 'study.db'}"
     try:
@@ -81,9 +81,9 @@ def open_study(options: StudyOptions, folder: Path, digest: str, trust: bool) ->
         )
     except UserError:
         raise
-    except Exception as error:  # every database has its own
+    except Exception as error:  # each database has its own classes of errors
         raise UserError(f"--storage {url}: {_one_line(error)}") from None
-    # A resumed sweep does not draw the same values again, nor those of other machines.
+    # A resumed sweep must not draw the same values again, nor those of other machines.
     entropy = [options.seed, len(study.get_trials(deepcopy=False))]
     entropy += [crc32(socket.gethostname().encode())] if options.storage else []
     study.sampler = SAMPLERS[options.sampler](int(SeedSequence(entropy).generate_state(1)[0]))
@@ -101,20 +101,20 @@ def open_study(options: StudyOptions, folder: Path, digest: str, trust: bool) ->
 
 def _storage(url: str) -> BaseStorage:
     if "://" in url:
-        patient = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
-        return RDBStorage(url, engine_kwargs=patient)
+        engine_options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
+        return RDBStorage(url, engine_kwargs=engine_options)
     if not url.endswith(".journal"):
         raise ValueError("expected a URL such as sqlite:///study.db, or a file FILE.journal")
-    # The lock is a symbolic link: to a relative path it would dangle.
+    # The lock is a symbolic link, which would be broken with a relative path.
     return JournalStorage(JournalFileBackend(str(Path(url).absolute())))
 
 
 @contextmanager
 def report_damage(storage: str) -> Iterator[None]:
-    """Report a value that no sweep stores as damage of its database.
+    """Report errors from reading invalid values as damage of the database.
 
     Raises:
-        UserError: there is one.
+        UserError: there was such an error.
     """
     try:
         yield
@@ -137,10 +137,10 @@ def search(
 
     Args:
         study: the study.
-        plan: what its trials have in common.
-        count: how many trials it is to have in total.
-        workers: how many to run in parallel.
-        on_end: called from a worker with each trial that ended.
+        plan: the settings of all its trials.
+        count: the total number of trials.
+        workers: the number of trials to run in parallel.
+        on_end: called in a worker thread with each trial that ended.
         refresh: called every `REFRESH_SECONDS`.
 
     Raises:
@@ -161,18 +161,18 @@ def search(
             finally:
                 queue.release(trial)
             _stop_on_equal_failures(study, plan, stop)
-            ended = study.trials[trial.number]
-            if ended.state.is_finished():
-                on_end(ended)
+            frozen = study.trials[trial.number]
+            if frozen.state.is_finished():
+                on_end(frozen)
 
     try:
         with _stop_signals(stop) as received, ThreadPoolExecutor(workers) as pool:
-            working = [pool.submit(work) for _ in range(workers)]
-            while not all(each.done() for each in working):
+            futures = [pool.submit(work) for _ in range(workers)]
+            while not all(future.done() for future in futures):
                 refresh()
-                wait(working, REFRESH_SECONDS)
-            for each in working:
-                each.result()
+                wait(futures, REFRESH_SECONDS)
+            for future in futures:
+                future.result()
     except StorageInternalError as error:
         raise UserError(
             f"The study cannot be saved: {_one_line(error)}. Repeat the command to continue."
@@ -185,23 +185,23 @@ def _stop_signals(stop: Event) -> Iterator[list[int]]:
     """Set `stop` on SIGINT and SIGTERM; yield the list of those received."""
     received: list[int] = []
 
-    def note(number: int, _: object) -> None:
+    def record(number: int, _: object) -> None:
         received.append(number)
         stop.set()
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, note)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in handlers:
+        signal.signal(number, record)
     try:
         yield received
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
 def _stop_on_equal_failures(study: optuna.Study, plan: Plan, stop: Event) -> None:
-    ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
-    reasons = [trial.user_attrs.get("error") for trial in ended[-MAX_EQUAL_FAILURES:]]
+    finished = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+    reasons = [trial.user_attrs.get("error") for trial in finished[-MAX_EQUAL_FAILURES:]]
     if len(reasons) == MAX_EQUAL_FAILURES and reasons[0] is not None and len(set(reasons)) == 1:
         stop.set()
         raise UserError(

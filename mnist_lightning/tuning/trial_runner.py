@@ -1,4 +1,4 @@
-"""Run a trial of a sweep in a process of its own: watch it, prune it, continue it."""
+"""Run a trial of a sweep in a separate process: monitor, prune or continue it."""
 
 import os
 import shutil
@@ -26,22 +26,22 @@ from mnist_lightning.runs.run_directory import VERSION, Run
 from mnist_lightning.tuning.search_space import SearchSpace, as_options
 
 POLL_SECONDS = 0.3
-TAIL_BYTES = 10_000  # of a log
-MARK = ".trial"  # the file in a run that says which sweep and trial it belongs to
-# Exit statuses of a process that was stopped: the sweep continues its trial later.
-STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
+LOG_TAIL_BYTES = 10_000
+MARK_FILE = ".trial"  # in a run directory: the sweep and the trial that it belongs to
+# Exit statuses of an interrupted process: the sweep continues its trial later.
+INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 
 
 class Plan(NamedTuple):
-    """What the trials of a sweep have in common.
+    """The settings of all trials of a sweep.
 
     Attributes:
-        space: what they choose from.
-        options: of `fit`, for each of them.
-        root: where their runs are.
-        folder: the sweep's own.
-        threads: how many each may use.
-        owner: the name of the sweep's folder, see `owner_of`.
+        space: the search space.
+        options: the options of `fit` for each trial.
+        root: the folder of the runs.
+        folder: the sweep's folder.
+        threads: the number of threads of each trial.
+        owner: the identifier of the sweep's folder, see `owner_id`.
     """
 
     space: SearchSpace
@@ -56,8 +56,8 @@ class TrialRunner:
     """Runs one trial after another.
 
     Args:
-        study: whose trials.
-        plan: how they are made.
+        study: the study of the trials.
+        plan: the settings of the trials.
         stop: set to end the sweep; the same command continues its trials.
     """
 
@@ -65,14 +65,14 @@ class TrialRunner:
         self.study = study
         self.plan = plan
         self.stop = stop
-        self._reported: dict[int, int] = {}  # up to which epoch, by trial
+        self._reported: dict[int, int] = {}  # the last reported epoch of each trial
 
     def run(self, trial: optuna.Trial) -> None:
-        """Start or continue a trial; it ends unless the sweep is stopped before."""
-        run = self._run_of(trial)
+        """Start or continue a trial, until it ends or the sweep is stopped."""
+        run = self._claim_run(trial)
         try:
             values = self.plan.space.suggest(trial)
-        except ValueError:  # it is no choice that a database fixes
+        except ValueError:  # the database has an invalid value for the trial
             values = {}
         if not self.plan.space.contains(values):
             self._record_failure(trial, "its parameters are outside the space")
@@ -82,36 +82,36 @@ class TrialRunner:
             pruned, status = self._train(trial, run, options, log.fileno())
         if pruned:
             self.study.tell(trial, state=TrialState.PRUNED)
-        elif self.stop.is_set() or status in STOPPED:
+        elif self.stop.is_set() or status in INTERRUPTED:
             self.stop.set()
         elif status == 0:
             self._record_value(trial, run)
         else:
-            how = f"status {status}" if status > 0 else f"killed, {signal.Signals(-status).name}"
-            self._record_failure(trial, f"{how}: {_last_line(Path(log.name))}")
+            reason = f"status {status}" if status > 0 else f"killed, {signal.Signals(-status).name}"
+            self._record_failure(trial, f"{reason}: {_last_line(Path(log.name))}")
 
-    def _run_of(self, trial: optuna.Trial) -> Run:
+    def _claim_run(self, trial: optuna.Trial) -> Run:
         """Return the run that this sweep claimed for the trial, or claim one.
 
-        Of what the database says only the name counts. A run without the trial's mark was made by
-        somebody else, and is not touched.
+        The database is not trusted: only the name of the folder is used. A run without the trial's
+        mark does not belong to the trial, and is not changed.
         """
         name = Path(str(trial.user_attrs.get("run", ""))).name
         folder = self.plan.root / name
         mark = f"{self.plan.owner} {trial.number}"
-        if VERSION.fullmatch(name) and not folder.is_symlink() and _mark_of(folder) == mark:
+        if VERSION.fullmatch(name) and not folder.is_symlink() and _read_mark(folder) == mark:
             return Run(folder.resolve())
-        run = Run(run_directory.claim(self.plan.root).folder.resolve())
-        write_atomically(mark.encode(), run.folder / MARK)
+        run = Run(run_directory.create_next(self.plan.root).folder.resolve())
+        write_atomically(mark.encode(), run.folder / MARK_FILE)
         trial.set_user_attr("run", str(run.folder))
         return run
 
     def _train(
         self, trial: optuna.Trial, run: Run, options: list[str], log: int
     ) -> tuple[bool, int]:
-        """Train in a process; return whether it was pruned, and with which status it ended."""
-        # By a process that outlived the sweep that began it.
-        while _is_being_trained(run) or _processes_of(run):
+        """Train in a process; return whether it was pruned, and its exit status."""
+        # Wait for a process that a killed sweep left running.
+        while _is_locked(run) or _processes_of(run):
             if self._should_prune(trial, run):
                 for process in _processes_of(run):
                     with suppress(psutil.NoSuchProcess):
@@ -122,10 +122,10 @@ class TrialRunner:
         if run.summary().get("state") == "finished":
             return False, 0
         if any(run.checkpoints.glob("last*.ckpt")):
-            trusted = ["--trust"] if "--trust" in self.plan.options else []
-            command = ["resume", str(run.folder), *trusted]
+            trust = ["--trust"] if "--trust" in self.plan.options else []
+            command = ["resume", str(run.folder), *trust]
         else:
-            _empty(run.folder)
+            _clear_folder(run.folder)
             command = ["fit", *self.plan.options, *options, "--run_dir", str(run.folder)]
         process = subprocess.Popen(
             [sys.executable, "-m", "mnist_lightning", *command],
@@ -142,22 +142,22 @@ class TrialRunner:
                 process.wait()
             else:
                 time.sleep(POLL_SECONDS)
-        self._should_prune(trial, run)  # its last epochs are reported too
+        self._should_prune(trial, run)  # report also the last epochs
         return pruned, process.returncode
 
     def _should_prune(self, trial: optuna.Trial, run: Run) -> bool:
         """Report the epochs validated since the last call; return the pruner's decision."""
-        before = self._reported.get(trial.number)
-        if before is None:
-            before = max(self.study.trials[trial.number].intermediate_values, default=0)
-        last = before
+        reported = self._reported.get(trial.number)
+        if reported is None:
+            reported = max(self.study.trials[trial.number].intermediate_values, default=0)
+        last = reported
         for row in read_metrics(run.folder / METRICS_FILE):
-            if row.get("val/accuracy") and row.get("epoch") and int(row["epoch"]) > before:
+            if row.get("val/accuracy") and row.get("epoch") and int(row["epoch"]) > reported:
                 last = int(row["epoch"])
                 trial.report(float(row["val/accuracy"]), last)
         self._reported[trial.number] = last
-        # One that is at its end anyway comes to it.
-        return last > before and last != _max_epochs(run) and trial.should_prune()
+        # Do not prune after the last epoch.
+        return last > reported and last != _max_epochs(run) and trial.should_prune()
 
     def _record_value(self, trial: optuna.Trial, run: Run) -> None:
         accuracy = run.summary().get("val/accuracy")
@@ -177,27 +177,27 @@ def _max_epochs(run: Run) -> Any:
     return trainer.get("max_epochs") if isinstance(trainer, dict) else None
 
 
-def _is_being_trained(run: Run) -> bool:
+def _is_locked(run: Run) -> bool:
     if not run.folder.is_dir():
         return False
     try:
-        with run.lock(patience=0):
+        with run.lock(timeout=0):
             return False
     except UserError:
         return True
 
 
 def _processes_of(run: Run) -> list[psutil.Process]:
-    """The processes that train in a run, or are about to, and have not locked it yet."""
+    """Return the processes that train a run, also those that have not locked it yet."""
     folder = str(run.folder)
-    found = psutil.process_iter(["cmdline"])
-    return [process for process in found if folder in (process.info["cmdline"] or ())]
+    processes = psutil.process_iter(["cmdline"])
+    return [process for process in processes if folder in (process.info["cmdline"] or ())]
 
 
-def _empty(folder: Path) -> None:
-    """Delete what is in a folder, but its mark; another trial would take the folder's number."""
+def _clear_folder(folder: Path) -> None:
+    """Delete the content of a folder except its mark, and keep the folder reserved."""
     for path in folder.iterdir() if folder.exists() else ():
-        if path.name == MARK:
+        if path.name == MARK_FILE:
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -205,56 +205,56 @@ def _empty(folder: Path) -> None:
             path.unlink()
 
 
-def _mark_of(folder: Path) -> str | None:
-    """Return the sweep and the trial that a run belongs to; None if it belongs to none."""
+def _read_mark(folder: Path) -> str | None:
+    """Return the sweep and the trial that a run belongs to, if any."""
     try:
-        return read_bounded(folder / MARK, 1_000).decode(errors="replace")
+        return read_bounded(folder / MARK_FILE, 1_000).decode(errors="replace")
     except (OSError, UserError):
         return None
 
 
 def _last_line(log: Path) -> str:
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - TAIL_BYTES))
+        file.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))
         lines = file.read().decode(errors="replace").strip().splitlines()
     return lines[-1].removeprefix("mnist-lightning: error: ") if lines else "no output"
 
 
 class TrialQueue:
-    """Gives each trial to one worker: first those that a killed sweep left, then new ones.
+    """Assigns each trial to one worker: first those that a killed sweep left, then new ones.
 
     Args:
-        study: whose trials.
-        count: the number of trials to reach.
-        folder: of the sweep, which continues only its own trials.
+        study: the study of the trials.
+        count: the total number of trials.
+        folder: the sweep's folder; a sweep continues only its own trials.
     """
 
     def __init__(self, study: optuna.Study, count: int, folder: Path) -> None:
         self.study = study
         self.count = count
         self.folder = folder
-        self.owner = owner_of(folder)
-        self.held: dict[int, FileLock] = {}
+        self.owner = owner_id(folder)
+        self.locks: dict[int, FileLock] = {}
 
     def next(self) -> optuna.Trial | None:
         """Return the next trial to run; None if there is none left."""
         with FileLock(self.folder / ".queue.lock"):
-            for left in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                if left.user_attrs.get("owner") == self.owner and self._hold(left.number):
-                    # Optuna's own way to an object for a trial that exists.
-                    return optuna.Trial(self.study, left._trial_id)
+            for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                if frozen.user_attrs.get("owner") == self.owner and self._reserve(frozen.number):
+                    # Optuna itself creates the object of an existing trial in this way.
+                    return optuna.Trial(self.study, frozen._trial_id)
             if not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
                 if len(self.study.get_trials(deepcopy=False)) >= self.count:
                     return None
-                # Owned from its first moment: nobody's it would be lost if this were killed here.
+                # Set the owner at once: a trial without an owner would be lost after a kill here.
                 self.study.enqueue_trial({}, user_attrs={"owner": self.owner})
             trial = self.study.ask()
-            self._hold(trial.number)
-            if trial.user_attrs.get("owner") != self.owner:  # somebody else's who came no further
+            self._reserve(trial.number)
+            if trial.user_attrs.get("owner") != self.owner:  # another sweep only enqueued it
                 trial.set_user_attr("owner", self.owner)
             return trial
 
-    def _hold(self, number: int) -> bool:
+    def _reserve(self, number: int) -> bool:
         """Reserve a trial, unless another worker runs it or has finished it."""
         lock = FileLock(self.folder / f".trial_{number}.lock", blocking=False)
         try:
@@ -264,16 +264,16 @@ class TrialQueue:
         if self.study.get_trials(deepcopy=False)[number].state.is_finished():
             lock.release()
             return False
-        self.held[number] = lock
+        self.locks[number] = lock
         return True
 
     def release(self, trial: optuna.Trial) -> None:
-        """Release a trial, so that others may run it."""
-        self.held.pop(trial.number).release()
+        """Release a trial, so that other workers may run it."""
+        self.locks.pop(trial.number).release()
 
 
-def owner_of(folder: Path) -> str:
-    """The name of a sweep's folder, by which no other one anywhere goes."""
+def owner_id(folder: Path) -> str:
+    """Return the globally unique identifier of a sweep's folder; create it if needed."""
     file = folder / ".owner"
     with FileLock(folder / ".queue.lock"):
         if not file.exists():

@@ -1,4 +1,4 @@
-"""What the tests of the commands compare: printed figures, checkpoints, logs."""
+"""Comparisons for the tests of the commands: printed metrics, checkpoints, logs."""
 
 import csv
 import re
@@ -13,13 +13,13 @@ from mnist_lightning.runs.run_directory import Run
 
 
 def accuracy(printed: str) -> str:
-    found = re.search(r"test accuracy +│ ([\d.]+ %)", printed)
-    assert found, printed
-    return found[1]
+    match = re.search(r"test accuracy +│ ([\d.]+ %)", printed)
+    assert match, printed
+    return match[1]
 
 
 def assert_equal(left: object, right: object) -> None:
-    """Equal at tolerance 0, whatever the nesting."""
+    """Check that two nested values are equal at tolerance 0."""
     assert first_difference("it", left, right) is None
 
 
@@ -29,7 +29,7 @@ def load(path: Path) -> dict[str, object]:
 
 
 def logged(run: Run) -> list[tuple[int, str, str]]:
-    """Each (step, tag, value) of training and validation in metrics.csv, as TensorBoard has it."""
+    """Return each (step, tag, value) in metrics.csv except the test; check it with TensorBoard."""
     with (run.folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     table = sorted(

@@ -1,4 +1,4 @@
-"""What a shell offers at the tab key, asked in a real bash."""
+"""Shell completion, in a real bash."""
 
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ from tests.conftest import Command
 
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The script that the command prints; made once, for it asks every command for its help."""
+    """The script that the command prints; made once, because it runs the help of every command."""
     path = tmp_path_factory.mktemp("completion") / "completion.sh"
     program = shutil.which("mnist-lightning")
     assert program is not None
@@ -22,8 +22,8 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def offered(script: Path, *words: str, folder: Path) -> list[str]:
-    """What bash offers for the last of the words."""
+def completions(script: Path, *words: str, folder: Path) -> list[str]:
+    """Return the completions of bash for the last word."""
     line = (
         f"source {script}; COMP_WORDS=(mnist-lightning {' '.join(map(repr, words))}); "
         f'COMP_CWORD={len(words)}; _mnist_lightning; printf "%s\\n" "${{COMPREPLY[@]}}"'
@@ -37,22 +37,22 @@ def offered(script: Path, *words: str, folder: Path) -> list[str]:
 def test_commands_options_and_runs_are_completed(script: Path, tmp_path: Path) -> None:
     for number in (0, 12):
         (tmp_path / "lightning_logs" / f"version_{number}").mkdir(parents=True)
-    assert offered(script, "re", folder=tmp_path) == ["resume", "report"]
-    assert {*COMMANDS, "--help"} < set(offered(script, "", folder=tmp_path))
-    assert offered(script, "fit", "--data.batch", folder=tmp_path) == ["--data.batch_size"]
-    assert "--seeds" in offered(script, "fit", "--see", folder=tmp_path)
-    assert offered(script, "runs", "--js", folder=tmp_path) == ["--json"]
-    assert offered(script, "test", "", folder=tmp_path) == ["best", "last", "0", "12"]
-    assert offered(script, "predict", "", folder=tmp_path) == []  # bash offers files then
+    assert completions(script, "re", folder=tmp_path) == ["resume", "report"]
+    assert {*COMMANDS, "--help"} < set(completions(script, "", folder=tmp_path))
+    assert completions(script, "fit", "--data.batch", folder=tmp_path) == ["--data.batch_size"]
+    assert "--seeds" in completions(script, "fit", "--see", folder=tmp_path)
+    assert completions(script, "runs", "--js", folder=tmp_path) == ["--json"]
+    assert completions(script, "test", "", folder=tmp_path) == ["best", "last", "0", "12"]
+    assert completions(script, "predict", "", folder=tmp_path) == []  # bash completes files then
 
 
-def test_zsh_is_told_to_understand_it(command: Command, script: Path) -> None:
+def test_zsh_loads_the_completion_of_bash(command: Command, script: Path) -> None:
     zsh = command("completion", "zsh").out
     assert "bashcompinit" in zsh
     assert script.read_text().split("_mnist_lightning()")[1] in zsh
 
 
-def test_without_the_packages_of_a_command_the_others_are_completed(
+def test_other_commands_are_completed_without_the_packages_of_one(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(sys.modules, "mnist_lightning.tuning.study", raising=False)
@@ -68,9 +68,9 @@ def test_another_shell_is_refused(command: Command) -> None:
     assert "fish" in result.err
 
 
-def test_a_name_in_the_folder_of_runs_is_not_executed(script: Path, tmp_path: Path) -> None:
+def test_a_name_in_the_directory_of_the_runs_is_not_executed(script: Path, tmp_path: Path) -> None:
     logs = tmp_path / "lightning_logs"
     for name in ("version_3", "version_$(touch${IFS}made)", "version_`touch made`", "version_x"):
         (logs / name).mkdir(parents=True)
-    assert offered(script, "test", "", folder=tmp_path) == ["best", "last", "3"]
+    assert completions(script, "test", "", folder=tmp_path) == ["best", "last", "3"]
     assert [path.name for path in tmp_path.iterdir()] == ["lightning_logs"]

@@ -1,4 +1,4 @@
-"""fit, as typed: what a run leaves and says."""
+"""The command fit: the files of a run, and its output."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ from tests.cli.checks import accuracy, assert_equal, load
 from tests.conftest import DIGITS, Command
 
 
-def test_fit_trains_and_leaves_a_whole_run(command: Command, run_0: Run) -> None:
+def test_fit_trains_and_saves_a_complete_run(command: Command, run_0: Run) -> None:
     result = command("fit", *DIGITS)
     assert result.status == 0, result.err
     assert result.err == ""
@@ -38,12 +38,12 @@ def test_fit_trains_and_leaves_a_whole_run(command: Command, run_0: Run) -> None
     assert sum(row["true"] == row["predicted"] for row in rows) == summary["test/correct"]
     assert sum(float(rows[0][f"p{digit}"]) for digit in range(10)) == pytest.approx(1, abs=1e-5)
 
-    kept = sorted(path.name for path in run_0.checkpoints.iterdir())
-    assert kept == ["best.ckpt", "last-1.ckpt", "last-2.ckpt", "last.ckpt"]
+    saved = sorted(path.name for path in run_0.checkpoints.iterdir())
+    assert saved == ["best.ckpt", "last-1.ckpt", "last-2.ckpt", "last.ckpt"]
     assert "state_dict" in load(run_0.best)
 
 
-def test_config_yaml_makes_the_same_run_again(command: Command, run_0: Run) -> None:
+def test_config_yaml_reproduces_the_run(command: Command, run_0: Run) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "2", "--model.optimizer", "SGD")
     again = command("fit", "--config", str(run_0.config))
     assert again.status == 0, again.err
@@ -56,19 +56,17 @@ def test_config_yaml_makes_the_same_run_again(command: Command, run_0: Run) -> N
     assert config["model"]["network"]["init_args"] == {"num_classes": 10, "dropout": 0.5}
 
 
-def test_without_validation_the_best_is_the_last_and_it_says_so(
-    command: Command, run_0: Run
-) -> None:
+def test_without_validation_the_last_checkpoint_is_the_best(command: Command, run_0: Run) -> None:
     result = command("fit", *DIGITS, "--data.val_size", "0", "--trainer.max_epochs", "2")
     assert "no validation set (val_size 0): the best checkpoint will be the last one" in result.out
     assert "1,500 images to train, 0 to validate" in result.out
     assert run_0.best.read_bytes() == run_0.recent().read_bytes()
     refused = command("validate", "0")
     assert refused.status == 1
-    assert "held no images out" in refused.err
+    assert "has no validation set (val_size 0)" in refused.err
 
 
-def test_a_class_is_asked_for_with_its_own_defaults(command: Command, run_0: Run) -> None:
+def test_a_given_class_has_its_own_defaults(command: Command, run_0: Run) -> None:
     few = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]
     command("fit", *DIGITS, *few, "--model.network=BatchNormCNN", "--model.optimizer=AdamW")
     model = run_0.read_config()["model"]
@@ -77,7 +75,7 @@ def test_a_class_is_asked_for_with_its_own_defaults(command: Command, run_0: Run
     assert model["optimizer"]["init_args"]["fused"] is None
 
 
-def test_fast_dev_run_keeps_nothing(command: Command, tmp_path: Path) -> None:
+def test_fast_dev_run_saves_nothing(command: Command, tmp_path: Path) -> None:
     result = command("fit", *DIGITS, "--trainer.fast_dev_run", "true")
     assert result.status == 0, result.err
     assert list(tmp_path.iterdir()) == []
@@ -97,7 +95,7 @@ def test_a_run_without_checkpoints_tests_its_last_weights(command: Command, run_
     assert run_0.summary()["test/total"] == 297
 
 
-def test_auto_without_mnist_says_so_and_trains_on_the_embedded_digits(
+def test_auto_without_mnist_reports_it_and_trains_on_the_bundled_digits(
     command: Command, run_0: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_network(data_dir: Path) -> None:
@@ -127,7 +125,7 @@ def test_auto_without_mnist_says_so_and_trains_on_the_embedded_digits(
 
     best = command("test")
     assert best.status == 0
-    assert "no run on mnist in lightning_logs: taking the best of those on digits" in best.err
+    assert "no run on mnist in lightning_logs: using the best run on digits" in best.err
 
 
 @pytest.mark.parametrize(
@@ -143,7 +141,7 @@ def test_auto_without_mnist_says_so_and_trains_on_the_embedded_digits(
     ],
     ids=lambda options: options[0],
 )
-def test_the_summary_tells_the_figures_of_the_best_checkpoint(
+def test_the_summary_has_the_metrics_of_the_best_checkpoint(
     command: Command, run_0: Run, options: list[str]
 ) -> None:
     limit = [] if "--trainer.max_steps" in options else ["--trainer.max_epochs", "3"]
@@ -154,9 +152,9 @@ def test_the_summary_tells_the_figures_of_the_best_checkpoint(
     assert summary["state"] == "finished"
     if summary["val/accuracy"] is not None:
         assert f"{100 * summary['val/accuracy']:.2f} %" in command("validate", "0").out
-    # A validation within the epoch says nothing of the weights at its end.
-    unjudged = {"--trainer.limit_val_batches", "--trainer.val_check_interval"} & set(options)
-    assert (summary["val/accuracy"] is None) == bool(unjudged)
+    # A validation within an epoch does not measure the weights at its end.
+    unmeasured = {"--trainer.limit_val_batches", "--trainer.val_check_interval"} & set(options)
+    assert (summary["val/accuracy"] is None) == bool(unmeasured)
     assert ("test/accuracy" in summary) != ("--trainer.limit_test_batches" in options)
     assert run_0.predictions.exists() == ("test/accuracy" in summary)
     with (run_0.folder / "metrics.csv").open() as file:
@@ -167,7 +165,7 @@ def test_the_summary_tells_the_figures_of_the_best_checkpoint(
     assert run_0.summary()["epochs"] == 4
 
 
-def test_the_loss_of_a_line_is_that_of_the_batch_also_when_gradients_are_accumulated(
+def test_a_line_shows_the_loss_of_the_batch_also_when_gradients_are_accumulated(
     command: Command,
 ) -> None:
     options = ["--trainer.max_epochs", "1", "--log_lines", "1", "--model.optimizer.lr", "0"]
@@ -216,9 +214,9 @@ def test_summary_is_plain_json(command: Command, run_0: Run) -> None:
     assert len(summary["checksum"]) == 64
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="to compile needs a C++ compiler")
-@pytest.mark.filterwarnings("ignore:.*")  # torch's compiler warns of itself
-def test_a_compiled_run_s_checkpoint_is_like_any_other(command: Command, run_0: Run) -> None:
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore:.*")  # of torch's compiler
+def test_the_checkpoint_of_a_compiled_run_is_like_any_other(command: Command, run_0: Run) -> None:
     network = ["--model.network", "MultilayerPerceptron"]
     result = command(
         "fit", *DIGITS, *network, "--model.compile", "true", "--trainer.max_steps", "2"
@@ -232,17 +230,17 @@ def test_a_compiled_run_s_checkpoint_is_like_any_other(command: Command, run_0: 
     assert read_checkpoint(run_0.recent())["global_step"] == 3
 
 
-def test_to_compile_without_a_compiler_is_refused(
+def test_compiling_without_a_compiler_is_refused(
     command: Command, run_0: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     result = command("fit", *DIGITS, "--model.compile", "true")
     assert result.status == 1
-    assert "there is no no-such-compiler; install one" in result.err
+    assert "Not found: no-such-compiler. Install one" in result.err
     assert not run_0.folder.exists()
 
 
-def test_augmented_training_is_repeatable_and_resumable(command: Command, run_0: Run) -> None:
+def test_augmented_training_is_reproducible_and_resumable(command: Command, run_0: Run) -> None:
     augment = ["--data.augment", "Deformation", "--data.augment.warp", "1"]
     assert command("fit", *DIGITS, *augment, "--trainer.max_epochs", "3").status == 0
     assert command("fit", *DIGITS, *augment, "--trainer.max_epochs", "1").status == 0

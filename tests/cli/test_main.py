@@ -26,7 +26,7 @@ def test_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
     assert __version__ in capsys.readouterr().out
 
 
-def test_help_of_the_whole_imports_neither_torch_nor_lightning() -> None:
+def test_the_program_help_imports_neither_torch_nor_lightning() -> None:
     script = (
         "import sys; from mnist_lightning.cli.main import main; main(['--help']); "
         "sys.exit(bool({'torch', 'lightning', 'numpy', 'rich'} & sys.modules.keys()))"
@@ -34,15 +34,15 @@ def test_help_of_the_whole_imports_neither_torch_nor_lightning() -> None:
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
-def test_a_misspelt_command_is_answered_with_the_right_one(
+def test_the_error_for_a_misspelled_command_suggests_the_correct_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["fitt"]) == 2
     error = capsys.readouterr().err
-    assert error == "mnist-lightning: error: there is no command 'fitt'; did you mean 'fit'?\n"
+    assert error == "mnist-lightning: error: unknown command 'fitt'; did you mean 'fit'?\n"
 
 
-def test_no_command_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_command_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert "usage:" in capsys.readouterr().err
 
@@ -64,7 +64,7 @@ def test_every_command_has_a_help_with_an_example(
     [(["--version"], 0), (["fitt"], 2), (["data", "--help"], 0), (["data", "nothing"], 2)],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )
-def test_a_process_ends_with_its_status_and_all_that_was_printed(
+def test_a_process_ends_with_its_status_and_complete_output(
     arguments: list[str], status: int, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "mnist_lightning", *arguments]
@@ -73,7 +73,7 @@ def test_a_process_ends_with_its_status_and_all_that_was_printed(
     assert (done.stderr if status else done.stdout).endswith("\n")
 
 
-def test_what_is_registered_for_a_process_s_end_is_done() -> None:
+def test_functions_registered_with_atexit_are_called() -> None:
     script = (
         "import atexit, sys; from mnist_lightning.cli.main import run; sys.argv[1:] = ['fitt']\n"
         "try: run()\n"
@@ -84,30 +84,37 @@ def test_what_is_registered_for_a_process_s_end_is_done() -> None:
     assert done.stdout == b"done\n"
 
 
-def test_the_public_names_are_those_that_are_meant() -> None:
-    meant = {"DigitClassifier", "MNISTDataModule", "Recognizer", "UserError", "__version__", "load"}
-    assert set(mnist_lightning.__all__) == meant
-    for name in meant:
+def test_the_public_names_are_the_intended_ones() -> None:
+    expected = {
+        "DigitClassifier",
+        "MNISTDataModule",
+        "Recognizer",
+        "UserError",
+        "__version__",
+        "load",
+    }
+    assert set(mnist_lightning.__all__) == expected
+    for name in expected:
         assert getattr(mnist_lightning, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'classifier_'"):
         _ = mnist_lightning.classifier_
 
 
 @pytest.mark.parametrize("columns", [40, 60, 200])
-def test_what_a_run_prints_fits_a_narrow_terminal_and_a_wide_one(
+def test_the_output_of_a_run_fits_narrow_and_wide_terminals(
     command: Command, monkeypatch: pytest.MonkeyPatch, columns: int
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     few = [*DIGITS, "--trainer.max_epochs", "1", "--dashboards", "none"]
     printed = command("fit", *few).out + command("runs").out + command("test", "0").out
     assert "test accuracy" in printed.replace("\n", " ")
-    # Frames do not break; lines of a table, of layers or of an epoch are the terminal's to wrap.
+    # Frames are not broken. The terminal wraps lines of tables, layers and epochs.
     framed = [line for line in printed.splitlines() if line.startswith(("┌", "│", "└", "┏"))]
     assert framed
     assert max(map(len, framed)) <= columns
 
 
-def test_without_color_there_is_none(command: Command, tmp_path: Path) -> None:
+def test_no_color_disables_colors(command: Command, tmp_path: Path) -> None:
     few = [*DIGITS, "--trainer.max_epochs", "1", "--dashboards", "none"]
     for color, marks in (({"NO_COLOR": "1"}, False), ({"FORCE_COLOR": "1"}, True)):
         done = subprocess.run(
@@ -120,7 +127,7 @@ def test_without_color_there_is_none(command: Command, tmp_path: Path) -> None:
         assert (re.search(rb"\x1b\[[\d;]*3\dm", done.stdout) is not None) == marks, color
 
 
-def test_what_cannot_repeat_itself_names_the_options() -> None:
+def test_the_error_for_a_nondeterministic_operation_names_the_options() -> None:
     torch.use_deterministic_algorithms(True)
     try:
         with pytest.raises(RuntimeError) as raised:

@@ -1,4 +1,4 @@
-"""resume, as typed: the same bits, the same folder, the same options."""
+"""The command resume: the same bits, the same directory, the same options."""
 
 import shutil
 import signal
@@ -30,14 +30,14 @@ from tests.processes import Place, run
     ],
     ids=lambda options: options[1],
 )
-def test_a_run_that_was_cut_short_and_resumed_ends_with_the_same_bits(
+def test_an_interrupted_and_resumed_run_ends_with_the_same_bits(
     command: Command, run_0: Run, schedule: list[str]
 ) -> None:
-    whole = command("fit", *DIGITS, *schedule, "--trainer.max_epochs", "5")
-    assert whole.status == 0, whole.err
+    full = command("fit", *DIGITS, *schedule, "--trainer.max_epochs", "5")
+    assert full.status == 0, full.err
     uninterrupted = load(run_0.recent())
     best = load(run_0.best)
-    figures = logged(run_0)
+    metrics = logged(run_0)
     shutil.rmtree(run_0.folder)
 
     command("fit", *DIGITS, *schedule, "--trainer.max_epochs", "3")
@@ -46,11 +46,13 @@ def test_a_run_that_was_cut_short_and_resumed_ends_with_the_same_bits(
     assert "after epoch 3" in resumed.out
     assert_equal(load(run_0.recent()), uninterrupted)
     assert_equal(load(run_0.best), best)
-    assert accuracy(resumed.out) == accuracy(whole.out)
-    assert logged(run_0) == figures
+    assert accuracy(resumed.out) == accuracy(full.out)
+    assert logged(run_0) == metrics
 
 
-def test_fit_with_a_checkpoint_goes_on_in_the_same_folder(command: Command, run_0: Run) -> None:
+def test_fit_with_a_checkpoint_continues_in_the_same_directory(
+    command: Command, run_0: Run
+) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "1")
     result = command(
         "fit", "--ckpt_path", str(run_0.recent()), *DIGITS, "--trainer.max_epochs", "2"
@@ -60,7 +62,9 @@ def test_fit_with_a_checkpoint_goes_on_in_the_same_folder(command: Command, run_
     assert [run_0.folder] == list(run_0.folder.parent.iterdir())
 
 
-def test_a_run_of_a_version_with_fewer_options_is_resumed(command: Command, run_0: Run) -> None:
+def test_a_run_of_an_earlier_version_with_fewer_options_is_resumed(
+    command: Command, run_0: Run
+) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "1")
     checkpoint = read_checkpoint(run_0.recent())
     for config in (checkpoint["config"], earlier := run_0.read_config()):
@@ -74,7 +78,9 @@ def test_a_run_of_a_version_with_fewer_options_is_resumed(command: Command, run_
     assert "--data.extra_share is 0.2 here, 0.1 in the checkpoint" in other.err
 
 
-def test_what_changes_the_training_is_refused_on_resume(command: Command, run_0: Run) -> None:
+def test_options_that_change_the_training_are_refused_on_resume(
+    command: Command, run_0: Run
+) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "1")
     before = run_0.recent().read_bytes()
     result = command("resume", "--model.optimizer.lr", "0.1", "--trainer.max_epochs", "2")
@@ -83,7 +89,7 @@ def test_what_changes_the_training_is_refused_on_resume(command: Command, run_0:
     assert run_0.recent().read_bytes() == before
 
 
-def test_another_optimizer_on_resume_is_told_in_its_name_alone(command: Command) -> None:
+def test_another_optimizer_on_resume_is_reported_by_its_name_only(command: Command) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "1")
     result = command("resume", "--model.optimizer", "SGD", "--trainer.max_epochs", "2")
     assert result.status == 2
@@ -91,7 +97,7 @@ def test_another_optimizer_on_resume_is_told_in_its_name_alone(command: Command)
     assert "init_args" not in result.err
 
 
-def test_a_schedule_over_the_whole_run_cannot_be_stretched(command: Command) -> None:
+def test_a_schedule_over_the_whole_run_cannot_be_extended(command: Command) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "1", "--model.lr_scheduler", "OneCycle")
     result = command("resume", "--trainer.max_epochs", "2")
     assert result.status == 2
@@ -107,7 +113,7 @@ def test_resume_on_other_data_is_refused(command: Command, run_0: Run) -> None:
     torch.save(checkpoint, run_0.recent())
     result = command("resume", "--trainer.max_epochs", "2")
     assert result.status == 1
-    assert "trained on other data: checksum 0000" in result.err
+    assert "trained on different data: checksum was 0000" in result.err
 
 
 @pytest.mark.parametrize(
@@ -118,21 +124,21 @@ def test_resume_on_other_data_is_refused(command: Command, run_0: Run) -> None:
         (["--trainer.max_epochs", "1", "--model.lr_scheduler", "OneCycle"], None),
     ],
 )
-def test_how_a_run_says_that_it_can_be_gone_on_with_is_how_it_can(
+def test_a_finished_run_suggests_an_option_that_extends_it(
     command: Command, options: list[str], longer: str | None
 ) -> None:
-    told = command("fit", *DIGITS, *options).out
+    fitted = command("fit", *DIGITS, *options).out
     again = command("resume").out
     if longer is None:
-        assert "mnist_lightning resume" not in told
-        assert "its learning-rate schedule spanned them" in again
+        assert "mnist_lightning resume" not in fitted
+        assert "its learning-rate schedule ends with them" in again
         return
-    assert f"python -m mnist_lightning resume 0 {longer}\n" in told
+    assert f"python -m mnist_lightning resume 0 {longer}\n" in fitted
     assert f"to continue: python -m mnist_lightning resume 0 {longer}\n" in again
     assert "resuming" in command("resume", "0", *longer.split()).out
 
 
-def test_resume_of_a_finished_run_says_how_to_go_on(command: Command) -> None:
+def test_resume_of_a_finished_run_says_how_to_extend_it(command: Command) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "1")
     result = command("resume")
     assert result.status == 0
@@ -140,14 +146,14 @@ def test_resume_of_a_finished_run_says_how_to_go_on(command: Command) -> None:
     assert "resume 0 --trainer.max_epochs 2" in result.out
 
 
-def test_resume_falls_back_to_the_newest_whole_checkpoint(command: Command, run_0: Run) -> None:
+def test_resume_falls_back_to_the_newest_intact_checkpoint(command: Command, run_0: Run) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "3")
     content = bytearray(run_0.recent().read_bytes())
     content[1000] ^= 1
     run_0.recent().write_bytes(content)
     result = command("resume", "--trainer.max_epochs", "4")
     assert result.status == 0
-    assert "last.ckpt is damaged: it does not match its digest; going back" in result.out
+    assert "last.ckpt is damaged: it does not match its digest; using" in result.out
     assert "after epoch 2" in result.out
 
 
@@ -167,7 +173,7 @@ def test_a_run_killed_before_its_test_is_tested_on_resume(
     assert (summary["state"], summary["epochs"], summary["test/total"]) == ("finished", 2, 297)
 
 
-def test_an_extended_run_is_what_its_config_says(command: Command, run_0: Run) -> None:
+def test_the_config_of_an_extended_run_has_the_new_length(command: Command, run_0: Run) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "1")
     command("resume", "--trainer.max_epochs", "3")
     assert yaml.safe_load(run_0.config.read_text())["trainer"]["max_epochs"] == 3
@@ -176,7 +182,7 @@ def test_an_extended_run_is_what_its_config_says(command: Command, run_0: Run) -
     assert "is finished: 3 of 3 epochs" in behind.out
 
 
-def test_what_a_run_was_tested_as_is_dropped_when_it_goes_on(
+def test_old_test_results_are_removed_when_a_run_is_extended(
     command: Command, run_0: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "2")
@@ -189,10 +195,13 @@ def test_what_a_run_was_tested_as_is_dropped_when_it_goes_on(
     assert "test/accuracy" not in summary
     assert summary["best_epoch"] > 2
     assert summary["val/accuracy"] > before
-    assert "it has not been tested; python -m mnist_lightning test 0" in command("report", "0").out
+    assert (
+        "the run has not been tested; python -m mnist_lightning test 0"
+        in command("report", "0").out
+    )
 
 
-def test_the_best_of_a_run_that_was_killed_is_known(tmp_path: Path) -> None:
+def test_the_best_checkpoint_of_a_killed_run_is_known(tmp_path: Path) -> None:
     place = Place("mnist_lightning.training.lightning_module", "DigitClassifier.training_step", 30)
     run(["fit", *DIGITS], tmp_path, place)
     killed = Run(tmp_path / "lightning_logs" / "version_0")
@@ -201,7 +210,7 @@ def test_the_best_of_a_run_that_was_killed_is_known(tmp_path: Path) -> None:
     assert run(["test", "best"], tmp_path) == 0
 
 
-def test_only_one_process_trains_in_a_folder(command: Command, run_0: Run) -> None:
+def test_only_one_process_trains_in_a_directory(command: Command, run_0: Run) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "1")
     before = run_0.recent().read_bytes()
     with FileLock(run_0.folder / ".lock"):
@@ -211,24 +220,24 @@ def test_only_one_process_trains_in_a_folder(command: Command, run_0: Run) -> No
     assert run_0.recent().read_bytes() == before
 
 
-def test_who_only_looks_keeps_nobody_from_training(tmp_path: Path) -> None:
-    looks = FileLock(tmp_path / ".lock", thread_local=False)
-    looks.acquire()
-    Timer(0.2, looks.release).start()
+def test_a_short_lock_of_a_reader_does_not_prevent_training(tmp_path: Path) -> None:
+    reader = FileLock(tmp_path / ".lock", thread_local=False)
+    reader.acquire()
+    Timer(0.2, reader.release).start()
     with pytest.raises(UserError, match="another process is training"), Run(tmp_path).lock(0):
         pass
     with Run(tmp_path).lock():
-        assert not looks.is_locked
+        assert not reader.is_locked
 
 
-def test_a_signal_after_the_last_step_is_heard(
+def test_a_signal_after_the_last_step_ends_the_run(
     command: Command, run_0: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def told_to_end(self: RunSummary, *_: object) -> None:
+    def send_signal(self: RunSummary, *_: object) -> None:
         signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(RunSummary, "on_train_end", told_to_end)
+        patch.setattr(RunSummary, "on_train_end", send_signal)
         result = command("fit", *DIGITS, "--trainer.max_epochs", "1", "--seeds", "1..3")
     assert result.status == 143
     assert "Interrupted. Saved through epoch 1 in lightning_logs/version_0." in result.out
@@ -237,7 +246,7 @@ def test_a_signal_after_the_last_step_is_heard(
     assert run_0.summary()["state"] == "finished"
 
 
-def test_a_checkpoint_from_elsewhere_goes_on_in_a_new_run(
+def test_a_checkpoint_outside_a_run_directory_continues_in_a_new_run(
     command: Command, run_0: Run, tmp_path: Path
 ) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "2", "--model.optimizer.lr", "0.01")
@@ -252,7 +261,7 @@ def test_a_checkpoint_from_elsewhere_goes_on_in_a_new_run(
     assert run_0.summary()["epochs"] == 2
 
 
-def test_somebody_s_own_network_trains_resumes_and_is_tested(
+def test_a_user_s_own_network_is_trained_resumed_and_tested(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mine.py").write_text(

@@ -1,4 +1,4 @@
-"""runs, as typed: the table, and the comparison."""
+"""The command runs: the table, and the comparison."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ ROOT = Path("lightning_logs")
 
 
 def pretend(version: int, **facts: object) -> Run:
-    """A run's folder with a summary."""
+    """Write a run directory with a summary."""
     run = Run(ROOT / f"version_{version}")
     run.checkpoints.mkdir(parents=True)
     run.write_summary(
@@ -43,14 +43,14 @@ def pretend(version: int, **facts: object) -> Run:
 
 @pytest.fixture
 def three(command: Command) -> Command:
-    """A command line in a folder with two runs that differ in their seed, and one in its rate."""
+    """A command in a directory with two runs of different seeds, and one of another rate."""
     short = [*DIGITS, "--trainer.max_epochs", "2", "--dashboards", "none"]
     for options in (["--seeds", "1..2"], ["--model.optimizer.lr", "0.003"]):
         assert command("fit", *short, *options).status == 0
     return command
 
 
-def test_the_newest_run_is_first_with_what_is_known_of_it(command: Command) -> None:
+def test_the_newest_run_is_first_with_its_known_values(command: Command) -> None:
     pretend(0)
     pretend(10, **{"test/accuracy": None, "state": "failed", "fit_seconds": 3700.0})
     lines = command("runs").out.splitlines()
@@ -71,7 +71,7 @@ def test_the_newest_run_is_first_with_what_is_known_of_it(command: Command) -> N
     assert lines[3].split()[-5:] == ["95.00", "%", "1:01", "min", "finished"]
 
 
-def test_runs_are_sorted_as_asked(command: Command) -> None:
+def test_runs_are_sorted_by_the_given_order(command: Command) -> None:
     for version, accuracy in ((0, 0.97), (1, 0.99), (2, None), (3, 0.98)):
         pretend(version, **{"val/accuracy": accuracy, "fit_seconds": 10.0 * version})
 
@@ -84,7 +84,7 @@ def test_runs_are_sorted_as_asked(command: Command) -> None:
     assert "--sort: invalid value beauty" in command("runs", "--sort", "beauty").err
 
 
-def test_csv_and_json_say_the_same(command: Command) -> None:
+def test_csv_and_json_contain_the_same(command: Command) -> None:
     pretend(0)
     pretend(1, started=None)
     as_json = json.loads(command("runs", "--json").out)
@@ -93,7 +93,7 @@ def test_csv_and_json_say_the_same(command: Command) -> None:
     assert as_json[1]["val_accuracy"] == 0.9
 
 
-def test_no_folder_whatever_is_in_it_breaks_the_table(command: Command) -> None:
+def test_damaged_run_directories_do_not_break_the_table(command: Command) -> None:
     pretend(0)
     (ROOT / "version_1").mkdir()
     (ROOT / "version_2").mkdir()
@@ -147,7 +147,7 @@ with Run(Path({str(alive.folder)!r})).lock():
 def test_five_hundred_runs_are_listed_in_a_second(command: Command) -> None:
     for version in range(500):
         pretend(version)
-    for _ in range(10):  # on a machine that does other things, too
+    for _ in range(10):  # the machine may be busy
         started = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-m", "mnist_lightning", "runs"], capture_output=True, text=True
@@ -160,29 +160,32 @@ def test_five_hundred_runs_are_listed_in_a_second(command: Command) -> None:
     pytest.fail(f"ten times more than a second; the last took {seconds:.1f} s")
 
 
-def test_no_runs_are_no_mistake(command: Command) -> None:
+def test_without_runs_the_status_is_0(command: Command) -> None:
     result = command("runs")
     assert result.status == 0
     assert result.out == "no runs in lightning_logs; make one with: python -m mnist_lightning fit\n"
     assert json.loads(command("runs", "--json").out) == []
 
 
-def test_mistakes_are_told(command: Command) -> None:
+def test_mistakes_are_reported(command: Command) -> None:
     pretend(0)
     assert "version_0 is named twice" in command("runs", "0", str(ROOT / "version_0")).err
-    assert "no run 7 in lightning_logs" in command("runs", "0", "7").err
+    assert "run not found: 7 in lightning_logs" in command("runs", "0", "7").err
     assert "both --json and --csv: give one" in command("runs", "--json", "--csv").err
-    assert "name two or more" in command("runs", "0", "--png", "curves.png").err
+    assert "name at least two" in command("runs", "0", "--png", "curves.png").err
     pretend(1)
-    assert "there is no folder nowhere" in command("runs", "0", "1", "--png", "nowhere/c.png").err
+    assert (
+        "the directory nowhere does not exist"
+        in command("runs", "0", "1", "--png", "nowhere/c.png").err
+    )
 
 
-def test_a_comparison_says_what_differs_and_what_came_out(three: Command) -> None:
+def test_a_comparison_shows_different_options_and_results(three: Command) -> None:
     result = three("runs", "0", "1", "2")
     assert result.status == 0, result.err
     assert "  seed_everything\n    0: 1\n    1: 2\n    2: 42\n" in result.out
     assert "  model.optimizer.lr\n    0, 1: 0.001\n    2: 0.003\n" in result.out
-    assert "0, 1 differ in their seed only: val " in result.out
+    assert "0, 1 differ only in their seed: val " in result.out
     facts = json.loads(three("runs", "0", "1", "2", "--json").out)
     tests = [run["test_accuracy"] for run in facts["runs"]]
     (pool,) = facts["pools"]
@@ -190,14 +193,14 @@ def test_a_comparison_says_what_differs_and_what_came_out(three: Command) -> Non
     assert pool["mean"]["test"] == pytest.approx(np.mean(tests[:2]))
     assert pool["std"]["test"] == pytest.approx(np.std(tests[:2], ddof=1))
     assert set(facts["settings"]) == {"seed_everything", "model.optimizer.lr"}
-    for duel in facts["mcnemar"]:
-        first, second = (tests[int(duel[name][-1])] for name in ("first", "second"))
-        assert duel["only_first"] - duel["only_second"] == round(297 * (first - second))
-    picture = np.asarray(Image.open(ROOT / "comparison.png").convert("L"))
-    assert picture.std() > 5
+    for test in facts["mcnemar"]:
+        first, second = (tests[int(test[name][-1])] for name in ("first", "second"))
+        assert test["only_first"] - test["only_second"] == round(297 * (first - second))
+    image = np.asarray(Image.open(ROOT / "comparison.png").convert("L"))
+    assert image.std() > 5
 
 
-def test_a_class_that_differs_is_shown_whole(command: Command) -> None:
+def test_a_different_class_is_shown_with_its_arguments(command: Command) -> None:
     for options in ([], ["--model.network", "MultilayerPerceptron"]):
         run = [*DIGITS, "--trainer.max_steps", "2", "--dashboards", "none", *options]
         assert command("fit", *run).status == 0
@@ -207,19 +210,19 @@ def test_a_class_that_differs_is_shown_whole(command: Command) -> None:
     )
 
 
-def test_what_cannot_be_held_against_each_other_is_said(three: Command) -> None:
+def test_runs_that_cannot_be_compared_are_reported(three: Command) -> None:
     Run(ROOT / "version_1").predictions.unlink()
     other = Run(ROOT / "version_2").predictions
     lines = other.read_text().splitlines(keepends=True)
     write_atomically("".join(lines[:100]).encode(), other)
     out = three("runs", "0", "1", "2").out
-    assert "version_1 was not tested: nothing to hold against the others" in out
-    assert "version_0 and version_2 were tested on other images" in out
+    assert "version_1 was not tested and cannot be compared" in out
+    assert "version_0 and version_2 were tested on different images" in out
     (ROOT / "version_0" / "config.yaml").unlink()
     assert three("runs", "0", "2").status == 0
 
 
-def test_runs_whose_folders_are_called_alike_are_told_apart(three: Command, tmp_path: Path) -> None:
+def test_run_directories_of_the_same_name_are_distinguished(three: Command, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "version_1", tmp_path / "elsewhere" / "version_0")
     alike = str(tmp_path / "elsewhere" / "version_0")
     facts = json.loads(three("runs", "0", "2", alike, "--json").out)
@@ -244,7 +247,7 @@ def test_runs_are_compared_from_anywhere(
     assert list((tmp_path / "away").iterdir()) == []
 
 
-def test_a_damaged_file_of_one_run_spoils_no_comparison(three: Command) -> None:
+def test_a_damaged_file_of_one_run_does_not_prevent_the_comparison(three: Command) -> None:
     broken = Run(ROOT / "version_1")
     broken.config.write_text("foo: [1,")
     broken.predictions.write_text("index,true\n")
@@ -252,26 +255,26 @@ def test_a_damaged_file_of_one_run_spoils_no_comparison(three: Command) -> None:
     result = three("runs", "0", "1", "2")
     assert result.status == 0, result.err
     for damaged in (
-        "config.yaml is no configuration",
-        "predictions.csv is no table",
+        "config.yaml is damaged or not a configuration",
+        "predictions.csv is damaged or not a table",
         "metrics.csv is damaged",
     ):
         assert damaged in result.out
     assert "0 against 2" in result.out
 
 
-def test_copies_of_a_run_are_no_seeds(three: Command, tmp_path: Path) -> None:
+def test_copies_of_a_run_do_not_count_as_seeds(three: Command, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "version_0", ROOT / "version_7")
-    assert "differ in their seed" not in three("runs", "0", "7").out
+    assert "differ only in their seed" not in three("runs", "0", "7").out
 
 
-def test_the_best_is_found_among_nonsense(command: Command) -> None:
+def test_the_best_run_is_found_among_invalid_summaries(command: Command) -> None:
     pretend(0)
     pretend(1, **{"val/accuracy": "0.99"})
     assert "version_0 was not made by `fit`" in command("report", "best").err
 
 
-def test_what_a_foreign_file_says_is_printed_harmlessly(command: Command) -> None:
+def test_control_characters_in_a_summary_are_escaped(command: Command) -> None:
     pretend(0, dataset="a\nb\x1b[31m")
     out = command("runs").out
     assert r"a\nb\x1b[31m" in out

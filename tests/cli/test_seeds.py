@@ -1,4 +1,4 @@
-"""--seeds and --auto_resume: several runs of one experiment, or one run again and again."""
+"""--seeds and --auto_resume: several runs of one experiment, or one run continued."""
 
 import re
 import shutil
@@ -14,7 +14,7 @@ from tests.cli.checks import assert_equal, load
 from tests.conftest import DIGITS, Command
 
 
-def test_each_seed_is_an_ordinary_run_and_their_spread_is_told(
+def test_each_seed_is_an_ordinary_run_and_the_spread_is_reported(
     command: Command, run_0: Run
 ) -> None:
     result = command("fit", *DIGITS, "--trainer.max_epochs", "2", "--seeds", "7,1..2")
@@ -41,12 +41,12 @@ def test_each_seed_is_an_ordinary_run_and_their_spread_is_told(
     assert_equal(load(run_4.best), load(runs[1].best))
 
 
-def test_of_one_seed_no_spread_is_claimed(command: Command) -> None:
+def test_one_seed_has_no_spread(command: Command) -> None:
     result = command("fit", *DIGITS, "--trainer.max_epochs", "1", "--seeds", "5")
     assert "% with one seed; the spread is unknown" in result.out
 
 
-def test_auto_resume_goes_on_with_the_newest_run_of_the_same_options(
+def test_auto_resume_continues_the_newest_run_with_the_same_options(
     command: Command, run_0: Run, tmp_path: Path
 ) -> None:
     habit = [*DIGITS, "--auto_resume", "true"]
@@ -63,7 +63,7 @@ def test_auto_resume_goes_on_with_the_newest_run_of_the_same_options(
     assert len(list((tmp_path / "lightning_logs").iterdir())) == 2
 
 
-def test_a_schedule_over_the_whole_run_is_not_stretched_by_auto_resume(command: Command) -> None:
+def test_auto_resume_does_not_extend_a_schedule_over_the_whole_run(command: Command) -> None:
     habit = [*DIGITS, "--auto_resume", "true", "--model.lr_scheduler", "OneCycle"]
     command("fit", *habit, "--trainer.max_epochs", "1")
     longer = command("fit", *habit, "--trainer.max_epochs", "2")
@@ -71,7 +71,7 @@ def test_a_schedule_over_the_whole_run_is_not_stretched_by_auto_resume(command: 
     assert "No matching run to resume" in longer.out
 
 
-def test_seeds_with_auto_resume_go_on_with_a_study_that_was_cut_short(
+def test_seeds_with_auto_resume_continue_an_interrupted_study(
     command: Command, tmp_path: Path
 ) -> None:
     study = [*DIGITS, "--auto_resume", "true", "--trainer.max_epochs", "2"]
@@ -97,7 +97,7 @@ def test_a_failure_ends_the_study_and_shows_the_seeds_before_it(
     assert "% with one seed" in result.out
 
 
-def test_seeds_of_another_length_are_not_counted_in(command: Command, tmp_path: Path) -> None:
+def test_seeds_of_another_length_are_not_counted(command: Command, tmp_path: Path) -> None:
     study = ["fit", *DIGITS, "--auto_resume", "true"]
     command(*study, "--trainer.max_epochs", "2", "--seeds", "1")
     result = command(*study, "--trainer.max_epochs", "1", "--seeds", "1")
@@ -106,7 +106,7 @@ def test_seeds_of_another_length_are_not_counted_in(command: Command, tmp_path: 
     assert len(list((tmp_path / "lightning_logs").iterdir())) == 3
 
 
-def test_an_old_run_that_is_damaged_is_passed_over(command: Command, run_0: Run) -> None:
+def test_a_damaged_old_run_is_skipped(command: Command, run_0: Run) -> None:
     habit = ["fit", *DIGITS, "--auto_resume", "true", "--trainer.max_epochs", "1"]
     command(*habit)
     config = run_0.config.read_text()
@@ -121,10 +121,10 @@ def test_an_old_run_that_is_damaged_is_passed_over(command: Command, run_0: Run)
         path.write_bytes(b"")
     result = command(*habit)
     assert result.status == 0, result.err
-    assert "skipped lightning_logs/version_0: no whole checkpoint" in result.out
+    assert "skipped lightning_logs/version_0: no intact checkpoint" in result.out
 
 
-def test_an_error_at_the_second_seed_leaves_the_first_one_shown(
+def test_an_error_at_the_second_seed_still_shows_the_first(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = iter(["first", "second"])

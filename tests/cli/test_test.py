@@ -1,4 +1,4 @@
-"""validate and test, as typed."""
+"""The commands validate and test."""
 
 import re
 import shutil
@@ -9,14 +9,14 @@ from tests.cli.checks import accuracy
 from tests.conftest import DIGITS, Command
 
 
-def test_test_prints_the_accuracy_of_the_closing_table(command: Command) -> None:
+def test_test_prints_the_same_accuracy_as_fit(command: Command) -> None:
     fitted = command("fit", *DIGITS, "--trainer.max_epochs", "3")
     tested = command("test", "best")
     assert tested.status == 0
     assert accuracy(tested.out) == accuracy(fitted.out)
 
 
-def test_test_shows_each_image_when_asked(command: Command, run_0: Run) -> None:
+def test_test_shows_each_image(command: Command, run_0: Run) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "1")
     result = command("test", "version_0", "--each_image", "true")
     assert result.status == 0, result.err
@@ -29,7 +29,7 @@ def test_test_shows_each_image_when_asked(command: Command, run_0: Run) -> None:
         assert line == (str(index), str(true), str(predicted), wrong)
 
 
-def test_test_of_another_checkpoint_leaves_the_run_s_predictions(
+def test_testing_another_checkpoint_does_not_change_the_predictions_of_the_run(
     command: Command, run_0: Run
 ) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "2")
@@ -44,16 +44,16 @@ def test_test_of_another_checkpoint_leaves_the_run_s_predictions(
     assert "of 50" in result.out
 
 
-def test_last_says_which_newer_runs_have_no_checkpoint(command: Command, run_0: Run) -> None:
+def test_last_reports_newer_runs_without_a_checkpoint(command: Command, run_0: Run) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "1")
     shutil.copytree(run_0.folder, run_0.folder.with_name("version_1"))
     shutil.rmtree(run_0.folder.with_name("version_1") / "checkpoints")
     result = command("test", "last")
     assert result.status == 0
-    assert "version_1 ended before a checkpoint: taking version_0" in result.err
+    assert "version_1 ended before a checkpoint: using version_0" in result.err
 
 
-def test_validate_shows_the_best_checkpoint_s_figure(command: Command, run_0: Run) -> None:
+def test_validate_shows_the_accuracy_of_the_best_checkpoint(command: Command, run_0: Run) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "2")
     result = command("validate")
     expected = run_0.summary()["val/accuracy"]

@@ -1,4 +1,4 @@
-"""Files are data: what a checkpoint or a config.yaml names is imported only with consent."""
+"""Files are data: a class in a checkpoint or a config.yaml is imported only with consent."""
 
 import json
 import os
@@ -32,14 +32,14 @@ class Network(MultilayerPerceptron):
 
 
 def payload(marker: Path) -> dict[str, Any]:
-    """Describe a layer whose construction by a careless parser would create `marker`."""
+    """Describe a layer; a parser that constructs it carelessly creates `marker`."""
     setup = f"open({str(marker)!r}, 'w')"
     timer = {"class_path": "timeit.Timer", "init_args": {"stmt": "pass", "setup": setup}}
     arguments = {"in_features": 784, "out_features": 10, "device": timer}
     return {"class_path": "torch.nn.Linear", "init_args": arguments}
 
 
-# Where a class, or a string that is taken for one, may stand in a configuration.
+# Where a configuration may contain a class, or a string that is parsed as one.
 POSITIONS = [
     "model.network",
     "model.optimizer",
@@ -122,7 +122,7 @@ def test_no_string_or_mapping_in_a_file_becomes_an_object(
         "mnist_lightning.networks.classic_cnn.nn.Linear",
         "mnist_lightning.training.callbacks.run_summary.subprocess.Popen",
         "mnist_lightning.networks.classic_cnn.ClassicCNN.register_module",
-        "mnist_lightning.data.augmentations.draw_no_digits",
+        "mnist_lightning.data.augmentations.draw_non_digits",
         "torch.optim.Adam.__init__",
         "torch.optim.lr_scheduler.warnings",
         "torch.optim.swa_utils.AveragedModel",
@@ -134,7 +134,7 @@ def test_no_string_or_mapping_in_a_file_becomes_an_object(
         "a..b",
     ],
 )
-def test_only_a_registered_name_counts_not_one_that_begins_like_it(
+def test_a_name_that_starts_like_a_registered_one_is_not_registered(
     command: Command, trained: Run, tmp_path: Path, name: str
 ) -> None:
     path = tmp_path / "strange.ckpt"
@@ -148,8 +148,8 @@ def test_only_a_registered_name_counts_not_one_that_begins_like_it(
         assert "or add --trust" in result.err
 
 
-def typed(folder: Path, *arguments: str, home: Path | None = None) -> Result:
-    """Type a command in a shell of its own: `python -m` puts the folder on the search path."""
+def run_command(folder: Path, *arguments: str, home: Path | None = None) -> Result:
+    """Run a command in a process: `python -m` adds the directory to the import path."""
     environment = os.environ | ({"XDG_CONFIG_HOME": str(home)} if home else {})
     environment["PYTHONPATH"] = str(Path(__file__).parent.parent.parent)
     done = subprocess.run(
@@ -166,7 +166,7 @@ def typed(folder: Path, *arguments: str, home: Path | None = None) -> Result:
 
 def test_a_downloaded_run_directory_imports_nothing(tmp_path: Path) -> None:
     marker = tmp_path / "executed"
-    assert typed(tmp_path, *FIT, *SHORT).status == 0
+    assert run_command(tmp_path, *FIT, *SHORT).status == 0
     run = Run(tmp_path / "lightning_logs" / "version_0")
     (run.folder / "net.py").write_text(NETWORK.format(marker=str(marker)))
     (tmp_path / "yaml.py").write_text(NETWORK.format(marker=str(marker)))  # in place of a library
@@ -185,19 +185,19 @@ def test_a_downloaded_run_directory_imports_nothing(tmp_path: Path) -> None:
         ["predict", "x.png", "--run", "0"],
         [*FIT, *SHORT, "--auto_resume", "true"],
     ):
-        result = typed(tmp_path, *arguments)
+        result = run_command(tmp_path, *arguments)
         assert not marker.exists(), arguments
         assert "Traceback" not in result.err
-    refused = typed(tmp_path, "test", "0")
+    refused = run_command(tmp_path, "test", "0")
     assert refused.status == 1
     assert f"model.network references the class {name}" in refused.err
-    assert typed(tmp_path, "test", "0", "--trust").status == 0
+    assert run_command(tmp_path, "test", "0", "--trust").status == 0
     assert marker.exists()
 
 
 @pytest.fixture
 def own_network(tmp_path: Path) -> Path:
-    """A folder with a network of the user's own, that tells when it is imported."""
+    """A directory with a network of the user's own, which creates a file when it is imported."""
     (tmp_path / "net.py").write_text(NETWORK.format(marker=str(tmp_path / "imported")))
     return tmp_path
 
@@ -205,13 +205,17 @@ def own_network(tmp_path: Path) -> Path:
 OWN = ["--model.network", "net.Network"]
 
 
-def test_a_run_of_ones_own_network_needs_no_consent_where_it_was_made(own_network: Path) -> None:
+def test_a_run_of_a_user_s_own_network_needs_no_consent_where_it_was_made(
+    own_network: Path,
+) -> None:
     fit = ["fit", *DIGITS, "--trainer.max_epochs", "1", *SHORT, *OWN]
-    assert typed(own_network, *fit).status == 0
+    assert run_command(own_network, *fit).status == 0
     for arguments in (["validate"], ["resume", "0", "--trainer.max_epochs", "2"]):
-        result = typed(own_network, *arguments)
+        result = run_command(own_network, *arguments)
         assert result.status == 0, result.err
-    again = typed(own_network, *fit[:-2], *OWN, "--trainer.max_epochs", "2", "--auto_resume=true")
+    again = run_command(
+        own_network, *fit[:-2], *OWN, "--trainer.max_epochs", "2", "--auto_resume=true"
+    )
     assert again.status == 0
     assert "version_0 is finished" in again.out
 
@@ -221,34 +225,31 @@ def test_a_run_of_ones_own_network_needs_no_consent_where_it_was_made(own_networ
         (["resume", "0", "--trainer.max_epochs", "3"], OWN),
     ):
         (own_network / "imported").unlink(missing_ok=True)
-        result = typed(own_network, *arguments, home=elsewhere)
+        result = run_command(own_network, *arguments, home=elsewhere)
         assert result.status == 1
-        assert (
-            "references the class net.Network, which no file may use without your consent"
-            in result.err
-        )
+        assert "references the class net.Network, which needs your consent" in result.err
         assert not (own_network / "imported").exists()
-        assert typed(own_network, *arguments, *consent, home=elsewhere).status == 0
+        assert run_command(own_network, *arguments, *consent, home=elsewhere).status == 0
 
 
-def test_a_signed_run_vouches_for_no_other_module_of_that_name(own_network: Path) -> None:
+def test_a_signed_run_does_not_allow_another_module_of_the_same_name(own_network: Path) -> None:
     fit = ["fit", *DIGITS, "--trainer.max_epochs", "1", *SHORT, *OWN]
-    assert typed(own_network, *fit).status == 0
+    assert run_command(own_network, *fit).status == 0
     folder = own_network / "downloaded"
     shutil.copytree(own_network / "lightning_logs", folder / "lightning_logs")
     marker = folder / "executed"
     (folder / "net.py").write_text(NETWORK.format(marker=str(marker)))
     for arguments in (["test"], ["resume", "0", "--trainer.max_epochs", "2"]):
-        result = typed(folder, *arguments)
+        result = run_command(folder, *arguments)
         assert result.status == 1
         assert "you have not used classes of your own in this directory yet" in result.err
         assert not marker.exists()
-    assert typed(folder, "test", *OWN).status == 0
+    assert run_command(folder, "test", *OWN).status == 0
     assert marker.exists()
-    assert typed(folder, "test").status == 0  # from now on it is one of the user's
+    assert run_command(folder, "test").status == 0  # from now on this directory is trusted
 
 
-def test_no_module_of_the_working_directory_takes_the_place_of_another(own_network: Path) -> None:
+def test_no_module_of_the_working_directory_shadows_a_library(own_network: Path) -> None:
     marker = own_network / "executed"
     for name in ("yaml", "colorsys", "mailcap"):
         (own_network / f"{name}.py").write_text(NETWORK.format(marker=str(marker)))
@@ -287,7 +288,9 @@ HIDDEN = {
 
 
 @pytest.mark.parametrize("way", HIDDEN)
-def test_a_configuration_hides_no_class(own_network: Path, command: Command, way: str) -> None:
+def test_a_hidden_class_in_a_configuration_is_found(
+    own_network: Path, command: Command, way: str
+) -> None:
     network = "class_path: net.Network\n"
     (own_network / "network.yaml").write_text(network)
     (own_network / "model.yaml").write_text("network: {class_path: net.Network}\n")
@@ -304,52 +307,52 @@ def test_a_configuration_hides_no_class(own_network: Path, command: Command, way
 
 def test_a_signature_is_invalid_for_any_other_content(own_network: Path) -> None:
     fit = ["fit", *DIGITS, "--trainer.max_epochs", "1", *SHORT]
-    assert typed(own_network, *fit).status == 0
+    assert run_command(own_network, *fit).status == 0
     run = Run(own_network / "lightning_logs" / "version_0")
     text = run.config.read_text()
     default = "mnist_lightning.networks.classic_cnn.ClassicCNN"
     assert default in text
     run.config.write_text(text.replace(default, "net.Network"))
-    result = typed(own_network, "resume", "0", "--trainer.max_epochs", "2")
+    result = run_command(own_network, "resume", "0", "--trainer.max_epochs", "2")
     assert result.status == 1
     assert "references the class net.Network" in result.err
     assert not (own_network / "imported").exists()
 
 
-def test_a_configuration_of_the_user_needs_the_classes_named_too(own_network: Path) -> None:
+def test_the_user_s_own_config_file_also_needs_its_classes_named(own_network: Path) -> None:
     (own_network / "own.yaml").write_text("model: {network: {class_path: net.Network}}\n")
     fit = ["fit", *DIGITS, "--trainer.max_epochs", "1", *SHORT, "--config", "own.yaml"]
-    refused = typed(own_network, *fit)
+    refused = run_command(own_network, *fit)
     assert refused.status == 2
     assert "own.yaml references the class net.Network" in refused.err
     assert not (own_network / "imported").exists()
     assert not (own_network / "lightning_logs").exists()
     for consent in (OWN, ["--trust"]):
-        assert typed(own_network, *fit, *consent).status == 0
+        assert run_command(own_network, *fit, *consent).status == 0
 
 
-def test_without_a_place_for_the_key_a_run_is_unsigned_and_says_so(
+def test_a_run_without_a_directory_for_the_key_is_unsigned_and_reports_it(
     own_network: Path, tmp_path: Path
 ) -> None:
     blocked = tmp_path / "no folder"
     blocked.write_text("a file")
     fit = ["fit", *DIGITS, "--trainer.max_epochs", "1", *SHORT, *OWN]
-    made = typed(own_network, *fit, home=blocked)
+    made = run_command(own_network, *fit, home=blocked)
     assert made.status == 0
     assert "This run is not signed" in made.out
-    result = typed(own_network, "test", "0", home=blocked)
+    result = run_command(own_network, "test", "0", home=blocked)
     assert result.status == 1
     assert "references the class net.Network" in result.err
 
 
-def test_the_key_is_readable_by_its_owner_alone_and_made_once() -> None:
+def test_the_key_is_readable_only_by_its_owner_and_made_once() -> None:
     first = signature.signing_key(create=True)
     assert first is not None
     assert signature.key_path().stat().st_mode & 0o077 == 0
     assert signature.signing_key(create=True) == first
 
 
-def test_a_run_from_elsewhere_decides_nothing_about_this_machine(
+def test_an_untrusted_run_controls_nothing_on_this_machine(
     command: Command, trained: Run, tmp_path: Path
 ) -> None:
     config = trained.read_config()
@@ -373,7 +376,7 @@ def test_a_run_from_elsewhere_decides_nothing_about_this_machine(
     assert (kept["trainer"]["devices"], kept["data"]["num_workers"]) == (1, 0)
 
 
-def test_a_data_set_is_not_downloaded_to_where_a_file_from_elsewhere_says(
+def test_a_data_set_is_not_downloaded_to_a_path_from_an_untrusted_file(
     command: Command, trained: Run, tmp_path: Path
 ) -> None:
     outside = tmp_path / "outside"
@@ -394,16 +397,16 @@ def test_unsigned_runs_of_registered_classes_resume_as_before(
     assert command("test", "0").status == 0
     result = command("resume", "0", "--trainer.max_epochs", "2")
     assert result.status == 0
-    assert "This run is from elsewhere: unsigned." in result.out
+    assert "This run is from elsewhere and is not signed" in result.out
     assert not read_signed_checkpoint(trained.recent())[1]
     assert not trained.read_signed_config()[1]
-    # Only the user's word makes it the user's.
+    # Only --trust makes it the user's own.
     assert command("resume", "0", "--trainer.max_epochs", "3", "--trust").status == 0
     assert trained.read_signed_config()[1]
     assert read_signed_checkpoint(trained.recent())[1]
 
 
-def test_the_name_of_a_file_is_no_class(command: Command, tmp_path: Path) -> None:
+def test_a_file_name_is_not_a_class(command: Command, tmp_path: Path) -> None:
     marker = tmp_path / "imported"
     for name in ("model", "weights"):
         (tmp_path / f"{name}.py").write_text(NETWORK.format(marker=str(marker)))
@@ -422,7 +425,7 @@ def test_the_name_of_a_file_is_no_class(command: Command, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["../../../out.pth", "/out.pth", "config.yaml", "x/../../y.pth"])
-def test_a_file_of_weights_stays_in_the_run_directory(
+def test_the_weights_file_stays_in_the_run_directory(
     command: Command, trained: Run, name: str
 ) -> None:
     config = trained.read_config()
@@ -434,7 +437,7 @@ def test_a_file_of_weights_stays_in_the_run_directory(
     trained.recent().write_bytes(from_elsewhere(checkpoint))
     result = command("resume", "0", "--trainer.max_epochs", "2")
     assert result.status != 0
-    assert "has to end with .pth or .pt, and to stay in the run directory" in result.err
+    assert "expected a path inside the run directory, with the suffix .pth or .pt" in result.err
 
 
 @pytest.mark.parametrize("link", ["checkpoints", "report", "export", "00000", "export/pth"])
@@ -464,7 +467,7 @@ def test_no_command_writes_through_a_link_in_a_run(
     assert {path.name for path in outside.iterdir()} == before
 
 
-def test_the_state_of_a_callback_moves_no_file_outside(
+def test_the_state_of_a_callback_moves_no_file_out_of_the_run(
     command: Command, tmp_path: Path, run_0: Run
 ) -> None:
     callback = ["--trainer.callbacks", "ModelCheckpoint", "--trainer.callbacks.monitor", "val/loss"]

@@ -74,12 +74,12 @@ def test_data_before_setup_is_refused_with_the_remedy() -> None:
 
 
 def test_too_large_a_validation_set_is_refused() -> None:
-    with pytest.raises(UserError, match="leaves nothing to train on"):
+    with pytest.raises(UserError, match="leaves no training images"):
         prepared(dataset="digits", val_size=1500)
 
 
 def test_negative_sizes_are_refused() -> None:
-    with pytest.raises(ValueError, match="val_size is -1"):
+    with pytest.raises(ValueError, match="val_size: invalid value -1"):
         MNISTDataModule(val_size=-1)
 
 

@@ -156,14 +156,15 @@ def test_data_lists_every_data_set_and_its_state(command: Command, tmp_path: Pat
     result = command("data")
     assert result.status == 0
     assert [line.split()[:2] for line in result.out.splitlines()[::2]] == [
-        [name, "missing" if source.folder else "whole"] for name, source in datasets.SOURCES.items()
+        [name, "missing" if source.folder else "intact"]
+        for name, source in datasets.SOURCES.items()
     ]
     raw = tmp_path / "data" / "MNIST" / "raw"
     raw.mkdir(parents=True)
     (raw / "train-images-idx3-ubyte").write_bytes(b"half")
     damaged = command("data", "mnist")
     assert damaged.status == 1
-    assert "4 bytes where MNIST's file has 47,040,016" in damaged.out
+    assert "4 bytes, expected 47,040,016" in damaged.out
 
 
 def test_a_mirror_that_drips_is_abandoned_for_torchvision_s_data_sets_too(

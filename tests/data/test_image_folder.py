@@ -44,7 +44,7 @@ def test_pictures_are_read_by_label_and_brought_to_mnist_s_form(mine: Path) -> N
     assert data.train_labels.tolist() == [int(path.parts[-3]) for path in files]
     for file, picture in zip(files, data.train_images, strict=True):
         assert torch.equal(
-            picture, torch.from_numpy(mnist_format.from_picture(mnist_format.read(file)))
+            picture, torch.from_numpy(mnist_format.from_image(mnist_format.read(file)))
         )
 
 
@@ -73,7 +73,7 @@ def test_what_cannot_be_read_is_named_and_skipped(mine: Path) -> None:
     Image.new("L", (40, 40), 255).save(mine / "5" / "blank.png")
     data, notice = load_folder(mine, test_share=0.5)
     assert notice is not None
-    assert f"2 of 62 files in {mine} are skipped: 4/broken.png (no picture" in notice
+    assert f"2 of 62 files in {mine} are skipped: 4/broken.png (not an image" in notice
     assert "5/blank.png (no digit" in notice
     module = MNISTDataModule(dataset="folder", folder=str(mine))
     with pytest.warns(SkippedWarning, match="2 of 62 files"):
@@ -83,9 +83,9 @@ def test_what_cannot_be_read_is_named_and_skipped(mine: Path) -> None:
 
 def test_a_folder_of_another_form_is_told(tmp_path: Path, mine: Path) -> None:
     for folder, said in (
-        (tmp_path / "nowhere", "no folder"),
-        (mine / "notes", "has no folder"),
-        (mine.parent, "has mine"),
+        (tmp_path / "nowhere", "no such folder"),
+        (mine / "notes", "contains no folder"),
+        (mine.parent, "contains mine"),
     ):
         with pytest.raises(UserError, match=said):
             load_folder(folder, 0.1)
@@ -111,17 +111,17 @@ def test_own_pictures_are_trained_on_resumed_and_tested(
     assert "of 60" in everything.out
     assert "of 297" in command("test", "last", *DIGITS).out
     drawn().save(mine / "7" / "new.png")
-    assert "trained on other data" in command("resume", "--trainer.max_epochs", "4").err
+    assert "trained on different data" in command("resume", "--trainer.max_epochs", "4").err
 
 
 def test_both_the_folder_and_the_data_set_have_to_be_named(command: Command, mine: Path) -> None:
     for options in (("--data.folder", str(mine)), ("--data.dataset", "folder")):
         result = command("fit", *options)
         assert result.status == 2
-        assert "own pictures need --data.dataset folder and --data.folder DIR" in result.err
+        assert "own images need both --data.dataset folder and --data.folder DIR" in result.err
     everything = ("--data.dataset", "folder", "--data.folder", str(mine), "--data.test_share", "1")
     for extra in ((), ("--data.extra", "digits")):
-        assert "folder has no image to train on" in command("fit", *everything, *extra).err
+        assert "folder has no training images" in command("fit", *everything, *extra).err
 
 
 def test_a_further_data_set_has_its_share_and_every_image_is_seen() -> None:
@@ -186,9 +186,9 @@ def test_weights_of_another_network_are_refused(command: Command) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "1", "--dashboards", "none")
     result = command("fit", *DIGITS, "--init_from", "0", "--model.network", "DigitNet")
     assert result.status == 2
-    assert "they have to be the same: see --model.network" in result.err
+    assert "--init_from: network mismatch" in result.err
     assert not Path("lightning_logs/version_1").exists()
-    assert "no run 9" in command("fit", *DIGITS, "--init_from", "9").err
+    assert "run not found: 9" in command("fit", *DIGITS, "--init_from", "9").err
     both = command("fit", "--ckpt_path", "0", "--init_from", "0")
     assert "--ckpt_path resumes a run, --init_from starts a new one: give one" in both.err
 
@@ -216,5 +216,5 @@ def test_a_label_is_no_link(mine: Path, tmp_path: Path) -> None:
 
 def test_labels_end_at_199(mine: Path) -> None:
     (mine / "257").mkdir()
-    with pytest.raises(UserError, match="labels go up to 199"):
+    with pytest.raises(UserError, match="the largest allowed label is 199"):
         load_folder(mine, test_share=0.0)

@@ -9,7 +9,7 @@ import torch
 
 from mnist_lightning.data.augmentations import NoDigit
 from mnist_lightning.data.datasets import SOURCES
-from mnist_lightning.data.synthetic import FORMS, OTHERS, POINT, draw_digits, draw_no_digits
+from mnist_lightning.data.synthetic import FORMS, POINT, SIGNS, draw_digits, draw_non_digits
 
 
 def test_pictures_are_in_mnist_s_form_and_a_function_of_the_seed() -> None:
@@ -19,7 +19,7 @@ def test_pictures_are_in_mnist_s_form_and_a_function_of_the_seed() -> None:
     assert np.array_equal(pictures, again)
     assert not np.array_equal(pictures, other)
     assert np.bincount(labels).tolist() == [6] * 10
-    for picture in (*pictures, *draw_no_digits(60, seed=3)):
+    for picture in (*pictures, *draw_non_digits(60, seed=3)):
         assert picture.shape == (28, 28)
         assert picture.max() == 255
         rows, columns = np.nonzero(picture)
@@ -31,7 +31,7 @@ def test_pictures_are_in_mnist_s_form_and_a_function_of_the_seed() -> None:
 
 
 def test_every_form_is_made_of_points_and_signs_alone() -> None:
-    for form in [*chain.from_iterable(FORMS.values()), *OTHERS]:
+    for form in [*chain.from_iterable(FORMS.values()), *SIGNS]:
         assert POINT.sub("", form).strip(" ~|") == ""
 
 
@@ -53,5 +53,5 @@ def test_what_is_no_digit_is_to_be_taken_for_nothing() -> None:
     assert changed[replaced].amin() == pytest.approx(-0.1307 / 0.3081, abs=1e-6)
     assert changed[replaced].amax() == pytest.approx((1 - 0.1307) / 0.3081, abs=1e-5)
     assert images.abs().sum() == 0
-    with pytest.raises(ValueError, match="share is 1"):
+    with pytest.raises(ValueError, match="share: invalid value 1"):
         NoDigit(1)

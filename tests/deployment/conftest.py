@@ -1,4 +1,4 @@
-"""Real servers, in processes of their own, on loopback."""
+"""Real servers in separate processes, on the loopback interface."""
 
 import os
 import re
@@ -18,7 +18,7 @@ Serve = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two runs."""
+    """Return a directory with two runs."""
     folder = tmp_path_factory.mktemp("home")
     few = ["--trainer.max_epochs", "2", "--dashboards", "none"]
     for network in ("ClassicCNN", "DigitNet"):
@@ -28,7 +28,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def serving(folder: Path, *arguments: str) -> Iterator[str]:
-    """Serve in a process until the end; the address first."""
+    """Serve in a process, and yield its address; stop it at the end."""
     command = [sys.executable, "-m", "mnist_lightning", "serve", "--port", "0", *arguments]
     with subprocess.Popen(
         command,
@@ -40,10 +40,10 @@ def serving(folder: Path, *arguments: str) -> Iterator[str]:
     ) as server:
         try:
             assert server.stdout is not None
-            first = server.stdout.readline()
-            found = re.search(r"http://(127\.0\.0\.1|0\.0\.0\.0):\d+", first)
-            assert found is not None, first + server.stdout.read()
-            yield found[0]
+            first_line = server.stdout.readline()
+            match = re.search(r"http://(127\.0\.0\.1|0\.0\.0\.0):\d+", first_line)
+            assert match is not None, first_line + server.stdout.read()
+            yield match[0]
         finally:
             server.send_signal(signal.SIGINT)
             try:

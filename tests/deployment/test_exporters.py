@@ -1,4 +1,4 @@
-"""export: each format proven equal, each card true."""
+"""The command export: each format predicts as the run, each model card is correct."""
 
 import json
 import re
@@ -33,7 +33,7 @@ SUMMARY = {"dataset": "digits", "checksum": "0" * 64, "seed": 1, "versions": {"t
 
 @pytest.fixture
 def fitted(command: Command) -> Command:
-    """A command line in a folder with a run."""
+    """Return a command line in a directory with a run."""
     few = ("--trainer.max_epochs", "1", "--dashboards", "none")
     assert command("fit", *DIGITS, *few).status == 0
     return command
@@ -52,10 +52,10 @@ def test_a_run_is_exported_and_its_card_s_code_runs(fitted: Command, run_0: Run,
     card = (folder / "MODEL_CARD.md").read_text()
     summary = run_0.summary()
     assert summary["checksum"] in card
-    assert f"Test: {summary['test/correct']} of 297 right" in card
-    assert "not let it read bank checks" in card
+    assert f"Test: {summary['test/correct']} of 297 correct" in card
+    assert "Do not use it for bank checks" in card
     if kind == "html":
-        return  # tests/deployment/test_html_export.py looks at it in a browser
+        return  # tests/deployment/test_html_export.py tests it in a browser
     (code,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
     code += "\nassert 0 <= label < 10, label"
     done = subprocess.run(
@@ -64,7 +64,7 @@ def test_a_run_is_exported_and_its_card_s_code_runs(fitted: Command, run_0: Run,
     assert done.returncode == 0, done.stderr
 
 
-def test_pictures_that_changed_since_or_are_none_for_testing_keep_no_model_back(
+def test_a_changed_data_set_or_one_without_test_images_does_not_prevent_an_export(
     command: Command, tmp_path: Path
 ) -> None:
     for place in range(4):
@@ -81,26 +81,26 @@ def test_pictures_that_changed_since_or_are_none_for_testing_keep_no_model_back(
     assert "41 of 41 labels equal" in result.out
     assert {path.name for path in tmp_path.glob("a.*")} == {"a.pth", "a.MODEL_CARD.md"}
     (tmp_path / "mine").rename(tmp_path / "moved")
-    gone = command("export", "last", "--format", "pth")
-    assert gone.status == 1
-    assert "say where the data set is: --data.data_dir DATA" in gone.err
-    there = command("export", "last", "--format", "pth", "--data.data_dir", "moved")
-    assert there.status == 0, there.err
+    missing = command("export", "last", "--format", "pth")
+    assert missing.status == 1
+    assert "give the directory of the data set: --data.data_dir DIR" in missing.err
+    moved = command("export", "last", "--format", "pth", "--data.data_dir", "moved")
+    assert moved.status == 0, moved.err
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("kind", FORMATS)
-def test_each_architecture_leaves_in_each_format(name: str, kind: str, tmp_path: Path) -> None:
+def test_each_architecture_is_exported_in_each_format(name: str, kind: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     recognizer = Recognizer(ARCHITECTURES[name](), temperature=1.5)
     about = model_card.metadata(SUMMARY, recognizer)
     path = tmp_path / f"model.{FORMATS[kind].suffix}"
-    said = write(Export(recognizer, False, about), FORMATS[kind], PIXELS[:40], path)
-    assert said.startswith("40 of 40 labels equal")
+    agreement = write(Export(recognizer, False, about), FORMATS[kind], PIXELS[:40], path)
+    assert agreement.startswith("40 of 40 labels equal")
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-def test_what_a_page_answers_outlives_a_clearing_of_memory(
+def test_the_logits_of_a_page_survive_garbage_collection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluate = MiniRacer.eval
@@ -114,25 +114,25 @@ def test_what_a_page_answers_outlives_a_clearing_of_memory(
     torch.manual_seed(0)
     recognizer = Recognizer(ARCHITECTURES["SpeedCNN"](), temperature=1.5)
     about = model_card.metadata(SUMMARY, recognizer)
-    export_of = Export(recognizer, False, about)
-    said = write(export_of, FORMATS["html"], PIXELS[:40], tmp_path / "model.html")
-    assert said.startswith("40 of 40 labels equal")
+    export = Export(recognizer, False, about)
+    agreement = write(export, FORMATS["html"], PIXELS[:40], tmp_path / "model.html")
+    assert agreement.startswith("40 of 40 labels equal")
 
 
-def test_an_onnx_model_stands_alone(fitted: Command, run_0: Run) -> None:
+def test_an_onnx_model_is_self_contained(fitted: Command, run_0: Run) -> None:
     fitted("export", "0", "--format", "onnx", "--softmax", "--output", "elsewhere/digits.onnx")
     model = onnx.load("elsewhere/digits.onnx", load_external_data=False)
     assert [opset.version for opset in model.opset_import if not opset.domain] == [exporters.OPSET]
     assert not any(weight.external_data for weight in model.graph.initializer)
-    about = json.loads({each.key: each.value for each in model.metadata_props}["mnist_lightning"])
+    about = json.loads({item.key: item.value for item in model.metadata_props}["mnist_lightning"])
     assert about["test_correct"] == run_0.summary()["test/correct"]
     session = InferenceSession("elsewhere/digits.onnx")
     recognizer = load("0")
     for count in (1, 5, 297):
-        (found,) = session.run(["probabilities"], {"pixels": PIXELS[:count]})
-        assert found.sum(axis=1) == pytest.approx(np.ones(count), abs=1e-5)
-        for row, picture in zip(found[:5], PIXELS, strict=False):
-            assert row == pytest.approx(recognizer.predict(picture).probabilities, abs=1e-5)
+        (probabilities,) = session.run(["probabilities"], {"pixels": PIXELS[:count]})
+        assert probabilities.sum(axis=1) == pytest.approx(np.ones(count), abs=1e-5)
+        for row, image in zip(probabilities[:5], PIXELS, strict=False):
+            assert row == pytest.approx(recognizer.predict(image).probabilities, abs=1e-5)
 
 
 def test_safetensors_are_loaded_without_unpickling_and_predict(fitted: Command, run_0: Run) -> None:
@@ -143,54 +143,54 @@ def test_safetensors_are_loaded_without_unpickling_and_predict(fitted: Command, 
     assert about["network"]["class_path"] == "mnist_lightning.networks.classic_cnn.ClassicCNN"
     assert (about["mean"], about["std"]) == (mnist_format.MEAN, mnist_format.STD)
     assert about["preprocessing"] == mnist_format.VERSION
-    there, here = load(path), load("0")
-    assert there.temperature == here.temperature
-    for picture in PIXELS[:20]:
-        wanted = here.predict(picture).probabilities
-        assert np.array_equal(there.predict(picture).probabilities, wanted)
+    exported, original = load(path), load("0")
+    assert exported.temperature == original.temperature
+    for image in PIXELS[:20]:
+        expected = original.predict(image).probabilities
+        assert np.array_equal(exported.predict(image).probabilities, expected)
     content = bytearray(path.read_bytes())
     for damaged in (content[: len(content) // 2], b"", b"no tensors", content[:-3]):
         path.write_bytes(damaged)
-        with pytest.raises(UserError, match="is damaged, or not made by `export`"):
+        with pytest.raises(UserError, match="is damaged or was not written by `export`"):
             load(path)
 
 
-def test_what_differs_is_not_exported(tmp_path: Path) -> None:
+def test_a_different_network_is_not_exported(tmp_path: Path) -> None:
     recognizer = Recognizer(ARCHITECTURES["ClassicCNN"]())
     about = model_card.metadata(SUMMARY, recognizer)
     kind = FORMATS["pth"]
 
-    def write_another(asked: Export, path: Path) -> None:
-        kind.write(asked._replace(recognizer=Recognizer(ARCHITECTURES["ClassicCNN"]())), path)
+    def write_another(export: Export, path: Path) -> None:
+        kind.write(export._replace(recognizer=Recognizer(ARCHITECTURES["ClassicCNN"]())), path)
 
     path = tmp_path / "model.pth"
-    with pytest.raises(UserError, match=r"is not the run.s: .* no file was written"):
+    with pytest.raises(UserError, match=r"differs from the run: .* no file was written"):
         write(Export(recognizer, False, about), kind._replace(write=write_another), PIXELS, path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_logits_are_compared_image_by_image() -> None:
-    wanted = np.array([[10.0, 0.0], [0.01, 0.0]], dtype=np.float32)
+    expected = np.array([[10.0, 0.0], [0.01, 0.0]], dtype=np.float32)
     kind = FORMATS["onnx"]
-    assert compare(wanted, wanted + np.float32(1e-7), kind).startswith("2 of 2 labels equal")
-    off = wanted.copy()
+    assert compare(expected, expected + np.float32(1e-7), kind).startswith("2 of 2 labels equal")
+    off = expected.copy()
     off[1, 0] += 1e-5  # a thousandth of this image's largest, a millionth of the other's
-    for found in (off, wanted[:, ::-1], np.full_like(wanted, np.nan)):
-        with pytest.raises(UserError, match="is not the run's"):
-            compare(wanted, found, kind)
+    for logits in (off, expected[:, ::-1], np.full_like(expected, np.nan)):
+        with pytest.raises(UserError, match="differs from the run"):
+            compare(expected, logits, kind)
 
 
-def test_a_network_that_a_page_does_not_know_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_step_that_a_page_does_not_support_is_refused_by_name(tmp_path: Path) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.Softsign())
     about = model_card.metadata(SUMMARY, Recognizer(network))
     path = tmp_path / "model.html"
-    told = "the page has no JavaScript for abs .but for adaptive_avg_pool2d, "
-    with pytest.raises(UserError, match=told):
+    message = "no JavaScript for abs .supported: adaptive_avg_pool2d, "
+    with pytest.raises(UserError, match=message):
         write(Export(Recognizer(network), False, about), FORMATS["html"], PIXELS[:2], path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_normalization_is_inside() -> None:
+def test_the_normalization_is_included() -> None:
     network = ARCHITECTURES["SpeedCNN"]().eval()
     inside = FromPixels(network)(torch.from_numpy(PIXELS))
     outside = Recognizer(network).probabilities
@@ -200,7 +200,7 @@ def test_the_normalization_is_inside() -> None:
     assert torch.allclose(inside.softmax(dim=1), outside(scaled), atol=1e-6)
 
 
-def test_mistakes_are_told(fitted: Command) -> None:
+def test_mistakes_are_reported(fitted: Command) -> None:
     assert "--format" in fitted("export", "0").err
     assert "--format: invalid value exe" in fitted("export", "0", "--format", "exe").err
     for kind in ("pth", "html"):
@@ -208,19 +208,19 @@ def test_mistakes_are_told(fitted: Command) -> None:
         assert "--softmax is for onnx and pt2" in told
     none = fitted("export", "0", "--format", "pth", "--check_images", "0")
     assert (none.status, "at least 1" in none.err) == (2, True)
-    assert "no run 7" in fitted("export", "7", "--format", "pth").err
+    assert "run not found: 7" in fitted("export", "7", "--format", "pth").err
     Path("file").write_text("in the way")
     assert fitted("export", "0", "--format", "pth", "--output", "file/model.pth").status == 1
 
 
 @pytest.mark.mnist
-def test_all_ten_thousand_agree(command: Command, mnist_dir: Path) -> None:
+def test_all_ten_thousand_labels_agree(command: Command, mnist_dir: Path) -> None:
     config = Path(__file__).parent.parent.parent / "configs" / "speedrun.yaml"
     where = ("--data.data_dir", str(mnist_dir))
     assert command("fit", "--config", str(config), "--dashboards", "none", *where).status == 0
     for kind in FORMATS:
         result = command("export", "0", "--format", kind, "--check_images", "10000")
-        found = re.search(r"([\d,]+) of 10,000 labels equal", result.out)
-        assert found is not None
-        least = 9_995 if kind == "html" else 10_000
-        assert int(found[1].replace(",", "")) >= least
+        match = re.search(r"([\d,]+) of 10,000 labels equal", result.out)
+        assert match is not None
+        min_equal = 9_995 if kind == "html" else 10_000
+        assert int(match[1].replace(",", "")) >= min_equal

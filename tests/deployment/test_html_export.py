@@ -1,4 +1,4 @@
-"""The page without a server, in a real browser, from the disk."""
+"""The page without a server, in a real browser, from disk."""
 
 import base64
 import io
@@ -22,7 +22,7 @@ from tests.preprocessing.test_ink_extraction import drawn
 
 @pytest.fixture(scope="module")
 def file(home: Path) -> Path:
-    """A page that asks the first run."""
+    """A page with the network of the first run."""
     run = home / "lightning_logs" / "version_0"
     assert main(["export", str(run), "--format", "html", "--check_images", "10"]) == 0
     return run / "export" / "html" / "model.html"
@@ -30,54 +30,54 @@ def file(home: Path) -> Path:
 
 @pytest.fixture
 def sheet(browser: Browser, file: Path) -> Iterator[Page]:
-    """The page, which must not complain nor ask anybody."""
+    """The page, which must not log errors or contact a server."""
     context = browser.new_context(offline=True)
     page = context.new_page()
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    messages: list[str] = []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
     page.goto(file.as_uri())
     yield page
-    assert complaints == []
-    assert [url for url in asked[1:] if not url.startswith(("data:", "blob:"))] == []
+    assert messages == []
+    assert [url for url in requested[1:] if not url.startswith(("data:", "blob:"))] == []
     context.close()
 
 
-def seen(page: Page) -> mnist_format.Ink:
-    """The 28x28 that the page shows."""
+def shown_input(page: Page) -> mnist_format.Ink:
+    """Return the 28x28 image that the page shows."""
     address = page.locator("#input").get_attribute("src")
     assert address is not None
     content = base64.b64decode(address.partition(",")[2])
     return np.asarray(Image.open(io.BytesIO(content)).convert("L"))
 
 
-def test_what_is_drawn_is_read_from_the_disk(sheet: Page, file: Path) -> None:
-    expect(sheet.locator("#verdict")).to_have_text("Nothing is drawn yet.")
+def test_a_drawing_is_read_without_a_server(sheet: Page, file: Path) -> None:
+    expect(sheet.locator("#verdict")).to_have_text("Nothing drawn yet.")
     expect(sheet.locator("footer")).to_contain_text("trained on digits")
     draw(sheet, THREE)
     expect(sheet.locator("#verdict strong")).to_have_text(re.compile("^[0-9]$"))
     found = probabilities(sheet)
     assert sum(found) == pytest.approx(100, abs=0.6)
-    # What Python's network makes of what the page's saw.
+    # The prediction of Python for the input that the page shows.
     recognizer = load(file.parents[2])
-    (wanted,) = recognizer.read(Image.fromarray(seen(sheet)))
+    (wanted,) = recognizer.read(Image.fromarray(shown_input(sheet)))
     assert found == pytest.approx((100 * wanted.probabilities).tolist(), abs=0.5)
     sheet.click("#clear")
-    expect(sheet.locator("#verdict")).to_have_text("Nothing is drawn yet.")
+    expect(sheet.locator("#verdict")).to_have_text("Nothing drawn yet.")
     draw(sheet, EIGHT)
     expect(sheet.locator("#verdict strong")).to_have_text(re.compile("^[0-9]$"))
 
 
-def test_photos_are_read_boxed_and_seen_as_by_python(sheet: Page, tmp_path: Path) -> None:
+def test_photos_are_processed_as_in_python(sheet: Page, tmp_path: Path) -> None:
     turned = Image.Exif()
-    turned[0x0112] = 6  # as a camera held upright notes it
+    turned[0x0112] = 6  # rotated, as a camera in portrait position writes it
     drawn().save(tmp_path / "seven.png", exif=turned)
     sheet.set_input_files("#file", tmp_path / "seven.png")
     expect(sheet.locator("#verdict strong")).to_have_text(re.compile("^[0-9]$"))
-    wanted = mnist_format.from_picture(upright(mnist_format.read(tmp_path / "seven.png")))
-    assert np.abs(seen(sheet).astype(int) - wanted).max() <= 2
+    wanted = mnist_format.from_image(upright(mnist_format.read(tmp_path / "seven.png")))
+    assert np.abs(shown_input(sheet).astype(int) - wanted).max() <= 2
     page_of_sevens([(0, 20), (250, 0)]).save(tmp_path / "page.jpg")
     sheet.set_input_files("#file", tmp_path / "page.jpg")
     expect(sheet.locator("#digits button")).to_have_count(2)
@@ -85,15 +85,15 @@ def test_photos_are_read_boxed_and_seen_as_by_python(sheet: Page, tmp_path: Path
     expect(sheet.locator("#digits button")).to_have_count(0)
 
 
-def test_what_cannot_be_read_is_said(sheet: Page, tmp_path: Path) -> None:
+def test_errors_are_shown(sheet: Page, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("seven")
     Image.new("L", (90, 60), 250).save(tmp_path / "blank.png")
-    for name, said in (
-        ("text", "This browser cannot show text.png: it is no picture, or damaged."),
-        ("blank", "no digit in the picture: nothing stands out from its paper"),
+    for name, message in (
+        ("text", "This browser cannot open text.png: it is not an image, or is damaged."),
+        ("blank", "no digit in the image: its contrast is too low"),
     ):
         sheet.set_input_files("#file", tmp_path / f"{name}.png")
-        expect(sheet.locator("#verdict")).to_have_text(said)
+        expect(sheet.locator("#verdict")).to_have_text(message)
         expect(sheet.locator("#verdict")).to_have_class("problem")
 
 
@@ -109,7 +109,7 @@ def test_the_card_s_frame_shows_it_on_another_page(browser: Browser, file: Path)
     page.close()
 
 
-def png(picture: Image.Image) -> bytes:
+def png(image: Image.Image) -> bytes:
     content = io.BytesIO()
-    picture.save(content, "png")
+    image.save(content, "png")
     return content.getvalue()

@@ -1,4 +1,4 @@
-"""The server stays available, and answers nobody who comes by a foreign name."""
+"""The server stays available, and refuses requests for foreign names."""
 
 import select
 import socket
@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from mnist_lightning.deployment import hosts, service
+from mnist_lightning.deployment import hosts
 from mnist_lightning.deployment.service import ModelRegistry, ProblemError
 from mnist_lightning.errors import UserError
 from mnist_lightning.inference import Recognizer
@@ -33,7 +33,7 @@ def connect(address: str) -> socket.socket:
 
 
 def exchange(address: str, request: str) -> str:
-    """Send a request as it is; return the answer."""
+    """Send a raw request; return the response."""
     with connect(address) as connection:
         connection.sendall(request.encode())
         received = b""
@@ -44,7 +44,7 @@ def exchange(address: str, request: str) -> str:
     return received.decode()
 
 
-def test_silent_connections_and_bombs_delay_nobody_for_long(address: str) -> None:
+def test_silent_connections_and_bombs_cause_no_long_delay(address: str) -> None:
     bomb, seven = scan_bomb(), saved(drawn(), "png")
     with ExitStack() as stack, ThreadPoolExecutor(2) as pool:
         for _ in range(100):
@@ -54,25 +54,25 @@ def test_silent_connections_and_bombs_delay_nobody_for_long(address: str) -> Non
             for _ in range(2)
         ]
         for _ in range(5):
-            began = time.monotonic()
+            start = time.monotonic()
             assert httpx.post(f"{address}/api/predict", content=seven).status_code == 200
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - start < 2
         for sent in bombs:
             answer = sent.result()
             assert answer.status_code == 422
             assert "2,000 scans; the limit is 37" in answer.json()["error"]["message"]
 
 
-def test_bodies_that_stop_arriving_give_their_place_back(address: str) -> None:
+def test_bodies_that_stop_arriving_free_their_memory(address: str) -> None:
     seven, size = saved(drawn(), "png"), 24_000_000
     head = f"POST /api/predict HTTP/1.1\r\nHost: {httpx.URL(address).netloc.decode()}\r\n"
     head += f"Content-Length: {size + 1}\r\n\r\n"
     with ExitStack() as stack:
-        for _ in range(9):  # more than all requests together may take
+        for _ in range(9):  # more than the limit of all requests
             connection = stack.enter_context(connect(address))
             with suppress(OSError):
                 connection.sendall(head.encode() + bytes(size))
-        until = time.monotonic() + 15  # half of what a request may take
+        until = time.monotonic() + 15  # half of the limit of one request
         while time.monotonic() < until:
             status = httpx.post(f"{address}/api/predict", content=seven, timeout=60).status_code
             if status == 200:
@@ -81,49 +81,49 @@ def test_bodies_that_stop_arriving_give_their_place_back(address: str) -> None:
         pytest.fail(f"still {status}")
 
 
-def test_a_network_that_cannot_be_loaded_is_read_once(
+def test_a_network_that_cannot_be_loaded_is_loaded_only_once(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = home / "lightning_logs"
     models = ModelRegistry(Run(root / "version_0"), None, root)
-    loaded = []
+    calls = []
 
     def load(*arguments: object) -> Recognizer:
-        loaded.append(arguments)
+        calls.append(arguments)
         raise UserError("this takes ten seconds")
 
-    monkeypatch.setattr(service.inference, "load", load)
+    monkeypatch.setattr("mnist_lightning.inference.load", load)
     for _ in range(3):
-        with pytest.raises(ProblemError, match="") as problem:
+        with pytest.raises(ProblemError, match="unusable_run") as problem:
             models.load("version_1")
         assert problem.value.status == 409
-    assert len(loaded) == 1
+    assert len(calls) == 1
 
 
-def test_more_connections_than_there_is_room_for_replace_the_silent_ones(address: str) -> None:
+def test_too_many_connections_replace_the_silent_ones(address: str) -> None:
     with ExitStack() as stack:
         for _ in range(600):
             stack.enter_context(connect(address))
         assert httpx.get(f"{address}/api/health").status_code == 200
 
 
-def test_a_header_that_does_not_end_is_cut_off_however_it_drips(address: str) -> None:
-    began = time.monotonic()
+def test_a_header_that_does_not_end_is_cut_off(address: str) -> None:
+    start = time.monotonic()
     with connect(address) as connection, suppress(ConnectionError):
         connection.sendall(b"GET / HTTP/1.1\r\n")
-        while time.monotonic() - began < 25:
+        while time.monotonic() - start < 25:
             connection.sendall(b"a: b\r\n")
             time.sleep(0.2)
-    assert 8 < time.monotonic() - began < 20
+    assert 8 < time.monotonic() - start < 20
 
 
-def test_a_slow_image_delays_nobody_and_ends_when_its_client_leaves(address: str) -> None:
+def test_a_slow_image_does_not_delay_others_and_stops_when_its_client_leaves(address: str) -> None:
     slow, seven = slow_webp(), saved(drawn(), "png")
     url = httpx.URL(address)
     (server,) = (
-        each.pid
-        for each in psutil.net_connections("tcp4")
-        if each.status == psutil.CONN_LISTEN and each.laddr.port == url.port
+        connection.pid
+        for connection in psutil.net_connections("tcp4")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == url.port
     )
     with ExitStack() as stack:
         waiting = [stack.enter_context(connect(address)) for _ in range(2)]
@@ -133,7 +133,7 @@ def test_a_slow_image_delays_nobody_and_ends_when_its_client_leaves(address: str
         time.sleep(0.3)
         assert httpx.post(f"{address}/api/predict", content=seven, timeout=60).status_code == 200
         answered, _, _ = select.select(waiting, [], [], 0)
-        assert not answered  # the slow ones came first, and are still being read
+        assert not answered  # the slow images are still being decoded
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         before = busy_seconds(server)
@@ -144,7 +144,7 @@ def test_a_slow_image_delays_nobody_and_ends_when_its_client_leaves(address: str
 
 
 def busy_seconds(server: int | None) -> float:
-    """The processor time of a server's children that are alive."""
+    """Return the CPU time of the live child processes of a server."""
     total = 0.0
     for child in psutil.Process(server).children():
         times = child.cpu_times()
@@ -182,7 +182,7 @@ def busy_seconds(server: int | None) -> float:
         ),
     ],
 )
-def test_only_own_names_and_addresses_are_answered(
+def test_only_own_names_and_addresses_are_accepted(
     address: str, request_line: str, headers: str, status: int
 ) -> None:
     answer = exchange(address, f"{request_line}\r\n{headers}\r\n\r\n")
@@ -213,7 +213,7 @@ def test_names_are_compared_without_case_and_final_dot() -> None:
     assert not any(hosts.is_own(host, names) for host in foreign)
 
 
-def test_a_body_in_chunks_of_a_byte_delays_nobody(address: str) -> None:
+def test_a_body_in_chunks_of_one_byte_does_not_delay_others(address: str) -> None:
     with connect(address) as connection:
         head = "POST /api/predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
         connection.sendall(head.encode())
@@ -222,7 +222,7 @@ def test_a_body_in_chunks_of_a_byte_delays_nobody(address: str) -> None:
     assert httpx.get(f"{address}/api/health", timeout=10).status_code == 200
 
 
-def test_a_body_in_small_pieces_is_received(address: str) -> None:
+def test_a_body_in_small_parts_is_received(address: str) -> None:
     with connect(address) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         head = "POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n"

@@ -1,4 +1,4 @@
-"""The reading of a page without a server, asked in V8, against Python's."""
+"""The JavaScript of a page without a server, run in V8, compared with Python."""
 
 import json
 import re
@@ -19,12 +19,12 @@ from mnist_lightning.preprocessing.ink_extraction import upright
 from tests.preprocessing.test_components import page as page_of_sevens
 from tests.preprocessing.test_ink_extraction import drawn
 
-LEVELS = 2  # of 255, that a pixel of the 28x28 may differ by
+TOLERANCE = 2  # of 255, for each pixel of the 28x28
 FIND = """
 function find(data, width, height, multiple) {
   try {
-    const found = images.findDigits({ width, height, data }, multiple);
-    return JSON.stringify(found.map((digit) => ({ ...digit, ink: Array.from(digit.ink.data) })));
+    const digits = mnistFormat.findDigits({ width, height, data }, multiple);
+    return JSON.stringify(digits.map((digit) => ({ ...digit, ink: Array.from(digit.ink.data) })));
   } catch (error) {
     return JSON.stringify(error.message);
   }
@@ -35,23 +35,23 @@ function find(data, width, height, multiple) {
 @pytest.fixture(scope="module")
 def engine() -> MiniRacer:
     engine = MiniRacer()
-    engine.eval(html_export.scripts(html_export.READING) + FIND)
+    engine.eval(html_export.scripts(html_export.PREDICTION_SCRIPTS) + FIND)
     return engine
 
 
-def hand_over(engine: MiniRacer, array: NDArray[Any], kind: str) -> None:
+def pass_array(engine: MiniRacer, array: NDArray[Any], kind: str) -> None:
     """Put an array into `given.data`, with `given.width` and `given.height`."""
     height, width = array.shape[:2]
-    room: Any = engine.eval(
+    buffer: Any = engine.eval(
         f"var given = {{ width: {width}, height: {height}, data: new {kind}({array.size}) }};"
         "given.data.buffer"
     )
-    np.frombuffer(room, array.dtype)[:] = array.ravel()
+    np.frombuffer(buffer, array.dtype)[:] = array.ravel()
 
 
 def field(engine: MiniRacer, array: NDArray[Any], expression: str) -> NDArray[np.float64]:
-    """What an expression makes of `given`, (H, W)."""
-    hand_over(engine, array, {"u": "Uint8Array", "f": "Float32Array"}[array.dtype.kind])
+    """Evaluate an expression of `given` to an array (H, W)."""
+    pass_array(engine, array, {"u": "Uint8Array", "f": "Float32Array"}[array.dtype.kind])
     text = engine.eval(
         f"(({{ width, height, data }}) => JSON.stringify([height, width, ...data]))({expression})"
     )
@@ -59,25 +59,25 @@ def field(engine: MiniRacer, array: NDArray[Any], expression: str) -> NDArray[np
     return np.array(values).reshape(height, width)
 
 
-def found_there(engine: MiniRacer, picture: Image.Image, multiple: bool | None) -> Any:
-    hand_over(engine, np.asarray(picture.convert("RGBA")), "Uint8ClampedArray")
-    asked = f"find(given.data, given.width, given.height, {json.dumps(multiple)})"
-    return json.loads(str(engine.eval(asked)))
+def find_in_javascript(engine: MiniRacer, image: Image.Image, multiple: bool | None) -> Any:
+    pass_array(engine, np.asarray(image.convert("RGBA")), "Uint8ClampedArray")
+    code = f"find(given.data, given.width, given.height, {json.dumps(multiple)})"
+    return json.loads(str(engine.eval(code)))
 
 
-def assert_found_alike(
-    engine: MiniRacer, picture: Image.Image, multiple: bool | None = None
+def assert_equal_digits(
+    engine: MiniRacer, image: Image.Image, multiple: bool | None = None
 ) -> None:
-    there = found_there(engine, picture, multiple)
-    if isinstance(there, str):
-        with pytest.raises(ValueError, match=re.escape(there)):
-            mnist_format.find_digits(picture, multiple)
+    actual = find_in_javascript(engine, image, multiple)
+    if isinstance(actual, str):
+        with pytest.raises(ValueError, match=re.escape(actual)):
+            mnist_format.find_digits(image, multiple)
         return
-    here = mnist_format.find_digits(picture, multiple)
-    assert len(there) == len(here)
-    for one, other in zip(there, here, strict=True):
-        assert (one["dark"], tuple(one["box"]), one["wide"]) == other[1:]
-        assert np.abs(np.array(one["ink"]) - other.ink.ravel()).max() <= LEVELS
+    expected = mnist_format.find_digits(image, multiple)
+    assert len(actual) == len(expected)
+    for digit, other in zip(actual, expected, strict=True):
+        assert (digit["dark"], tuple(digit["box"]), digit["wide"]) == other[1:]
+        assert np.abs(np.array(digit["ink"]) - other.ink.ravel()).max() <= TOLERANCE
 
 
 def noise(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -87,63 +87,65 @@ def noise(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
 @pytest.mark.parametrize("before", [(60, 47), (13, 64), (9, 9)])
 @pytest.mark.parametrize("after", [17, 40, 130])
 @pytest.mark.parametrize(("name", "method"), [("box", "BOX"), ("bicubic", "BICUBIC")])
-def test_pictures_are_scaled_as_by_pillow(
+def test_images_are_scaled_as_in_pillow(
     engine: MiniRacer, before: tuple[int, int], after: int, name: str, method: str
 ) -> None:
     array = noise(*before)
-    # One pass: the order of two is Pillow's to choose.
+    # One pass: Pillow chooses the order of two passes.
     for width, height in ((after, before[0]), (before[1], after)):
         for pixels in (array, array.astype(np.float32)):
-            picture = Image.fromarray(pixels)
-            wanted = np.asarray(picture.resize((width, height), Image.Resampling[method]))
-            made = field(engine, pixels, f'pillow.resize(given, {width}, {height}, "{name}")')
-            assert made == pytest.approx(wanted, abs=0 if pixels.dtype == np.uint8 else 1e-4)
+            image = Image.fromarray(pixels)
+            expected = np.asarray(image.resize((width, height), Image.Resampling[method]))
+            result = field(engine, pixels, f'pillow.resize(given, {width}, {height}, "{name}")')
+            assert result == pytest.approx(expected, abs=0 if pixels.dtype == np.uint8 else 1e-4)
 
 
 @pytest.mark.parametrize("radius", [1.25, 2.75, 3.25, 5.75, 8.25])
-def test_pictures_are_blurred_as_by_pillow(engine: MiniRacer, radius: float) -> None:
+def test_images_are_blurred_as_in_pillow(engine: MiniRacer, radius: float) -> None:
     for height, width in ((64, 41), (7, 64), (12, 12)):
         array = noise(height, width)
-        picture = Image.fromarray(array)
-        wanted = np.asarray(picture.filter(ImageFilter.GaussianBlur(radius)))
-        assert np.array_equal(field(engine, array, f"pillow.gaussianBlur(given, {radius})"), wanted)
-        wanted = np.asarray(picture.filter(ImageFilter.BoxBlur(1)))
-        assert np.array_equal(field(engine, array, "pillow.boxBlur(given, 1)"), wanted)
+        image = Image.fromarray(array)
+        expected = np.asarray(image.filter(ImageFilter.GaussianBlur(radius)))
+        assert np.array_equal(
+            field(engine, array, f"pillow.gaussianBlur(given, {radius})"), expected
+        )
+        expected = np.asarray(image.filter(ImageFilter.BoxBlur(1)))
+        assert np.array_equal(field(engine, array, "pillow.boxBlur(given, 1)"), expected)
 
 
-def test_numbers_are_rounded_and_ranked_as_by_numpy(engine: MiniRacer) -> None:
+def test_rounding_and_quantiles_equal_numpy(engine: MiniRacer) -> None:
     halves = np.arange(-4, 4.5, 0.25, dtype=np.float32)[None]
     assert np.array_equal(field(engine, halves, "arrays.map(given, arrays.rint)"), np.rint(halves))
     values = noise(5, 20).astype(np.float32)
     shares = [0, 0.005, 0.37, 0.5, 0.99, 1]
-    hand_over(engine, values, "Float32Array")
+    pass_array(engine, values, "Float32Array")
     ranked = json.loads(str(engine.eval(f"JSON.stringify(arrays.quantiles(given.data, {shares}))")))
     assert ranked == pytest.approx(np.quantile(values, shares).tolist(), abs=1e-4)
 
 
-def shadowed(picture: Image.Image) -> Image.Image:
-    light = np.linspace(0.4, 1, picture.width)
-    return Image.fromarray((np.asarray(picture.convert("L")) * light).astype(np.uint8))
+def shadowed(image: Image.Image) -> Image.Image:
+    light = np.linspace(0.4, 1, image.width)
+    return Image.fromarray((np.asarray(image.convert("L")) * light).astype(np.uint8))
 
 
-def see_through(picture: Image.Image) -> Image.Image:
-    ink = picture.convert("RGB")
-    ink.putalpha(ImageOps.invert(picture.convert("L")))
+def transparent(image: Image.Image) -> Image.Image:
+    ink = image.convert("RGB")
+    ink.putalpha(ImageOps.invert(image.convert("L")))
     return ink
 
 
-def ruled(picture: Image.Image) -> Image.Image:
-    lines = np.array(picture.convert("L"))
+def ruled(image: Image.Image) -> Image.Image:
+    lines = np.array(image.convert("L"))
     for row in range(30, len(lines), 60):
         lines[row : row + 3] = 20
     return Image.fromarray(lines)
 
 
-PICTURES = {
+IMAGES = {
     "plain": drawn(),
     "light ink": ImageOps.invert(drawn().convert("L")),
     "in a shadow": shadowed(drawn()),
-    "transparent": see_through(drawn()),
+    "transparent": transparent(drawn()),
     "ruled": ruled(drawn()),
     "small": drawn().resize((40, 40)),
     "huge": drawn().resize((3400, 3300)),
@@ -158,38 +160,38 @@ PICTURES = {
     "two lines": page_of_sevens([(0, 0), (200, 10), (20, 250)]),
     "blank": Image.new("L", (90, 60), 250),
     "black": Image.new("L", (28, 28)),
-    "as MNIST has it": Image.fromarray(mnist_format.from_picture(drawn())),
-    "grain": Image.fromarray(noise(70, 90)),
+    "in MNIST's format": Image.fromarray(mnist_format.from_image(drawn())),
+    "noise": Image.fromarray(noise(70, 90)),
     "thin": Image.new("L", (300, 1), 3),
 }
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", IMAGES)
 @pytest.mark.parametrize("multiple", [None, True, False])
-def test_digits_are_found_as_by_python(engine: MiniRacer, name: str, multiple: bool | None) -> None:
-    assert_found_alike(engine, PICTURES[name], multiple)
+def test_digits_are_found_as_in_python(engine: MiniRacer, name: str, multiple: bool | None) -> None:
+    assert_equal_digits(engine, IMAGES[name], multiple)
 
 
 @pytest.mark.mnist
-def test_people_s_photos_become_the_same_pixels(engine: MiniRacer, mnist_dir: Path) -> None:
+def test_photos_give_the_same_pixels(engine: MiniRacer, mnist_dir: Path) -> None:
     paths = sorted(
         path for path in (mnist_dir / "photos").rglob("*") if path.suffix in (".png", ".jpg")
     )
     assert len(paths) == 127
     for path in paths:
-        assert_found_alike(engine, upright(mnist_format.read(path)), multiple=False)
+        assert_equal_digits(engine, upright(mnist_format.read(path)), multiple=False)
 
 
 def steps_of(layers: nn.Module, engine: MiniRacer, ink: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """What a page makes of (28, 28) ink by a network's layers."""
+    """Compute the output of layers for (28, 28) ink with the JavaScript of a page."""
     described = html_export.describe(layers) | {"mean": mnist_format.MEAN, "std": mnist_format.STD}
-    hand_over(engine, ink, "Uint8Array")
+    pass_array(engine, ink, "Uint8Array")
     logits = engine.eval(f"JSON.stringify([...network.load({json.dumps(described)})(given.data)])")
     return np.array(json.loads(str(logits)))
 
 
 class Added(nn.Module):
-    """What is given is added, in place; means, logarithms, and a branch that leads nowhere."""
+    """Additions in place, means, logarithms, and a branch without an effect."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -200,12 +202,12 @@ class Added(nn.Module):
         """Map (B, 1, 28, 28) to (B, 10)."""
         added = nn.functional.relu(self.change(images) + images + self.shift, inplace=True)
         added.flatten(1).sum()
-        found = nn.functional.leaky_relu(nn.functional.avg_pool2d(added, (6, 7)), 0.1)
-        return nn.functional.log_softmax(found.reshape(found.size(0), -1), dim=1)
+        pooled = nn.functional.leaky_relu(nn.functional.avg_pool2d(added, (6, 7)), 0.1)
+        return nn.functional.log_softmax(pooled.reshape(pooled.size(0), -1), dim=1)
 
 
 class Stacked(nn.Module):
-    """One above the other."""
+    """Two copies of the images, one above the other."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map (B, 1, H, W) to (B, 1, 2 H, W)."""
@@ -213,7 +215,7 @@ class Stacked(nn.Module):
 
 
 class Functional(nn.Module):
-    """Layers as functions, and a view."""
+    """Functional layers, and a view."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -221,8 +223,8 @@ class Functional(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map (B, 1, 28, 28) to (B, 324)."""
-        found = torch.nn.functional.conv2d(images, self.weight, stride=3)
-        return torch.relu(found).view(images.size(0), -1)
+        features = torch.nn.functional.conv2d(images, self.weight, stride=3)
+        return torch.relu(features).view(images.size(0), -1)
 
 
 LAYERS: dict[str, list[nn.Module]] = {
@@ -243,38 +245,38 @@ LAYERS: dict[str, list[nn.Module]] = {
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 @pytest.mark.parametrize("name", LAYERS)
-def test_each_step_is_torch_s(engine: MiniRacer, name: str) -> None:
+def test_each_step_equals_torch(engine: MiniRacer, name: str) -> None:
     torch.manual_seed(0)
     layers = nn.Sequential(*LAYERS[name], nn.Flatten())
     for layer in layers:
         if isinstance(layer, nn.BatchNorm2d):
             layer.running_mean = torch.randn(layer.num_features)
             layer.running_var = torch.rand(layer.num_features) + 0.1
-    for weight in layers.parameters():  # as they are in the page
+    for weight in layers.parameters():  # rounded as in the page
         if weight.ndim > 1:
             weight.data = weight.data.half().float()
     layers.eval()
     ink = noise(28, 28)
     scaled = (torch.from_numpy(ink.astype(np.float32)) / 255 - mnist_format.MEAN) / mnist_format.STD
     with torch.no_grad():
-        wanted = layers(scaled[None, None])[0].numpy()
-    assert steps_of(layers, engine, ink) == pytest.approx(wanted, rel=1e-4, abs=1e-4)
+        expected = layers(scaled[None, None])[0].numpy()
+    assert steps_of(layers, engine, ink) == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("layer", "named"),
+    ("layer", "step"),
     [
         (nn.Softsign(), "abs"),
         (nn.MaxPool2d(2, ceil_mode=True), "max_pool2d with ceil_mode"),
         (nn.MaxPool2d(2, dilation=2), "max_pool2d with dilation"),
         (nn.ReflectionPad2d(1), "pad with mode reflect"),
         (nn.Linear(28, 3), "linear of more than one dimension"),
-        (nn.Flatten(2), "flatten but for all of a picture"),
+        (nn.Flatten(2), "flatten except of all dimensions"),
         (Stacked(), "cat"),
         (nn.BatchNorm2d(1, track_running_stats=False), "batch_norm without running"),
-        (nn.ConstantPad3d((0, 0, 0, 0, 1, 0), 1.0), "pad but of rows and columns"),
+        (nn.ConstantPad3d((0, 0, 0, 0, 1, 0), 1.0), "pad except for rows and columns"),
     ],
 )
-def test_other_steps_are_refused_by_name(engine: MiniRacer, layer: nn.Module, named: str) -> None:
-    with pytest.raises(Exception, match=f"no JavaScript for {named}"):
+def test_other_steps_are_refused_by_name(engine: MiniRacer, layer: nn.Module, step: str) -> None:
+    with pytest.raises(Exception, match=f"no JavaScript for {step}"):
         steps_of(nn.Sequential(layer, nn.Flatten()), engine, noise(28, 28))

@@ -1,4 +1,4 @@
-"""The page in a real browser, drawn on stroke by stroke."""
+"""The page in a real browser, with drawings stroke by stroke."""
 
 import math
 import re
@@ -17,7 +17,7 @@ Stroke = list[tuple[float, float]]
 
 
 def arc(x: float, y: float, width: float, height: float, start: float, end: float) -> Stroke:
-    """Points on an ellipse between two angles, in shares of the sheet."""
+    """Return points on an ellipse between two angles, as shares of the sheet."""
     angles = [math.radians(start + (end - start) * step / 20) for step in range(21)]
     return [(x + width * math.cos(angle), y + height * math.sin(angle)) for angle in angles]
 
@@ -33,20 +33,20 @@ def address(home: Path) -> Iterator[str]:
 
 @pytest.fixture
 def sheet(browser: Browser, address: str) -> Iterator[Page]:
-    """The page, which must not complain nor ask anybody else."""
+    """The page, which must not log errors or contact other servers."""
     context = browser.new_context()
     page = context.new_page()
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    messages: list[str] = []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
     page.goto(address)
     expect(page.locator("#run option")).to_have_count(2)
     yield page
-    # The browser itself notes each answer with a problem; the page tells it.
-    assert [text for text in complaints if "responded with a status of 4" not in text] == []
-    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+    # The browser logs each response with an error; the page shows it.
+    assert [text for text in messages if "responded with a status of 4" not in text] == []
+    assert [url for url in requested if not url.startswith((address, "data:", "blob:"))] == []
     context.close()
 
 
@@ -59,7 +59,7 @@ def draw(page: Page, strokes: list[Stroke]) -> None:
             if number == 0:
                 page.mouse.down()
         page.mouse.up()
-    page.wait_for_function("() => !asking")  # what is shown is of the whole drawing, and stays
+    page.wait_for_function("() => !busy")  # the result of the complete drawing is shown
 
 
 def probabilities(page: Page) -> list[float]:
@@ -68,8 +68,8 @@ def probabilities(page: Page) -> list[float]:
     return [float(text.split()[-2]) for text in rows.all_inner_texts()]
 
 
-def test_what_is_drawn_is_read_while_it_is_drawn(sheet: Page) -> None:
-    expect(sheet.locator("#verdict")).to_have_text("Nothing is drawn yet.")
+def test_a_drawing_is_read_while_it_is_drawn(sheet: Page) -> None:
+    expect(sheet.locator("#verdict")).to_have_text("Nothing drawn yet.")
     draw(sheet, THREE)
     expect(sheet.locator("#verdict strong")).to_have_text(re.compile("[0-9]"))
     found = probabilities(sheet)
@@ -82,7 +82,7 @@ def test_what_is_drawn_is_read_while_it_is_drawn(sheet: Page) -> None:
     )
     assert width == 28
     sheet.click("#undo")
-    expect(sheet.locator("#verdict")).to_have_text("Nothing is drawn yet.")
+    expect(sheet.locator("#verdict")).to_have_text("Nothing drawn yet.")
     expect(sheet.locator("#details")).to_be_hidden()
 
 
@@ -104,23 +104,23 @@ def test_a_photo_is_read_and_its_digits_boxed(sheet: Page, tmp_path: Path) -> No
     expect(sheet.locator("#verdict strong")).to_have_text(re.compile("^[0-9]$"))
 
 
-def test_what_cannot_be_read_is_said_on_the_page(sheet: Page, tmp_path: Path) -> None:
+def test_errors_are_shown_on_the_page(sheet: Page, tmp_path: Path) -> None:
     (tmp_path / "vast.png").write_bytes(bytes(25_000_001))
     (tmp_path / "text.png").write_text("seven")
-    for name, said in (
-        ("vast", "too large: the most is 25 megabytes"),
-        ("text", "no picture that can"),
+    for name, message in (
+        ("vast", "too large: the limit is 25 megabytes"),
+        ("text", "not an image"),
     ):
         sheet.set_input_files("#file", tmp_path / f"{name}.png")
-        expect(sheet.locator("#verdict")).to_contain_text(said)
+        expect(sheet.locator("#verdict")).to_contain_text(message)
         expect(sheet.locator("#verdict")).to_have_class("problem")
 
 
-def test_a_misread_digit_is_kept_by_its_true_label(sheet: Page, home: Path, tmp_path: Path) -> None:
+def test_a_correction_is_saved_by_its_true_label(sheet: Page, home: Path, tmp_path: Path) -> None:
     drawn().save(tmp_path / "seven.png")
     sheet.set_input_files("#file", tmp_path / "seven.png")
     sheet.locator("#correction button").nth(7).click()
-    expect(sheet.locator("#kept")).to_have_text("Kept as a 7, to learn from.")
+    expect(sheet.locator("#kept")).to_have_text("Saved as a 7, for training.")
     assert len(list((home / "kept" / "7").iterdir())) == 1
 
 
@@ -131,16 +131,16 @@ def test_the_keyboard_draws(sheet: Page) -> None:
     expect(sheet.locator("#verdict strong")).to_have_text(re.compile("[0-9]"))
     sheet.keyboard.press("Escape")
     sheet.keyboard.press("ArrowDown")  # the pen was lifted with it
-    expect(sheet.locator("#verdict")).to_have_text("Nothing is drawn yet.")
+    expect(sheet.locator("#verdict")).to_have_text("Nothing drawn yet.")
     for key in ("Space", "ArrowLeft", "Space", "Space", "ArrowUp"):
         sheet.keyboard.press(key)
     sheet.keyboard.press("Control+z")
     expect(sheet.locator("#undo")).to_be_enabled()
     sheet.keyboard.press("Escape")
-    expect(sheet.locator("#verdict")).to_have_text("Nothing is drawn yet.")
+    expect(sheet.locator("#verdict")).to_have_text("Nothing drawn yet.")
 
 
-def test_it_fits_a_telephone_in_light_and_dark(sheet: Page) -> None:
+def test_it_fits_a_phone_in_light_and_dark(sheet: Page) -> None:
     sheet.set_viewport_size({"width": 360, "height": 700})
     grounds = set()
     for scheme in ("light", "dark"):
@@ -152,7 +152,7 @@ def test_it_fits_a_telephone_in_light_and_dark(sheet: Page) -> None:
     assert len(grounds) == 2
 
 
-def test_the_page_for_programs_lists_what_can_be_asked(sheet: Page, address: str) -> None:
+def test_the_api_page_lists_all_requests(sheet: Page, address: str) -> None:
     sheet.goto(f"{address}/docs")
     headings = sheet.locator("h2")
     expect(headings).to_have_count(4)

@@ -1,4 +1,4 @@
-"""The server, asked as a program would."""
+"""The server, with requests as of a program."""
 
 import base64
 import io
@@ -24,9 +24,9 @@ from tests.preprocessing.test_components import box_of, page
 from tests.preprocessing.test_ink_extraction import drawn
 
 
-def content(picture: Image.Image, kind: str = "png") -> bytes:
+def content(image: Image.Image, kind: str = "png") -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, kind)
+    image.save(buffer, kind)
     return buffer.getvalue()
 
 
@@ -37,20 +37,20 @@ def client(home: Path) -> Iterator[httpx.Client]:
             yield client
 
 
-def test_a_picture_is_read_as_in_python(client: httpx.Client, home: Path) -> None:
+def test_an_image_is_read_as_in_python(client: httpx.Client, home: Path) -> None:
     for kind in ("png", "jpeg", "webp", "gif"):
         sent = content(drawn(), kind)
         answer = client.post("/api/predict", content=sent).raise_for_status().json()
         recognizer = load(home / "lightning_logs" / "version_0")
-        (wanted,) = recognizer.read(mnist_format.read(io.BytesIO(sent)))
-        (found,) = answer["digits"]
-        assert found["label"] == wanted.label
-        assert found["probabilities"] == pytest.approx(wanted.probabilities.tolist(), abs=1e-5)
-        assert found["confidence"] == max(found["probabilities"])
-        assert found["ink"] == "dark"
-        assert np.abs(np.array(found["box"]) - box_of((0, 0))).max() <= 3
-        saw = base64.b64decode(found["input"].removeprefix("data:image/png;base64,"))
-        assert np.array_equal(np.asarray(Image.open(io.BytesIO(saw))), wanted.digit.ink)
+        (expected,) = recognizer.read(mnist_format.read(io.BytesIO(sent)))
+        (digit,) = answer["digits"]
+        assert digit["label"] == expected.label
+        assert digit["probabilities"] == pytest.approx(expected.probabilities.tolist(), abs=1e-5)
+        assert digit["confidence"] == max(digit["probabilities"])
+        assert digit["ink"] == "dark"
+        assert np.abs(np.array(digit["box"]) - box_of((0, 0))).max() <= 3
+        png = base64.b64decode(digit["input"].removeprefix("data:image/png;base64,"))
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(png))), expected.digit.ink)
         assert (answer["run"], answer["width"], answer["height"]) == ("version_0", 200, 200)
 
 
@@ -65,7 +65,7 @@ def test_several_digits_are_read_in_order(client: httpx.Client) -> None:
                 assert np.abs(np.array(digit["box"]) - box_of(place)).max() <= 3
 
 
-def test_other_runs_can_be_asked_by_name_only(client: httpx.Client, home: Path) -> None:
+def test_other_runs_are_selected_only_by_name(client: httpx.Client, home: Path) -> None:
     known = client.get("/api/runs").json()
     assert [(run["name"], run["network"]) for run in known] == [
         ("version_0", "ClassicCNN"),
@@ -73,10 +73,11 @@ def test_other_runs_can_be_asked_by_name_only(client: httpx.Client, home: Path) 
     ]
     sent = content(drawn())
     answer = client.post("/api/predict", content=sent, params={"run": "version_1"}).json()
-    (wanted,) = load(home / "lightning_logs" / "version_1").read(drawn())
-    assert answer["digits"][0]["probabilities"] == pytest.approx(wanted.probabilities.tolist())
-    whole = str(home / "lightning_logs" / "version_1" / "checkpoints" / "best.ckpt")
-    for name in ("version_7", "../lightning_logs/version_1", whole, "last", "1"):
+    (expected,) = load(home / "lightning_logs" / "version_1").read(drawn())
+    probabilities = answer["digits"][0]["probabilities"]
+    assert probabilities == pytest.approx(expected.probabilities.tolist())
+    path = str(home / "lightning_logs" / "version_1" / "checkpoints" / "best.ckpt")
+    for name in ("version_7", "../lightning_logs/version_1", path, "last", "1"):
         answer = client.post("/api/predict", content=sent, params={"run": name})
         assert answer.status_code == 404
         assert answer.json()["error"]["type"] == "unknown_run"
@@ -90,11 +91,11 @@ def test_other_runs_can_be_asked_by_name_only(client: httpx.Client, home: Path) 
         (content(drawn())[:300], 422, "unreadable"),
         (content(Image.new("L", (50, 50), 255)), 422, "no_digit"),
         (content(Image.new("1", (13_000, 13_000))), 413, "too_large"),
-        (bytes(server.MOST_BYTES + 1), 413, "too_large"),
+        (bytes(server.MAX_BYTES + 1), 413, "too_large"),
         (b"GIF89a" + bytes(100), 422, "unreadable"),
     ],
 )
-def test_what_cannot_be_read_is_told_with_its_type(
+def test_invalid_images_are_reported_with_a_type(
     client: httpx.Client, sent: bytes, status: int, kind: str
 ) -> None:
     answer = client.post("/api/predict", content=sent)
@@ -104,7 +105,7 @@ def test_what_cannot_be_read_is_told_with_its_type(
     assert len(error["message"]) > 10
 
 
-def test_mistakes_are_typed_too(client: httpx.Client) -> None:
+def test_invalid_requests_are_reported_with_a_type(client: httpx.Client) -> None:
     answer = client.post("/api/predict", content=b"x", params={"multiple": "perhaps"})
     assert (answer.status_code, answer.json()["error"]["type"]) == (422, "invalid")
     assert "multiple" in answer.json()["error"]["message"]
@@ -125,7 +126,7 @@ def test_no_file_of_the_server_can_be_reached(client: httpx.Client) -> None:
         assert (answer.status_code, answer.json()["error"]["type"]) == (404, "not_found")
 
 
-def test_another_site_s_page_may_not_ask(client: httpx.Client) -> None:
+def test_pages_of_other_sites_are_refused(client: httpx.Client) -> None:
     sent = content(drawn())
     for path in ("/api/predict", "/api/corrections?label=7"):
         answer = client.post(path, content=sent, headers={"origin": "https://elsewhere.example"})
@@ -139,20 +140,20 @@ def test_another_site_s_page_may_not_ask(client: httpx.Client) -> None:
 
 def test_corrections_become_a_folder_to_train_on(client: httpx.Client, home: Path) -> None:
     sent = content(drawn())
-    for _ in range(2):  # the same picture twice is one
+    for _ in range(2):  # the same image twice is saved once
         answer = client.post("/api/corrections", content=sent, params={"label": 7})
         assert answer.status_code == 201
-    (kept,) = (home / "kept").rglob("*.*")
-    assert kept.parent.name == "7"
-    assert answer.json() == {"kept": f"7/{kept.name}"}
-    # What a network saw of it, whatever the file was.
+    (saved,) = (home / "kept").rglob("*.*")
+    assert saved.parent.name == "7"
+    assert answer.json() == {"kept": f"7/{saved.name}"}
+    # The input of the network is saved, rather than the file.
     assert np.array_equal(
-        mnist_format.from_picture(mnist_format.read(kept)), mnist_format.from_picture(drawn())
+        mnist_format.from_image(mnist_format.read(saved)), mnist_format.from_image(drawn())
     )
     deep = Image.fromarray(np.asarray(drawn(size=300)).astype(np.uint16) * 257)
     answer = client.post("/api/corrections", content=content(deep), params={"label": 7}).json()
-    found = mnist_format.from_picture(mnist_format.read(home / "kept" / answer["kept"]))
-    assert np.array_equal(found, mnist_format.from_picture(deep))
+    ink = mnist_format.from_image(mnist_format.read(home / "kept" / answer["kept"]))
+    assert np.array_equal(ink, mnist_format.from_image(deep))
     (home / "kept" / answer["kept"]).unlink()
     for label, body in ((10, sent), (-1, sent), ("../x", sent), (3, b"no picture")):
         answer = client.post("/api/corrections", content=body, params={"label": label})
@@ -171,17 +172,17 @@ def test_the_server_describes_itself(client: httpx.Client) -> None:
     assert client.get("/docs").headers["content-type"].startswith("text/html")
 
 
-def test_without_collect_nothing_can_be_kept(home: Path) -> None:
+def test_without_collect_nothing_is_saved(home: Path) -> None:
     for address in serving(home, "1"):
         answer = httpx.post(f"{address}/api/corrections?label=7", content=content(drawn()))
         assert answer.status_code == 404
         assert httpx.get(f"{address}/api/health").json()["collects"] is False
 
 
-def test_mistakes_in_the_command_are_told(command: Command, home: Path) -> None:
+def test_mistakes_in_the_command_are_reported(command: Command, home: Path) -> None:
     where = ("--trainer.default_root_dir", str(home))
-    assert "make one with" in command("serve").err
-    assert "no run 9" in command("serve", "9", *where).err
+    assert "train one with" in command("serve").err
+    assert "run not found: 9" in command("serve", "9", *where).err
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         result = command("serve", "0", *where, "--port", port)
@@ -190,7 +191,7 @@ def test_mistakes_in_the_command_are_told(command: Command, home: Path) -> None:
     for port in ("70000", "-1"):
         assert f"--port {port}: a port is" in command("serve", "0", *where, "--port", port).err
     result = command("serve", "0", "--port", "x")
-    assert "--port: invalid value x; expected a whole number" in result.err
+    assert "--port: invalid value x; expected an integer" in result.err
 
 
 def test_a_missing_extra_is_named(home: Path) -> None:
@@ -206,9 +207,7 @@ def test_a_missing_extra_is_named(home: Path) -> None:
     assert "serve needs uvicorn; install it: pip install 'mnist-lightning[web]'" in done.stderr
 
 
-def test_the_same_correction_many_times_at_once_is_kept_once(
-    client: httpx.Client, home: Path
-) -> None:
+def test_simultaneous_equal_corrections_are_saved_once(client: httpx.Client, home: Path) -> None:
     sent = content(drawn(width=14))
 
     def keep(_: int) -> int:
@@ -221,7 +220,7 @@ def test_the_same_correction_many_times_at_once_is_kept_once(
     assert len(list((home / "kept" / "1").iterdir())) == 1
 
 
-def test_what_the_server_cannot_do_is_told_as_json(client: httpx.Client, home: Path) -> None:
+def test_failures_of_the_server_are_reported_as_json(client: httpx.Client, home: Path) -> None:
     (home / "kept" / "5").write_text("in the way")
     answer = client.post("/api/corrections", content=content(drawn()), params={"label": 5})
     assert (answer.status_code, answer.json()["error"]["type"]) == (507, "not_kept")
@@ -229,23 +228,22 @@ def test_what_the_server_cannot_do_is_told_as_json(client: httpx.Client, home: P
     assert (answer.status_code, answer.json()["error"]["type"]) == (403, "foreign_origin")
 
 
-def test_a_folder_that_cannot_be_written_to_is_told_before_serving(
-    command: Command, home: Path
-) -> None:
+def test_an_unwritable_directory_is_reported_before_serving(command: Command, home: Path) -> None:
     Path("file").write_text("in the way")
     where = ("--trainer.default_root_dir", str(home))
     result = command("serve", "0", *where, "--collect", "file")
     assert result.status == 1
-    assert "--collect file: file exists; name another folder" in result.err
+    assert "--collect file: file exists; use another folder" in result.err
     assert "--host is empty" in command("serve", "0", *where, "--host", "").err
 
 
-def test_a_run_from_elsewhere_is_listed_and_asked(home: Path, tmp_path: Path) -> None:
+def test_a_run_of_another_directory_is_listed_and_used(home: Path, tmp_path: Path) -> None:
     run = home / "lightning_logs" / "version_1"
     for address in serving(tmp_path, str(run)):
         (known,) = httpx.get(f"{address}/api/runs").json()
         assert (known["name"], known["network"]) == ("version_1", "DigitNet")
         sent = content(drawn())
         answer = httpx.post(f"{address}/api/predict?run=version_1", content=sent).json()
-        (wanted,) = load(run).read(drawn())
-        assert answer["digits"][0]["probabilities"] == pytest.approx(wanted.probabilities.tolist())
+        (expected,) = load(run).read(drawn())
+        probabilities = answer["digits"][0]["probabilities"]
+        assert probabilities == pytest.approx(expected.probabilities.tolist())

@@ -24,7 +24,7 @@ README, GUIDE, HOWTO, LEARN = (
     ROOT / name for name in ("README.md", "docs/guide.md", "docs/howto.md", "docs/learn.md")
 )
 PYTHON = "python -m mnist_lightning "
-# What goes on until it is told to end, and which page of it answers.
+# Commands that run until they are stopped, and the page that answers.
 SERVERS = {"serve": "api/health", "tensorboard": ""}
 # What needs MNIST or another download; without a network it says so in a line.
 DOWNLOADS = ("fashion_mnist", "my_handwriting.yaml", "--fetch")

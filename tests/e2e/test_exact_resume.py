@@ -183,7 +183,7 @@ def test_a_kill_while_saving_costs_at_most_what_was_being_saved(
             Place("mnist_lightning.runs.metrics_csv", "write_atomically", call, True)
             for call in (2, 4)
         ),
-        Place("mnist_lightning.training.runner", "_show_settings", 1, after=True),
+        Place("mnist_lightning.training.runner", "_show_hyperparameters", 1, after=True),
     ],
     ids=["as a column comes", "as the test's columns come", "after the test"],
 )
@@ -275,12 +275,12 @@ TRAINING = "mnist_lightning.training.runner"
         [Place(CLASSIFIER, "DigitClassifier.on_train_end", 1, sends=signal.SIGTERM)],
         [Place(CLASSIFIER, "DigitClassifier.on_train_end", 1, after=True)],
         [Place(CLASSIFIER, "DigitClassifier.test_step", 1)],
-        [Place(TRAINING, "_temperature", 1)],
+        [Place(TRAINING, "_fit_temperature", 1)],
         [
             Place(CLASSIFIER, "DigitClassifier.training_step", 15, sends=signal.SIGINT),
             Place(CLASSIFIER, "DigitClassifier.training_step", 2, sends=signal.SIGTERM),
             Place(CLASSIFIER, "DigitClassifier.test_step", 1),
-            Place(TRAINING, "_show_settings", 1),
+            Place(TRAINING, "_show_hyperparameters", 1),
         ],
     ],
     ids=["in a step", "in the last step", "at the end", "saved", "testing", "calibrating", "often"],
@@ -354,7 +354,7 @@ def test_a_run_of_any_parts_is_resumed_exactly(tmp_path: Path, options: list[str
         place = Place(CLASSIFIER, "DigitClassifier.training_step", call, sends=sent)
         assert run(command, folder, place) == 128 + sent, (folder / "printed").read_text()
         command = ["resume"]
-    place = Place(TRAINING, "_show_settings", 1, after=True)
+    place = Place(TRAINING, "_show_hyperparameters", 1, after=True)
     assert run(command, folder, place) == 128 + signal.SIGKILL
     assert run(command, folder) == 0, (folder / "printed").read_text()
     left, right = (Run(each / "lightning_logs" / "version_0") for each in (whole, folder))

@@ -1,4 +1,4 @@
-"""What hangs on a GPU, where there is one."""
+"""Tests that need a GPU."""
 
 from pathlib import Path
 

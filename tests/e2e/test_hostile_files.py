@@ -49,7 +49,7 @@ def test_a_metric_that_no_run_writes_is_left_out(command: Command, trained: Run,
     metrics.write_bytes(metrics.read_bytes() + padded.encode() + b"\n")
     result = command(*LONGER)
     assert result.status == 0, result.err
-    assert "metrics.csv is damaged; kept as metrics.csv.damaged-1" in result.out
+    assert "metrics.csv is damaged; renamed to metrics.csv.damaged-1" in result.out
     assert row not in metrics.read_text()
 
 
@@ -65,7 +65,7 @@ def test_a_configuration_of_odd_values_is_damaged(
     trained.config.write_text(yaml.safe_dump(config))
     report = command("report", "0")
     assert report.status == 1
-    assert "config.yaml is no configuration, or damaged" in report.err
+    assert "config.yaml is damaged or not a configuration" in report.err
     assert command(*LONGER).status == 0  # by the configuration in the checkpoint
     assert trained.read_config()["data"]["val_size"] is None
 
@@ -119,7 +119,7 @@ def test_what_a_checkpoint_knows_of_its_data_is_text_and_numbers(
     for arguments in (["test", "0"], ["validate", "0"]):
         result = command(*arguments)
         assert result.status == 1
-        assert f"MNISTDataModule['{name}'] is no text, and no number" in result.err
+        assert f"MNISTDataModule['{name}'] is neither text nor a number" in result.err
 
 
 @pytest.mark.parametrize("best", [{"val/accuracy": 0.5}, {"epoch": -1.0}, {"epoch": float("nan")}])
@@ -171,7 +171,7 @@ def test_a_temperature_that_divides_nothing_is_none(
     safetensors.save_file(own, path, {"mnist_lightning": json.dumps(about)})
     result = command("predict", "x.png", "--run", str(path))
     assert result.status == 1
-    assert "its temperature is none" in result.err
+    assert "its temperature is invalid" in result.err
 
 
 def test_the_commands_that_are_proposed_can_be_pasted(command: Command, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from mnist_lightning.data.datasets import SOURCES
 from mnist_lightning.deployment.model_card import metadata
 from mnist_lightning.deployment.service import known_run
 from mnist_lightning.errors import UserError
-from mnist_lightning.inference import Reading, load
+from mnist_lightning.inference import DigitPrediction, load
 from mnist_lightning.runs.metrics_csv import read_metrics
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import as_csv
@@ -69,7 +69,7 @@ def test_an_ensemble_is_not_exported_through_a_link(
     (trained.folder.parent / "ensemble_0_1").symlink_to(outside)
     result = command("export", "0,1", "--format", "pt2")
     assert result.status == 1
-    assert "ensemble_0_1 is a link; name the run" in result.err
+    assert "ensemble_0_1 is a link; use the path of its target" in result.err
     assert not list(outside.iterdir())
 
 
@@ -99,7 +99,7 @@ def test_an_event_file_of_too_many_records_is_moved_aside(command: Command, trai
     events.write_bytes(record * (MAX_EVENTS + 1))
     result = command(*LONGER)
     assert result.status == 0
-    assert "is damaged; kept as events.out.events." in result.out
+    assert "is damaged; renamed to events.out.events." in result.out
 
 
 def idx(shape: tuple[int, ...], kind: int = 8, value: int = 0) -> bytes:
@@ -135,7 +135,7 @@ def test_what_a_former_torchvision_pickled_is_not_read(tmp_path: Path) -> None:
     processed.mkdir(parents=True)
     for half in ("training", "test"):
         torch.save((torch.zeros(9, 28, 28).byte(), torch.zeros(9)), processed / f"{half}.pt")
-    with pytest.raises(UserError, match="is of a former torchvision, and not read"):
+    with pytest.raises(UserError, match="is from an old torchvision and is not read"):
         SOURCES["fashion_mnist"].load(tmp_path)
 
 
@@ -237,14 +237,14 @@ def test_a_forged_configuration_ends_in_one_line(
 def test_a_validation_every_no_epoch_is_refused(command: Command) -> None:
     result = command(*FIT, "--trainer.check_val_every_n_epoch", "0")
     assert result.status == 2
-    assert "is below 1; to validate never: --trainer.limit_val_batches 0" in result.err
+    assert "To disable validation, give --trainer.limit_val_batches 0." in result.err
 
 
 def test_an_unsigned_run_is_not_gone_on_with_by_itself(command: Command, trained: Run) -> None:
     unsign(trained)
     result = command(*FIT, "--auto_resume", "true")
     assert result.status == 0
-    assert "version_0: it was not made here; --trust allows it" in result.out
+    assert "version_0: it was not made on this machine; add --trust to allow it" in result.out
     assert "run: lightning_logs/version_1" in result.out
     unsign(Run(trained.folder.with_name("version_1")))
     result = command(*FIT, "--auto_resume", "true", "--trust")
@@ -270,7 +270,7 @@ def test_a_network_that_cannot_choose_is_refused(
     trained.best.write_bytes(from_elsewhere(checkpoint))
     result = command("export", "0", "--format", "pth")
     assert result.status == 1
-    assert f"tells {classes} classes; it needs at least 2" in result.err
+    assert f"has {classes} classes; at least 2 are needed" in result.err
 
 
 def test_a_network_that_diverged_is_unsure(command: Command, trained: Run, tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ def test_a_network_that_diverged_is_unsure(command: Command, trained: Run, tmp_p
     result = command("predict", "one.png", "--run", "0")
     assert "unsure" in result.out
     (reading,) = load(trained.folder).read(picture)
-    assert isinstance(reading, Reading)
+    assert isinstance(reading, DigitPrediction)
     assert reading.unsure
 
 
@@ -308,9 +308,9 @@ def test_a_model_card_has_no_forged_test(trained: Run) -> None:
     for correct, total in ((None, 10), (11, 10), (5, 0), (-1, 10)):
         forged = trained.summary() | {"test/correct": correct, "test/total": total}
         about = metadata(forged | {"extra_checksums": None}, recognizer)
-        from mnist_lightning.deployment.model_card import in_short
+        from mnist_lightning.deployment.model_card import summarize
 
-        assert "test images" not in in_short(about)
+        assert "test images" not in summarize(about)
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])

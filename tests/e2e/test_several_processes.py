@@ -80,7 +80,7 @@ def test_processes_share_every_batch(
     alone = list(BatchLoader(dataset))
     shares = []
     for rank in range(count):
-        monkeypatch.setattr(distributed, "count", lambda: count)
+        monkeypatch.setattr(distributed, "world_size", lambda: count)
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
         shares.append(list(BatchLoader(dataset)))
     for batch, *parts in zip(alone, *shares, strict=True):
@@ -88,25 +88,25 @@ def test_processes_share_every_batch(
             assert torch.equal(torch.cat(pieces), whole)
 
 
-def test_a_signal_that_comes_while_others_are_asked_is_heard_next(
+def test_a_signal_during_communication_is_handled_at_the_next_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    interrupt, heard = GracefulShutdown(), []
+    shutdown, requested = GracefulShutdown(), []
 
     def all_reduce_max(number: int, device: object) -> int:
-        interrupt._note(signal.SIGTERM, None)
+        shutdown._record(signal.SIGTERM, None)
         return number
 
-    monkeypatch.setattr(distributed, "count", lambda: 2)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     monkeypatch.setattr(distributed, "all_reduce_max", all_reduce_max)
     trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=None))
     for _ in range(2):
-        interrupt.end_if_asked()  # alone it would leave the other waiting
-        heard.append(interrupt.heard(trainer))  # type: ignore[arg-type] # all that it asks of one
-    assert heard == [False, True]
+        shutdown.raise_if_requested()  # must not raise: the other process would wait forever
+        requested.append(shutdown.is_requested(trainer))  # type: ignore[arg-type] # needs no more
+    assert requested == [False, True]
     with pytest.raises(KeyboardInterrupt):
-        interrupt.end_if_asked()
-    assert interrupt.status == 143
+        shutdown.raise_if_requested()
+    assert shutdown.status == 143
 
 
 def test_a_run_in_two_processes_is_that_in_one(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_processes_that_find_different_runs_refuse_to_go_on(tmp_path: Path, comm
     each = [*found, *TWO, "--trainer.accelerator", "cpu", *MORE[command]]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
     printed = ended(start([*torchrun, "--nproc_per_node", "2", *each], tmp_path), 1)
-    assert printed.count("another run came while the processes began: give the RUN by its") == 1
+    assert printed.count("another run was created during the start: give the RUN by its") == 1
 
 
 def test_torchrun_starts_the_processes(tmp_path: Path) -> None:
@@ -196,13 +196,13 @@ def test_an_error_of_all_is_told_once_even_if_the_first_is_the_last_to_find_it(
     late = ["bash", "-c", '[ "$RANK" = 1 ] || sleep 3; exec "$@"', "bash", *PROGRAM, *FIT, *MLP]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
     printed = ended(start([*torchrun, "--nproc_per_node", "2", *late], tmp_path), 1)
-    told = "2 processes were started, and this run is for one: give --trainer.devices 2"
+    told = "2 processes were started, but this run is for one: use --trainer.devices 2"
     assert printed.count(told) == 1
 
 
 def test_an_error_of_all_is_told_once_where_the_first_starts_the_others(tmp_path: Path) -> None:
     printed = ended(start([*PROGRAM, *FIT, *TWO, "--data.val_size", "3000"], tmp_path), 2)
-    assert printed.count("--data.val_size 3000 leaves nothing to train on") == 1
+    assert printed.count("--data.val_size 3000 leaves no training images") == 1
 
 
 def test_one_that_the_first_started_keeps_nobody_waiting(
@@ -219,9 +219,9 @@ def test_an_error_that_only_another_finds_is_told_by_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RANK", "1")
-    monkeypatch.setattr("mnist_lightning.cli.main.PATIENCE_SECONDS", 0)
+    monkeypatch.setattr("mnist_lightning.cli.main.ERROR_WAIT_SECONDS", 0)
     assert main(["fti"]) == 2
-    assert "error: process 1: there is no command 'fti'" in capsys.readouterr().err
+    assert "error: process 1: unknown command 'fti'" in capsys.readouterr().err
 
 
 def test_srun_starts_the_processes(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Figures show what the arrays say."""
+"""Figures show the contents of arrays."""
 
 import math
 
@@ -24,7 +24,7 @@ def test_samples_are_the_first_six_with_their_labels() -> None:
         assert np.array_equal(np.asarray(axis.images[0].get_array()), image)
 
 
-def test_mistakes_are_red_and_named() -> None:
+def test_mistakes_are_red_with_both_labels() -> None:
     predicted = LABELS.copy()
     predicted[2] = 7
     axes = shown(plots.predictions(IMAGES, LABELS, predicted, rows=4, columns=2))
@@ -33,13 +33,13 @@ def test_mistakes_are_red_and_named() -> None:
     assert [axis.title.get_color() for axis in axes] == ["black"] * 2 + ["red"] + ["black"] * 5
 
 
-def test_fewer_pictures_than_places_leave_the_rest_empty() -> None:
+def test_with_few_images_the_rest_of_the_grid_is_empty() -> None:
     figure = plots.samples(IMAGES[:2], LABELS[:2])
     assert len(figure.axes) == 6
     assert len(shown(figure)) == 2
 
 
-def test_curves_are_two_by_two_with_one_scale_a_row() -> None:
+def test_curves_are_two_by_two_with_one_scale_per_row() -> None:
     history = {
         "train/loss": [0.6, 0.3, 0.2],
         "train/accuracy": [0.8, 0.9, 0.95],

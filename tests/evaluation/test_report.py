@@ -1,4 +1,4 @@
-"""report, as typed."""
+"""The command report."""
 
 import json
 import shutil
@@ -17,12 +17,12 @@ from tests.conftest import DIGITS, Command
 
 @pytest.fixture
 def fitted(command: Command) -> Command:
-    """A command line in a folder with one run of two epochs."""
+    """Return a command line in a directory with one run of two epochs."""
     assert command("fit", *DIGITS, "--trainer.max_epochs", "2").status == 0
     return command
 
 
-PICTURES = {
+FIGURES = {
     "samples",
     "curves",
     "predictions",
@@ -35,40 +35,40 @@ PICTURES = {
 }
 
 
-def test_report_draws_what_the_run_did(fitted: Command, run_0: Run) -> None:
+def test_report_draws_the_results_of_the_run(fitted: Command, run_0: Run) -> None:
     result = fitted("report")
     assert result.status == 0, result.err
     folder = run_0.folder / "report"
-    names = {f"{name}.png" for name in PICTURES}
+    names = {f"{name}.png" for name in FIGURES}
     assert {path.name for path in folder.iterdir()} == names | {"report.html", "report.json"}
     wrong = 297 - run_0.summary()["test/correct"]
-    assert f"{wrong} of 297 test images were read wrongly" in result.out
+    assert f"{wrong} of 297 test images are misclassified" in result.out
     assert str(Path("lightning_logs/version_0/report/report.html")) in result.out
     for name in names:
         with Image.open(folder / name) as opened:
-            picture = np.asarray(opened.convert("L"))
-        assert min(picture.shape) > 500
-        assert picture.std() > 5, "nothing is drawn"
+            image = np.asarray(opened.convert("L"))
+        assert min(image.shape) > 500
+        assert image.std() > 5, "nothing is drawn"
 
 
 def test_every_number_is_in_the_json(fitted: Command, run_0: Run) -> None:
     assert fitted("report").status == 0
     facts = json.loads((run_0.folder / "report" / "report.json").read_text())
     summary, table = run_0.summary(), read_predictions(run_0.predictions)
-    right = table.true == table.predicted
+    correct = table.true == table.predicted
     assert facts["summary"] == summary
     assert facts["config"] == run_0.read_config()
     assert facts["test"]["correct"] == summary["test/correct"]
     assert facts["test"]["accuracy"] == pytest.approx(summary["test/accuracy"])
     assert facts["test"]["log_loss"] == pytest.approx(summary["test/loss"], rel=1e-4)
-    assert facts["test"]["interval"] == list(metrics.wilson(int(right.sum()), 297))
+    assert facts["test"]["interval"] == list(metrics.wilson(int(correct.sum()), 297))
     assert np.sum(facts["confusion"]) == 297
     assert [row["recall"] for row in facts["digits"]] == pytest.approx(
-        [right[table.true == digit].mean() for digit in range(10)]
+        [correct[table.true == digit].mean() for digit in range(10)]
     )
     before, after = (facts["calibration"][name] for name in ("as_it_is", "temperature_scaled"))
-    known = metrics.calibration(table.probabilities.max(axis=1), right)
-    assert before["error"] == pytest.approx(known.error)
+    expected = metrics.calibration(table.probabilities.max(axis=1), correct)
+    assert before["error"] == pytest.approx(expected.error)
     assert after["log_loss"] < before["log_loss"]
     assert facts["calibration"]["temperature"] == summary["temperature"]
     surest = [mistake["confidence"] for mistake in facts["surest_mistakes"]]
@@ -81,7 +81,7 @@ def test_every_number_is_in_the_json(fitted: Command, run_0: Run) -> None:
     assert len(facts["history"]["val/accuracy"]) == 2
 
 
-def test_the_page_is_whole_by_itself_and_without_an_error(
+def test_the_page_is_self_contained_and_without_errors(
     fitted: Command, run_0: Run, browser: Browser
 ) -> None:
     assert fitted("report").status == 0
@@ -90,14 +90,14 @@ def test_the_page_is_whole_by_itself_and_without_an_error(
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("requestfailed", lambda request: complaints.append(request.url))
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    where = (run_0.folder / "report" / "report.html").as_uri()
-    page.goto(where)
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
+    address = (run_0.folder / "report" / "report.html").as_uri()
+    page.goto(address)
     assert complaints == []
-    assert [url for url in asked if not url.startswith("data:")] == [where]
+    assert [url for url in requested if not url.startswith("data:")] == [address]
     widths = page.eval_on_selector_all("img", "all => all.map(image => image.naturalWidth)")
-    assert len(widths) == len(PICTURES)
+    assert len(widths) == len(FIGURES)
     assert min(widths) > 500
     text = page.inner_text("body")
     summary = run_0.summary()
@@ -106,7 +106,7 @@ def test_the_page_is_whole_by_itself_and_without_an_error(
     assert "class_path: mnist_lightning.networks.classic_cnn.ClassicCNN" in text
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
-        page.set_viewport_size({"width": 360, "height": 700})  # a telephone's
+        page.set_viewport_size({"width": 360, "height": 700})  # of a phone
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= 360, f"{wide} pixels wide"
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -114,9 +114,7 @@ def test_the_page_is_whole_by_itself_and_without_an_error(
     context.close()
 
 
-def test_a_network_that_cannot_be_loaded_leaves_its_answers_out(
-    fitted: Command, run_0: Run
-) -> None:
+def test_without_the_network_its_figures_are_missing(fitted: Command, run_0: Run) -> None:
     run_0.best.unlink()
     folder = run_0.folder / "report"
     folder.mkdir(exist_ok=True)
@@ -126,21 +124,21 @@ def test_a_network_that_cannot_be_loaded_leaves_its_answers_out(
     assert result.status == 0
     assert "no robustness and no attributions: no best.ckpt" in result.out
     names = {path.stem for path in folder.glob("*.png")}
-    assert names == (PICTURES | {"mine"}) - {"robustness", "attributions"}
+    assert names == (FIGURES | {"mine"}) - {"robustness", "attributions"}
     page = (folder / "report.html").read_text()
     assert "no robustness and no attributions" in page
 
 
 def test_a_report_made_again_is_the_same(fitted: Command, run_0: Run) -> None:
-    pictures = []
+    reports = []
     for _ in range(2):
         fitted("report", "0")
         folder = run_0.folder / "report"
-        pictures.append({path.name: path.read_bytes() for path in folder.iterdir()})
-    assert pictures[0] == pictures[1]
+        reports.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert reports[0] == reports[1]
 
 
-def test_what_is_missing_is_said_and_the_rest_is_drawn(fitted: Command, run_0: Run) -> None:
+def test_missing_parts_are_reported_and_the_rest_is_drawn(fitted: Command, run_0: Run) -> None:
     run_0.predictions.unlink()
     (run_0.folder / "metrics.csv").unlink()
     result = fitted("report", "last")
@@ -158,18 +156,18 @@ def test_damaged_predictions_are_refused(fitted: Command, run_0: Run) -> None:
         run_0.predictions.write_text(damaged)
         result = fitted("report", "0")
         assert result.status == 1
-        assert "predictions.csv is no table of predictions, or damaged" in result.err
+        assert "predictions.csv is damaged or not a table of predictions" in result.err
     assert not (run_0.folder / "report").exists()
 
 
 def test_a_run_of_other_data_or_of_none_is_refused(fitted: Command, run_0: Run) -> None:
     summary = run_0.summary()
     run_0.write_summary({**summary, "checksum": "0" * 64})
-    assert "is not the one that the run was trained on" in fitted("report", "0").err
+    assert "differs from the training data of the run" in fitted("report", "0").err
     run_0.write_summary({**summary, "dataset": "mnist"})
     result = fitted("report", "0")
     assert result.status == 1
-    assert "say where the data set is: --data.data_dir DATA" in result.err
+    assert "give the directory of the data set: --data.data_dir DIR" in result.err
     (run_0.folder / "summary.json").unlink()
     assert "was not made by `fit`" in fitted("report", "0").err
     shutil.rmtree(run_0.folder)
@@ -181,13 +179,13 @@ def test_a_run_that_diverged_is_reported_without_figures(command: Command, run_0
     assert command("fit", *DIGITS, "--trainer.max_epochs", "2", *wild).status == 0
     result = command("report", "0")
     assert result.status == 0, result.err
-    assert "no figures of the test: it diverged" in result.out
+    assert "no test results: the run diverged" in result.out
     assert "temperature" not in run_0.summary()
     facts = json.loads((run_0.folder / "report" / "report.json").read_text())
     assert facts["history"]["train/loss"] == [None, None]
 
 
-def test_ones_own_network_is_asked_where_its_class_is_named(
+def test_a_custom_network_is_used_if_its_class_is_named(
     command: Command, run_0: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "nearby.py").write_text(
@@ -202,33 +200,33 @@ def test_ones_own_network_is_asked_where_its_class_is_named(
     assert (run_0.folder / "report" / "robustness.png").exists()
     result = command("report", "0", "--model.network", "nearby.Nobody")
     assert result.status == 2
-    assert "nearby.Nobody is no network's class that can be imported" in result.err
+    assert "nearby.Nobody is not an importable network class" in result.err
 
 
 @pytest.mark.parametrize("name", ["checksum", "network", "versions", "seed", "fit_seconds"])
 @pytest.mark.parametrize("value", [None, "nonsense", [5]])
-def test_a_summary_that_lacks_something_is_said_to_be_damaged(
+def test_an_incomplete_summary_is_reported_as_damaged(
     command: Command, run_0: Run, name: str, value: object
 ) -> None:
     run_0.checkpoints.mkdir(parents=True)
     run_0.write_config({"data": 5})
-    whole = {
+    intact = {
         "dataset": "digits", "checksum": "0" * 64, "state": "finished", "started": "today",
         "device": "cpu", "network": {"class_path": "a.B"}, "versions": {}, "parameters": 1,
         "train_size": 1, "threads": 1, "seed": 1, "epochs": 1, "fit_seconds": 1.0,
     }  # fmt: skip
-    run_0.write_summary(whole)
-    assert "is not the one that the run was trained on" in command("report", "0").err
+    run_0.write_summary(intact)
+    assert "differs from the training data of the run" in command("report", "0").err
     if (name, value) != ("checksum", "nonsense"):
-        run_0.write_summary(whole | {name: value})
-        assert f"is damaged: {name} missing or nonsense" in command("report", "0").err
+        run_0.write_summary(intact | {name: value})
+        assert f"is damaged: {name} missing or invalid" in command("report", "0").err
 
 
 def test_another_checkpoint_than_the_best_is_refused(fitted: Command, run_0: Run) -> None:
     assert fitted("report", str(run_0.best)).status == 0
     result = fitted("report", str(run_0.recent()))
     assert result.status == 2
-    assert "a report is of a run and its best checkpoint" in result.err
+    assert "report needs a run" in result.err
 
 
 def test_validation_within_an_epoch_is_in_its_curves(command: Command, run_0: Run) -> None:

@@ -11,7 +11,7 @@ from onnxruntime import InferenceSession
 from mnist_lightning import UserError, load
 from mnist_lightning.data.datasets import SOURCES
 from mnist_lightning.networks.classic_cnn import ClassicCNN
-from mnist_lightning.networks.ensemble import Ensemble, Shifts
+from mnist_lightning.networks.ensemble import Ensemble, ShiftAveraging
 from mnist_lightning.networks.multilayer_perceptron import MultilayerPerceptron
 from mnist_lightning.preprocessing.mnist_format import PAPER
 from mnist_lightning.runs import lookup, run_directory
@@ -55,9 +55,9 @@ def test_shifts_give_the_mean_over_an_image_and_its_shifted_copies() -> None:
     ]
     with torch.no_grad():
         wanted = torch.stack([network(view).softmax(dim=1) for view in views]).mean(dim=0)
-        assert torch.allclose(Shifts(network, 1, PAPER)(images).exp(), wanted, atol=1e-6)
+        assert torch.allclose(ShiftAveraging(network, 1, PAPER)(images).exp(), wanted, atol=1e-6)
         alone = network(images).softmax(dim=1)
-        assert torch.allclose(Shifts(network, 0, PAPER)(images).exp(), alone, atol=1e-6)
+        assert torch.allclose(ShiftAveraging(network, 0, PAPER)(images).exp(), alone, atol=1e-6)
 
 
 def test_a_run_is_tested_with_shifted_copies_beside_itself(three: Command) -> None:
@@ -70,7 +70,7 @@ def test_a_run_is_tested_with_shifted_copies_beside_itself(three: Command) -> No
     right = (table := read_predictions(kept)).predicted == table.true
     assert f"{right.sum()} of 297" in result.out
     assert "shifted by up to 1 pixel" in result.out
-    assert f"together {100 * right.mean():.2f} %" in result.out
+    assert f"ensemble {100 * right.mean():.2f} %" in result.out
     assert three("validate", "0,2", "--shifts=2").status == 0
     for wrong in ("5", "-1", "much"):
         refused = three("test", "2", "--shifts", wrong)
@@ -142,7 +142,7 @@ def test_several_read_pictures_and_leave_as_one(three: Command) -> None:
     result = three("export", "0,1,2", "--format", "onnx", "--softmax")
     assert "297 of 297 labels equal" in result.out
     folder = Path("lightning_logs/ensemble_0_1_2/export/onnx")
-    assert "# Ensemble of 3, a reader" in (folder / "MODEL_CARD.md").read_text()
+    assert "# Ensemble of 3, a classifier" in (folder / "MODEL_CARD.md").read_text()
     (found,) = InferenceSession(folder / "model.onnx").run(None, {"pixels": PIXELS.numpy()})
     alone = [load(str(number)) for number in range(3)]
     images = (PIXELS.float().unsqueeze(1) / 255 - 0.1307) / 0.3081
@@ -150,15 +150,15 @@ def test_several_read_pictures_and_leave_as_one(three: Command) -> None:
     assert found == pytest.approx(wanted.numpy(), abs=1e-5)
     for kind in ("pth", "safetensors", "html"):
         told = three("export", "0,1", "--format", kind).err
-        assert f"{kind} takes one RUN; several as one model: onnx or pt2" in told
+        assert f"{kind} takes one RUN; for an ensemble use onnx or pt2" in told
 
 
 def test_what_is_no_one_model_is_told(three: Command) -> None:
-    assert "no run 7" in three("test", "0,7").err
-    assert "one and the same run is named twice" in three("test", "0,version_0").err
+    assert "run not found: 7" in three("test", "0,7").err
+    assert "a run is named twice" in three("test", "0,version_0").err
     few = ("--trainer.max_epochs", "1", "--dashboards", "none")
     three("fit", *DIGITS, *few, "--data.split_seed", "5")
     assert three("test", "0,3").status == 0
-    assert "split_seed is 0 of 0, 5 of 3" in three("validate", "0,3").err
-    with pytest.raises(UserError, match=r"networks of \[10, 11\] classes are no one model"):
+    assert "split_seed differs: 0 of 0, 5 of 3" in three("validate", "0,3").err
+    with pytest.raises(UserError, match=r"the numbers of classes differ: \[10, 11\]"):
         Ensemble([ClassicCNN(), ClassicCNN(num_classes=11)])

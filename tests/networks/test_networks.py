@@ -48,7 +48,7 @@ def test_every_architecture_has_its_count() -> None:
     ("code", "told"),
     [
         ("import torhc", "cannot be imported: ModuleNotFoundError: No module named 'torhc'"),
-        ("class Net: ...", "has to hold a class MyNet, named as it is"),
+        ("class Net: ...", "must define a network class MyNet"),
     ],
 )
 def test_a_file_of_one_s_own_that_is_no_architecture_is_named(
@@ -90,9 +90,9 @@ def test_description_builds_the_network_again(name: str) -> None:
 def test_own_network_is_built_only_where_its_class_is_passed() -> None:
     description = describe(Linear(5))
     assert description["init_args"] == {"width": 5}
-    with pytest.raises(UserError, match="which is none of BatchNormCNN, ClassicCNN"):
+    with pytest.raises(UserError, match="known classes: BatchNormCNN, ClassicCNN"):
         build(description)
-    assert isinstance(build(description, also=[Linear]), Linear)
+    assert isinstance(build(description, user_classes=[Linear]), Linear)
 
 
 def test_a_class_path_in_a_file_is_never_imported() -> None:
@@ -146,4 +146,4 @@ def test_network_that_keeps_no_arguments_has_to_be_passed_itself() -> None:
     description = describe(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)))
     assert description["init_args"] is None
     with pytest.raises(UserError, match="pass the network itself"):
-        build(description, also=[nn.Sequential])
+        build(description, user_classes=[nn.Sequential])

@@ -1,4 +1,4 @@
-"""Connected pieces, the digits that they make, and ruled lines."""
+"""Connected components, the digits that they form, and ruled lines."""
 
 import time
 
@@ -9,23 +9,23 @@ from PIL import Image
 from scipy import ndimage
 
 from mnist_lightning.preprocessing import mnist_format
-from mnist_lightning.preprocessing.components import label
-from mnist_lightning.preprocessing.ink_extraction import trace
+from mnist_lightning.preprocessing.components import label_components
+from mnist_lightning.preprocessing.ink_extraction import extract_digits
 from tests.preprocessing.test_ink_extraction import (
     array,
     drawn,
     is_the_seven,
     like_the_seven,
-    picture,
+    to_image,
 )
 
 
 def page(places: list[tuple[int, int]], size: tuple[int, int] = (700, 500)) -> Image.Image:
-    """Sevens at these places (left, top), each some 90 wide and 112 high within 200 x 200."""
+    """Draw sevens at these places (left, top), each about 90 wide and 112 high within 200 x 200."""
     ink = np.zeros((size[1] + 200, size[0] + 200))
     for left, top in places:
         ink[top : top + 200, left : left + 200] += 255 - array(drawn())
-    return picture(255 - ink)
+    return to_image(255 - ink)
 
 
 def box_of(place: tuple[int, int]) -> NDArray[np.int64]:
@@ -35,16 +35,16 @@ def box_of(place: tuple[int, int]) -> NDArray[np.int64]:
     return np.array(box)
 
 
-def test_pieces_are_those_that_scipy_finds() -> None:
+def test_components_equal_those_of_scipy() -> None:
     generator = np.random.default_rng(0)
     for density in (0.1, 0.3, 0.5):
         mask = generator.random((40, 61)) < density
         ink = generator.random(mask.shape).astype(np.float32)
-        labels, parts = label(mask, ink)
-        wanted, count = ndimage.label(mask, np.ones((3, 3)))
+        labels, parts = label_components(mask, ink)
+        expected, count = ndimage.label(mask, np.ones((3, 3)))
         assert len(parts) == count
-        # The same pieces, whatever their numbers.
-        pairs = set(zip(labels.ravel().tolist(), wanted.ravel().tolist(), strict=True))
+        # The same components; their numbers may differ.
+        pairs = set(zip(labels.ravel().tolist(), expected.ravel().tolist(), strict=True))
         assert len(pairs) == count + 1
         for part in parts:
             rows, columns = np.nonzero(labels == part.label)
@@ -62,26 +62,26 @@ def test_several_digits_are_found_in_reading_order(multiple: bool | None) -> Non
         assert np.abs(np.array(digit.box) - box_of(place)).max() <= 3
         assert digit.dark
         assert not digit.wide
-        assert is_the_seven(digit.ink, but_for=0.2)
+        assert is_the_seven(digit.ink, tolerance=0.2)
 
 
-def test_boxes_are_those_of_the_picture_as_it_was_given() -> None:
+def test_boxes_are_in_pixels_of_the_original_image() -> None:
     large = page([(0, 0), (300, 0)]).resize((2700, 2100))
     for digit, place in zip(mnist_format.find_digits(large), [(0, 0), (300, 0)], strict=True):
         assert np.abs(np.array(digit.box) - 3 * box_of(place)).max() <= 12
 
 
-def test_one_digit_is_not_taken_for_several() -> None:
+def test_one_digit_is_not_split_into_several() -> None:
     broken = array(drawn())
-    broken[:, 100:106] = 255  # the short bar and the upper one, both in two
+    broken[:, 100:106] = 255  # cuts the short bar and the upper one in two
     blot = array(drawn(size=300))
     blot[20:30, 20:30] = blot[270:275, 100:140] = 0
-    for one in (drawn(), picture(broken), picture(blot)):
+    for seven in (drawn(), to_image(broken), to_image(blot)):
         for multiple in (None, False):
-            assert len(mnist_format.find_digits(one, multiple)) == 1
+            assert len(mnist_format.find_digits(seven, multiple)) == 1
 
 
-def test_the_largest_of_several_is_read_where_one_is_asked_for() -> None:
+def test_with_multiple_false_the_largest_digit_is_found() -> None:
     pair = page([(0, 0), (300, 0)])
     pair.paste(drawn(size=400, width=20), (300, 200))
     (digit,) = mnist_format.find_digits(pair, multiple=False)
@@ -89,40 +89,40 @@ def test_the_largest_of_several_is_read_where_one_is_asked_for() -> None:
     assert digit.box[1] > 200
 
 
-def test_a_wide_digit_is_told() -> None:
+def test_touching_digits_are_reported_as_wide() -> None:
     touching = page([(0, 0), (85, 0)])
     (digit,) = mnist_format.find_digits(touching)
     assert digit.wide
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.01, 0.04, -0.07])
-def test_ruled_lines_as_dark_as_the_pen_are_no_ink(slope: float) -> None:
+def test_ruled_lines_as_dark_as_the_pen_are_removed(slope: float) -> None:
     rows, columns = np.indices((200, 200))
     for across in (rows + slope * columns, columns + slope * rows):
         ruled = array(drawn(ink=30))
         ruled[(across % 40).round() < 3] = 30
-        assert like_the_seven(picture(ruled))
+        assert like_the_seven(to_image(ruled))
 
 
-def test_squared_paper_as_dark_as_the_pen_is_no_ink() -> None:
+def test_squared_paper_as_dark_as_the_pen_is_removed() -> None:
     squared = array(drawn(size=400, width=20, ink=30))
     squared[15::40] = squared[16::40] = 30
     squared[:, 15::40] = squared[:, 16::40] = 30
-    assert like_the_seven(picture(squared))
+    assert like_the_seven(to_image(squared))
 
 
-def test_a_stroke_from_border_to_border_is_no_ruled_line() -> None:
+def test_a_stroke_from_border_to_border_is_not_a_ruled_line() -> None:
     left, top, right, bottom = box_of((0, 0)).tolist()
     tight = drawn().crop((left, top, right, bottom))
-    (found,) = trace(tight)
-    assert found.box == (0, 0, *tight.size)
-    assert (found.ink > 127).sum() > 0.95 * (array(tight) < 127).sum()
+    (crop,) = extract_digits(tight)
+    assert crop.box == (0, 0, *tight.size)
+    assert (crop.ink > 127).sum() > 0.95 * (array(tight) < 127).sum()
 
 
-def test_a_pattern_of_many_pieces_takes_no_longer() -> None:
+def test_a_pattern_of_many_components_is_read_in_bounded_time() -> None:
     dots = np.full((800, 800), 255.0)
     dots[2::4, 2::4] = dots[3::4, 2::4] = 0
     for multiple in (None, True, False):
-        began = time.perf_counter()
-        assert len(mnist_format.find_digits(picture(dots), multiple)) == 1
-        assert time.perf_counter() - began < 5
+        started = time.perf_counter()
+        assert len(mnist_format.find_digits(to_image(dots), multiple)) == 1
+        assert time.perf_counter() - started < 5

@@ -20,14 +20,14 @@ def make(root: Path, version: int, **summary: object) -> Run:
 
 def test_versions_count_up_from_the_highest(tmp_path: Path) -> None:
     root = tmp_path / "logs"
-    assert run_directory.claim(root).folder.name == "version_0"
+    assert run_directory.create_next(root).folder.name == "version_0"
     make(root, 7)
-    assert run_directory.claim(root).folder.name == "version_8"
+    assert run_directory.create_next(root).folder.name == "version_8"
 
 
 def test_runs_started_at_once_never_share_a_folder(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        claimed = list(pool.map(lambda _: run_directory.claim(tmp_path).folder, range(40)))
+        claimed = list(pool.map(lambda _: run_directory.create_next(tmp_path).folder, range(40)))
     assert len(set(claimed)) == 40
 
 
@@ -70,7 +70,7 @@ def test_what_is_not_there_is_said_with_what_there_is(tmp_path: Path) -> None:
     ):
         lookup.find("last", tmp_path)
     make(tmp_path, 0, dataset="mnist")
-    with pytest.raises(UserError, match=r"no run 5 in .*; name one .*: 0 \(mnist\)"):
+    with pytest.raises(UserError, match=r"run not found: 5 in .*; existing runs: 0 \(mnist\)"):
         lookup.find("5", tmp_path)
 
 
@@ -90,4 +90,4 @@ def test_a_root_that_cannot_be_made_is_named_with_the_remedy(tmp_path: Path) -> 
     (tmp_path / "file").write_text("")
     for root in (tmp_path / "file", tmp_path / "file" / "logs"):
         with pytest.raises(UserError, match=r"--trainer\.default_root_dir DIR"):
-            run_directory.claim(root)
+            run_directory.create_next(root)

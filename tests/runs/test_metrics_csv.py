@@ -30,7 +30,7 @@ def test_predictions_come_back_as_they_were(tmp_path: Path) -> None:
 
 def test_a_table_without_rows_is_no_table(tmp_path: Path) -> None:
     (tmp_path / "predictions.csv").write_text("index,true,predicted,p0\n")
-    with pytest.raises(UserError, match="no table of predictions"):
+    with pytest.raises(UserError, match="not a table of predictions"):
         read_predictions(tmp_path / "predictions.csv")
 
 

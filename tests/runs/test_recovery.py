@@ -100,7 +100,7 @@ def test_the_checkpoint_before_a_damaged_one_is_resumed(
     there, printed = resumed(trained, tmp_path, "checkpoints/last.ckpt", damage)
     assert "using the checkpoint before it" in printed
     assert "after epoch 2, from lightning_logs/version_0/checkpoints/last-1.ckpt" in printed
-    assert "kept as last.ckpt.damaged-1" in printed
+    assert "renamed to last.ckpt.damaged-1" in printed
     assert os.path.lexists(there.checkpoints / "last.ckpt.damaged-1")
     for path in there.checkpoints.glob("*.ckpt"):
         validate_checkpoint(read_checkpoint(path))
@@ -108,7 +108,7 @@ def test_the_checkpoint_before_a_damaged_one_is_resumed(
 
 def test_a_damaged_best_checkpoint_is_restored_from_another(trained: Path, tmp_path: Path) -> None:
     there, printed = resumed(trained, tmp_path, "checkpoints/best.ckpt", UNREADABLE["no text"])
-    assert "best.ckpt is damaged; kept as best.ckpt.damaged-1" in printed
+    assert "best.ckpt is damaged; renamed to best.ckpt.damaged-1" in printed
     assert "restored from last.ckpt" in printed
     assert (there.checkpoints / "best.ckpt.damaged-1").exists()
 
@@ -119,7 +119,7 @@ def test_a_damaged_record_of_a_run_is_written_anew(
     trained: Path, tmp_path: Path, name: str, damage: Damage
 ) -> None:
     there, printed = resumed(trained, tmp_path, name, damage)
-    assert f"{name} is damaged; kept as {name}.damaged-1" in printed
+    assert f"{name} is damaged; renamed to {name}.damaged-1" in printed
     assert os.path.lexists(there.folder / f"{name}.damaged-1")
     assert there.read_config()["trainer"]["max_epochs"] == 4
 
@@ -147,7 +147,7 @@ def test_the_intact_rows_of_the_metrics_stay(
     trained: Path, tmp_path: Path, damage: Damage, epochs: int
 ) -> None:
     there, printed = resumed(trained, tmp_path, "metrics.csv", damage)
-    assert "metrics.csv is damaged; kept as metrics.csv.damaged-1" in printed
+    assert "metrics.csv is damaged; renamed to metrics.csv.damaged-1" in printed
     assert os.path.lexists(there.folder / "metrics.csv.damaged-1")
     rows = read_metrics(there.folder / "metrics.csv")
     assert len([row for row in rows if row.get("epoch")]) == epochs
@@ -174,7 +174,7 @@ EVENTS = {
 @pytest.mark.parametrize("damage", EVENTS.values(), ids=EVENTS)
 def test_a_damaged_event_file_is_moved_aside(trained: Path, tmp_path: Path, damage: Damage) -> None:
     there, printed = resumed(trained, tmp_path, "events.out.tfevents.*", damage)
-    assert "is damaged; kept as events.out.events." in printed
+    assert "is damaged; renamed to events.out.events." in printed
     assert [path for path in there.folder.iterdir() if path.name.endswith("damaged-1")]
     last = [row for row in _scalars(there) if row[:2] == ("epoch", 52)]
     assert last == [("epoch", 52, 4.0)]

@@ -1,4 +1,4 @@
-"""The short way through a step gives what Lightning's own way gives."""
+"""The fast step has the same results as Lightning's own step."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from tests.conftest import DIGITS, Command
 
 
 class CountSteps(Callback):
-    """Looks at gradients, as many callbacks do; the short way has no such moment."""
+    """Implements a hook that the fast step skips."""
 
     steps = 0
 
@@ -30,7 +30,7 @@ class CountSteps(Callback):
 
 
 class LogsSteps(Callback):
-    """Logs by Lightning's own means."""
+    """Logs with `LightningModule.log`."""
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any
@@ -53,15 +53,15 @@ class LogsSteps(Callback):
     ],
     ids=lambda options: " ".join(options[:2]),
 )
-def test_a_hook_within_the_step_is_called_and_changes_no_bit(
+def test_a_hook_within_the_step_is_called_and_the_result_is_the_same(
     command: Command, options: list[str]
 ) -> None:
     length = ["--trainer.max_epochs", "2", "--trainer.limit_train_batches", "7"]
     CountSteps.steps = 0
-    for watched in ([], ["--trainer.callbacks", f"{__name__}.CountSteps"]):
-        result = command("fit", *DIGITS, *length, *options, *watched)
+    for counted in ([], ["--trainer.callbacks", f"{__name__}.CountSteps"]):
+        result = command("fit", *DIGITS, *length, *options, *counted)
         assert result.status == 0, result.err
-        assert CountSteps.steps >= 14 if watched else CountSteps.steps == 0  # LBFGS asks often
+        assert CountSteps.steps >= 14 if counted else CountSteps.steps == 0  # LBFGS: more calls
     states = []
     for number in (0, 1):
         checkpoint = read_checkpoint(Run(Path(f"lightning_logs/version_{number}")).recent())
@@ -70,19 +70,19 @@ def test_a_hook_within_the_step_is_called_and_changes_no_bit(
     assert first_difference("last.ckpt", *states) is None
 
 
-def test_what_a_callback_logs_at_a_step_is_written(command: Command) -> None:
+def test_values_that_a_callback_logs_at_a_step_are_written(command: Command) -> None:
     length = ["--trainer.max_epochs", "2", "--trainer.limit_train_batches", "4"]
     logged = ["--trainer.log_every_n_steps", "2", "--trainer.callbacks+", f"{__name__}.LogsSteps"]
-    for watched in ([], ["--trainer.callbacks+", f"{__name__}.CountSteps"]):
-        assert command("fit", *DIGITS, *length, *logged, *watched).status == 0
-    short, long = (read_metrics(Path(f"lightning_logs/version_{n}") / METRICS_FILE) for n in (0, 1))
-    assert short == long
-    assert sum(bool(row.get("mine_step")) for row in short) == 4
-    assert sum(bool(row.get("mine_epoch")) for row in short) == 2
+    for counted in ([], ["--trainer.callbacks+", f"{__name__}.CountSteps"]):
+        assert command("fit", *DIGITS, *length, *logged, *counted).status == 0
+    fast, slow = (read_metrics(Path(f"lightning_logs/version_{n}") / METRICS_FILE) for n in (0, 1))
+    assert fast == slow
+    assert sum(bool(row.get("mine_step")) for row in fast) == 4
+    assert sum(bool(row.get("mine_epoch")) for row in fast) == 2
 
 
 @pytest.mark.parametrize(
-    ("options", "plain"),
+    ("options", "is_fast"),
     [
         ([], True),
         (["--trainer.precision", "bf16-mixed"], True),
@@ -94,53 +94,53 @@ def test_what_a_callback_logs_at_a_step_is_written(command: Command) -> None:
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else str(value),
 )
-def test_the_short_way_is_taken_where_nothing_is_missed(
-    command: Command, monkeypatch: pytest.MonkeyPatch, options: list[str], plain: bool
+def test_the_fast_step_is_used_if_no_hook_is_skipped(
+    command: Command, monkeypatch: pytest.MonkeyPatch, options: list[str], is_fast: bool
 ) -> None:
-    ways = []
-    long_way = FastEpochLoop.__base__.advance
+    slow_steps = []
+    slow_advance = FastEpochLoop.__base__.advance
 
     def advance(self: FastEpochLoop, data_fetcher: Any) -> None:
-        ways.append("long")
-        long_way(self, data_fetcher)
+        slow_steps.append(1)
+        slow_advance(self, data_fetcher)
 
     monkeypatch.setattr(FastEpochLoop.__base__, "advance", advance)
     length = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "3"]
     assert command("fit", *DIGITS, *length, *options).status == 0
-    assert ways == ([] if plain else ["long"] * 3)
+    assert len(slow_steps) == (0 if is_fast else 3)
 
 
-def test_a_hook_that_is_set_on_an_instance_counts(tmp_path: Path) -> None:
-    called = []
+def test_a_hook_that_is_set_on_an_instance_is_called(tmp_path: Path) -> None:
+    calls = []
     configure_warnings()
     cli = DigitCLI("fit", [*DIGITS, "--trainer.max_steps", "3", "--trainer.logger", "false"])
     cli.load_data()
-    callback = LambdaCallback(on_train_batch_start=lambda *_: called.append(1))
+    callback = LambdaCallback(on_train_batch_start=lambda *_: calls.append(1))
     trainer = cli.make_trainer(callbacks=[callback], folder=tmp_path)
     trainer.fit(cli.model, cli.datamodule)
-    assert len(called) == 3
+    assert len(calls) == 3
 
 
-def test_a_classifier_of_ones_own_has_all_hooks(tmp_path: Path) -> None:
+def test_a_subclass_of_the_classifier_has_all_hooks(tmp_path: Path) -> None:
     class Own(DigitClassifier):
         def on_after_backward(self) -> None:
             assert any(parameter.grad is not None for parameter in self.parameters())
-            self.seen = True
+            self.called = True
 
     configure_warnings()
     cli = DigitCLI("fit", [*DIGITS, "--trainer.max_steps", "3", "--trainer.logger", "false"])
     cli.load_data()
     model = Own()
     cli.make_trainer(folder=tmp_path).fit(model, cli.datamodule)
-    assert model.seen
+    assert model.called
 
 
-def test_data_of_ones_own_has_all_hooks(tmp_path: Path) -> None:
+def test_a_subclass_of_the_data_module_has_all_hooks(tmp_path: Path) -> None:
     class Own(MNISTDataModule):
-        seen = 0
+        calls = 0
 
         def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-            self.seen += 1
+            self.calls += 1
             return batch
 
     configure_warnings()
@@ -148,4 +148,4 @@ def test_data_of_ones_own_has_all_hooks(tmp_path: Path) -> None:
     cli = DigitCLI("fit", [*DIGITS, *length, "--trainer.logger", "false"])
     data = Own("digits")
     cli.make_trainer(folder=tmp_path).fit(cli.model, data)
-    assert data.seen == 3
+    assert data.calls == 3

@@ -1,4 +1,4 @@
-"""DigitClassifier from Python, without a command line: the stock Trainer, the stock checkpoint."""
+"""DigitClassifier from Python, with Lightning's own Trainer and checkpoints."""
 
 import math
 from functools import partial
@@ -46,7 +46,7 @@ def fitted(
     return trainer
 
 
-def test_a_stock_trainer_learns_and_tests(tmp_path: Path) -> None:
+def test_lightning_s_trainer_trains_and_tests(tmp_path: Path) -> None:
     classifier = DigitClassifier(ClassicCNN(dropout=0.1), lambda p: torch.optim.Adam(p, lr=5e-3))
     trainer = fitted(tmp_path, classifier, epochs=4)
     metrics = trainer.test(classifier, MNISTDataModule("digits"), verbose=False)[0]
@@ -60,7 +60,7 @@ def test_a_stock_trainer_learns_and_tests(tmp_path: Path) -> None:
         assert [event.step for event in events.Scalars(tag)][:4] == [13, 26, 39, 52]
 
 
-def test_its_checkpoint_is_primitives_and_builds_the_classifier_again(tmp_path: Path) -> None:
+def test_a_checkpoint_has_only_primitives_and_restores_the_classifier(tmp_path: Path) -> None:
     trainer = fitted(tmp_path, DigitClassifier(ClassicCNN(dropout=0.1)))
     callback = trainer.checkpoint_callback
     assert isinstance(callback, ModelCheckpoint)
@@ -68,16 +68,16 @@ def test_its_checkpoint_is_primitives_and_builds_the_classifier_again(tmp_path: 
     checkpoint = torch.load(path, weights_only=True)
     assert checkpoint["network"]["init_args"] == {"num_classes": 10, "dropout": 0.1}
 
-    again = DigitClassifier.load_from_checkpoint(path, weights_only=True)
-    assert isinstance(again.network, ClassicCNN)
-    assert again.network.dropout == 0.1
+    loaded = DigitClassifier.load_from_checkpoint(path, weights_only=True)
+    assert isinstance(loaded.network, ClassicCNN)
+    assert loaded.network.dropout == 0.1
     trained = trainer.lightning_module.state_dict()
-    assert all(torch.equal(value, trained[key]) for key, value in again.state_dict().items())
-    with pytest.raises(UserError, match=r"the checkpoint's network is .*'dropout': 0.1.*0.3"):
+    assert all(torch.equal(value, trained[key]) for key, value in loaded.state_dict().items())
+    with pytest.raises(UserError, match=r"Network mismatch: .*'dropout': 0.1.*0.3"):
         DigitClassifier.load_from_checkpoint(path, network=ClassicCNN(dropout=0.3))
 
 
-def test_means_weigh_every_sample_alike() -> None:
+def test_means_weight_every_sample_equally() -> None:
     metrics = LossAndAccuracy()
     logits = torch.tensor([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0]])
     labels = torch.tensor([0, 0, 0])
@@ -89,7 +89,7 @@ def test_means_weigh_every_sample_alike() -> None:
     torch.testing.assert_close(means["accuracy"], torch.tensor(2 / 3))
 
 
-def test_a_metric_saved_and_loaded_at_any_batch_ends_with_the_same_means() -> None:
+def test_metrics_saved_and_loaded_at_any_batch_have_the_same_means() -> None:
     whole, first, second = LossAndAccuracy(), LossAndAccuracy(), LossAndAccuracy()
     torch.manual_seed(0)
     for index in range(200):
@@ -103,13 +103,13 @@ def test_a_metric_saved_and_loaded_at_any_batch_ends_with_the_same_means() -> No
 
 
 class Rates(Callback):
-    """Notes the learning rate of each step."""
+    """Stores the learning rate of each step."""
 
     def __init__(self) -> None:
         self.rates: list[float] = []
 
     def on_train_batch_start(self, trainer: Trainer, *args: object) -> None:
-        """Before the step."""
+        """Store the learning rate before the step."""
         self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
 
@@ -121,7 +121,7 @@ class Rates(Callback):
         (Cosine, 0.1 * 0.5 * (1 + math.cos(math.pi * 25 / 26))),
     ],
 )
-def test_schedules_over_the_run_know_its_length(
+def test_schedules_get_the_length_of_the_run(
     tmp_path: Path, factory: type[OneCycle], last: float
 ) -> None:
     classifier = DigitClassifier(optimizer=partial(SGD, lr=0.1), lr_scheduler=factory)
@@ -158,20 +158,20 @@ def test_cosine_warms_up_then_falls_to_zero() -> None:
     assert rates[100] == pytest.approx(0.0)
 
 
-def test_a_plateau_watches_the_validation(tmp_path: Path) -> None:
-    # A rate of 0 learns nothing: every epoch but the first is one without progress.
+def test_reduce_on_plateau_monitors_the_validation(tmp_path: Path) -> None:
+    # A learning rate near 0 changes nothing: no epoch after the first one improves.
     factory = partial(ReduceLROnPlateau, patience=0, factor=0.5, eps=0.0)
     classifier = DigitClassifier(optimizer=partial(SGD, lr=1e-30), lr_scheduler=factory)
     trainer = fitted(tmp_path, classifier, epochs=4)
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-30 / 8)
 
 
-def test_a_schedule_without_an_end_is_refused(tmp_path: Path) -> None:
+def test_a_schedule_of_an_unbounded_run_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"set --trainer\.max_epochs"):
         fitted(tmp_path, DigitClassifier(lr_scheduler=OneCycle), epochs=-1)
 
 
-def test_label_smoothing_is_for_training_only(tmp_path: Path) -> None:
+def test_label_smoothing_applies_only_to_training(tmp_path: Path) -> None:
     torch.manual_seed(0)
     batch = torch.randn(8, 1, 28, 28), torch.arange(8)
     classifier = DigitClassifier(label_smoothing=0.2).eval()
@@ -185,15 +185,15 @@ def test_label_smoothing_is_for_training_only(tmp_path: Path) -> None:
     assert torch.allclose(classifier.val_metrics.compute()["loss"], plain)
 
 
-def test_means_are_exact_whatever_the_network_s_precision() -> None:
+def test_means_are_exact_in_any_precision() -> None:
     metrics = DigitClassifier().to(torch.bfloat16).train_metrics
     logits = torch.zeros(3, 10, dtype=torch.bfloat16)
-    for _ in range(1000):  # 3,000 is beyond what bfloat16 can count to
+    for _ in range(1000):  # bfloat16 cannot count to 3,000
         metrics.update(torch.ones((), dtype=torch.bfloat16), logits, torch.zeros(3).long())
     assert metrics.compute() == {"loss": 1.0, "accuracy": 1.0}
 
 
-def test_one_cycle_leaves_the_momentum_alone_if_asked_to() -> None:
+def test_one_cycle_without_cycle_momentum_keeps_the_momentum() -> None:
     optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(1))], lr=0.1, betas=(0.7, 0.9))
     schedule = OneCycle(optimizer, total_steps=10, cycle_momentum=False)
     for _ in range(9):
@@ -202,10 +202,10 @@ def test_one_cycle_leaves_the_momentum_alone_if_asked_to() -> None:
         assert optimizer.param_groups[0]["betas"] == (0.7, 0.9)
 
 
-def test_a_plateau_is_not_watched_in_an_epoch_without_a_validation(
+def test_reduce_on_plateau_takes_no_step_in_an_epoch_without_a_validation(
     command: Command, run_0: Run
 ) -> None:
-    # Every figure is a plateau to this threshold.
+    # With this threshold no value is an improvement.
     plateau = ["--model.lr_scheduler", "ReduceLROnPlateau", "--model.lr_scheduler.patience", "0"]
     never_better = ["--model.lr_scheduler.threshold", "1e9"]
     every = ["--trainer.max_epochs", "3", "--trainer.check_val_every_n_epoch", "4"]

@@ -1,4 +1,4 @@
-"""A run's figures: each once, together in both places, and cut back on resume."""
+"""A run's metrics: written once to both files, and truncated on resume."""
 
 import csv
 import time
@@ -8,7 +8,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_lightning.runs.metrics_csv import METRICS_FILE
-from mnist_lightning.training.logger import RunLogger, cut_back
+from mnist_lightning.training.logger import RunLogger, truncate_logs
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -34,7 +34,7 @@ def test_a_step_is_one_row(tmp_path: Path) -> None:
     assert scalars(tmp_path, "train/loss") == [(10, 0.5), (20, pytest.approx(0.4))]
 
 
-def test_a_tag_is_written_once_a_step_and_steps_rise(tmp_path: Path) -> None:
+def test_a_tag_is_written_once_per_step_and_steps_increase(tmp_path: Path) -> None:
     logger = RunLogger(tmp_path, "mnist")
     for step, value in ((10, 1.0), (10, 2.0), (5, 3.0), (20, 4.0)):
         logger.log_metrics({"epoch": value}, step)
@@ -43,7 +43,7 @@ def test_a_tag_is_written_once_a_step_and_steps_rise(tmp_path: Path) -> None:
     assert [row["epoch"] for row in rows(tmp_path)] == ["1", "4"]
 
 
-def test_a_new_metric_gets_a_column_and_old_rows_stay(tmp_path: Path) -> None:
+def test_a_new_metric_adds_a_column_and_old_rows_stay(tmp_path: Path) -> None:
     logger = RunLogger(tmp_path, "mnist")
     logger.log_metrics({"a": 1}, 1)
     logger.flush()
@@ -59,18 +59,18 @@ def test_the_data_set_is_in_tensorboard(tmp_path: Path) -> None:
     assert events.Tensors("dataset/text_summary")[0].tensor_proto.string_val == [b"digits"]
 
 
-def test_a_resumed_run_is_one_curve(tmp_path: Path) -> None:
+def test_a_resumed_run_has_a_single_curve(tmp_path: Path) -> None:
     first = RunLogger(tmp_path, "mnist")
     for step in range(1, 8):
         first.log_metrics({"loss": step / 8}, step)
     first.close()
-    torn = next(tmp_path.glob("events*"))
-    torn.write_bytes(torn.read_bytes()[:-5])  # killed while it wrote
+    events = next(tmp_path.glob("events*"))
+    events.write_bytes(events.read_bytes()[:-5])  # killed during a write
     with (tmp_path / METRICS_FILE).open("a") as file:
         file.write("8,mni")
 
-    cut_back(tmp_path, 5)
-    time.sleep(1)  # TensorBoard tells files apart by the second they were begun in
+    truncate_logs(tmp_path, 5)
+    time.sleep(1)  # the name of an event file has the second of its creation
     second = RunLogger(tmp_path, "mnist")
     for step in range(6, 9):
         second.log_metrics({"loss": step / 8}, step)

@@ -1,4 +1,4 @@
-"""What cannot be resumed exactly is refused before training, or called unverified."""
+"""Runs that cannot be resumed exactly are rejected before training, or marked as unverified."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,21 +19,21 @@ CALLBACK = "--trainer.callbacks"
 @pytest.mark.parametrize(
     ("options", "alternative"),
     [
-        ([CALLBACK, "StochasticWeightAveraging", f"{CALLBACK}.swa_lrs", "0.01"], "use Exponential"),
+        ([CALLBACK, "StochasticWeightAveraging", f"{CALLBACK}.swa_lrs", "0.01"], "Use Exponential"),
         ([CALLBACK, "ModelPruning", f"{CALLBACK}.pruning_fn", "l1_unstructured"], "torch.nn.utils"),
         ([CALLBACK, "BackboneFinetuning"], "--init_from RUN"),
         ([CALLBACK, "BatchSizeFinder"], "the command sweep"),
         ([CALLBACK, "LearningRateFinder"], "the command sweep"),
-        ([CALLBACK, "SpikeDetection"], "use EarlyStopping"),
+        ([CALLBACK, "SpikeDetection"], "Use EarlyStopping"),
         ([CALLBACK, "OnExceptionCheckpoint", f"{CALLBACK}.dirpath", "."], "--autosave MINUTES"),
-        ([CALLBACK, "TQDMProgressBar"], "leave it out"),
-        ([CALLBACK, "RichProgressBar"], "leave it out"),
-        ([CALLBACK, "ModelCheckpoint", f"{CALLBACK}.save_last", "true"], "leave save_last out"),
-        ([CALLBACK, "ModelCheckpoint", f"{CALLBACK}.filename", "last"], "leave filename out"),
-        ([CALLBACK, "ModelCheckpoint", f"{CALLBACK}.dirpath", "there"], "leave dirpath out"),
-        (["--model.optimizer", "Muon"], "use AdamW or SGD"),
-        (["--model.optimizer", "SparseAdam"], "use AdamW or SGD"),
-        (["--model.optimizer", "LBFGS"], "set --model.channels_last false"),
+        ([CALLBACK, "TQDMProgressBar"], "Remove it"),
+        ([CALLBACK, "RichProgressBar"], "Remove it"),
+        ([CALLBACK, "ModelCheckpoint", f"{CALLBACK}.save_last", "true"], "Remove save_last."),
+        ([CALLBACK, "ModelCheckpoint", f"{CALLBACK}.filename", "last"], "Remove filename."),
+        ([CALLBACK, "ModelCheckpoint", f"{CALLBACK}.dirpath", "there"], "Remove dirpath."),
+        (["--model.optimizer", "Muon"], "AdamW or SGD"),
+        (["--model.optimizer", "SparseAdam"], "AdamW or SGD"),
+        (["--model.optimizer", "LBFGS"], "Set --model.channels_last false"),
         (["--trainer.limit_val_batches", "0.1"], "give at least 1.0"),
         (["--trainer.val_check_interval", "30"], "--trainer.check_val_every_n_epoch null"),
         (
@@ -56,7 +56,7 @@ CALLBACK = "--trainer.callbacks"
         ),
         (
             [CALLBACK, "EarlyStopping", f"{CALLBACK}.monitor", "val/recall"],
-            "there are val/loss and val/accuracy",
+            "Existing metrics: val/loss, val/accuracy.",
         ),
         (
             [f"{CALLBACK}+=ExponentialMovingAverage", f"{CALLBACK}+=ExponentialMovingAverage"],
@@ -65,7 +65,7 @@ CALLBACK = "--trainer.callbacks"
     ],
     ids=lambda value: value[1] if isinstance(value, list) else None,
 )
-def test_it_is_refused_before_training_with_an_alternative(
+def test_it_is_rejected_before_training_with_an_alternative(
     command: Command, tmp_path: Path, options: list[str], alternative: str
 ) -> None:
     result = command("fit", *DIGITS, "--trainer.max_epochs", "1", *options)
@@ -75,13 +75,13 @@ def test_it_is_refused_before_training_with_an_alternative(
     assert not (tmp_path / "lightning_logs").exists()
 
 
-def test_a_run_of_registered_parts_is_exact(command: Command, run_0: Run) -> None:
+def test_a_run_of_registered_classes_is_exact(command: Command, run_0: Run) -> None:
     result = command("fit", *DIGITS, "--trainer.max_epochs", "1")
     assert "not verified" not in result.out
     assert run_0.summary()["resume"] == "exact"
 
 
-def test_a_run_of_own_parts_is_unverified(
+def test_a_run_of_other_classes_is_unverified(
     command: Command, run_0: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "own_parts.py").write_text(
@@ -94,7 +94,7 @@ def test_a_run_of_own_parts_is_unverified(
     assert run_0.summary()["resume"] == "unverified"
 
 
-def test_a_checkpoint_that_could_not_be_read_is_not_kept(
+def test_a_checkpoint_that_cannot_be_read_back_is_not_saved(
     command: Command, run_0: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "keeps_objects.py").write_text(
@@ -117,11 +117,11 @@ def test_a_checkpoint_that_could_not_be_read_is_not_kept(
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "reason"),
+    ("optimizer_class", "reason"),
     [(torch.optim.LBFGS, "use --trainer.precision bf16-mixed"), (torch.optim.SGD, None)],
 )
-def test_what_lightning_refuses_at_the_first_scaled_step_is_refused_before(
-    optimizer: Callable[..., torch.optim.Optimizer], reason: str | None
+def test_an_optimizer_without_loss_scaling_is_rejected(
+    optimizer_class: Callable[..., torch.optim.Optimizer], reason: str | None
 ) -> None:
     scaler = torch.amp.GradScaler("cpu")
     trainer = Trainer(
@@ -130,9 +130,9 @@ def test_what_lightning_refuses_at_the_first_scaled_step_is_refused_before(
         enable_checkpointing=False,
         plugins=[MixedPrecision("16-mixed", "cpu", scaler)],
     )
-    made = optimizer([torch.zeros(1, requires_grad=True)])
+    optimizer = optimizer_class([torch.zeros(1, requires_grad=True)])
     if reason is None:
-        check_loss_scaling(made, trainer)
+        check_loss_scaling(optimizer, trainer)
         return
     with pytest.raises(UserError, match=reason):
-        check_loss_scaling(made, trainer)
+        check_loss_scaling(optimizer, trainer)

@@ -1,4 +1,4 @@
-"""Interrupting a run: no finished epoch is lost, and a run without an end is ended properly."""
+"""Interrupted runs: no completed epoch is lost, and an unbounded run ends properly."""
 
 import os
 import re
@@ -29,18 +29,18 @@ BATCHES = 21  # in an epoch of 1,300 digits, 64 a batch
 
 
 def interrupt_at(patch: pytest.MonkeyPatch, owner: type, method: str, call: int) -> None:
-    """Press Ctrl-C where `owner.method` is called for the `call`-th time."""
+    """Send SIGINT in call number `call` of `owner.method`."""
     original, calls = getattr(owner, method), 0
 
-    def pressed(*arguments: Any, **named: Any) -> Any:
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == call:
             signal.raise_signal(signal.SIGINT)
-        assert calls < 3 * call + BATCHES, "the interrupt was not heard"
-        return original(*arguments, **named)
+        assert calls < 3 * call + BATCHES, "the interrupt was ignored"
+        return original(*args, **kwargs)
 
-    patch.setattr(owner, method, pressed)
+    patch.setattr(owner, method, interrupted)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def interrupt_at(patch: pytest.MonkeyPatch, owner: type, method: str, call: int)
     ],
     ids=["in a batch", "in the last batch", "validating", "saving", "weights", "between epochs"],
 )
-def test_an_interrupted_digit_net_is_tested_and_goes_on_without_losing_an_epoch(
+def test_an_interrupted_unbounded_run_is_tested_and_resumed_without_losing_an_epoch(
     command: Command,
     run_0: Run,
     monkeypatch: pytest.MonkeyPatch,
@@ -72,8 +72,8 @@ def test_an_interrupted_digit_net_is_tested_and_goes_on_without_losing_an_epoch(
     assert len(re.findall(r"^epoch \d+ ", result.out, re.MULTILINE)) == 2
     saved = progress(load(run_0.recent()))
     assert saved == (2, batches)
-    kept = f"Interrupted. Saved through {saved} in lightning_logs/version_0. Testing"
-    assert kept in result.out
+    message = f"Interrupted. Saved through {saved} in lightning_logs/version_0. Testing"
+    assert message in result.out
     assert "of 297" in result.out
     summary = run_0.summary()
     assert (summary["state"], summary["epochs"]) == ("interrupted", 2)
@@ -84,13 +84,13 @@ def test_an_interrupted_digit_net_is_tested_and_goes_on_without_losing_an_epoch(
     steps = [int(row["step"]) for row in rows]
     assert steps == sorted(set(steps))
 
-    again = command(*digit_net, "--trainer.max_epochs", "3")
-    assert again.status == 0, again.err
-    assert f"resuming lightning_logs/version_0 after {saved}" in again.out
+    resumed = command(*digit_net, "--trainer.max_epochs", "3")
+    assert resumed.status == 0, resumed.err
+    assert f"resuming lightning_logs/version_0 after {saved}" in resumed.out
     assert run_0.summary()["state"] == "finished"
 
 
-def test_a_run_with_an_end_is_kept_and_not_tested_when_interrupted(
+def test_an_interrupted_bounded_run_is_saved_and_not_tested(
     command: Command, run_0: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -105,20 +105,20 @@ def test_a_run_with_an_end_is_kept_and_not_tested_when_interrupted(
     assert run_0.summary()["state"] == "interrupted"
 
 
-def test_an_interrupt_after_the_last_epoch_leaves_the_test_to_resume(
+def test_a_run_interrupted_after_its_last_epoch_is_tested_on_resume(
     command: Command, run_0: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         interrupt_at(patch, DigitClassifier, "validation_step", 2)
         result = command("fit", *DIGITS, "--trainer.max_epochs", "2")
     assert result.status == 130
-    assert "kept up to the end of epoch 2" in result.out
+    assert "Saved through epoch 2" in result.out
     assert not run_0.predictions.exists()
     assert command("resume").status == 0
     assert run_0.summary()["test/total"] == 297
 
 
-def test_the_second_interrupt_ends_at_once(
+def test_the_second_interrupt_ends_the_run_at_once(
     command: Command, run_0: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -130,9 +130,7 @@ def test_the_second_interrupt_ends_at_once(
     assert not run_0.predictions.exists()
 
 
-def test_interrupts_that_somebody_ignores_stay_ignored(
-    command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ignored_interrupts_stay_ignored(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup and a shell's & do
     try:
         interrupt_at(monkeypatch, DigitClassifier, "training_step", 5)
@@ -142,14 +140,14 @@ def test_interrupts_that_somebody_ignores_stay_ignored(
         signal.signal(signal.SIGINT, before)
 
 
-def test_the_handlers_of_before_are_back_after_a_run(command: Command) -> None:
+def test_signal_handlers_are_restored_after_a_run(command: Command) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     command("fit", *DIGITS, "--trainer.max_epochs", "1")
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 def interrupted_after_its_first_epoch(folder: Path, wait: float) -> str:
-    """Start DigitNet, press Ctrl-C so many seconds after an epoch; return what it said since."""
+    """Start DigitNet, send SIGINT `wait` seconds after an epoch; return the output since then."""
     with subprocess.Popen(
         [sys.executable, "-m", "mnist_lightning", "fit", "--config", str(DIGIT_NET), *DIGITS],
         cwd=folder,
@@ -170,9 +168,7 @@ def interrupted_after_its_first_epoch(folder: Path, wait: float) -> str:
             process.kill()
 
 
-def test_interrupting_at_any_moment_again_and_again_only_adds_epochs(
-    tmp_path: Path, run_0: Run
-) -> None:
+def test_repeated_interrupts_at_any_moment_lose_no_epoch(tmp_path: Path, run_0: Run) -> None:
     shown = 0
     for wait in (0.0, 0.37, 0.83):  # seconds after an epoch's line: in a batch, a save, anywhere
         rest = interrupted_after_its_first_epoch(tmp_path, wait)

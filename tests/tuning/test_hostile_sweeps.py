@@ -1,4 +1,4 @@
-"""Spaces, databases and folders of sweeps that a stranger made."""
+"""Search spaces, databases and folders of sweeps from an attacker."""
 
 import os
 import sqlite3
@@ -32,7 +32,7 @@ EVIL = "open('executed', 'w')\nimport torch\nclass Net(torch.nn.Flatten): pass\n
         "model.optimizer: {choice: [Adam, evil.Net]}",
     ],
 )
-def test_a_space_names_no_class_of_its_own(command: Command, tmp_path: Path, space: str) -> None:
+def test_a_space_cannot_add_classes(command: Command, tmp_path: Path, space: str) -> None:
     (tmp_path / "evil.py").write_text(EVIL)
     (tmp_path / "space.yaml").write_text(space)
     result = command(*SWEEP)
@@ -41,9 +41,7 @@ def test_a_space_names_no_class_of_its_own(command: Command, tmp_path: Path, spa
     assert not (tmp_path / "lightning_logs").exists()
 
 
-def test_a_space_may_name_the_classes_that_the_command_names(
-    command: Command, tmp_path: Path
-) -> None:
+def test_a_space_may_use_the_classes_of_the_command(command: Command, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(
         "from mnist_lightning.networks.tiny_cnn import TinyCNN\nclass Own(TinyCNN): pass\n"
     )
@@ -65,7 +63,7 @@ def test_a_space_may_name_the_classes_that_the_command_names(
         ("trainer.callbacks: {choice: [[ModelCheckpoint]]}", "ModelCheckpoint"),
     ],
 )
-def test_a_space_does_not_decide_about_the_machine(
+def test_a_space_cannot_change_paths_or_devices(
     command: Command, tmp_path: Path, space: str, named: str
 ) -> None:
     (tmp_path / "space.yaml").write_text(space)
@@ -74,7 +72,7 @@ def test_a_space_does_not_decide_about_the_machine(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["space.yaml"]
 
 
-def test_the_log_of_a_trial_is_no_link(command: Command, tmp_path: Path) -> None:
+def test_the_log_of_a_trial_must_not_be_a_link(command: Command, tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text("data.batch_size: {choice: [32]}\n")
     folder = tmp_path / "lightning_logs" / "sweeps" / "space"
     folder.mkdir(parents=True)
@@ -89,9 +87,9 @@ def test_the_log_of_a_trial_is_no_link(command: Command, tmp_path: Path) -> None
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
-    """The database of a sweep, as optuna makes it."""
+    """Return the path of a sweep's database, as optuna creates it."""
     path = tmp_path / "study.db"
-    check_database(f"sqlite:///{path}")  # not there yet
+    check_database(f"sqlite:///{path}")  # does not exist yet
     storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
     storage.engine.dispose()
     check_database(f"sqlite:///{path}")
@@ -112,7 +110,7 @@ ENDLESS = "WITH RECURSIVE t(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM t) SELECT 
         "CHECK (instr(hex(zeroblob(5000000)), hex(zeroblob(2500000)))=0)')",
     ],
 )
-def test_a_database_computes_nothing(database: Path, change: str) -> None:
+def test_a_database_cannot_execute_code(database: Path, change: str) -> None:
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         connection.execute("PRAGMA writable_schema=1")
         connection.execute(change)
@@ -122,7 +120,7 @@ def test_a_database_computes_nothing(database: Path, change: str) -> None:
 
 
 @pytest.mark.parametrize("count", [100, 1000])
-def test_a_database_hides_no_definition_behind_others(database: Path, count: int) -> None:
+def test_a_database_with_many_definitions_is_rejected(database: Path, count: int) -> None:
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         query = "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_master WHERE sql IS NULL"
         row = connection.execute(query).fetchone()
@@ -135,14 +133,14 @@ def test_a_database_hides_no_definition_behind_others(database: Path, count: int
         check_database(f"sqlite:///{database}")
 
 
-def test_garbage_is_no_database(tmp_path: Path) -> None:
+def test_garbage_is_not_a_database(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_text("garbage" * 1000)
     with pytest.raises(UserError, match="is not the database of a sweep, or damaged"):
         check_database(f"sqlite:///{tmp_path / 'study.db'}")
 
 
-def test_a_database_is_named_by_its_path() -> None:
-    with pytest.raises(UserError, match="give the plain path"):
+def test_a_database_url_with_options_is_rejected() -> None:
+    with pytest.raises(UserError, match="expected sqlite:/// and a path"):
         check_database("sqlite:///file:study.db?mode=rw&uri=true")
 
 
@@ -153,7 +151,7 @@ def _journal(database: Path, end: bytes) -> Path:
     return journal
 
 
-def test_a_journal_deletes_no_other_file(command: Command, database: Path) -> None:
+def test_a_journal_cannot_delete_another_file(command: Command, database: Path) -> None:
     precious = database.with_name("precious")
     precious.write_text("mine")
     name = str(precious).encode()
@@ -166,14 +164,14 @@ def test_a_journal_deletes_no_other_file(command: Command, database: Path) -> No
     assert precious.read_text() == "mine"
 
 
-def test_a_killed_sweep_s_journal_is_undone(database: Path) -> None:
+def test_a_killed_sweep_s_journal_is_rolled_back(database: Path) -> None:
     _journal(database, b"")
     check_database(f"sqlite:///{database}")
     optuna.storages.RDBStorage(f"sqlite:///{database}")
 
 
 @pytest.mark.parametrize("command_line", [SWEEP, ["fit", *OPTIONS, "--run_dir", "out"]])
-def test_no_file_is_made_through_a_link(
+def test_no_file_is_created_through_a_link(
     command: Command, tmp_path: Path, command_line: list[str]
 ) -> None:
     (tmp_path / "space.yaml").write_text("data.batch_size: {choice: [32]}")
@@ -184,9 +182,9 @@ def test_no_file_is_made_through_a_link(
     assert not (tmp_path / "made").exists()
 
 
-@pytest.mark.parametrize("ending", ["", "-journal", "-wal", "-shm"])
-def test_no_file_of_a_database_is_a_link(database: Path, ending: str) -> None:
-    path = database.with_name(f"{database.name}{ending}")
+@pytest.mark.parametrize("suffix", ["", "-journal", "-wal", "-shm"])
+def test_a_file_of_a_database_must_not_be_a_link(database: Path, suffix: str) -> None:
+    path = database.with_name(f"{database.name}{suffix}")
     path.unlink(missing_ok=True)
     path.symlink_to(database.with_name("elsewhere"))
     with pytest.raises(UserError, match="is a link"):
@@ -207,21 +205,21 @@ JOURNALS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a pipe": (os.mkfifo, "not a regular file"),
     "large": (_large, "too large"),
     "a long line": (lambda path: path.write_bytes(b"[],\n" + b"[]," * 100_000), "too long"),
-    "locked": (lambda path: path.with_name("x.journal.lock").symlink_to("nowhere"), "nowhere"),
+    "locked": (lambda path: path.with_name("x.journal.lock").symlink_to("missing"), "broken link"),
 }
 
 
 @pytest.mark.parametrize("kind", JOURNALS)
 def test_a_journal_is_checked_before_it_is_opened(tmp_path: Path, kind: str) -> None:
-    make, said = JOURNALS[kind]
-    make(tmp_path / "x.journal")
-    with pytest.raises(UserError, match=said):
+    create, message = JOURNALS[kind]
+    create(tmp_path / "x.journal")
+    with pytest.raises(UserError, match=message):
         check_storage(str(tmp_path / "x.journal"))
     assert not (tmp_path / ".bashrc").exists()
 
 
 @pytest.mark.parametrize("link", ["lightning_logs/sweeps", "lightning_logs/sweeps/space"])
-def test_a_sweep_s_folder_is_no_link(command: Command, tmp_path: Path, link: str) -> None:
+def test_a_sweep_s_folder_must_not_be_a_link(command: Command, tmp_path: Path, link: str) -> None:
     (tmp_path / "space.yaml").write_text("data.batch_size: {choice: [32]}")
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -235,7 +233,9 @@ def test_a_sweep_s_folder_is_no_link(command: Command, tmp_path: Path, link: str
 @pytest.mark.parametrize(
     "change", ["UPDATE trial_values SET value = NULL", "UPDATE trials SET state = 'NOPE'"]
 )
-def test_odd_values_in_a_database_are_damage(command: Command, tmp_path: Path, change: str) -> None:
+def test_invalid_values_in_a_database_are_reported(
+    command: Command, tmp_path: Path, change: str
+) -> None:
     (tmp_path / "space.yaml").write_text("data.batch_size: {choice: [32]}")
     folder = tmp_path / "lightning_logs" / "sweeps" / "space"
     folder.mkdir(parents=True)
@@ -255,7 +255,7 @@ def test_odd_values_in_a_database_are_damage(command: Command, tmp_path: Path, c
     assert "bug" not in result.err
 
 
-def test_files_beside_a_database_may_be_huge(command: Command, tmp_path: Path) -> None:
+def test_huge_files_beside_a_database_are_handled(command: Command, tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text("data.batch_size: {choice: [32]}")
     folder = tmp_path / "lightning_logs" / "sweeps" / "space"
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""sweep: real trials in real processes, killed and gone on with."""
+"""Sweeps with real trials in real processes, killed and continued."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.tuning import results
 from mnist_lightning.tuning.search_space import Range, SearchSpace
 from mnist_lightning.tuning.study import PRUNERS
-from mnist_lightning.tuning.trial_runner import Plan, TrialQueue, TrialRunner, _empty
+from mnist_lightning.tuning.trial_runner import Plan, TrialQueue, TrialRunner, _clear_folder
 from tests.conftest import DIGITS, Command
 
 SPACE = """
@@ -36,7 +36,7 @@ SWEEP += ["--trainer.max_epochs", "2", "--dashboards", "none", "--trainer.accele
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A folder with what a sweep is made of."""
+    """Return a folder with the files of a sweep."""
     (tmp_path / "base.yaml").write_text(BASE)
     (tmp_path / "space.yaml").write_text(SPACE)
     return tmp_path
@@ -55,11 +55,11 @@ def start(place: Path, *more: str) -> subprocess.Popen[str]:
 
 
 def study_in(place: Path) -> optuna.Study:
-    """The study of a sweep that has not begun."""
+    """Create the study of a sweep that has not started."""
     folder = place / "lightning_logs" / "sweeps" / "space"
     folder.mkdir(parents=True)
-    where = f"sqlite:///{folder / 'study.db'}"
-    return optuna.create_study(study_name="space", storage=where, direction="maximize")
+    storage = f"sqlite:///{folder / 'study.db'}"
+    return optuna.create_study(study_name="space", storage=storage, direction="maximize")
 
 
 def trials_of(place: Path) -> list[optuna.trial.FrozenTrial]:
@@ -67,17 +67,17 @@ def trials_of(place: Path) -> list[optuna.trial.FrozenTrial]:
     return optuna.load_study(study_name="space", storage=f"sqlite:///{file}").trials
 
 
-def test_killed_twice_it_goes_on_and_a_failed_trial_stops_nobody(place: Path) -> None:
+def test_a_sweep_killed_twice_continues_after_failed_trials(place: Path) -> None:
     study = study_in(place)
     owner = TrialQueue(study, 6, place / "lightning_logs" / "sweeps" / "space").owner
     for rate in (0.01, -1.0, 0.003, 0.01, -1.0, 0.003):
         values = {"model.optimizer.init_args.lr": rate}
         study.enqueue_trial(values, user_attrs={"owner": owner})
     counts = ("--trials", "6", "--workers", "2", "--pruner", "none")
-    for kill, runs_begun in ((os.killpg, 1), (os.kill, 3)):
+    for kill, num_runs in ((os.killpg, 1), (os.kill, 3)):
         sweep = start(place, *counts)
-        # In the middle of a trial.
-        while len(list(run_directory.list_runs(place / "lightning_logs"))) < runs_begun:
+        # Kill it within a trial.
+        while len(list(run_directory.list_runs(place / "lightning_logs"))) < num_runs:
             assert sweep.poll() is None
             time.sleep(0.05)
         time.sleep(2)
@@ -94,10 +94,10 @@ def test_killed_twice_it_goes_on_and_a_failed_trial_stops_nobody(place: Path) ->
     assert states.total() == 6
     used = [trial.user_attrs["run"] for trial in trials]
     assert len(set(used)) == 6
-    made = set(map(str, Path("lightning_logs").resolve().glob("version_*")))
-    assert made >= set(used)
-    # Killed as it had made a folder, and not yet written down for which trial: an empty one.
-    assert [path for folder in made - set(used) for path in Path(folder).iterdir()] == []
+    existing = set(map(str, Path("lightning_logs").resolve().glob("version_*")))
+    assert existing >= set(used)
+    # A sweep that is killed before it marks a new folder leaves the folder empty.
+    assert [path for folder in existing - set(used) for path in Path(folder).iterdir()] == []
     failures = [t.user_attrs["error"] for t in trials if t.state == TrialState.FAIL]
     assert set(failures) == {"status 2: --model.optimizer: Invalid learning rate: -1.0"}
     for trial in trials:
@@ -111,11 +111,11 @@ def test_killed_twice_it_goes_on_and_a_failed_trial_stops_nobody(place: Path) ->
     folder = place / "lightning_logs" / "sweeps" / "space"
     assert (folder / "history.png").read_bytes()[:4] == b"\x89PNG"
     best = max(trial.value or 0 for trial in trials if trial.state == TrialState.COMPLETE)
-    assert_makes_again(folder / "best.yaml", place, best)
+    assert_reproduces(folder / "best.yaml", place, best)
 
 
-def assert_makes_again(config: Path, place: Path, accuracy: float) -> None:
-    """A configuration makes the run of a trial again, and tests it."""
+def assert_reproduces(config: Path, place: Path, accuracy: float) -> None:
+    """Check that a configuration reproduces the run of a trial, and tests it."""
     fit = [sys.executable, "-m", "mnist_lightning", "fit", "--config", str(config)]
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2))}  # as the trials had
     again = [*fit, "--run_dir", "again"]
@@ -125,23 +125,23 @@ def assert_makes_again(config: Path, place: Path, accuracy: float) -> None:
     assert summary["test/total"] == 297
 
 
-def test_at_a_terminal_a_table_of_the_trials_grows(place: Path) -> None:
+def test_a_terminal_shows_a_live_table_of_the_trials(place: Path) -> None:
     (place / "space.yaml").write_text("model.network: {choice: [MultilayerPerceptron]}\n")
-    mine, theirs = pty.openpty()
+    parent, child = pty.openpty()
     sweep = subprocess.Popen(
         [sys.executable, "-m", "mnist_lightning", *SWEEP, "--trials", "2"],
         cwd=place,
-        stdout=theirs,
-        stderr=theirs,
+        stdout=child,
+        stderr=child,
         start_new_session=True,
         env=os.environ | {"COLUMNS": "100", "TERM": "xterm"},
     )
-    os.close(theirs)
-    shown = b""
-    with contextlib.suppress(OSError):  # how a terminal ends on Linux
-        while more := os.read(mine, 10_000):
-            shown += more
-    text = shown.decode()
+    os.close(child)
+    output = b""
+    with contextlib.suppress(OSError):  # raised on Linux when the terminal is closed
+        while chunk := os.read(parent, 10_000):
+            output += chunk
+    text = output.decode()
     assert sweep.wait(60) == 0, text
     for count in range(3):
         assert f"{count} of 2 trials" in text
@@ -151,11 +151,11 @@ def test_at_a_terminal_a_table_of_the_trials_grows(place: Path) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _change_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_an_interrupted_sweep_says_how_to_go_on(place: Path) -> None:
+def test_an_interrupted_sweep_prints_how_to_continue(place: Path) -> None:
     sweep = start(place, "--trials", "2", "--storage", "study.journal")
     while not any(Path("lightning_logs").glob("version_*/config.yaml")):
         assert sweep.poll() is None
@@ -168,31 +168,31 @@ def test_an_interrupted_sweep_says_how_to_go_on(place: Path) -> None:
     assert (place / "study.journal").is_file()
 
 
-def test_mistakes_are_told_before_any_trial(command: Command, place: Path) -> None:
-    for words, told in (
+def test_mistakes_are_reported_before_any_trial(command: Command, place: Path) -> None:
+    for words, message in (
         (SWEEP, ""),
         (["sweep", "--config", "base.yaml"], "--space"),
-        ([*SWEEP, "--trials", "0"], "--trials and --workers: at least 1"),
-        ([*SWEEP, "--data.batchsize", "3"], "there is no option --data.batchsize"),
-        ([*SWEEP, "--storage", "nowhere"], "--storage nowhere: a URL such as sqlite"),
+        ([*SWEEP, "--trials", "0"], "--trials and --workers must be at least 1"),
+        ([*SWEEP, "--data.batchsize", "3"], "unknown option --data.batchsize"),
+        ([*SWEEP, "--storage", "nowhere"], "--storage nowhere: expected a URL such as sqlite"),
         ([*SWEEP, "--pruner", "shears"], "--pruner: invalid value shears"),
-        ([*SWEEP, "--seeds", "1..2"], "--seeds is for one run"),
-        ([*SWEEP, "--trainer.max_epochs", "-1"], "a sweep needs runs that end"),
+        ([*SWEEP, "--seeds", "1..2"], "--seeds applies to one run"),
+        ([*SWEEP, "--trainer.max_epochs", "-1"], "A sweep needs runs that end"),
     )[1:]:
         result = command(*words)
         assert result.status != 0
-        assert told in result.err
+        assert message in result.err
     (place / "space.yaml").write_text("model.label_smothing: {uniform: [0, 1]}")
-    assert "there is no option --model.label_smothing" in command(*SWEEP).err
+    assert "unknown option --model.label_smothing" in command(*SWEEP).err
     assert list(run_directory.list_runs(place / "lightning_logs")) == []
 
 
-def test_a_name_stays_with_its_space(command: Command, place: Path) -> None:
+def test_a_name_cannot_be_used_with_another_space(command: Command, place: Path) -> None:
     study_in(place).set_user_attr("made_with", "something else")
     assert "exists with another space or other options" in command(*SWEEP).err
 
 
-def test_trials_that_fail_alike_end_it(command: Command, place: Path) -> None:
+def test_equal_failures_end_the_sweep(command: Command, place: Path) -> None:
     study = study_in(place)
     for _ in range(3):
         study.enqueue_trial({"model.optimizer.init_args.lr": -1.0})
@@ -208,72 +208,72 @@ def plan(folder: Path) -> Plan:
     )
 
 
-def test_what_falls_behind_is_pruned_but_not_at_its_end(tmp_path: Path) -> None:
+def test_a_bad_trial_is_pruned_but_not_after_its_last_epoch(tmp_path: Path) -> None:
     study = optuna.create_study(direction="maximize", pruner=PRUNERS["asha"]())
     worker = TrialRunner(study, plan(tmp_path), Event())
     for value in (0.9, 0.8, 0.7):
         trial = study.ask()
         trial.report(value, 1)
         trial.should_prune()
-    run = run_directory.claim(tmp_path / "lightning_logs")
+    run = run_directory.create_next(tmp_path / "lightning_logs")
     run.write_config({"trainer": {"max_epochs": 3}})
-    last, verdicts = study.ask(), []
+    last, decisions = study.ask(), []
     rows = ["step,dataset,epoch,val/accuracy"]
     for epoch, value in ((1, 0.1), (2, 0.1), (3, 0.1)):
         rows.append(f"{10 * epoch},digits,{epoch},{value}")
         (run.folder / "metrics.csv").write_text("\n".join(rows) + "\n")
-        verdicts.append(worker._should_prune(last, run))
-    assert verdicts[0]
-    assert not verdicts[2]
+        decisions.append(worker._should_prune(last, run))
+    assert decisions[0]
+    assert not decisions[2]
     assert study.trials[last.number].intermediate_values == {1: 0.1, 2: 0.1, 3: 0.1}
 
 
-def test_each_trial_is_handed_out_once(tmp_path: Path) -> None:
+def test_each_trial_is_assigned_once(tmp_path: Path) -> None:
     study = optuna.create_study()
-    desk, other = TrialQueue(study, 3, tmp_path), TrialQueue(study, 3, tmp_path)
-    first, second = desk.next(), other.next()
+    queue, other = TrialQueue(study, 3, tmp_path), TrialQueue(study, 3, tmp_path)
+    first, second = queue.next(), other.next()
     assert first is not None
     assert second is not None
     assert (first.number, second.number) == (0, 1)
-    desk.release(first)  # as if its sweep had been killed
-    again, third = other.next(), desk.next()
-    assert again is not None
+    queue.release(first)  # as if its sweep had been killed
+    continued, third = other.next(), queue.next()
+    assert continued is not None
     assert third is not None
-    assert (again.number, third.number) == (0, 2)
-    assert desk.next() is other.next() is None
-    # What another machine's sweep left is not taken up here.
-    desk.release(third)
+    assert (continued.number, third.number) == (0, 2)
+    assert queue.next() is other.next() is None
+    # Another machine's sweep does not continue trials of this one.
+    queue.release(third)
     (tmp_path / "elsewhere").mkdir()
     assert TrialQueue(study, 3, tmp_path / "elsewhere").next() is None
 
 
-def test_a_trial_that_ends_while_another_worker_looks_is_not_handed_out(tmp_path: Path) -> None:
-    class SlowlyRead(optuna.Study):
-        """Between its list of trials and what is made of it, the first worker is done."""
+def test_a_trial_that_ends_during_a_read_is_not_assigned_again(tmp_path: Path) -> None:
+    class SlowStudy(optuna.Study):
+        """Another worker ends its trial right after the list of trials was read."""
 
         def get_trials(self, *args: Any, **kwargs: Any) -> list[optuna.trial.FrozenTrial]:
-            found = super().get_trials(*args, **kwargs)
-            if desk.held:
+            trials = super().get_trials(*args, **kwargs)
+            if queue.locks:
                 assert first is not None
                 self.tell(first, 0.5)
-                desk.release(first)
-            return found
+                queue.release(first)
+            return trials
 
-    made = optuna.create_study()
-    study = SlowlyRead(made.study_name, made._storage)
-    desk, other = TrialQueue(made, 2, tmp_path), TrialQueue(study, 2, tmp_path)
-    first = desk.next()
+    created = optuna.create_study()
+    study = SlowStudy(created.study_name, created._storage)
+    queue, other = TrialQueue(created, 2, tmp_path), TrialQueue(study, 2, tmp_path)
+    first = queue.next()
     assert first is not None
     second = other.next()
     assert second is not None
     assert (first.number, second.number) == (0, 1)
-    assert list(other.held) == [1]
+    assert list(other.locks) == [1]
 
 
 @pytest.mark.parametrize(
-    "said", ["/", "/etc", "../../precious", "lightning_logs/link", "version_x", "", 3, [], None]
+    "stored", ["/", "/etc", "../../precious", "lightning_logs/link", "version_x", "", 3, [], None]
 )
-def test_a_database_names_no_folder_but_one_of_the_sweep(tmp_path: Path, said: object) -> None:
+def test_a_database_cannot_name_a_foreign_folder(tmp_path: Path, stored: object) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()
     root = tmp_path / "lightning_logs"
@@ -281,46 +281,46 @@ def test_a_database_names_no_folder_but_one_of_the_sweep(tmp_path: Path, said: o
     (root / "version_7").symlink_to(precious)
     study = optuna.create_study()
     worker = TrialRunner(study, plan(tmp_path), Event())
-    for value in (said, "version_7"):
+    for value in (stored, "version_7"):
         trial = study.ask()
         trial.set_user_attr("run", value)
-        run = worker._run_of(trial)
+        run = worker._claim_run(trial)
         assert run.folder.parent == root.resolve()
         assert run.folder.name in ("version_8", "version_9")
 
 
-def test_a_database_names_no_run_but_one_that_the_sweep_claimed(tmp_path: Path) -> None:
+def test_a_database_cannot_name_a_foreign_run(tmp_path: Path) -> None:
     root = tmp_path / "lightning_logs"
-    mine = run_directory.claim(root)
+    mine = run_directory.create_next(root)
     (mine.checkpoints / "epoch=3.ckpt").write_bytes(b"weeks of work")
     study = optuna.create_study()
     worker = TrialRunner(study, plan(tmp_path), Event())
     study.enqueue_trial({}, user_attrs={"run": str(mine.folder), "owner": "me"})
     trial = study.ask()
-    run = worker._run_of(trial)
+    run = worker._claim_run(trial)
     assert run.folder.name == "version_1"
-    assert worker._run_of(trial).folder == run.folder  # it has the mark
-    _empty(run.folder)
-    assert worker._run_of(trial).folder == run.folder
+    assert worker._claim_run(trial).folder == run.folder  # it has the mark
+    _clear_folder(run.folder)
+    assert worker._claim_run(trial).folder == run.folder
     assert (mine.checkpoints / "epoch=3.ckpt").exists()
 
 
-def test_a_trial_whose_parameters_a_database_fixes_is_not_trained(place: Path) -> None:
+def test_a_trial_with_parameters_outside_the_space_is_not_trained(place: Path) -> None:
     study = study_in(place)
     study.enqueue_trial({"model.optimizer.init_args.lr": 7.0})
-    done = start(place, "--trials", "1")
-    printed, _ = done.communicate(timeout=120)
-    assert done.returncode == 1
-    assert "no trial came to its end" in printed
+    sweep = start(place, "--trials", "1")
+    printed, _ = sweep.communicate(timeout=120)
+    assert sweep.returncode == 1
+    assert "No trial finished" in printed
     assert trials_of(place)[0].user_attrs["error"] == "its parameters are outside the space"
 
 
-def test_what_a_trial_says_of_itself_is_printable(tmp_path: Path) -> None:
+def test_the_attributes_of_a_trial_are_made_printable(tmp_path: Path) -> None:
     study = optuna.create_study()
     trial = study.ask()
     trial.set_user_attr("sweep", "x\n\x1b[31mmodel: {}")
     study.tell(trial, 0.5)
-    assert results.line(study.trials[0])
+    assert results.format_trial(study.trials[0])
     results.write(study, study.trials[0], {"trainer": {}}, tmp_path)
     lines = (tmp_path / "best.yaml").read_text().splitlines()
     assert lines[0].startswith(r"# Trial 0 of the sweep x\n\x1b[31mmodel: {}: val/accuracy 0.5")

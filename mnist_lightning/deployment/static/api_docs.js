@@ -1,20 +1,20 @@
-// Lists what openapi.json describes.
+// Lists the requests that openapi.json describes.
 "use strict";
 
 const $ = (id) => document.getElementById(id);
 $("example").textContent = `curl --data-binary @seven.png ${location.origin}/api/predict`;
 
 function element(name, text) {
-  const made = document.createElement(name);
-  made.textContent = text;
-  return made;
+  const node = document.createElement(name);
+  node.textContent = text;
+  return node;
 }
 
-function fields(schema, all) {
+function fields(schema, schemas) {
   const name = schema?.$ref?.split("/").pop();
-  if (!name) return schema?.items ? `a list, each of ${fields(schema.items, all)}` : "";
-  const parts = Object.entries(all[name].properties).map(([field, of]) => {
-    const inner = of.items?.$ref ? `: ${fields(of.items, all)}` : "";
+  if (!name) return schema?.items ? `list of ${fields(schema.items, schemas)}` : "";
+  const parts = Object.entries(schemas[name].properties).map(([field, type]) => {
+    const inner = type.items?.$ref ? `: ${fields(type.items, schemas)}` : "";
     return `${field}${inner}`;
   });
   return `${name} {${parts.join(", ")}}`;
@@ -26,13 +26,13 @@ async function list() {
     for (const [method, operation] of Object.entries(methods)) {
       const section = document.createElement("section");
       section.append(element("h2", `${method.toUpperCase()} ${path}`), element("p", operation.description));
-      for (const each of operation.parameters ?? []) {
-        const kinds = each.schema.enum ?? [each.schema.type ?? "text"];
-        section.append(element("p", `?${each.name}= ${kinds.join(" | ")}`));
+      for (const parameter of operation.parameters ?? []) {
+        const kinds = parameter.schema.enum ?? [parameter.schema.type ?? "text"];
+        section.append(element("p", `?${parameter.name}= ${kinds.join(" | ")}`));
       }
-      const good = Object.values(operation.responses)[0].content?.["application/json"]?.schema;
-      const told = fields(good, api.components.schemas);
-      if (told) section.append(element("p", `answer: ${told}`));
+      const schema = Object.values(operation.responses)[0].content?.["application/json"]?.schema;
+      const text = fields(schema, api.components.schemas);
+      if (text) section.append(element("p", `response: ${text}`));
       $("paths").append(section);
     }
   }

@@ -1,20 +1,20 @@
-// The sheet: strokes, or a photo, given to the reader after each change.
+// The sheet: strokes or a photo, sent to the backend after each change.
 "use strict";
 
-const PEN = 26; // pixels of the sheet's 420: what MNIST's strokes measure in it
-const STEP = 14; // of the pen that the arrow keys move
-const DRAWN_SIDE = 280; // a drawing is reduced to this before it is read: ten times MNIST's
+const PEN = 26; // pixels of the sheet's 420: the width of MNIST's strokes at this scale
+const STEP = 14; // pixels that an arrow key moves the pen
+const DRAWING_SIDE = 280; // a drawing is reduced to this size before it is read: ten times MNIST's
 
 const paper = $("paper");
 const pen = paper.getContext("2d");
 
 let strokes = []; // each a list of points [x, y]
-let photo = null; // an ImageBitmap in place of strokes
-let place = { x: 0, y: 0, scale: 1 }; // where the photo lies on the sheet
-let cursor = null; // the keyboard's pen: {x, y, down}
-let changes = 0; // counts what was drawn, so that the newest is asked in the end
-let sheet = 0; // counts the sheets, so that an answer about another one is not shown
-let asking = false;
+let photo = null; // an ImageBitmap instead of strokes
+let place = { x: 0, y: 0, scale: 1 }; // the position of the photo on the sheet
+let cursor = null; // the pen of the keyboard: {x, y, down}
+let changes = 0; // counts the changes, so that the last state is read in the end
+let sheet = 0; // counts the sheets, so that a response for an earlier sheet is not shown
+let busy = false; // whether a request is running
 
 function line(points, context) {
   context.beginPath();
@@ -72,51 +72,51 @@ function changed() {
   changes += 1;
   draw();
   if (!strokes.length && !photo) return verdict.showNothing();
-  if (!asking) ask();
+  if (!busy) update();
 }
 
-function picture() {
+function currentImage() {
   const canvas = document.createElement("canvas");
   const context = canvas.getContext("2d", { willReadFrequently: true });
   if (photo) {
-    const scale = Math.min(1, reader.MOST_SIDE / Math.max(photo.width, photo.height));
+    const scale = Math.min(1, backend.MAX_SIDE / Math.max(photo.width, photo.height));
     canvas.width = Math.max(1, Math.round(photo.width * scale));
     canvas.height = Math.max(1, Math.round(photo.height * scale));
     context.imageSmoothingQuality = "high";
     context.drawImage(photo, 0, 0, canvas.width, canvas.height);
   } else {
-    canvas.width = canvas.height = DRAWN_SIDE;
-    context.scale(DRAWN_SIDE / paper.width, DRAWN_SIDE / paper.height);
+    canvas.width = canvas.height = DRAWING_SIDE;
+    context.scale(DRAWING_SIDE / paper.width, DRAWING_SIDE / paper.height);
     drawInk(context);
   }
   return canvas;
 }
 
-// One question at a time: while it is out, changes gather, and the newest is asked next.
-async function ask() {
-  asking = true;
+// One request at a time: changes during a request are sent together in the next one.
+async function update() {
+  busy = true;
   try {
-    let asked;
+    let requested;
     do {
-      asked = changes;
+      requested = changes;
       if (!strokes.length && !photo) break;
-      await tell(reader.read(picture(), $("multiple").value));
-    } while (asked !== changes);
+      await showResponse(backend.read(currentImage(), $("multiple").value));
+    } while (requested !== changes);
   } finally {
-    asking = false;
+    busy = false;
   }
 }
 
-// Show what is answered, if it is about the sheet that lies here.
-async function tell(answered) {
-  const about = sheet;
+// Show the response, if it belongs to the current sheet.
+async function showResponse(response) {
+  const requestSheet = sheet;
   try {
-    const answer = await answered;
-    if (about === sheet) verdict.show(answer);
+    const answer = await response;
+    if (requestSheet === sheet) verdict.show(answer);
   } catch (error) {
-    if (about === sheet) verdict.showProblem(error);
+    if (requestSheet === sheet) verdict.showProblem(error);
   }
-  if (about === sheet) draw();
+  if (requestSheet === sheet) draw();
 }
 
 function clear() {
@@ -142,7 +142,7 @@ function pointOf(event) {
   return [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
 }
 
-let drawing = null; // the stroke of the pointer that is down
+let drawing = null; // the stroke that the pointer is drawing
 
 paper.addEventListener("pointerdown", (event) => {
   if (event.button !== 0 || drawing) return;
@@ -156,7 +156,7 @@ paper.addEventListener("pointerdown", (event) => {
 paper.addEventListener("pointermove", (event) => {
   if (!drawing || drawing.id !== event.pointerId) return;
   const events = event.getCoalescedEvents?.() ?? [];
-  for (const each of events.length ? events : [event]) drawing.points.push(pointOf(each));
+  for (const point of events.length ? events : [event]) drawing.points.push(pointOf(point));
   changed();
 });
 for (const name of ["pointerup", "pointercancel"]) {
@@ -199,14 +199,14 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-async function take(file) {
+async function openFile(file) {
   if (!file) return;
   clear();
   try {
-    // The file's own numbers, whatever screen they were meant for.
+    // Use the pixel values of the file, without its color profile.
     photo = await createImageBitmap(file, { colorSpaceConversion: "none" });
   } catch {
-    return tell(reader.readFile(file, $("multiple").value));
+    return showResponse(backend.readFile(file, $("multiple").value));
   }
   const scale = Math.min(paper.width / photo.width, paper.height / photo.height);
   place = {
@@ -221,7 +221,7 @@ $("undo").onclick = undo;
 $("clear").onclick = clear;
 $("upload").onclick = () => $("file").click();
 $("file").onchange = () => {
-  take($("file").files[0]);
+  openFile($("file").files[0]);
   $("file").value = "";
 };
 for (const choice of document.querySelectorAll("select")) {
@@ -230,8 +230,8 @@ for (const choice of document.querySelectorAll("select")) {
   };
 }
 document.addEventListener("paste", (event) => {
-  const file = [...event.clipboardData.files].find((each) => each.type.startsWith("image/"));
-  if (file) take(file);
+  const file = [...event.clipboardData.files].find((item) => item.type.startsWith("image/"));
+  if (file) openFile(file);
 });
 for (const name of ["dragenter", "dragover"]) {
   document.addEventListener(name, (event) => {
@@ -243,7 +243,7 @@ for (const name of ["dragleave", "drop"]) {
   document.addEventListener(name, (event) => {
     event.preventDefault();
     $("sheet").classList.remove("over");
-    if (name === "drop") take(event.dataTransfer.files[0]);
+    if (name === "drop") openFile(event.dataTransfer.files[0]);
   });
 }
 

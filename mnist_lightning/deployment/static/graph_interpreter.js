@@ -1,25 +1,25 @@
-// A network's steps, as torch.export names them, on one picture at a time. A value is
-// {shape, data}: the picture's [channels, height, width], or [features].
+// The steps of a network, named as by torch.export, for one image at a time. A value is
+// {shape, data}, of shape [channels, height, width] or [features].
 "use strict";
 
 const network = (() => {
-  // Down and across, of an option that may be given once for both.
+  // The vertical and horizontal value of an option that may be one number for both.
   const both = (option) => [option, option].flat().slice(0, 2);
 
   function elementwise(change) {
     return ({ input }) => ({ shape: input.shape, data: input.data.map(change) });
   }
 
-  function check(known, what) {
-    if (!known) throw new Error(`no JavaScript for ${what}`);
+  function check(supported, what) {
+    if (!supported) throw new Error(`no JavaScript for ${what}`);
   }
 
   const unchanged = ({ input }) => input;
 
-  // Wider by [left, right, top, bottom], with `value`; narrower where that is negative.
+  // Pad by [left, right, top, bottom] with `value`; crop where a number is negative.
   function pad({ input, pad: [left, right, top = 0, bottom = 0, ...beyond], mode = "constant", value }) {
     check(mode === "constant", `pad with mode ${mode}`);
-    check(input.shape.length === 3 && (!beyond || beyond.length === 0), "pad but of rows and columns");
+    check(input.shape.length === 3 && (!beyond || beyond.length === 0), "pad except for rows and columns");
     const [channels, height, width] = input.shape;
     const shape = [channels, height + top + bottom, width + left + right];
     const data = new Float32Array(shape[0] * shape[1] * shape[2]).fill(value ?? 0);
@@ -44,8 +44,8 @@ const network = (() => {
       [bottom, right] = [dy * (tall - 1), dx * (broad - 1)].map((rim) => Math.ceil(rim / 2));
       [top, left] = [dy * (tall - 1) - bottom, dx * (broad - 1) - right];
     }
-    const wide = pad({ input, pad: [left, right, top, bottom] });
-    const [, height, width] = wide.shape;
+    const padded = pad({ input, pad: [left, right, top, bottom] });
+    const [, height, width] = padded.shape;
     const rows = Math.floor((height - dy * (tall - 1) - 1) / down) + 1;
     const columns = Math.floor((width - dx * (broad - 1) - 1) / across) + 1;
     const data = new Float32Array(outputs * rows * columns);
@@ -61,7 +61,7 @@ const network = (() => {
         for (let y = 0, to = 0; y < rows; y++) {
           let from = start + y * down * width;
           for (let x = 0; x < columns; x++, to++, from += across) {
-            sums[to] += factor * wide.data[from];
+            sums[to] += factor * padded.data[from];
           }
         }
       }
@@ -75,22 +75,22 @@ const network = (() => {
     const [top, left] = both(padding);
     check(!ceil_mode, "max_pool2d with ceil_mode");
     check(both(dilation).every((step) => step === 1), "max_pool2d with dilation");
-    const wide = pad({ input, pad: [left, left, top, top], value: -Infinity });
-    const [channels, height, width] = wide.shape;
+    const padded = pad({ input, pad: [left, left, top, top], value: -Infinity });
+    const [channels, height, width] = padded.shape;
     const rows = Math.floor((height - tall) / down) + 1;
     const columns = Math.floor((width - broad) / across) + 1;
     const data = new Float32Array(channels * rows * columns);
     for (let c = 0, to = 0; c < channels; c++) {
       for (let y = 0; y < rows; y++) {
         for (let x = 0; x < columns; x++, to++) {
-          let most = -Infinity;
+          let max = -Infinity;
           for (let ky = 0; ky < tall; ky++) {
             const from = (c * height + y * down + ky) * width + x * across;
             for (let kx = 0; kx < broad; kx++) {
-              if (wide.data[from + kx] > most) most = wide.data[from + kx];
+              if (padded.data[from + kx] > max) max = padded.data[from + kx];
             }
           }
-          data[to] = most;
+          data[to] = max;
         }
       }
     }
@@ -102,21 +102,21 @@ const network = (() => {
     check(!ceil_mode && divisor_override === null, "avg_pool2d with other divisors");
     check(both(padding).every((rim) => rim === 0), "avg_pool2d with padding");
     const [channels] = input.shape;
-    const each = new Float32Array(channels * sides[0] * sides[1]).fill(1 / (sides[0] * sides[1]));
-    const weight = { shape: [channels, 1, ...sides], data: each };
+    const weights = new Float32Array(channels * sides[0] * sides[1]).fill(1 / (sides[0] * sides[1]));
+    const weight = { shape: [channels, 1, ...sides], data: weights };
     const steps = { stride: stride.length ? stride : sides, padding: 0, dilation: 1 };
     return conv2d({ input, weight, bias: null, groups: channels, ...steps });
   }
 
   function log_softmax({ input, dim }) {
-    check(input.shape.length === 1 && (dim === 1 || dim === -1), "log_softmax but over classes");
-    const most = arrays.greatest(input.data);
-    const total = Math.log(arrays.sum(input.data.map((value) => Math.exp(value - most))));
-    return { shape: input.shape, data: input.data.map((value) => value - most - total) };
+    check(input.shape.length === 1 && (dim === 1 || dim === -1), "log_softmax except over classes");
+    const max = arrays.max(input.data);
+    const total = Math.log(arrays.sum(input.data.map((value) => Math.exp(value - max))));
+    return { shape: input.shape, data: input.data.map((value) => value - max - total) };
   }
 
-  // Each channel less a mean, by the root of a variance.
-  function normalized({ input, weight, bias, eps }, mean, variance) {
+  // Each channel minus a mean, divided by the root of a variance.
+  function normalize({ input, weight, bias, eps }, mean, variance) {
     const size = input.data.length / input.shape[0];
     const data = input.data.map((value, i) => {
       const c = Math.floor(i / size);
@@ -126,20 +126,20 @@ const network = (() => {
     return { shape: input.shape, data };
   }
 
-  function batch_norm(given) {
-    const { running_mean, running_var } = given;
+  function batch_norm(inputs) {
+    const { running_mean, running_var } = inputs;
     check(running_mean && running_var, "batch_norm without running statistics");
-    return normalized(given, running_mean, running_var);
+    return normalize(inputs, running_mean, running_var);
   }
 
-  function instance_norm(given) {
-    check(given.use_input_stats, "instance_norm with running statistics");
-    const { input } = given;
+  function instance_norm(inputs) {
+    check(inputs.use_input_stats, "instance_norm with running statistics");
+    const { input } = inputs;
     const [channels] = input.shape;
     const mean = means(input, [channels]);
     const size = input.data.length / channels;
     const squares = input.data.map((value, i) => (value - mean.data[Math.floor(i / size)]) ** 2);
-    return normalized(given, mean, means({ shape: input.shape, data: squares }, [channels]));
+    return normalize(inputs, mean, means({ shape: input.shape, data: squares }, [channels]));
   }
 
   function linear({ input, weight, bias }) {
@@ -155,7 +155,7 @@ const network = (() => {
   }
 
   function add({ input, other, alpha }) {
-    check(other?.data?.length === input.data.length, "add but of two values of one shape");
+    check(other?.data?.length === input.data.length, "add except for two values of equal shape");
     return { shape: input.shape, data: input.data.map((value, i) => value + alpha * other.data[i]) };
   }
 
@@ -169,23 +169,23 @@ const network = (() => {
   }
 
   function adaptive_avg_pool2d({ input, output_size }) {
-    check(both(output_size).every((side) => side === 1), "adaptive_avg_pool2d but to 1x1");
+    check(both(output_size).every((side) => side === 1), "adaptive_avg_pool2d except to 1x1");
     return means(input, [input.shape[0], 1, 1]);
   }
 
   function mean({ input, dim, keepdim }) {
-    const sides = dim.map((each) => (each + 4) % 4).sort().join();
-    check(input.shape.length === 3 && sides === "2,3", "mean but of a picture's rows and columns");
+    const sides = dim.map((axis) => (axis + 4) % 4).sort().join();
+    check(input.shape.length === 3 && sides === "2,3", "mean except over rows and columns");
     return means(input, keepdim ? [input.shape[0], 1, 1] : [input.shape[0]]);
   }
 
   function flatten({ input, start_dim, end_dim }) {
-    check(start_dim === 1 && end_dim === -1, "flatten but for all of a picture");
+    check(start_dim === 1 && end_dim === -1, "flatten except of all dimensions");
     return { shape: [input.data.length], data: input.data };
   }
 
   function view({ input, size, shape = size }) {
-    check(shape.length === 2, "view or reshape but for all of a picture");
+    check(shape.length === 2, "view or reshape except to all dimensions flattened");
     return { shape: [input.data.length], data: input.data };
   }
 
@@ -227,29 +227,29 @@ const network = (() => {
   const bytesOf = (text) =>
     Uint8Array.fromBase64?.(text) ?? Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 
-  function unpacked({ shape, bits, content }) {
+  function unpack({ shape, bits, content }) {
     const view = new DataView(bytesOf(content).buffer);
-    const number = bits === 16
+    const read = bits === 16
       ? (at) => half(view.getUint16(at, true))
       : (at) => view.getFloat32(at, true);
     const count = (8 * view.byteLength) / bits;
-    return { shape, data: Float32Array.from({ length: count }, (_, i) => number((i * bits) / 8)) };
+    return { shape, data: Float32Array.from({ length: count }, (_, i) => read((i * bits) / 8)) };
   }
 
-  // A function from 28x28 ink to logits, out of a network's description.
+  // Return a function from 28x28 ink to logits, for the description of a network.
   function load({ weights, steps, output, mean, std }) {
     for (const { name } of steps) {
-      check(name in STEPS, `${name} (but for ${Object.keys(STEPS).join(", ")})`);
+      check(name in STEPS, `${name} (supported: ${Object.keys(STEPS).join(", ")})`);
     }
-    const constants = weights.map(unpacked);
-    const named = (numbers, things) =>
-      Object.fromEntries(Object.entries(numbers).map(([name, number]) => [name, things[number]]));
+    const constants = weights.map(unpack);
+    const select = (numbers, items) =>
+      Object.fromEntries(Object.entries(numbers).map(([name, number]) => [name, items[number]]));
     return (ink) => {
       const scaled = Float32Array.from(ink, (value) => (value - 255 * mean) / (255 * std));
       const values = [{ shape: [1, 28, 28], data: scaled }];
       for (const step of steps) {
-        const given = { ...named(step.values, values), ...named(step.weights, constants) };
-        values.push(STEPS[step.name]({ ...given, ...step.options }));
+        const inputs = { ...select(step.values, values), ...select(step.weights, constants) };
+        values.push(STEPS[step.name]({ ...inputs, ...step.options }));
       }
       return values[output].data;
     };

@@ -1,9 +1,9 @@
-// Reads pictures on this page itself: what a server would answer, from the network in this file.
+// Reads images in the page itself, with the network in this file; same responses as the server.
 "use strict";
 
-const reader = (() => {
-  const MOST_SIDE = 4096; // a photo is reduced to this: more than every browser's canvas takes
-  const UNSURE = 0.8;
+const backend = (() => {
+  const MAX_SIDE = 4096; // a photo is reduced to this size, which the canvas of every browser supports
+  const UNSURE_BELOW = 0.8;
   const MULTIPLE = { auto: null, true: true, false: false };
 
   const model = JSON.parse($("model").textContent);
@@ -11,13 +11,13 @@ const reader = (() => {
 
   function probabilitiesOf(ink) {
     const logits = Array.from(logitsOf(ink), (logit) => logit / model.temperature);
-    const most = Math.max(...logits);
-    const powers = logits.map((logit) => Math.exp(logit - most));
-    const total = arrays.sum(powers);
-    return powers.map((power) => power / total);
+    const max = Math.max(...logits);
+    const exponentials = logits.map((logit) => Math.exp(logit - max));
+    const total = arrays.sum(exponentials);
+    return exponentials.map((value) => value / total);
   }
 
-  function pictureOf({ width, height, data }) {
+  function toDataUrl({ width, height, data }) {
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [width, height];
     const shades = Uint8ClampedArray.from({ length: 4 * data.length }, (_, i) =>
@@ -26,7 +26,7 @@ const reader = (() => {
     return canvas.toDataURL();
   }
 
-  function described({ ink, dark, box, wide }) {
+  function toAnswer({ ink, dark, box, wide }) {
     const probabilities = probabilitiesOf(ink.data);
     const confidence = Math.max(...probabilities);
     return {
@@ -36,24 +36,24 @@ const reader = (() => {
       box,
       ink: dark ? "dark" : "light",
       wide,
-      unsure: confidence < UNSURE,
-      input: pictureOf(ink),
+      unsure: confidence < UNSURE_BELOW,
+      input: toDataUrl(ink),
     };
   }
 
-  // The answer about a canvas, in the form in which a server gives it.
+  // The response for a canvas, in the same form as from the server.
   async function read(canvas, multiple) {
-    await new Promise((done) => setTimeout(done)); // the stroke is to be seen first
-    const began = performance.now();
+    await new Promise((done) => setTimeout(done)); // show the stroke first
+    const start = performance.now();
     const { width, height } = canvas;
-    const picture = canvas.getContext("2d").getImageData(0, 0, width, height);
-    const digits = images.findDigits(picture, MULTIPLE[multiple]).map(described);
-    return { width, height, digits, milliseconds: performance.now() - began };
+    const image = canvas.getContext("2d").getImageData(0, 0, width, height);
+    const digits = mnistFormat.findDigits(image, MULTIPLE[multiple]).map(toAnswer);
+    return { width, height, digits, milliseconds: performance.now() - start };
   }
 
   async function readFile(file) {
-    throw new Error(`This browser cannot show ${file.name}: it is no picture, or damaged.`);
+    throw new Error(`This browser cannot open ${file.name}: it is not an image, or is damaged.`);
   }
 
-  return { MOST_SIDE, read, readFile };
+  return { MAX_SIDE, read, readFile };
 })();

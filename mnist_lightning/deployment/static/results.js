@@ -1,4 +1,4 @@
-// What was read: the verdict, a bar for each label, the digits among which to choose.
+// The results: the labels, a bar for each probability, and buttons to choose a digit.
 "use strict";
 
 const $ = (id) => document.getElementById(id);
@@ -7,19 +7,19 @@ const verdict = (() => {
   const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
   let answer = null;
-  let chosen = 0; // which of the answer's digits is looked at
+  let chosen = 0; // the index of the digit that is shown in detail
 
-  function show(found) {
-    answer = found;
-    chosen = Math.min(chosen, found.digits.length - 1);
+  function show(response) {
+    answer = response;
+    chosen = Math.min(chosen, response.digits.length - 1);
     const strong = document.createElement("strong");
-    strong.textContent = found.digits.map((digit) => digit.label).join(" ");
-    const least = Math.min(...found.digits.map((digit) => digit.confidence));
-    const sure = found.digits.length === 1 ? percent(least) : `each at least ${percent(least)}`;
+    strong.textContent = response.digits.map((digit) => digit.label).join(" ");
+    const min = Math.min(...response.digits.map((digit) => digit.confidence));
+    const confidence = response.digits.length === 1 ? percent(min) : `each at least ${percent(min)}`;
     $("verdict").className = "";
-    const unsure = found.digits.some((digit) => digit.unsure);
-    $("verdict").replaceChildren(strong, unsure ? `unsure, ${sure}` : sure);
-    const chips = found.digits.length > 1 ? found.digits.map(chip) : [];
+    const unsure = response.digits.some((digit) => digit.unsure);
+    $("verdict").replaceChildren(strong, unsure ? `unsure, ${confidence}` : confidence);
+    const chips = response.digits.length > 1 ? response.digits.map(chip) : [];
     $("digits").replaceChildren(...chips);
     showDigit();
   }
@@ -46,7 +46,7 @@ const verdict = (() => {
       ...digit.probabilities.map((probability, label) => bar(probability, label, digit.label)),
     );
     const notes = [`${digit.ink} ink`, `read in ${answer.milliseconds.toFixed(0)} ms`];
-    if (digit.wide) notes.push("wide: perhaps several digits that touch");
+    if (digit.wide) notes.push("wide: possibly several touching digits");
     $("notes").textContent = notes.join(" · ");
   }
 
@@ -74,7 +74,7 @@ const verdict = (() => {
 
   function showNothing() {
     $("verdict").className = "";
-    $("verdict").textContent = "Nothing is drawn yet.";
+    $("verdict").textContent = "Nothing drawn yet.";
     hideDetails();
   }
 

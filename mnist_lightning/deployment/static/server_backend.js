@@ -1,12 +1,12 @@
-// Reads pictures by asking the server; offers its runs, and keeps what was misread.
+// Reads images with the server; lists its runs, and sends corrections.
 "use strict";
 
-const reader = (() => {
-  const MOST_SIDE = 1600; // a photo is reduced to this before it is sent
+const backend = (() => {
+  const MAX_SIDE = 1600; // a photo is reduced to this size before it is sent
 
   async function send(address, body) {
     const response = await fetch(address, { method: "POST", body }).catch(() => {
-      throw new Error("The server does not answer.");
+      throw new Error("The server does not respond. Is it running?");
     });
     const content = await response.json().catch(() => null);
     if (!content) throw new Error(`The server failed (status ${response.status}).`);
@@ -27,7 +27,7 @@ const reader = (() => {
   async function correct(label) {
     try {
       await send(`api/corrections?label=${label}`, verdict.answer.file);
-      $("kept").textContent = `Kept as a ${label}, to learn from.`;
+      $("kept").textContent = `Saved as a ${label}, for training.`;
     } catch (error) {
       $("kept").textContent = error.message;
     }
@@ -41,7 +41,7 @@ const reader = (() => {
     return button;
   }
 
-  async function begin() {
+  async function start() {
     const labels = Array.from({ length: 10 }, (_, label) => label);
     $("correction").querySelector(".tools").append(...labels.map(correction));
     const [health, runs] = await Promise.all(
@@ -58,6 +58,6 @@ const reader = (() => {
     }
   }
 
-  begin();
-  return { MOST_SIDE, read, readFile };
+  start();
+  return { MAX_SIDE, read, readFile };
 })();

@@ -1,25 +1,25 @@
-// Connected pieces of ink, and the digits that they are parts of: pieces.py in JavaScript.
+// Connected components of ink, and how they form digits: components.py in JavaScript.
 "use strict";
 
-const pieces = (() => {
-  const FAINT = Math.fround(0.35);
-  const FIRM = Math.fround(0.6);
-  const SPECK = 0.02;
-  const NEAR = 0.2;
-  const HIGH = 0.45;
-  const CLEARLY_HIGH = 0.5;
-  const CLEARLY_INKED = 0.1;
-  const WIDE = 1.4;
-  const MOST_DIGITS = 200;
+const components = (() => {
+  const INK_THRESHOLD = Math.fround(0.35);
+  const CORE_THRESHOLD = Math.fround(0.6);
+  const MIN_MASS = 0.02;
+  const MAX_GAP = 0.2;
+  const MIN_HEIGHT = 0.45;
+  const CLEAR_HEIGHT = 0.5;
+  const CLEAR_MASS = 0.1;
+  const MAX_ASPECT = 1.4;
+  const MAX_DIGITS = 200;
 
   const heightOf = (part) => part.bottom - part.top;
   const widthOf = (part) => part.right - part.left;
   const longerSide = (part) => Math.max(heightOf(part), widthOf(part));
 
-  // The first of the things with the greatest, or the least, value.
-  const first = (things, value) => things.reduce((a, b) => (value(b) > value(a) ? b : a));
+  // The first of the items with the largest value.
+  const maxBy = (items, value) => items.reduce((a, b) => (value(b) > value(a) ? b : a));
 
-  function around(parts) {
+  function bounds(parts) {
     return {
       label: parts[0].label,
       top: Math.min(...parts.map((part) => part.top)),
@@ -30,63 +30,63 @@ const pieces = (() => {
     };
   }
 
-  function gap(one, other) {
-    const across = Math.max(one.left - other.right, other.left - one.right);
-    const down = Math.max(one.top - other.bottom, other.top - one.bottom);
+  function gap(a, b) {
+    const across = Math.max(a.left - b.right, b.left - a.right);
+    const down = Math.max(a.top - b.bottom, b.top - a.bottom);
     return Math.max(across, down, 0);
   }
 
-  const isNear = (part, whole) => gap(part, whole) < NEAR * longerSide(whole);
+  const isNear = (part, digit) => gap(part, digit) < MAX_GAP * longerSide(digit);
 
-  const atBorder = (part, { width, height }) =>
+  const touchesBorder = (part, { width, height }) =>
     part.top === 0 || part.left === 0 || part.bottom === height || part.right === width;
 
-  // The runs of set pixels within the rows of a mask: row, begin and end (excluded) of each.
-  function runs({ width, height, data }) {
-    const found = [];
+  // The runs of set pixels in the rows of a mask, each with row, begin and end (excluded).
+  function rowRuns({ width, height, data }) {
+    const runs = [];
     for (let row = 0; row < height; row++) {
       for (let x = 0; x < width; x++) {
         if (!data[row * width + x]) continue;
         const begin = x;
         while (x < width && data[row * width + x]) x++;
-        found.push({ row, begin, end: x });
+        runs.push({ row, begin, end: x });
       }
     }
-    return found;
+    return runs;
   }
 
-  // Number the pieces that runs make where they touch those of the next row, from 1 on.
-  function joined(found) {
-    const parent = found.map((_, run) => run);
+  // Number from 1 the components that runs form by touching runs of the next row.
+  function numberComponents(runs) {
+    const parent = runs.map((_, run) => run);
     const root = (run) => {
       while (parent[run] !== run) run = parent[run] = parent[parent[run]];
       return run;
     };
     let above = 0;
-    for (let here = 0; here < found.length; here++) {
-      const run = found[here];
-      while (found[above].row < run.row - 1) above++;
-      while (found[above].row < run.row && found[above].end < run.begin) above++;
-      for (let i = above; found[i].row < run.row && found[i].begin <= run.end; i++) {
+    for (let here = 0; here < runs.length; here++) {
+      const run = runs[here];
+      while (runs[above].row < run.row - 1) above++;
+      while (runs[above].row < run.row && runs[above].end < run.begin) above++;
+      for (let i = above; runs[i].row < run.row && runs[i].begin <= run.end; i++) {
         parent[root(here)] = root(i);
       }
     }
-    const roots = found.map((_, run) => root(run));
+    const roots = runs.map((_, run) => root(run));
     const order = [...new Set(roots)].sort((a, b) => a - b);
-    const numbers = new Map(order.map((each, i) => [each, i + 1]));
-    return roots.map((each) => numbers.get(each));
+    const numbers = new Map(order.map((run, i) => [run, i + 1]));
+    return roots.map((run) => numbers.get(run));
   }
 
-  // The number of its piece for each pixel of a mask, 0 for none; and the pieces 1, 2, …
-  function label(mask, ink) {
-    const found = runs(mask);
+  // For each pixel of a mask the number of its component, 0 for none; and the components 1, 2, …
+  function labelComponents(mask, ink) {
+    const runs = rowRuns(mask);
     const labels = new Int32Array(mask.data.length);
     const parts = [];
-    joined(found).forEach((number, i) => {
-      const { row, begin, end } = found[i];
-      const from = row * mask.width;
-      labels.fill(number, from + begin, from + end);
-      const mass = arrays.sum(ink.data.subarray(from + begin, from + end));
+    numberComponents(runs).forEach((number, i) => {
+      const { row, begin, end } = runs[i];
+      const start = row * mask.width;
+      labels.fill(number, start + begin, start + end);
+      const mass = arrays.sum(ink.data.subarray(start + begin, start + end));
       const part = (parts[number - 1] ??= {
         label: number, top: row, left: begin, bottom: row + 1, right: end, mass: 0,
       });
@@ -98,44 +98,46 @@ const pieces = (() => {
     return { labels: { width: mask.width, height: mask.height, data: labels }, parts };
   }
 
-  // The digits in (H, W) ink, 0 to 1, in reading order: their boxes, and which pixels are theirs.
-  function findDigits(ink, multiple) {
-    const { labels, parts } = label(arrays.map(ink, (value) => value > FAINT, Uint8Array), ink);
-    const firm = new Set(labels.data.filter((_, i) => ink.data[i] > FIRM));
-    const firmParts = parts.filter((part) => firm.has(part.label));
-    const found = firmParts.length ? firmParts : parts;
-    const inner = found.filter((part) => !atBorder(part, ink));
-    const main = mainGroup(found, inner, ink.height);
+  // The digits of (H, W) ink, 0 to 1, in reading order: their boxes, and masks of their pixels.
+  function segmentDigits(ink, multiple) {
+    const mask = arrays.map(ink, (value) => value > INK_THRESHOLD, Uint8Array);
+    const { labels, parts } = labelComponents(mask, ink);
+    const cores = new Set(labels.data.filter((_, i) => ink.data[i] > CORE_THRESHOLD));
+    const withCores = parts.filter((part) => cores.has(part.label));
+    const strokes = withCores.length ? withCores : parts;
+    const inner = strokes.filter((part) => !touchesBorder(part, ink));
+    const main = mainGroup(strokes, inner, ink.height);
     let groups = [main];
     if (multiple !== false) {
-      const beside = inner.includes(main[0]) ? inner : found;
-      const several = beside.filter((part) => part.mass >= SPECK * main[0].mass);
-      if (several.length <= MOST_DIGITS) groups = digitGroups(several);
+      const candidates = inner.includes(main[0]) ? inner : strokes;
+      const large = candidates.filter((part) => part.mass >= MIN_MASS * main[0].mass);
+      if (large.length <= MAX_DIGITS) groups = digitGroups(large);
       if (groups.length < 2 || (multiple === null && !areObvious(groups))) groups = [main];
     }
-    return inReadingOrder(groups).map((group) => digit(group, labels));
+    return inReadingOrder(groups).map((group) => toDigit(group, labels));
   }
 
-  function digit(group, labels) {
-    const { left, top, right, bottom } = around(group);
+  function toDigit(group, labels) {
+    const { left, top, right, bottom } = bounds(group);
     const own = new Set(group.map((part) => part.label));
-    const place = arrays.cropped(labels, left, top, right, bottom);
+    const crop = arrays.cropped(labels, left, top, right, bottom);
     return {
-      mask: arrays.map(place, (number) => own.has(number), Uint8Array),
+      mask: arrays.map(crop, (number) => own.has(number), Uint8Array),
       box: [left, top, right, bottom],
-      wide: right - left > WIDE * (bottom - top),
+      wide: right - left > MAX_ASPECT * (bottom - top),
     };
   }
 
-  function mainGroup(found, inner, height) {
-    let main = first(found, (part) => part.mass);
+  function mainGroup(strokes, inner, height) {
+    let main = maxBy(strokes, (part) => part.mass);
     if (inner.length && !inner.includes(main)) {
-      const whole = first(inner, (part) => part.mass);
-      if (whole.mass > 0.15 * main.mass && heightOf(whole) > 0.2 * height) main = whole;
+      const largest = maxBy(inner, (part) => part.mass);
+      if (largest.mass > 0.15 * main.mass && heightOf(largest) > 0.2 * height) main = largest;
     }
-    const others = inner.includes(main) ? inner : found;
+    const others = inner.includes(main) ? inner : strokes;
     return [main].concat(
-      others.filter((part) => part !== main && part.mass > SPECK * main.mass && isNear(part, main)),
+      others.filter((part) =>
+        part !== main && part.mass > MIN_MASS * main.mass && isNear(part, main)),
     );
   }
 
@@ -144,44 +146,44 @@ const pieces = (() => {
     const groups = [];
     const rest = [];
     for (const part of [...parts].sort((a, b) => heightOf(b) - heightOf(a))) {
-      const home = groups.find((group) => belongs(part, around(group)));
-      if (home) home.push(part);
-      else if (heightOf(part) >= HIGH * highest) groups.push([part]);
+      const owner = groups.find((group) => belongs(part, bounds(group)));
+      if (owner) owner.push(part);
+      else if (heightOf(part) >= MIN_HEIGHT * highest) groups.push([part]);
       else rest.push(part);
     }
     for (const part of rest) {
-      const nearest = first(groups, (group) => -gap(part, around(group)));
-      if (isNear(part, around(nearest))) nearest.push(part);
+      const nearest = maxBy(groups, (group) => -gap(part, bounds(group)));
+      if (isNear(part, bounds(nearest))) nearest.push(part);
     }
     return groups;
   }
 
-  function belongs(part, whole) {
-    const shared = Math.min(part.right, whole.right) - Math.max(part.left, whole.left);
-    return shared > 0.5 * Math.min(widthOf(part), widthOf(whole)) && isNear(part, whole);
+  function belongs(part, digit) {
+    const shared = Math.min(part.right, digit.right) - Math.max(part.left, digit.left);
+    return shared > 0.5 * Math.min(widthOf(part), widthOf(digit)) && isNear(part, digit);
   }
 
   function areObvious(groups) {
-    const wholes = groups.map(around);
-    const highest = Math.max(...wholes.map(heightOf));
-    const most = Math.max(...wholes.map((whole) => whole.mass));
-    const clear = wholes.filter(
-      (whole) => heightOf(whole) >= CLEARLY_HIGH * highest && whole.mass >= CLEARLY_INKED * most,
+    const digits = groups.map(bounds);
+    const highest = Math.max(...digits.map(heightOf));
+    const maxMass = Math.max(...digits.map((digit) => digit.mass));
+    const clear = digits.filter(
+      (digit) => heightOf(digit) >= CLEAR_HEIGHT * highest && digit.mass >= CLEAR_MASS * maxMass,
     );
     if (clear.length < groups.length || clear.length < 2) return false;
-    return clear.every((one) => clear.every((other) => one === other || gap(one, other) > 0));
+    return clear.every((a) => clear.every((b) => a === b || gap(a, b) > 0));
   }
 
   function inReadingOrder(groups) {
     const lines = [];
-    for (const group of [...groups].sort((a, b) => around(a).top - around(b).top)) {
-      const { top, bottom } = around(group);
+    for (const group of [...groups].sort((a, b) => bounds(a).top - bounds(b).top)) {
+      const { top, bottom } = bounds(group);
       const last = lines.at(-1);
-      if (last && (top + bottom) / 2 < around(last.flat()).bottom) last.push(group);
+      if (last && (top + bottom) / 2 < bounds(last.flat()).bottom) last.push(group);
       else lines.push([group]);
     }
-    return lines.flatMap((line) => line.sort((a, b) => around(a).left - around(b).left));
+    return lines.flatMap((line) => line.sort((a, b) => bounds(a).left - bounds(b).left));
   }
 
-  return { FAINT, runs, label, atBorder, findDigits };
+  return { INK_THRESHOLD, rowRuns, labelComponents, touchesBorder, segmentDigits };
 })();

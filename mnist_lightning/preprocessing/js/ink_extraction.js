@@ -1,66 +1,66 @@
-// From a picture to the ink of the digits in it: ink.py in JavaScript.
+// From an image to the ink of its digits: ink_extraction.py in JavaScript.
 "use strict";
 
-const inkOf = (() => {
-  const WORKING = 800;
-  const THUMB = 64;
-  const STROKE = 0.22;
-  const CLOSE_STROKE = 0.5;
-  const TABLE = 0.95;
-  const LEAST_CONTRAST = 0.12;
-  const DIM = 64;
+const inkExtraction = (() => {
+  const WORKING_SIDE = 800;
+  const THUMBNAIL_SIDE = 64;
+  const MAX_STROKE = 0.22;
+  const MAX_STROKE_CLOSE_CROP = 0.5;
+  const MIN_TABLE_BORDER = 0.95;
+  const MIN_CONTRAST = 0.12;
+  const MIN_BRIGHTNESS = 64;
 
   const { fround } = Math;
   const { rint, map, share } = arrays;
-  const clip = (value, least, most) => Math.min(Math.max(value, least), most);
+  const clip = (value, min, max) => Math.min(Math.max(value, min), max);
 
-  // The ink of each digit, {ink, dark, box, wide}. The picture is of {width, height} pixels, its
-  // data red, green, blue and alpha of each, as a canvas has them.
-  function trace(picture, multiple) {
-    if (!picture.width || !picture.height) {
-      throw new Error(`the picture is empty: ${picture.width}x${picture.height}`);
+  // The ink of each digit: {ink, dark, box, wide}. The image is {width, height, data}: red, green, blue
+  // and alpha of each pixel, as in a canvas.
+  function extractDigits(image, multiple) {
+    if (!image.width || !image.height) {
+      throw new Error(`the image is empty: ${image.width}x${image.height} pixels`);
     }
-    const longer = Math.max(picture.width, picture.height);
-    const factor = Math.trunc(longer / (2 * WORKING));
-    for (const view of views(factor < 2 ? picture : pillow.reduce(picture, factor))) {
+    const longer = Math.max(image.width, image.height);
+    const factor = Math.trunc(longer / (2 * WORKING_SIDE));
+    for (const view of views(factor < 2 ? image : pillow.reduce(image, factor))) {
       const dark = isDark(view.gray);
-      const taken = strength(view.gray, dark);
-      const full = level(taken);
-      if (full < LEAST_CONTRAST) continue;
-      const ink = ruledLines.withoutLines(map(taken, (value) => clip(fround(value / fround(full)), 0, 1)));
-      const wide = arrays.padded(ink, 1);
+      const strength = inkStrength(view.gray, dark);
+      const full = fullStrength(strength);
+      if (full < MIN_CONTRAST) continue;
+      const ink = lineRemoval.removeLines(
+        map(strength, (value) => clip(fround(value / fround(full)), 0, 1)));
+      const padded = arrays.padded(ink, 1);
       const scale = longer / view.side;
-      const places = [view.left, view.top, view.left, view.top];
-      return pieces.findDigits(ink, multiple).map((digit) => ({
-        ink: cutOut(wide, digit),
+      const offsets = [view.left, view.top, view.left, view.top];
+      return components.segmentDigits(ink, multiple).map((digit) => ({
+        ink: crop(padded, digit),
         dark,
-        box: digit.box.map((value, i) => rint((places[i] + value) * scale)),
+        box: digit.box.map((value, i) => rint((offsets[i] + value) * scale)),
         wide: digit.wide,
       }));
     }
-    throw new Error("no digit in the picture: nothing stands out from its paper");
+    throw new Error("no digit in the image: its contrast is too low");
   }
 
-  // The ink of a digit alone, with a pixel around it.
-  function cutOut(wide, { mask, box: [left, top, right, bottom] }) {
-    const near = arrays.padded(mask, 1);
-    const grown = greatest(map(near, Number, Float32Array), 1, -Infinity);
-    const place = arrays.cropped(wide, left, top, right + 2, bottom + 2);
-    const data = Uint8Array.from(place.data, (value, i) => rint(fround(255 * value)) * grown.data[i]);
-    return { ...place, data };
+  // The ink of one digit, with one pixel around it.
+  function crop(padded, { mask, box: [left, top, right, bottom] }) {
+    const widened = maxFilter(map(arrays.padded(mask, 1), Number, Float32Array), 1, -Infinity);
+    const ink = arrays.cropped(padded, left, top, right + 2, bottom + 2);
+    const byte = (value, i) => rint(fround(255 * value)) * widened.data[i];
+    return { ...ink, data: Uint8Array.from(ink.data, byte) };
   }
 
-  // Ways to look at a picture, in a working size: the sheet alone, the whole, each color.
-  function* views(picture) {
-    const whole = reduced(grayOf(picture));
+  // Views of an image in the working size: the sheet alone, the whole, each color.
+  function* views(image) {
+    const whole = reduce(grayOf(image));
     const side = Math.max(whole.width, whole.height);
-    const found = sheet(whole);
-    if (found) yield found;
+    const sheet = findSheet(whole);
+    if (sheet) yield sheet;
     yield { gray: whole, left: 0, top: 0, side };
     for (const channel of [0, 1, 2]) {
-      const data = Float32Array.from({ length: picture.width * picture.height }, (_, i) =>
-        picture.data[4 * i + channel]);
-      yield { gray: reduced({ ...picture, data }), left: 0, top: 0, side };
+      const data = Float32Array.from({ length: image.width * image.height }, (_, i) =>
+        image.data[4 * i + channel]);
+      yield { gray: reduce({ ...image, data }), left: 0, top: 0, side };
     }
   }
 
@@ -76,7 +76,7 @@ const inkOf = (() => {
       opaque &&= alpha === 255;
     }
     if (opaque) return gray;
-    const paper = light > 127 * weight ? 0 : 255; // from which most of it stands out
+    const paper = light > 127 * weight ? 0 : 255; // whichever has the higher contrast
     const seen = (at, alpha) => pillow.over(data[at], alpha, paper);
     for (let i = 0, at = 0; i < count; i++, at += 4) {
       const alpha = data[at + 3];
@@ -85,21 +85,21 @@ const inkOf = (() => {
     return gray;
   }
 
-  function shrunk(gray, longest) {
-    const scale = longest / Math.max(gray.width, gray.height);
+  function shrink(gray, maxSide) {
+    const scale = maxSide / Math.max(gray.width, gray.height);
     if (scale >= 1) return gray;
     const [width, height] = [gray.width, gray.height].map((side) => Math.max(1, rint(side * scale)));
     return pillow.resize(gray, width, height, "box");
   }
 
-  const reduced = (gray) => shrunk(gray, WORKING);
+  const reduce = (gray) => shrink(gray, WORKING_SIDE);
 
-  // The sheet in a picture that shows what it lies on, too.
-  function sheet(gray) {
+  // The sheet in an image that shows the table too.
+  function findSheet(gray) {
     const middle = fround(arrays.sum(arrays.quantiles(gray.data, [0.01, 0.99]).map(fround)) / 2);
-    const around = share(edgeOf(gray), (value) => value > middle);
-    if (1 - TABLE < around && around <= TABLE) return null;
-    const inside = map(gray, (value) => value > middle === around <= 0.5, Uint8Array);
+    const brightBorder = share(borderOf(gray), (value) => value > middle);
+    if (1 - MIN_TABLE_BORDER < brightBorder && brightBorder <= MIN_TABLE_BORDER) return null;
+    const inside = map(gray, (value) => value > middle === brightBorder <= 0.5, Uint8Array);
     const columns = filled(arrays.transposed(inside));
     const rows = filled(inside);
     if (!columns || !rows) return null;
@@ -115,7 +115,7 @@ const inkOf = (() => {
     };
   }
 
-  // From which row to which one the rows are mostly set, less a rim.
+  // The first and the last row (excluded) that are mostly set, without a rim.
   function filled({ width, height, data }) {
     const rows = Array.from({ length: height }, (_, y) => y).filter(
       (y) => share(data.subarray(y * width, (y + 1) * width), Boolean) > 0.4,
@@ -127,29 +127,29 @@ const inkOf = (() => {
     return { from, to: Math.min(Math.max(last - rim, first + rim + 1), height) };
   }
 
-  // The brightness that the paper alone would have.
+  // Estimate the brightness that the paper would have without ink.
   function paperOf(gray, dark) {
     const sign = dark ? 1 : -1;
-    const small = shrunk(gray, THUMB);
-    const thumb = map(small, (value) => sign * value);
-    const outside = beyond(thumb);
-    const stroke = outside === -Infinity ? STROKE : CLOSE_STROKE;
-    const narrow = rint(stroke * Math.min(small.width, small.height)) | 1;
-    const reach = Math.trunc(Math.max(3, narrow) / 2);
-    const grown = map(greatest(thumb, reach, outside), (value) => -value);
+    const small = shrink(gray, THUMBNAIL_SIDE);
+    const thumbnail = map(small, (value) => sign * value);
+    const outside = outsideOf(thumbnail);
+    const stroke = outside === -Infinity ? MAX_STROKE : MAX_STROKE_CLOSE_CROP;
+    const size = rint(stroke * Math.min(small.width, small.height)) | 1;
+    const reach = Math.trunc(Math.max(3, size) / 2);
+    const grown = map(maxFilter(thumbnail, reach, outside), (value) => -value);
     const closed = map(
-      greatest(grown, reach, -Infinity), (value) => clip(rint(-sign * value), 0, 255), Uint8Array,
+      maxFilter(grown, reach, -Infinity), (value) => clip(rint(-sign * value), 0, 255), Uint8Array,
     );
     const smooth = pillow.gaussianBlur(closed, (2 * reach + 1) / 4);
     return pillow.resize(smooth, gray.width, gray.height, "bicubic");
   }
 
-  // The greatest of the values up to `reach` away from each, down and across.
-  function greatest(field, reach, outside) {
-    let found = field;
+  // For each value the maximum of a square around it, `reach` from its center to its edge.
+  function maxFilter(field, reach, outside) {
+    let result = field;
     for (const _ of [0, 1]) {
-      const { width, height, data } = found;
-      const most = new Float32Array(data.length);
+      const { width, height, data } = result;
+      const maxima = new Float32Array(data.length);
       for (let y = 0; y < height; y++) {
         for (let x = 0; x < width; x++) {
           let value = x < reach || x >= width - reach ? outside : -Infinity;
@@ -157,62 +157,63 @@ const inkOf = (() => {
           for (let near = Math.max(x - reach, 0); near <= last; near++) {
             value = Math.max(value, data[y * width + near]);
           }
-          most[y * width + x] = value;
+          maxima[y * width + x] = value;
         }
       }
-      found = arrays.transposed({ width, height, data: most });
+      result = arrays.transposed({ width, height, data: maxima });
     }
-    return found;
+    return result;
   }
 
-  // What lies beyond the border of a picture with dark ink: paper, if strokes run into it.
-  function beyond(gray) {
+  // The value outside an image with dark ink: the paper's, if strokes touch the border.
+  function outsideOf(gray) {
     const [low, high] = arrays.quantiles(gray.data, [0.01, 0.99]).map(fround);
-    const values = edgeOf(gray);
-    const edge = values.map((value) => (value - low) / Math.max(high - low, 1));
-    const inked = share(edge, (value) => value < 0.25);
-    const between = share(edge, (value) => value >= 0.25 && value <= 0.75);
-    const paper = values.filter((_, i) => edge[i] > 0.75);
+    const values = borderOf(gray);
+    const border = values.map((value) => (value - low) / Math.max(high - low, 1));
+    const inked = share(border, (value) => value < 0.25);
+    const between = share(border, (value) => value >= 0.25 && value <= 0.75);
+    const paper = values.filter((_, i) => border[i] > 0.75);
     const closeCrop = inked > 0.01 && inked < 0.6 && between < 0.2 && paper.length;
     return closeCrop ? arrays.median(paper) : -Infinity;
   }
 
-  // The pixels along the border, those of its corners twice.
-  function edgeOf({ width, height, data }) {
-    const edge = new Float32Array(2 * (width + height));
-    edge.set(data.subarray(0, width), 0);
-    edge.set(data.subarray((height - 1) * width), width);
+  // The pixels of the border, the corners twice.
+  function borderOf({ width, height, data }) {
+    const border = new Float32Array(2 * (width + height));
+    border.set(data.subarray(0, width), 0);
+    border.set(data.subarray((height - 1) * width), width);
     for (let y = 0; y < height; y++) {
-      edge[2 * width + y] = data[y * width];
-      edge[2 * width + height + y] = data[(y + 1) * width - 1];
+      border[2 * width + y] = data[y * width];
+      border[2 * width + height + y] = data[(y + 1) * width - 1];
     }
-    return edge;
+    return border;
   }
 
-  // Whether the ink is darker than its paper, which is most of a picture, and its edge.
+  // Whether the ink is darker than the paper, to which most of the border belongs.
   function isDark(gray) {
     const [low, middle, high] = arrays.quantiles(gray.data, [0.005, 0.5, 0.995]).map(fround);
-    return fround(fround(arrays.median(edgeOf(gray))) + middle) >= fround(low + high);
+    return fround(fround(arrays.median(borderOf(gray))) + middle) >= fround(low + high);
   }
 
-  // How much of the paper's light the ink takes away at each pixel, 0 to 1.
-  function strength(gray, dark) {
-    const bright = paperOf(gray, dark).data;
+  // The ink at each pixel: the share of the paper's light that it absorbs, 0 to 1.
+  function inkStrength(gray, dark) {
+    const paper = paperOf(gray, dark).data;
     const data = gray.data.map((value, i) => {
-      const taken = dark ? bright[i] - value : value - bright[i];
-      return clip(fround(taken) / Math.max(dark ? bright[i] : 255 - bright[i], DIM), 0, 1);
+      const contrast = dark ? paper[i] - value : value - paper[i];
+      const range = Math.max(dark ? paper[i] : 255 - paper[i], MIN_BRIGHTNESS);
+      return clip(fround(contrast) / range, 0, 1);
     });
     return { ...gray, data };
   }
 
-  // The strength of the ink itself: that of its strokes' cores, not of single pixels.
-  function level(taken) {
-    let core = map(taken, (value) => fround(value * 255), Uint8Array);
-    if (Math.min(core.width, core.height) > 4 * THUMB) core = pillow.boxBlur(core, 1);
-    const most = arrays.greatest(core.data);
-    const inked = core.data.filter((value) => value > most / 2);
+  // The strength of the ink in the cores of strokes, rather than of single pixels.
+  function fullStrength(strength) {
+    let core = map(strength, (value) => fround(value * 255), Uint8Array);
+    if (Math.min(core.width, core.height) > 4 * THUMBNAIL_SIDE) core = pillow.boxBlur(core, 1);
+    const max = arrays.max(core.data);
+    const inked = core.data.filter((value) => value > max / 2);
     return inked.length ? fround(arrays.median(inked) / 255) : 0;
   }
 
-  return { LEAST_CONTRAST, trace, grayOf, edgeOf };
+  return { MIN_CONTRAST, extractDigits, grayOf, borderOf };
 })();

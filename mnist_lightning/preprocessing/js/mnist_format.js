@@ -1,37 +1,38 @@
-// What a 28x28 digit is: images.py in JavaScript.
+// MNIST's format, from an image to its 28x28 digits: mnist_format.py in JavaScript.
 "use strict";
 
-const images = (() => {
+const mnistFormat = (() => {
   const SIZE = 28;
   const BOX = 20;
-  const WHITE = 0.43;
-  const INKED = 40;
+  const WHITE_SHARE = 0.43;
+  const INKED_LEVEL = 40;
   const { rint } = arrays;
 
-  // The digits in a picture, in reading order: {ink, dark, box, wide}, the ink 28x28. `multiple`
-  // is true, false, or null for what is obvious.
-  function findDigits(picture, multiple) {
-    if (picture.width === SIZE && picture.height === SIZE) {
-      const gray = inkOf.grayOf(picture);
-      if (arrays.median(inkOf.edgeOf(gray)) === 0) {
-        if (arrays.greatest(gray.data) < 255 * inkOf.LEAST_CONTRAST) {
-          throw new Error("no digit in the picture: it is blank");
+  // The digits of an image in reading order: {ink, dark, box, wide}, the ink 28x28. `multiple` is
+  // true, false, or null for several only if they are obvious.
+  function findDigits(image, multiple) {
+    if (image.width === SIZE && image.height === SIZE) {
+      const gray = inkExtraction.grayOf(image);
+      if (arrays.median(inkExtraction.borderOf(gray)) === 0) {
+        if (arrays.max(gray.data) < 255 * inkExtraction.MIN_CONTRAST) {
+          throw new Error("no digit in the image: it is blank");
         }
         const ink = arrays.map(gray, (value) => value, Uint8Array);
         return [{ ink, dark: false, box: [0, 0, SIZE, SIZE], wide: false }];
       }
     }
-    return inkOf.trace(picture, multiple).map((found) => ({ ...found, ink: fromInk(found.ink) }));
+    const crops = inkExtraction.extractDigits(image, multiple);
+    return crops.map((crop) => ({ ...crop, ink: fromInk(crop.ink) }));
   }
 
   const fromInk = (ink) => centerByMass(stretch(fitToBox(arrays.map(cropToInk(ink), Number, Float32Array))));
 
   function cropToInk(ink) {
-    const { parts } = pieces.label(ink, ink);
-    if (!parts.length) throw new Error("no ink in the picture");
-    const least = (name) => Math.min(...parts.map((part) => part[name]));
-    const most = (name) => Math.max(...parts.map((part) => part[name]));
-    return arrays.cropped(ink, least("left"), least("top"), most("right"), most("bottom"));
+    const { parts } = components.labelComponents(ink, ink);
+    if (!parts.length) throw new Error("no ink in the image");
+    const min = (side) => Math.min(...parts.map((part) => part[side]));
+    const max = (side) => Math.max(...parts.map((part) => part[side]));
+    return arrays.cropped(ink, min("left"), min("top"), max("right"), max("bottom"));
   }
 
   function fitToBox(ink) {
@@ -41,9 +42,9 @@ const images = (() => {
   }
 
   function stretch(ink) {
-    const most = arrays.greatest(ink.data);
-    const inked = ink.data.filter((value) => value > (INKED / 255) * most);
-    const white = arrays.quantiles(inked, [1 - WHITE])[0];
+    const max = arrays.max(ink.data);
+    const inked = ink.data.filter((value) => value > (INKED_LEVEL / 255) * max);
+    const white = arrays.quantiles(inked, [1 - WHITE_SHARE])[0];
     return arrays.map(ink, (value) => rint(Math.min(Math.max(value * (255 / white), 0), 255)), Uint8Array);
   }
 

@@ -1,5 +1,5 @@
-// What the reading of pictures takes of Pillow, in its arithmetic: whole numbers where the picture
-// is of bytes, so that the results are the same.
+// The functions of Pillow that the preprocessing needs, in Pillow's arithmetic: integers for images
+// of bytes, so that the results are equal.
 "use strict";
 
 const pillow = (() => {
@@ -14,20 +14,20 @@ const pillow = (() => {
       },
     },
   };
-  const BITS = 22; // after the point, of a weight that bytes are multiplied by
+  const BITS = 22; // fraction bits of the fixed-point weights of bytes
 
-  // For each of `after` pixels: which of the `before` ones it is made of, and their weights.
+  // For each of `after` pixels: the `before` pixels that it is computed from, and their weights.
   function contributions(before, after, filter) {
     const scale = before / after;
-    const wide = Math.max(scale, 1);
-    const reach = filter.reach * wide;
-    return Array.from({ length: after }, (_, at) => {
-      const center = (at + 0.5) * scale;
+    const stretch = Math.max(scale, 1);
+    const reach = filter.reach * stretch;
+    return Array.from({ length: after }, (_, index) => {
+      const center = (index + 0.5) * scale;
       const first = Math.max(Math.trunc(center - reach + 0.5), 0);
       const last = Math.min(Math.trunc(center + reach + 0.5), before);
       const weights = new Float64Array(last - first);
       for (let i = 0; i < weights.length; i++) {
-        weights[i] = filter.weight((i + first - center + 0.5) / wide);
+        weights[i] = filter.weight((i + first - center + 0.5) / stretch);
       }
       const total = arrays.sum(weights);
       return { first, weights: weights.map((weight) => weight / (total || 1)) };
@@ -36,7 +36,7 @@ const pillow = (() => {
 
   function resizeRows({ width, height, data }, after, filter) {
     if (after === width) return { width, height, data };
-    const made = new data.constructor(after * height);
+    const result = new data.constructor(after * height);
     const bytes = data instanceof Uint8Array;
     contributions(width, after, filter).forEach(({ first, weights }, x) => {
       const used = bytes
@@ -45,16 +45,16 @@ const pillow = (() => {
       for (let y = 0; y < height; y++) {
         let value = bytes ? 2 ** (BITS - 1) : 0;
         for (let i = 0; i < used.length; i++) value += data[y * width + first + i] * used[i];
-        made[y * after + x] = bytes
+        result[y * after + x] = bytes
           ? Math.min(Math.max(Math.floor(value / 2 ** BITS), 0), 255)
           : value;
       }
     });
-    return { width: after, height, data: made };
+    return { width: after, height, data: result };
   }
 
-  function resize(picture, width, height, filter) {
-    const across = resizeRows(picture, width, FILTERS[filter]);
+  function resize(image, width, height, filter) {
+    const across = resizeRows(image, width, FILTERS[filter]);
     if (across.height === height) return across;
     return arrays.transposed(resizeRows(arrays.transposed(across), height, FILTERS[filter]));
   }
@@ -63,7 +63,7 @@ const pillow = (() => {
     const whole = Math.trunc(radius);
     const weight = Math.trunc(2 ** 24 / Math.fround(Math.fround(radius) * 2 + 1));
     const rim = Math.trunc((2 ** 24 - (whole * 2 + 1) * weight) / 2);
-    const made = new Uint8Array(data.length);
+    const result = new Uint8Array(data.length);
     for (let y = 0; y < height; y++) {
       const at = (x) => data[y * width + Math.min(Math.max(x, 0), width - 1)];
       let inner = 0;
@@ -71,14 +71,14 @@ const pillow = (() => {
       for (let x = 0; x < width; x++) {
         inner += at(x + whole) - at(x - whole - 1);
         const value = inner * weight + (at(x - whole - 1) + at(x + whole + 1)) * rim;
-        made[y * width + x] = Math.floor((value + 2 ** 23) / 2 ** 24);
+        result[y * width + x] = Math.floor((value + 2 ** 23) / 2 ** 24);
       }
     }
-    return { width, height, data: made };
+    return { width, height, data: result };
   }
 
-  function boxBlur(picture, radius, times = 1) {
-    let blurred = picture;
+  function boxBlur(image, radius, times = 1) {
+    let blurred = image;
     for (const _ of [0, 1]) {
       for (let i = 0; i < times; i++) blurred = boxBlurRows(blurred, radius);
       blurred = arrays.transposed(blurred);
@@ -86,20 +86,20 @@ const pillow = (() => {
     return blurred;
   }
 
-  // Three box blurs of the radius whose spread is a Gaussian's.
-  function gaussianBlur(picture, radius) {
+  // Three box blurs, of the radius that gives the variance of the Gaussian.
+  function gaussianBlur(image, radius) {
     const share = (radius * radius) / 3;
     const whole = Math.floor((Math.sqrt(12 * share + 1) - 1) / 2);
     const rest = (2 * whole + 1) * (whole * (whole + 1) - 3 * share);
-    return boxBlur(picture, whole + rest / (6 * (share - (whole + 1) ** 2)), 3);
+    return boxBlur(image, whole + rest / (6 * (share - (whole + 1) ** 2)), 3);
   }
 
-  // The mean of each square of `factor` pixels, and of what is left at the right and below.
+  // The mean of each square of `factor` pixels, and of the smaller ones at the right and below.
   function reduce({ width, height, data }, factor) {
-    const made = { width: Math.ceil(width / factor), height: Math.ceil(height / factor) };
-    made.data = new Uint8ClampedArray(4 * made.width * made.height);
-    for (let y = 0; y < made.height; y++) {
-      for (let x = 0; x < made.width; x++) {
+    const result = { width: Math.ceil(width / factor), height: Math.ceil(height / factor) };
+    result.data = new Uint8ClampedArray(4 * result.width * result.height);
+    for (let y = 0; y < result.height; y++) {
+      for (let x = 0; x < result.width; x++) {
         const sums = [0, 0, 0, 0];
         const rows = Math.min(factor, height - y * factor);
         const columns = Math.min(factor, width - x * factor);
@@ -111,19 +111,19 @@ const pillow = (() => {
           }
         }
         const alpha = sums[3];
-        const place = 4 * (y * made.width + x);
+        const offset = 4 * (y * result.width + x);
         for (let channel = 0; channel < 3; channel++) {
-          made.data[place + channel] = alpha ? Math.floor(sums[channel] / alpha + 0.5) : 0;
+          result.data[offset + channel] = alpha ? Math.floor(sums[channel] / alpha + 0.5) : 0;
         }
-        made.data[place + 3] = Math.floor(alpha / (rows * columns) + 0.5);
+        result.data[offset + 3] = Math.floor(alpha / (rows * columns) + 0.5);
       }
     }
-    return made;
+    return result;
   }
 
   const luma = (red, green, blue) => (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16;
 
-  // A color with transparency, over opaque paper.
+  // A transparent color over opaque paper.
   function over(color, alpha, paper) {
     const value = color * alpha * 128 + paper * (255 - alpha) * 128 + (0x80 << 7);
     return ((value >> 8) + value) >> 8 >> 7;

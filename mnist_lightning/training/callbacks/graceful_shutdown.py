@@ -9,64 +9,64 @@ from mnist_lightning import distributed
 
 
 class GracefulShutdown(Callback):
-    """Notes the first SIGINT or SIGTERM; whoever keeps the run ends it when all is saved.
+    """Records the first SIGINT or SIGTERM; RunCheckpoints saves the run, and then ends it.
 
-    The second Ctrl-C is Python's own again, for a program that hangs.
+    The second Ctrl-C ends the program at once, in case it hangs.
     """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-        self._agreed: signal.Signals | None = None  # what all processes have heard of
+        self._shared_signal: signal.Signals | None = None  # known to all processes
         self._steps = 0
 
     @property
     def status(self) -> int:
-        """The exit status as shells have it: 130 for an interrupt, 143 for a termination."""
+        """The exit status by the convention of shells: 130 for SIGINT, 143 for SIGTERM."""
         return 128 + (self.signal or signal.SIGINT)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen, in place of Lightning's own handlers; Lightning puts back all that were before.
+        """Replace Lightning's signal handlers; Lightning restores the earlier handlers at the end.
 
-        Where somebody ignores a signal (nohup, a shell's background) it stays ignored.
+        An ignored signal (nohup, a background job of a shell) stays ignored.
         """
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, self._note)
-        # Lightning's own handler was there since a moment ago, and would end the run unsaved.
+                signal.signal(number, self._record)
+        # Lightning's handler may have received a signal, and would end the run without saving.
         connector = trainer._signal_connector
         if connector.received_sigterm:
             connector.received_sigterm = False
             self.signal = self.signal or signal.SIGTERM
 
-    def _note(self, number: int, _: object) -> None:
+    def _record(self, number: int, _: object) -> None:
         self.signal = self.signal or signal.Signals(number)
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def heard_at_step(self, trainer: Trainer, otherwise: bool) -> bool:
-        """As `heard`; several processes ask each other at every tenth step only."""
+    def is_requested_at_step(self, trainer: Trainer, is_due: bool) -> bool:
+        """Like `is_requested`, but several processes communicate only at every tenth step."""
         self._steps += 1
-        if distributed.count() > 1 and self._steps % 10:
+        if distributed.world_size() > 1 and self._steps % 10:
             return False
-        return self.heard(trainer, otherwise)
+        return self.is_requested(trainer, is_due)
 
-    def heard(self, trainer: Trainer, otherwise: bool = False) -> bool:
-        """Tell whether a signal was noted, or `otherwise`; of several processes, by any of them."""
-        if distributed.count() == 1:
-            self._agreed = self.signal
-            return otherwise or self.signal is not None
+    def is_requested(self, trainer: Trainer, is_due: bool = False) -> bool:
+        """Return whether any process received a signal, or has `is_due` set."""
+        if distributed.world_size() == 1:
+            self._shared_signal = self.signal
+            return is_due or self.signal is not None
         number = distributed.all_reduce_max(
-            self.signal or int(otherwise), trainer.strategy.root_device
+            self.signal or int(is_due), trainer.strategy.root_device
         )
-        if number > 1:  # one that came since is heard the next time
-            self.signal = self._agreed = signal.Signals(number)
+        if number > 1:  # the next call handles a signal that arrives after this
+            self.signal = self._shared_signal = signal.Signals(number)
         return number > 0
 
-    def end_if_asked(self) -> None:
-        """End the training here.
+    def raise_if_requested(self) -> None:
+        """End the training if all processes know of a signal.
 
         Raises:
-            KeyboardInterrupt: a signal was heard of, by all of several processes.
+            KeyboardInterrupt: to end the training.
         """
-        if self._agreed is not None:
+        if self._shared_signal is not None:
             raise KeyboardInterrupt

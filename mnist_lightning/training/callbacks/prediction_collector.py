@@ -13,14 +13,14 @@ from mnist_lightning.training.logger import as_float
 
 
 class PredictionCollector(Callback):
-    """Collects what the last validation or test said, sample by sample."""
+    """Collects the predictions of the last validation or test for each sample."""
 
     def __init__(self) -> None:
         self._logits: list[Tensor] = []
         self._labels: list[Tensor] = []
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin anew."""
+        """Delete earlier predictions."""
         self._logits, self._labels = [], []
 
     def on_validation_batch_end(
@@ -32,22 +32,22 @@ class PredictionCollector(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep a batch's logits (the step returns them) and labels."""
+        """Store a batch's logits (`outputs`) and labels."""
         self._logits.append(outputs)
         self._labels.append(batch[1])
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Bring together what several processes said, of each batch its shares by rank."""
-        for kept in (self._logits, self._labels) if distributed.count() > 1 else ():
-            by_rank = distributed.gathered([part.cpu() for part in kept])
-            kept[:] = [part for parts in zip(*by_rank, strict=True) for part in parts]
+        """Gather the predictions of all processes: for each batch, its parts by rank."""
+        for tensors in (self._logits, self._labels) if distributed.world_size() > 1 else ():
+            by_rank = distributed.all_gather([tensor.cpu() for tensor in tensors])
+            tensors[:] = [part for parts in zip(*by_rank, strict=True) for part in parts]
 
     on_test_start = on_validation_start
     on_test_batch_end = on_validation_batch_end
     on_test_epoch_end = on_validation_epoch_end
 
     def table(self) -> PredictionsTable:
-        """Labels and probabilities, in the order of the images."""
+        """Return labels and probabilities, in the order of the images."""
         logits, labels = torch.cat(self._logits).float().cpu(), torch.cat(self._labels).cpu()
         return PredictionsTable(
             labels.numpy(), logits.argmax(dim=1).numpy(), logits.softmax(dim=1).numpy()
@@ -55,17 +55,17 @@ class PredictionCollector(Callback):
 
     @property
     def total(self) -> int:
-        """How many images there were."""
+        """The number of images."""
         return sum(len(labels) for labels in self._labels)
 
     @property
     def correct(self) -> int:
-        """How many of the images were given their label."""
+        """The number of correct predictions."""
         table = self.table()
         return int((table.true == table.predicted).sum())
 
-    def figures(self, trainer: Trainer) -> dict[str, float]:
-        """The figures of the test that this trainer made; none if it made none."""
+    def test_results(self, trainer: Trainer) -> dict[str, float]:
+        """Return the results of a trainer's test; empty if it ran none."""
         metrics = trainer.callback_metrics
         if "test/accuracy" not in metrics:
             return {}

@@ -18,9 +18,9 @@ class ProgressLines(Callback):
     """Prints a line at each epoch's end, and shows a bar within the epoch on a terminal.
 
     Args:
-        console: where to.
-        bar: whether to show a bar at all.
-        log_lines: print a line with the loss every so many batches, too.
+        console: the console.
+        bar: whether to show a bar on a terminal.
+        log_lines: print also a line with the loss after this number of batches.
     """
 
     def __init__(self, console: Console, bar: bool = True, log_lines: int | None = None) -> None:
@@ -42,29 +42,29 @@ class ProgressLines(Callback):
                 TimeRemainingColumn(),
                 console=self.console,
                 transient=True,
-                auto_refresh=False,  # its thread would get in the way of training
+                auto_refresh=False,  # its thread would slow down training
             )
             self._progress.start()
-        self._begin_epoch(trainer)
+        self._start_epoch(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin an epoch."""
-        self._begin_epoch(trainer)
+        """Start a bar for the epoch."""
+        self._start_epoch(trainer)
 
-    def _begin_epoch(self, trainer: Trainer) -> None:
+    def _start_epoch(self, trainer: Trainer) -> None:
         self._started_at = time.perf_counter()
         if self._progress is not None:
             for task in self._progress.task_ids:
                 self._progress.remove_task(task)
-            name = f"epoch {_of(trainer.current_epoch + 1, trainer.max_epochs)}"
+            name = f"epoch {_count(trainer.current_epoch + 1, trainer.max_epochs)}"
             self._progress.add_task(name, total=trainer.num_training_batches)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the bar, some times a second; print the batch's line if it is due."""
+        """Update the bar a few times per second; print the batch's line if it is due."""
         if self.log_lines and (batch_idx + 1) % self.log_lines == 0:
-            # Lightning hands over the loss divided by the batches of a step.
+            # Lightning divides the loss by the number of batches of a step.
             loss = float(trainer.strategy.reduce(outputs["loss"])) * trainer.accumulate_grad_batches
             self._print_batch(trainer, loss, batch_idx + 1)
         if self._progress is None:
@@ -80,7 +80,7 @@ class ProgressLines(Callback):
         total = len(data.train_indices)
         done = min(batches * data.batch_size, total)
         self._print(
-            f"epoch {_of(trainer.current_epoch + 1, trainer.max_epochs)}  "
+            f"epoch {_count(trainer.current_epoch + 1, trainer.max_epochs)}  "
             f"{done:{len(str(total))}}/{total} ({100 * done / total:3.0f} %)  loss {loss:.6f}"
         )
 
@@ -93,7 +93,7 @@ class ProgressLines(Callback):
             return
         seconds = time.perf_counter() - self._started_at
         metrics = trainer.callback_metrics
-        parts = [f"epoch {_of(trainer.current_epoch + 1, trainer.max_epochs)}"]
+        parts = [f"epoch {_count(trainer.current_epoch + 1, trainer.max_epochs)}"]
         for stage in ("train", "val"):
             if f"{stage}/loss" in metrics:
                 loss, accuracy = metrics[f"{stage}/loss"], metrics[f"{stage}/accuracy"]
@@ -104,33 +104,32 @@ class ProgressLines(Callback):
             parts[-1] += f" ({round(float(metrics['val/accuracy']) * total)}/{total})"
         self._print("  ".join([*parts, f"{seconds:.1f} s"]))
         if not math.isfinite(metrics.get("train/loss", 0)):
-            self._tell_divergence(trainer, pl_module)
+            self._report_divergence(trainer, pl_module)
 
-    def _tell_divergence(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say, once, that the weights are lost; a loss may pass a number's range and they not."""
-        if self._diverged or all(each.isfinite().all() for each in pl_module.parameters()):
+    def _report_divergence(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report once that weights are NaN or Inf; a loss may be Inf with finite weights."""
+        if self._diverged or all(weight.isfinite().all() for weight in pl_module.parameters()):
             return
         self._diverged = True
         precise = trainer.precision in ("32-true", "64-true")
         remedy = "" if precise else f" or another --trainer.precision than {trainer.precision}"
         self._print(
-            "the network diverged: its weights are no numbers any more, and no further epoch "
-            "mends them. Ctrl-C ends the run; train it again with a lower "
-            f"--model.optimizer.init_args.lr{remedy}"
+            "Training diverged: the weights contain NaN or Inf. Stop the run (Ctrl-C) and train "
+            f"again with a lower --model.optimizer.init_args.lr{remedy}."
         )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Close the bar; say where a limit cut an epoch short."""
+        """Close the bar; print where a limit ended the training within an epoch."""
         self._close()
         if not trainer.is_last_batch and trainer.is_global_zero:
             batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-            epoch = _of(trainer.current_epoch + 1, trainer.max_epochs)
+            epoch = _count(trainer.current_epoch + 1, trainer.max_epochs)
             self._print(f"epoch {epoch}  ended by a limit after batch {batches}")
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Close the bar: the terminal stays usable."""
+        """Close the bar, so that the terminal stays usable."""
         self._close()
 
     def _close(self) -> None:
@@ -139,7 +138,8 @@ class ProgressLines(Callback):
             self._progress = None
 
 
-def _of(number: int, total: int | None) -> str:
+def _count(number: int, total: int | None) -> str:
+    """Format `number/total`, or only the number if the total is unknown."""
     if total is None or total < 1:
         return str(number)
     return f"{number:{len(str(total))}}/{total}"

@@ -13,10 +13,10 @@ from mnist_lightning.text import say
 
 
 class RandomState(Callback):
-    """Keeps the states of Python's, NumPy's, torch's and the devices' generators.
+    """Saves the states of the random generators of Python, NumPy, torch and the devices.
 
-    They are restored when training starts, after everything else that may draw from them, and
-    after each validation: whatever a network draws there, no training bit hangs on it.
+    They are restored when training starts, after everything else that may use the generators, and
+    after each validation: training does not depend on random numbers used in a validation.
     """
 
     def __init__(self) -> None:
@@ -24,9 +24,9 @@ class RandomState(Callback):
         self._before_validation: dict[str, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The states, as primitives and tensors; those of further processes under `others`."""
-        own, *others = distributed.gathered(self._states())
-        return own | {"others": others}
+        """Return the states as primitives and tensors; those of other processes as `others`."""
+        first, *others = distributed.all_gather(self._states())
+        return first | {"others": others}
 
     @staticmethod
     def _states() -> dict[str, Any]:
@@ -39,30 +39,30 @@ class RandomState(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Remember the states until training starts."""
+        """Store the states until training starts."""
         self._restored = state_dict
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore what a checkpoint brought; without one, each process draws for itself."""
-        kept = [self._restored, *self._restored.get("others", ())] if self._restored else []
-        if len(kept) == distributed.count() or (kept and distributed.rank() == 0):
-            _restore(kept[distributed.rank()])
+        """Restore the states of a checkpoint; without them, seed each process differently."""
+        saved = [self._restored, *self._restored.get("others", ())] if self._restored else []
+        if len(saved) == distributed.world_size() or (saved and distributed.rank() == 0):
+            _restore(saved[distributed.rank()])
         elif distributed.rank() > 0:
-            mixed = np.random.SeedSequence([torch.initial_seed(), distributed.rank()])
-            torch.manual_seed(int(mixed.generate_state(1, np.uint64)[0]))
-        if kept and len(kept) != distributed.count() and distributed.is_first():
+            seeds = np.random.SeedSequence([torch.initial_seed(), distributed.rank()])
+            torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0]))
+        if saved and len(saved) != distributed.world_size() and distributed.is_rank_zero():
             say(
-                f"the checkpoint is of a run in {len(kept)}, this one is in {distributed.count()}: "
-                "it sees the same batches, and draws other random numbers"
+                f"The checkpoint is from {len(saved)} processes, this run uses "
+                f"{distributed.world_size()}: same batches, but different random numbers."
             )
         self._restored = None
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember the states of training."""
+        """Store the states of training."""
         self._before_validation = self._states()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take them up again."""
+        """Restore the states of training."""
         _restore(self._before_validation)
 
 

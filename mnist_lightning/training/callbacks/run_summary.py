@@ -1,4 +1,4 @@
-"""Write `summary.json`: what a run consists of, its state and its results."""
+"""Write `summary.json`: the parts of a run, its state and its results."""
 
 import math
 import statistics
@@ -21,15 +21,15 @@ from mnist_lightning.training.lightning_module import DigitClassifier
 
 
 class RunSummary(Callback):
-    """Keeps the facts of a run, in its folder if it has one.
+    """Collects the facts of a run, and writes them to its directory if it has one.
 
     Args:
-        run: the run; None keeps the facts in memory only.
+        run: the run directory; None writes nothing.
         seed: the run's seed.
-        epochs: how many epochs were done before.
-        checkpoints: who knows the best epoch.
-        init_from: whose weights it began with, if another run's.
-        exact: whether it can be resumed to the same bits; false where that was not verified.
+        epochs: the number of epochs completed before.
+        checkpoints: the callback that knows the best epoch.
+        init_from: the run that the initial weights are from, if any.
+        exact: whether an exact resume is verified for the parts of the run.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class RunSummary(Callback):
         self._epoch_seconds: list[float] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write down what the run is made of."""
+        """Write the facts about the data, the network and the environment."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         self.facts = {
             "state": "running",
             "started": self._earlier.get("started", now),
-            **facts_of_data(MNISTDataModule.of(trainer)),
-            **facts_of_network(pl_module),
+            **data_facts(MNISTDataModule.of(trainer)),
+            **network_facts(pl_module),
             "seed": self.seed,
             "resume": "exact" if self.exact else "unverified",
             "device": device_name(trainer.strategy.root_device),
@@ -75,19 +75,19 @@ class RunSummary(Callback):
         self._write_while_fitting()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the time; the epoch before this one is saved by now."""
+        """Start the timer; write the summary, as the epoch before is saved now."""
         self._epoch_started_at = time.perf_counter()
         self._write_while_fitting()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the last epoch, also one that a limit cut short."""
+        """Write the last epoch, also a partial one."""
         self.facts["epochs"] = trainer.current_epoch + (not trainer.is_last_batch)
         self._write_while_fitting()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note how far the run is, and the median of its epochs' durations, validation included."""
+        """Store the number of epochs and their median duration, with the validation."""
         self.facts["epochs"] = trainer.current_epoch + 1
-        if self._epoch_started_at is not None:  # not resumed in the epoch's middle
+        if self._epoch_started_at is not None:  # not resumed within the epoch
             self._epoch_seconds.append(time.perf_counter() - self._epoch_started_at)
             self.facts["epoch_seconds"] = round(statistics.median(self._epoch_seconds), 3)
 
@@ -100,11 +100,11 @@ class RunSummary(Callback):
         self._write_while_fitting()
 
     def finish(self, state: str, test: dict[str, float]) -> None:
-        """Write the final figures.
+        """Write the final state and the test results.
 
         Args:
-            state: `finished`, or `interrupted` where that was the way to end.
-            test: the test's figures; empty where there was none.
+            state: `finished` or `interrupted`.
+            test: the results of the test; empty if there was none.
         """
         self.facts |= {"state": state, **test}
         self._write()
@@ -128,8 +128,8 @@ class RunSummary(Callback):
             self.run.write_summary(self.facts)
 
 
-def facts_of_data(data: MNISTDataModule) -> dict[str, Any]:
-    """Name, checksum, sizes and split of the data."""
+def data_facts(data: MNISTDataModule) -> dict[str, Any]:
+    """Return the name, checksum, sizes and split of the data."""
     return {
         **data.state_dict(),
         "train_size": len(data.train_indices),
@@ -137,24 +137,24 @@ def facts_of_data(data: MNISTDataModule) -> dict[str, Any]:
     }
 
 
-def facts_of_network(model: LightningModule) -> dict[str, Any]:
-    """Class, arguments and size of the network."""
+def network_facts(model: LightningModule) -> dict[str, Any]:
+    """Return the class, arguments and size of the network."""
     assert isinstance(model, DigitClassifier)
     count = sum(parameter.numel() for parameter in model.network.parameters())
     return {"network": describe(model.network), "parameters": count}
 
 
 def device_name(device: torch.device) -> str:
-    """Name a device as people know it."""
+    """Return the product name of a GPU, or the type of another device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def commit() -> str | None:
-    """The commit of this package's checkout, with `-dirty` behind it if changed; None elsewhere."""
+    """Return the commit of this package's checkout, with suffix `-dirty` if changed, or None."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     folder = Path(__file__).parent
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=5)
+        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=5)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    return result.stdout.strip() or None if result.returncode == 0 else None

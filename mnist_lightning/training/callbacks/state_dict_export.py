@@ -1,4 +1,4 @@
-"""Save the bare weights after every epoch, for other programs."""
+"""Save the weights as a `state_dict` after every epoch, for other programs."""
 
 import io
 from pathlib import Path, PurePath
@@ -14,23 +14,24 @@ from mnist_lightning.training.lightning_module import DigitClassifier
 
 
 class WeightsFile(Callback):
-    """Writes the network's plain `state_dict` into the run's folder at each epoch's end.
+    """Writes the network's `state_dict` into the run directory at the end of each epoch.
 
-    It is for others and never read back: a run goes on from its checkpoints. With a stock Trainer
-    it goes where that puts its logs.
+    The file is for other programs; a run resumes from its checkpoints. With Lightning's Trainer it
+    is in the log folder.
 
     Args:
-        name: the file's name, which may begin with folders of the run directory.
+        name: the file name, relative to the run directory.
 
     Raises:
-        ValueError: the name leads out of the run directory, or is that of another of its files.
+        ValueError: the path is outside of the run directory, or has another suffix.
     """
 
     def __init__(self, name: str = "model.pth") -> None:
         parts = PurePath(name).parts
         if not name.endswith((".pth", ".pt")) or ".." in parts or PurePath(name).is_absolute():
             raise ValueError(
-                f"the name {name!r} has to end with .pth or .pt, and to stay in the run directory"
+                f"Invalid name {name!r}: expected a path inside the run directory, with the suffix "
+                ".pth or .pt."
             )
         self.name = name
 
@@ -39,7 +40,7 @@ class WeightsFile(Callback):
         self._write(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Replace the file where a limit ended the training within an epoch."""
+        """Replace the file, if a limit ended the training within an epoch."""
         if not trainer.is_last_batch:
             self._write(trainer, pl_module)
 
@@ -51,10 +52,10 @@ class WeightsFile(Callback):
         folder = Path(trainer.log_dir or trainer.default_root_dir)
         path = folder / self.name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.parent.resolve().is_relative_to(folder.resolve()):  # a link leads out
-            raise UserError(f"WeightsFile: {path} is outside of the run directory; remove the link")
+        if not path.parent.resolve().is_relative_to(folder.resolve()):  # by a link
+            raise UserError(f"WeightsFile: {path} is outside of the run directory: remove the link")
         buffer = io.BytesIO()
-        weights = ExponentialMovingAverage.weights_to_keep(trainer, pl_module.network)
-        on_cpu = {name: weight.cpu() for name, weight in weights.items()}  # for who has no GPU
+        weights = ExponentialMovingAverage.weights_to_export(trainer, pl_module.network)
+        on_cpu = {name: weight.cpu() for name, weight in weights.items()}  # loads without a GPU
         torch.save(on_cpu, buffer)
         write_atomically(buffer.getvalue(), path)

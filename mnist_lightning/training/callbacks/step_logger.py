@@ -1,4 +1,4 @@
-"""Log the metrics of single steps."""
+"""Log the metrics of individual steps."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from lightning.pytorch.callbacks import Callback
 
 
 def log(trainer: Trainer, metrics: dict[str, Any]) -> None:
-    """Write metrics of this step to the loggers, at once.
+    """Write metrics of this step to the loggers immediately.
 
-    While fitting not by `self.log`: Lightning writes an epoch's means only after its checkpoint,
-    and the number of the epoch two or three times for one step.
+    Not by `self.log` in training: Lightning writes an epoch's means only after its checkpoint, and
+    the epoch number two or three times for one step.
     """
     for logger in trainer.loggers:
         logger.log_metrics(metrics, step=trainer.global_step)
@@ -19,20 +19,21 @@ def log(trainer: Trainer, metrics: dict[str, Any]) -> None:
 class StepLosses(Callback):
     """Logs `train/step_loss` and `learning_rate` every `log_every_n_steps` steps.
 
-    A callback, for theirs is the turn before the checkpoint's: what it counts as done is logged.
+    A callback, because callbacks run before a checkpoint is saved: the logs contain every step
+    that the checkpoint counts as done.
     """
 
     def __init__(self) -> None:
         self._logged_step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log from here on."""
+        """Log the steps after this one."""
         self._logged_step = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log the loss if it is a step's turn; several batches may make one step."""
+        """Log the loss if the step is due; a step may have several batches."""
         step = trainer.global_step
         interval = trainer.log_every_n_steps  # type: ignore[attr-defined] # set by a connector
         if interval and step % interval == 0 and step > self._logged_step:

@@ -1,4 +1,4 @@
-"""The moving mean of the weights: what it is, and who gets it."""
+"""The exponential moving average of the weights: its values, and where it is used."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ from mnist_lightning import DigitClassifier, MNISTDataModule
 from mnist_lightning.networks.batch_norm_cnn import BatchNormCNN
 from mnist_lightning.runs.checkpoint import network_weights
 from mnist_lightning.runs.run_directory import Run
-from mnist_lightning.training.callbacks.ema import TRAINED, ExponentialMovingAverage
+from mnist_lightning.training.callbacks.ema import TRAINED_KEY, ExponentialMovingAverage
 from tests.cli.checks import assert_equal, load
 from tests.conftest import DIGITS, Command
 
@@ -27,24 +27,24 @@ AVERAGED = [
 
 
 class Steps(Callback):
-    """Keeps the weights before the first step and after each one."""
+    """Stores the weights before the first step and after each step."""
 
     def __init__(self) -> None:
         self.weights: list[dict[str, Tensor]] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the first."""
-        self._keep(pl_module)
+        """Store the initial weights."""
+        self._store(pl_module)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *others: Any
     ) -> None:
-        """Keep the next."""
-        if trainer.global_step > self.kept_step:
-            self._keep(pl_module)
+        """Store the weights after a step."""
+        if trainer.global_step > self.stored_step:
+            self._store(pl_module)
 
-    def _keep(self, pl_module: pl.LightningModule) -> None:
-        self.kept_step = pl_module.global_step
+    def _store(self, pl_module: pl.LightningModule) -> None:
+        self.stored_step = pl_module.global_step
         assert isinstance(pl_module, DigitClassifier)
         state = pl_module.network.state_dict()
         self.weights.append({name: tensor.clone() for name, tensor in state.items()})
@@ -52,7 +52,7 @@ class Steps(Callback):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("accumulated", [1, 2])
-def test_the_network_ends_as_the_mean_of_its_steps(tmp_path: Path, accumulated: int) -> None:
+def test_the_network_ends_as_the_average_of_its_steps(tmp_path: Path, accumulated: int) -> None:
     steps = Steps()
     model = DigitClassifier(BatchNormCNN())
     trainer = pl.Trainer(
@@ -76,10 +76,10 @@ def test_the_network_ends_as_the_mean_of_its_steps(tmp_path: Path, accumulated: 
             torch.testing.assert_close(tensor, expected[name])
 
 
-def test_what_is_validated_saved_and_tested_is_the_mean(command: Command, run_0: Run) -> None:
+def test_the_average_is_validated_saved_and_tested(command: Command, run_0: Run) -> None:
     fitted = command("fit", *AVERAGED, "--trainer.max_epochs", "2")
     checkpoint: dict[str, Any] = load(run_0.best)
-    trained, saved = checkpoint[TRAINED], checkpoint["state_dict"]
+    trained, saved = checkpoint[TRAINED_KEY], checkpoint["state_dict"]
     assert trained.keys() == BatchNormCNN().state_dict().keys()
     assert not torch.equal(trained["head.2.weight"], saved["network.head.2.weight"])
     summary = run_0.summary()
@@ -88,15 +88,15 @@ def test_what_is_validated_saved_and_tested_is_the_mean(command: Command, run_0:
         assert f"{100 * summary['test/accuracy']:.2f} %" in result.out
 
 
-def test_the_bare_weights_are_the_mean_too(command: Command, run_0: Run) -> None:
-    both = ["--trainer.callbacks+=WeightsFile"]
-    assert command("fit", *AVERAGED, *both, "--trainer.max_epochs", "2").status == 0
+def test_the_weights_file_contains_the_average(command: Command, run_0: Run) -> None:
+    export = ["--trainer.callbacks+=WeightsFile"]
+    assert command("fit", *AVERAGED, *export, "--trainer.max_epochs", "2").status == 0
     weights = torch.load(run_0.folder / "model.pth", weights_only=True)
     assert_equal(weights, network_weights(load(run_0.recent())))
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_from_a_checkpoint_without_a_mean_it_starts_at_the_weights(tmp_path: Path) -> None:
+def test_a_checkpoint_without_an_average_starts_from_its_weights(tmp_path: Path) -> None:
     data, first = MNISTDataModule("digits"), tmp_path / "first.ckpt"
     trainer = pl.Trainer(default_root_dir=tmp_path, max_steps=5)
     trainer.fit(DigitClassifier(), data)
@@ -112,7 +112,7 @@ def test_from_a_checkpoint_without_a_mean_it_starts_at_the_weights(tmp_path: Pat
         torch.testing.assert_close(tensor, (7 * before[name] + 9 * after[name]) / 16)
 
 
-def test_in_half_precision_the_mean_does_not_stand_still() -> None:
+def test_in_half_precision_the_average_changes() -> None:
     model, callback = DigitClassifier(nn.Linear(1, 1).bfloat16()), ExponentialMovingAverage(0.999)
     trainer: Any = SimpleNamespace(global_step=100_000, callbacks=[callback])
     for value in (0, 1):
@@ -124,19 +124,19 @@ def test_in_half_precision_the_mean_does_not_stand_still() -> None:
     for _ in range(1000):
         trainer.global_step += 1
         callback.on_train_batch_end(trainer, model, None, None, 0)
-    mean = callback.weights_to_keep(trainer, model.network)
-    assert float(mean["weight"]) == pytest.approx(1 - 0.999**1000, abs=0.001)
+    average = callback.weights_to_export(trainer, model.network)
+    assert float(average["weight"]) == pytest.approx(1 - 0.999**1000, abs=0.001)
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1])
-def test_a_mean_without_a_past_or_an_end_is_refused(decay: float) -> None:
-    with pytest.raises(ValueError, match=f"decay is {decay}; it has to be from 0 to below 1"):
+def test_an_invalid_decay_is_rejected(decay: float) -> None:
+    with pytest.raises(ValueError, match=f"Invalid decay {decay}: expected at least 0 and below 1"):
         ExponentialMovingAverage(decay)
 
 
-def test_lightning_s_own_mean_is_refused(command: Command, tmp_path: Path) -> None:
+def test_lightning_s_own_average_is_rejected(command: Command, tmp_path: Path) -> None:
     result = command("fit", *DIGITS, "--trainer.callbacks=EMAWeightAveraging")
     assert result.status == 2
     assert "EMAWeightAveraging" in result.err
-    assert "use ExponentialMovingAverage" in result.err
+    assert "Use ExponentialMovingAverage" in result.err
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""A bar on a terminal, plain lines elsewhere."""
+"""A progress bar on a terminal, plain lines elsewhere."""
 
 import io
 import os
@@ -18,17 +18,17 @@ from mnist_lightning.training.callbacks.progress import ProgressLines
 FIT = ["fit", "--data.dataset", "digits", "--trainer.max_epochs", "3"]
 
 
-def test_piped_output_is_a_line_an_epoch_and_no_control_codes(tmp_path: Path) -> None:
-    done = subprocess.run(
+def test_piped_output_has_one_line_per_epoch_and_no_control_codes(tmp_path: Path) -> None:
+    result = subprocess.run(
         [sys.executable, "-m", "mnist_lightning", *FIT],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stderr == ""
-    assert "\x1b" not in done.stdout
-    lines = [line for line in done.stdout.splitlines() if line.startswith("epoch")]
+    assert result.stderr == ""
+    assert "\x1b" not in result.stdout
+    lines = [line for line in result.stdout.splitlines() if line.startswith("epoch")]
     assert len(lines) == 3
     assert re.fullmatch(
         r"epoch 1/3  train loss \d\.\d{4} accuracy +[\d.]+ %"
@@ -36,7 +36,7 @@ def test_piped_output_is_a_line_an_epoch_and_no_control_codes(tmp_path: Path) ->
         lines[0],
     )
     for noise in ("GPU available", "litlogger", "many workers", "deprecat", "warning"):
-        assert noise not in done.stdout
+        assert noise not in result.stdout
 
 
 def test_a_terminal_shows_a_bar_above_the_same_lines(tmp_path: Path) -> None:
@@ -49,36 +49,36 @@ def test_a_terminal_shows_a_bar_above_the_same_lines(tmp_path: Path) -> None:
         env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"},
     )
     os.close(child)
-    shown = b""
+    output = b""
     while select.select([parent], [], [], 60)[0]:
         try:
-            shown += os.read(parent, 65536)
-        except OSError:  # the process is gone
+            output += os.read(parent, 65536)
+        except OSError:  # the process has ended
             break
     os.close(parent)
     assert process.wait() == 0
-    text = shown.decode()
+    text = output.decode()
     assert "━" in text
     assert re.search(r"\d+/13.* batches", text)
     assert re.search(r"epoch 3/3  train loss", text)
 
 
-def test_no_bar_is_shown_where_none_is_wanted() -> None:
+def test_the_bar_is_shown_only_on_a_terminal_and_if_enabled() -> None:
     terminal = Console(file=io.StringIO(), force_terminal=True)
     assert ProgressLines(terminal).bar
     assert not ProgressLines(terminal, bar=False).bar
     assert not ProgressLines(Console(file=io.StringIO())).bar
 
 
-def test_a_network_that_diverged_is_told_once_with_what_helps(
+def test_divergence_is_reported_once_with_a_fix(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     steps = ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.init_args.lr"]
     assert main([*FIT, *steps, "1e12"]) == 0
-    told = re.findall("the network diverged: .*", capsys.readouterr().out)
-    assert len(told) == 1
-    assert told[0].endswith("a lower --model.optimizer.init_args.lr")
+    messages = re.findall("Training diverged: .*", capsys.readouterr().out)
+    assert len(messages) == 1
+    assert messages[0].endswith("a lower --model.optimizer.init_args.lr.")
     assert main([*FIT, *steps, "1e12", "--trainer.precision", "bf16-true"]) == 0
     assert "init_args.lr or another --trainer.precision than bf16-true" in capsys.readouterr().out
     assert main([*FIT, *steps, "0.1"]) == 0

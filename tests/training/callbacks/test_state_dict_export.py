@@ -1,4 +1,4 @@
-"""The bare weights after every epoch."""
+"""The file with the weights after every epoch."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize("logger", ["true", "false"])
-def test_the_file_is_a_plain_state_dict_in_the_run_s_folder(
+def test_the_file_is_a_plain_state_dict_in_the_run_directory(
     command: Command, run_0: Run, tmp_path: Path, logger: str
 ) -> None:
     command("fit", *OPTIONS, "--trainer.max_epochs", "1", "--trainer.logger", logger)
@@ -29,13 +29,13 @@ def test_the_file_is_a_plain_state_dict_in_the_run_s_folder(
     assert [path.name for path in tmp_path.iterdir()] == ["lightning_logs"]
 
 
-def test_fast_dev_run_leaves_no_file(command: Command, tmp_path: Path) -> None:
+def test_fast_dev_run_writes_no_file(command: Command, tmp_path: Path) -> None:
     command("fit", *OPTIONS, "--trainer.fast_dev_run", "true")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_stock_trainer_has_it_beside_its_logs(tmp_path: Path) -> None:
+def test_with_lightning_s_trainer_the_file_is_in_the_log_folder(tmp_path: Path) -> None:
     trainer = Trainer(
         default_root_dir=tmp_path, max_epochs=1, callbacks=[WeightsFile("weights.pth")]
     )

@@ -1,4 +1,4 @@
-"""What TensorBoard finds in a run's event files, read back by TensorBoard's own reader."""
+"""The content of a run's event files, read back by TensorBoard's own reader."""
 
 import io
 from pathlib import Path
@@ -42,7 +42,7 @@ def events(run: Run) -> EventAccumulator:
 
 
 def hparams(board: EventAccumulator) -> dict[str, plugin_data_pb2.HParamsPluginData]:
-    """The hyper-parameters' records by tag."""
+    """Return the records of the hyperparameters by tag."""
     contents = board.PluginTagToContent("hparams")
     return {
         tag: plugin_data_pb2.HParamsPluginData.FromString(content)
@@ -50,7 +50,7 @@ def hparams(board: EventAccumulator) -> dict[str, plugin_data_pb2.HParamsPluginD
     }
 
 
-def test_each_promised_tag_is_there_and_steps_rise(command: Command, run_0: Run) -> None:
+def test_each_documented_tag_exists_and_steps_increase(command: Command, run_0: Run) -> None:
     assert command("fit", *DIGITS, *SHORT, "--data.augment", "Deformation").status == 0
     board = events(run_0)
     tags = board.Tags()
@@ -72,7 +72,7 @@ def test_each_promised_tag_is_there_and_steps_rise(command: Command, run_0: Run)
         assert tag in layout
 
 
-def test_full_adds_what_takes_more_time_and_none_leaves_curves(command: Command) -> None:
+def test_full_adds_slower_dashboards_and_none_has_only_curves(command: Command) -> None:
     for level in ("full", "none"):
         assert command("fit", *DIGITS, *SHORT, "--dashboards", level).status == 0
     full, none = (events(Run(Path(f"lightning_logs/version_{n}"))).Tags() for n in (0, 1))
@@ -91,7 +91,7 @@ def test_full_adds_what_takes_more_time_and_none_leaves_curves(command: Command)
     assert set(none["scalars"]) == SCALARS - {"images_per_second"}
 
 
-def test_dashboards_change_no_bit_of_what_is_learned(command: Command) -> None:
+def test_dashboards_do_not_change_the_weights(command: Command) -> None:
     states = []
     for number, level in enumerate(("none", "basic", "full")):
         assert command("fit", *DIGITS, *SHORT, "--dashboards", level).status == 0
@@ -102,7 +102,7 @@ def test_dashboards_change_no_bit_of_what_is_learned(command: Command) -> None:
     assert first_difference("last.ckpt", states[0], states[2]) is None
 
 
-def test_hyper_parameters_carry_the_final_figures(command: Command, run_0: Run) -> None:
+def test_hyperparameters_have_the_final_metrics(command: Command, run_0: Run) -> None:
     assert command("fit", *DIGITS, *SHORT, "--model.optimizer.lr", "0.002").status == 0
     board, summary = events(run_0), run_0.summary()
     records = hparams(board)
@@ -112,16 +112,16 @@ def test_hyper_parameters_carry_the_final_figures(command: Command, run_0: Run) 
     assert start["model.network"].string_value == "ClassicCNN"
     assert "data.data_dir" not in start
     metrics = records["_hparams_/experiment"].experiment.metric_infos
-    for name, known in (
+    for name, expected in (
         ("test/accuracy", summary["test/accuracy"]),
         ("final/val_accuracy", summary["val/accuracy"]),
     ):
         assert name in {metric.name.tag for metric in metrics}
-        assert board.Scalars(name)[-1].value == pytest.approx(known)
+        assert board.Scalars(name)[-1].value == pytest.approx(expected)
     assert "hp_metric" not in board.Tags()["scalars"]
 
 
-def test_a_resumed_run_has_each_picture_once_and_its_last_figures(
+def test_a_resumed_run_has_each_image_once_and_its_last_metrics(
     command: Command, run_0: Run
 ) -> None:
     assert command("fit", *DIGITS, *SHORT).status == 0
@@ -136,7 +136,7 @@ def test_a_resumed_run_has_each_picture_once_and_its_last_figures(
     assert board.Scalars("test/accuracy")[-1].step == 52
 
 
-def test_mistakes_are_shown_the_surest_first(command: Command, run_0: Run) -> None:
+def test_mistakes_are_shown_with_the_most_confident_first(command: Command, run_0: Run) -> None:
     assert command("fit", *DIGITS, *SHORT).status == 0
     encoded = events(run_0).Images("mistakes/test")[-1].encoded_image_string
     sheet = np.asarray(Image.open(io.BytesIO(encoded)).convert("L"))
@@ -147,7 +147,7 @@ def test_mistakes_are_shown_the_surest_first(command: Command, run_0: Run) -> No
     assert np.array_equal(sheet[GAP : GAP + 84 : 3, GAP : GAP + 84 : 3], 255 - image)
 
 
-def test_the_projector_has_points_with_labels_and_pictures(command: Command, run_0: Run) -> None:
+def test_the_projector_has_points_with_labels_and_images(command: Command, run_0: Run) -> None:
     assert command("fit", *DIGITS, *SHORT).status == 0
     config = (run_0.folder / "projector_config.pbtxt").read_text()
     (points,) = run_0.folder.rglob("tensors.tsv")
@@ -162,9 +162,7 @@ def test_the_projector_has_points_with_labels_and_pictures(command: Command, run
 
 
 @pytest.mark.parametrize("network", ["MultilayerPerceptron", "SpeedCNN", "DeepCNN"])
-def test_every_network_has_its_filters_and_points(
-    command: Command, run_0: Run, network: str
-) -> None:
+def test_every_network_has_filters_and_points(command: Command, run_0: Run, network: str) -> None:
     length = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2"]
     assert command("fit", *DIGITS, *length, "--model.network", network).status == 0
     tags = events(run_0).Tags()
@@ -173,7 +171,7 @@ def test_every_network_has_its_filters_and_points(
     assert list(run_0.folder.rglob("tensors.tsv"))
 
 
-def test_a_run_without_validation_has_dashboards_too(command: Command, run_0: Run) -> None:
+def test_a_run_without_validation_has_dashboards(command: Command, run_0: Run) -> None:
     assert command("fit", *DIGITS, *SHORT, "--data.val_size", "0").status == 0
     tags = events(run_0).Tags()
     assert "mistakes/test" in tags["images"]
@@ -181,19 +179,21 @@ def test_a_run_without_validation_has_dashboards_too(command: Command, run_0: Ru
     assert "temperature" not in run_0.summary()
 
 
-def test_the_temperature_is_that_of_the_images_held_out(command: Command, run_0: Run) -> None:
+def test_the_temperature_is_fitted_on_the_validation_set(command: Command, run_0: Run) -> None:
     assert command("fit", *DIGITS, *SHORT).status == 0
     data = SOURCES["digits"].load(Path())
-    held_out = split(len(data.train_labels), 200, 0)[1]
-    asked = load(run_0.folder).probabilities(normalize(data.train_images[held_out]))
-    wanted = temperature(asked.numpy(), data.train_labels[held_out].numpy())
-    assert run_0.summary()["temperature"] == pytest.approx(wanted, rel=1e-4)
+    val_indices = split(len(data.train_labels), 200, 0)[1]
+    probabilities = load(run_0.folder).probabilities(normalize(data.train_images[val_indices]))
+    expected = temperature(probabilities.numpy(), data.train_labels[val_indices].numpy())
+    assert run_0.summary()["temperature"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_run_resumed_within_an_epoch_knows_its_pace(command: Command, run_0: Run) -> None:
-    cut = [*DIGITS, "--trainer.max_steps", "20", "--trainer.max_epochs", "4"]
-    assert command("fit", *cut).status == 0
+def test_the_speed_of_a_run_resumed_within_an_epoch_is_correct(
+    command: Command, run_0: Run
+) -> None:
+    limited = [*DIGITS, "--trainer.max_steps", "20", "--trainer.max_epochs", "4"]
+    assert command("fit", *limited).status == 0
     assert command("resume", "0", "--trainer.max_steps", "-1").status == 0
-    paces = [event.value for event in events(run_0).Scalars("images_per_second")]
-    assert len(paces) == 4
-    assert min(paces) > max(paces) / 30
+    speeds = [event.value for event in events(run_0).Scalars("images_per_second")]
+    assert len(speeds) == 4
+    assert min(speeds) > max(speeds) / 30

@@ -1,0 +1,30 @@
+"""The words that the style of this project excludes do not occur, and there is one spelling."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FILES = [
+    path
+    for pattern in ("*.md", "docs/**/*", "mnist_lightning/**/*", "tests/**/*", "benchmarks/*")
+    for path in sorted(ROOT.glob(pattern))
+    if path.suffix in (".md", ".py", ".html", ".js", ".sh", ".txt") and path != Path(__file__)
+]
+EXCLUDED = re.compile(
+    r"\b(go(es|ing|ne)? on with|hangs on|(is|are) told|(right|wrong)ly|will not do|none of ours"
+    r"|held out ones|\w*(normalis|recognis|optimis|initialis)\w*|\w*cent(re|red|ring)"
+    r"|colour\w*|neighbour\w*|behaviour\w*|licence|judgement)\b",
+    re.IGNORECASE,
+)
+# A record of what was; it quotes former messages and names.
+HISTORY = {"docs/log.md", "CHANGELOG.md"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_excluded_word_occurs(path: Path) -> None:
+    if str(path.relative_to(ROOT)) in HISTORY:
+        pytest.skip("a record of the past")
+    found = [match[0] for match in EXCLUDED.finditer(path.read_text(encoding="utf-8"))]
+    assert not found
