@@ -256,7 +256,7 @@ def import_network_class(name: str | None) -> list[type[nn.Module]]:
     """Import the user's own network class that the command line names; None: no class.
 
     Raises:
-        UserError: there is no network class of this name.
+        UserError: the name is not that of an importable network class.
     """
     if name is None:
         return []

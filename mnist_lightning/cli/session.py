@@ -45,9 +45,7 @@ def prepare(cli: DigitCLI) -> None:
     distributed.join(trainer)
     cli.load_data()
     distributed.run_on_rank_zero(
-        lambda: preflight_check(
-            cli.model, cli.datamodule, cli.make_trainer(), cli.complete_config(), cli.root
-        )
+        lambda: preflight_check(cli.model, cli.datamodule, trainer, cli.complete_config(), cli.root)
     )
 
 

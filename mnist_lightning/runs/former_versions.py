@@ -3,23 +3,20 @@
 from contextlib import suppress
 from typing import Any
 
-_FORMER_MODULES = {
-    "data.augment": "data.augmentations",
-    "schedules": "training.lr_schedules",
-    "callbacks.averaging": "training.callbacks.ema",
-    "callbacks.weights": "training.callbacks.state_dict_export",
-}
-_CLASSES = {
-    "data.augment": ("Cutout", "Deformation", "Mixup", "NoDigit", "Noise", "StrokeWidth"),
-    "schedules": ("Cosine", "OneCycle"),
-    "callbacks.averaging": ("ExponentialMovingAverage",),
-    "callbacks.weights": ("WeightsFile",),
-}
 # The class paths in files of version 0.1.0, and the current paths.
 FORMER_NAMES = {
-    f"mnist_lightning.{module}.{name}": f"mnist_lightning.{_FORMER_MODULES[module]}.{name}"
-    for module, names in _CLASSES.items()
-    for name in names
+    f"mnist_lightning.{former}.{name}": f"mnist_lightning.{current}.{name}"
+    for former, current, names in (
+        ("callbacks.averaging", "training.callbacks.ema", "ExponentialMovingAverage"),
+        ("callbacks.weights", "training.callbacks.state_dict_export", "WeightsFile"),
+        (
+            "data.augment",
+            "data.augmentations",
+            "Cutout Deformation Mixup NoDigit Noise StrokeWidth",
+        ),
+        ("schedules", "training.lr_schedules", "Cosine OneCycle"),
+    )
+    for name in names.split()
 }
 
 

@@ -180,7 +180,7 @@ class Run:
         """Find the checkpoint to evaluate: `best.ckpt`, or the newest of a stock Lightning run.
 
         Raises:
-            UserError: there is no checkpoint.
+            UserError: the run has no checkpoint.
         """
         if self.best.is_file():
             return self.best

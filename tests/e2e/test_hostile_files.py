@@ -16,19 +16,9 @@ import yaml
 from mnist_lightning.runs.checkpoint import network_weights
 from mnist_lightning.runs.run_directory import Run
 from tests.cli.checks import load
-from tests.conftest import DIGITS, Command
+from tests.conftest import Command
+from tests.e2e.conftest import FIT, LONGER
 from tests.strangers import from_elsewhere
-
-SHORT = ["--trainer.limit_train_batches", "2", "--dashboards", "none"]
-FIT = ["fit", *DIGITS, *SHORT, "--trainer.max_epochs", "1", "--model.network", "TinyCNN"]
-LONGER = ["resume", "0", "--trainer.max_epochs", "2"]
-
-
-@pytest.fixture
-def trained(command: Command, run_0: Run) -> Run:
-    """A run of one short epoch."""
-    assert command(*FIT).status == 0
-    return run_0
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")

@@ -23,19 +23,9 @@ from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import as_csv
 from mnist_lightning.training.logger import MAX_EVENTS
 from tests.cli import checks
-from tests.conftest import DIGITS, Command
+from tests.conftest import Command
+from tests.e2e.conftest import FIT, LONGER, SHORT
 from tests.strangers import from_elsewhere, unsign
-
-SHORT = ["--trainer.limit_train_batches", "2", "--dashboards", "none"]
-FIT = ["fit", *DIGITS, *SHORT, "--trainer.max_epochs", "1", "--model.network", "TinyCNN"]
-LONGER = ["resume", "0", "--trainer.max_epochs", "2"]
-
-
-@pytest.fixture
-def trained(command: Command, run_0: Run) -> Run:
-    """A run of one short epoch."""
-    assert command(*FIT).status == 0
-    return run_0
 
 
 def test_no_row_is_written_through_a_link(command: Command, trained: Run, tmp_path: Path) -> None:

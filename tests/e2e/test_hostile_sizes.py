@@ -19,19 +19,9 @@ from mnist_lightning.runs.metrics_csv import read_metrics
 from mnist_lightning.runs.resumable import MAX_ATTEMPTS, recent_checkpoints
 from mnist_lightning.runs.run_directory import MAX_VERSION, Run
 from tests.cli.checks import load
-from tests.conftest import DIGITS, Command
+from tests.conftest import Command
+from tests.e2e.conftest import FIT, LONGER
 from tests.strangers import from_elsewhere, unsign
-
-SHORT = ["--trainer.limit_train_batches", "2", "--dashboards", "none"]
-FIT = ["fit", *DIGITS, *SHORT, "--trainer.max_epochs", "1", "--model.network", "TinyCNN"]
-LONGER = ["resume", "0", "--trainer.max_epochs", "2"]
-
-
-@pytest.fixture
-def trained(command: Command, run_0: Run) -> Run:
-    """A run of one short epoch."""
-    assert command(*FIT).status == 0
-    return run_0
 
 
 def _at_the_end_of_its_storage(group: dict[str, Any], state: dict[str, Any]) -> None:

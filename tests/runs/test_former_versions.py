@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from mnist_lightning import load
+from mnist_lightning.runs.former_versions import FORMER_NAMES
 from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.training.registry import COMPONENTS
 from tests.conftest import Command
 from tests.preprocessing.test_ink_extraction import drawn
 
@@ -86,3 +89,38 @@ def test_odd_counters_are_damage(command: Command, former: Run, name: str, value
     assert command("test", "0").status == 0
     result = command("resume", "0", "--trainer.max_epochs", "4")
     assert (result.status, "bug" in result.err) == (1, False)
+
+
+def test_former_class_names_are_those_of_registered_classes() -> None:
+    assert set(FORMER_NAMES.values()) <= COMPONENTS.keys()
+
+
+def test_a_config_with_former_class_names_is_trained(
+    command: Command, run_0: Run, tmp_path: Path
+) -> None:
+    classes = {
+        name: [{"class_path": f"mnist_lightning.{path}"}]
+        for name, path in (
+            ("augment", "data.augment.Noise"),
+            ("callbacks", "callbacks.averaging.ExponentialMovingAverage"),
+        )
+    }
+    schedule = {"class_path": "mnist_lightning.schedules.Cosine"}
+    config = {
+        "model": {"network": {"class_path": "TinyCNN"}, "lr_scheduler": schedule},
+        "data": {"dataset": "digits", "augment": classes["augment"]},
+        "trainer": {"max_epochs": 1, "callbacks": classes["callbacks"]},
+    }
+    (tmp_path / "former.yaml").write_text(yaml.safe_dump(config))
+    result = command("fit", "--config", "former.yaml", "--trainer.limit_train_batches", "2")
+    assert result.status == 0, result.err
+    saved = run_0.config.read_text()
+    assert "mnist_lightning.training.lr_schedules.Cosine" in saved
+    assert "mnist_lightning.training.callbacks.ema.ExponentialMovingAverage" in saved
+    # The former names in a run's own files, as version 0.1.0 wrote them.
+    for former, current in FORMER_NAMES.items():
+        saved = saved.replace(current, former)
+    run_0.config.write_text(saved)
+    result = command("resume", "0")
+    assert result.status == 0, result.err
+    assert "is finished" in result.out
