@@ -158,14 +158,14 @@ def test_gradients_that_are_summed_up_do_not_keep_it_from_saving_within_an_epoch
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    assert re.search("up to the end of batch [0-9]+ of epoch 1", ended(process, 143))
+    assert re.search("Saved through batch [0-9]+ of epoch 1", ended(process, 143))
 
 
 def test_a_run_goes_on_in_another_number_of_processes_and_says_so(tmp_path: Path) -> None:
     ended(start([*PROGRAM, *FIT, *TWO], tmp_path))
     alone = ["--trainer.devices", "1", "--trainer.strategy", "auto"]
     printed = ended(start([*PROGRAM, "resume", "--trainer.max_epochs", "4", *alone], tmp_path))
-    assert "of a run in 2, this one is in 1: it sees the same batches" in printed
+    assert "from 2 processes, this run uses 1: same batches" in printed
     ended(start([*PROGRAM, "resume", "--trainer.max_epochs", "5", *TWO], tmp_path))
     assert run_in(tmp_path).summary()["epochs"] == 5
 
