@@ -29,7 +29,7 @@ from torchvision.transforms import Compose, Normalize, ToTensor
 from turns import Turns, compete, table, write
 
 from mnist_lightning.cli import fit
-from mnist_lightning.cli.lightning_cli import DigitCLI, configure_warnings
+from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser, configure_warnings
 from mnist_lightning.data.loader import epoch_order
 from mnist_lightning.preprocessing.mnist_format import MEAN, STD, normalize
 from mnist_lightning.training.fast_epoch_loop import disable_nvml_check
@@ -60,7 +60,7 @@ def bare(arguments: list[str], turns: Turns, workers: int | None) -> None:
     """Train and validate with nothing around it; over torchvision's data set with `workers`."""
     configure_warnings()
     disable_nvml_check()
-    parsed = DigitCLI("fit", arguments)
+    parsed = DigitCLI(ExperimentParser("fit"), arguments)
     parsed.load_data()
     train, validation = tensors(parsed) if workers is None else usual(parsed, workers)
     model, settings = parsed.model, parsed.config.trainer

@@ -309,8 +309,8 @@ def preload() -> None:
     torch.set_num_threads(1)
     from mnist_lightning.cli.main import COMMANDS as TABLE
 
-    for command in TABLE.values():
-        import_module(command.module)
+    for name in TABLE:
+        import_module(f"mnist_lightning.cli.{name}")
     for name in PRELOADED:
         import_module(name)
 

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from mnist_lightning import inference
-from mnist_lightning.cli.parser import CommandParser, runs_root
+from mnist_lightning.cli.parser import CommandParser
 from mnist_lightning.deployment import model_card
 from mnist_lightning.deployment.exporters import (
     CHECK_IMAGES,
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
     parser = CommandParser(
         "export", "Write a run's network in a format for use elsewhere.", "best --format onnx"
     )
-    parser.add_argument("run", nargs="?", default="best", metavar="RUN", help="(default: best)")
+    parser.add_run("best")
     parser.add_argument("--format", required=True, choices=list(FORMATS))
     parser.add_argument("--output", type=Path, metavar="PATH", help="(default: in the run)")
     parser.add_argument(
@@ -49,9 +49,8 @@ def main(arguments: list[str]) -> int:
     if options.check_images < 1:
         raise UserError("--check_images must be at least 1", 2)
     kind = FORMATS[options.format]
-    root = runs_root(options.root)
     classes = inference.import_network_class(options.network)
-    run, folder, recognizer, summary = _load(options, root, classes)
+    run, folder, recognizer, summary = _load(options, classes)
     data = load_run_dataset(run, options.data_dir, unchanged=False)
     pixels = (data.test_images if len(data.test_images) else data.train_images).numpy()
     metadata = model_card.metadata(summary, recognizer)
@@ -73,13 +72,14 @@ def main(arguments: list[str]) -> int:
 
 
 def _load(
-    options: Any, root: Path, classes: list[type[nn.Module]]
+    options: Any, classes: list[type[nn.Module]]
 ) -> tuple[Run, Path, Recognizer, dict[str, Any]]:
     """Return what to export: the (first) run, its directory, the network and its summary.
 
     Raises:
         UserError: a run does not exist, or the format does not support ensembles.
     """
+    root = options.root
     members = [lookup.find(each, root) for each in lookup.expand_references(options.run)]
     run, checkpoint = members[0]
     summary = run.summary()

@@ -2,17 +2,18 @@
 
 import hashlib
 import shlex
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 from mnist_lightning import distributed
 from mnist_lightning.cli import console
-from mnist_lightning.cli.lightning_cli import DigitCLI, configure_warnings
-from mnist_lightning.cli.parser import read_seeds, take_option, take_switch
+from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser, configure_warnings
+from mnist_lightning.cli.parser import option_value, read_seeds
 from mnist_lightning.cli.resume import continue_run, differences, option_of
 from mnist_lightning.cli.resume import main as resume
 from mnist_lightning.cli.session import prepare, run_lock, train_and_show
-from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.errors import UserError
 from mnist_lightning.networks.registry import describe, parse_description
 from mnist_lightning.runs import lookup, run_directory
 from mnist_lightning.runs.checkpoint import (
@@ -33,36 +34,50 @@ from mnist_lightning.training.registry import USER_SCHEMA
 def main(arguments: list[str]) -> int:
     """Train a network, save its checkpoints, and test the best one; with `--seeds`, once each."""
     configure_warnings()
-    checkpoint, rest = take_option("--ckpt_path", arguments)
-    seeds, rest = take_option("--seeds", rest)
-    init_from, rest = take_option("--init_from", rest)
-    run_dir, rest = take_option("--run_dir", rest)
-    trust, rest = take_switch("--trust", rest)
-    if checkpoint is not None:
-        others = {"--seeds": seeds, "--init_from": init_from, "--run_dir": run_dir}
-        for name, value in others.items():
-            if value is not None:
-                raise UserError(f"--ckpt_path resumes a run, {name} starts a new one: give one", 2)
-        return resume([checkpoint, *rest, *(["--trust"] if trust else [])])
-    if seeds is None:
-        return _fit_once(rest, init_from, run_dir=run_dir, trust=trust)[0]
-    if run_dir is not None:
+    parser = ExperimentParser(
+        "fit",
+        "Train a network, save its best checkpoint, and test it.",
+        "--config configs/classic_cnn.yaml --seeds 1..5",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=read_seeds,
+        metavar="1..5",
+        help="make a run with each seed (1..5 or 1,2,7), and show their mean and spread",
+    )
+    parser.add_argument(
+        "--init_from", metavar="RUN", help="start from the weights of a run's best checkpoint"
+    )
+    parser.add_argument(
+        "--run_dir", type=Path, metavar="DIR", help="save the run there (default: version_N)"
+    )
+    parser.add_argument("--ckpt_path", metavar="FILE", help="resume from this checkpoint instead")
+    options, rest = parser.split(arguments)
+    if options.ckpt_path is not None:
+        for name in ("seeds", "init_from", "run_dir"):
+            if getattr(options, name) is not None:
+                raise UserError(
+                    f"--ckpt_path resumes a run, --{name} starts a new one: give one", 2
+                )
+        return resume([options.ckpt_path, *rest, *(["--trust"] * options.trust)])
+    if options.seeds is None:
+        return _fit_once(parser, options, rest)[0]
+    if options.run_dir is not None:
         raise UserError("--seeds makes several runs, --run_dir names one: give one", status=2)
-    return _fit_each(read_seeds(seeds), rest, init_from, trust)
+    return _fit_each(parser, options, rest)
 
 
-def _fit_each(seeds: list[int], arguments: list[str], init_from: str | None, trust: bool) -> int:
+def _fit_each(parser: ExperimentParser, options: Namespace, arguments: list[str]) -> int:
     """Make a run with each seed; if one fails or is interrupted, show those before it."""
-    if take_option("--seed_everything", arguments)[0] is not None:
+    if option_value("--seed_everything", arguments) is not None:
         raise UserError("both --seeds and --seed_everything: give one", status=2)
     finished: list[Run] = []
     try:
-        for seed in seeds:
+        for place, seed in enumerate(options.seeds, 1):
             each = [*arguments, "--seed_everything", str(seed)]
-            status, run = _fit_once(each, init_from, bounded=True, trust=trust)
+            status, run = _fit_once(parser, options, each)
             if status != 0:
-                left = seeds[seeds.index(seed) + 1 :]
-                if left:
+                if left := options.seeds[place:]:
                     say(f"not started: --seeds {','.join(map(str, left))}")
                 return status
             if run is not None:
@@ -73,15 +88,12 @@ def _fit_each(seeds: list[int], arguments: list[str], init_from: str | None, tru
 
 
 def _fit_once(
-    arguments: list[str],
-    init_from: str | None,
-    bounded: bool = False,
-    run_dir: str | None = None,
-    trust: bool = False,
+    parser: ExperimentParser, options: Namespace, arguments: list[str]
 ) -> tuple[int, Run | None]:
     """Make one run, or resume one with `--auto_resume`; return the exit status and the run."""
-    cli = DigitCLI("fit", arguments, _HELP, trust=trust)
-    if bounded and is_unbounded(cli.config):
+    init_from, run_dir, trust = options.init_from, options.run_dir, options.trust
+    cli = DigitCLI(parser, arguments, trust=trust)
+    if options.seeds is not None and is_unbounded(cli.config):
         raise UserError("--seeds needs runs that end: give --trainer.max_epochs", status=2)
     if cli.config.auto_resume and run_dir is not None:
         raise UserError("--run_dir starts a new run, --auto_resume may resume one: give one", 2)
@@ -99,7 +111,7 @@ def _fit_once(
         lambda: (
             run_directory.create_next(cli.root)
             if run_dir is None
-            else run_directory.create_at(Path(run_dir))
+            else run_directory.create_at(run_dir)
         )
     )
     with run_lock(run):
@@ -165,20 +177,3 @@ def find_matching_run(cli: DigitCLI, origin: str | None, trust: bool) -> Run | N
             return run
     say("No matching run to resume; starting a new one.")
     return None
-
-
-_HELP = f"""Train a network, save its best checkpoint, and test it.
-
-usage: {PROGRAM} fit [--config FILE]... [--seeds 1..5] [--init_from RUN] [options]
---seeds 1..5 (or 1,2,7) makes a run with each of these seeds, and shows their mean, standard
-deviation and 95 % interval.
---init_from RUN starts from the weights of another run's best checkpoint.
---run_dir DIR saves the run there instead of in the next free lightning_logs/version_N.
---trust allows the classes that a --config file names; otherwise each class that is not registered
-has to be named in the command.
-
-examples:
-  {PROGRAM} fit
-  {PROGRAM} fit --trainer.max_epochs 3 --model.optimizer SGD --model.optimizer.lr 0.1
-  {PROGRAM} fit --config configs/classic_cnn.yaml --seeds 1..5
-"""

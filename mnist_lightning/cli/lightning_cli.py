@@ -3,39 +3,80 @@
 import logging
 import re
 import warnings
-from argparse import ArgumentError
+from argparse import SUPPRESS, ArgumentError, Namespace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonargparse import set_parsing_settings
-from jsonargparse.typing import NonNegativeFloat, PositiveInt
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from mnist_lightning import distributed
 from mnist_lightning.cli import error_messages
-from mnist_lightning.cli.parser import NamedClasses, as_argument, runs_root, take_option
+from mnist_lightning.cli.parser import (
+    CommandParser,
+    NamedClasses,
+    as_argument,
+    option_value,
+    runs_root,
+)
 from mnist_lightning.cli.trust import TrustedConfig, read_settings
 from mnist_lightning.data.datamodule import FallbackWarning, MNISTDataModule, SkippedWarning
-from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.errors import UserError
 from mnist_lightning.runs.config_schema import find_null
 from mnist_lightning.runs.imports import import_paths, imported_paths
-from mnist_lightning.training.callbacks.tensorboard import Level
 from mnist_lightning.training.lightning_module import DigitClassifier
-from mnist_lightning.training.registry import USER_SCHEMA
+from mnist_lightning.training.registry import RUN_OPTIONS, USER_SCHEMA
 from mnist_lightning.training.trainer import TRAINER_DEFAULTS, RunTrainer
 from mnist_lightning.training.trainer_factory import TrainerFactory
 
-# Options that a command reads before the parser. No configuration contains them.
-COMMAND_OPTIONS = {
-    "fit": ("seeds", "ckpt_path", "init_from", "run_dir", "trust"),
-    "resume": ("trust",),
-    "test": ("each_image", "shifts", "ckpt_path", "trust"),
-    "validate": ("each_image", "shifts", "ckpt_path", "trust"),
-}
 MAX_EPOCHS = 10  # unless max_epochs or max_steps is given
 # By its name alone, the parser finds Lightning's class of the same name.
 _PLATEAU = "torch.optim.lr_scheduler.ReduceLROnPlateau"
+
+
+class ExperimentParser(CommandParser):
+    """Parses a command's own options, and returns those of its experiment for `DigitCLI`.
+
+    Args:
+        command: its name.
+        description: what it does.
+        example: the rest of a command line.
+        takes_run: whether a RUN may follow the command; `--ckpt_path FILE` is the same.
+    """
+
+    def __init__(
+        self, command: str, description: str = "", example: str = "", takes_run: bool = False
+    ) -> None:
+        super().__init__(command, description, example)
+        self.usage = f"{self.prog} {'[RUN] ' * takes_run}[options]"
+        self.takes_run = takes_run
+        if takes_run:
+            self.add_argument("--ckpt_path", dest="run", metavar="FILE", help="the same as RUN")
+        self.add_trust()
+
+    def split(self, arguments: list[str]) -> tuple[Namespace, list[str]]:
+        """Parse the command's own options; return them, and the options of the experiment.
+
+        Among them is `root`, the directory of the runs, although the experiment has it too.
+
+        Raises:
+            UserError: an option is invalid.
+        """
+        options, rest = self.parse_known_args(arguments)
+        if self.takes_run and rest and not rest[0].startswith("-"):
+            if options.run is not None:
+                raise UserError(f"both RUN {rest[0]} and --ckpt_path {options.run}: give one", 2)
+            options.run = rest.pop(0)
+        if self.takes_run and options.run == "":
+            raise UserError("the RUN is empty; name a run directory or a checkpoint file", 2)
+        options.root = runs_root(option_value("--trainer.default_root_dir", rest))
+        return options, rest
+
+    def print_help(self, file: Any = None) -> None:
+        """Print all options, and end the process."""
+        super().print_help(file)
+        DigitCLI(self, ["--help"])
 
 
 class _Parser(LightningArgumentParser):
@@ -52,12 +93,11 @@ class _Parser(LightningArgumentParser):
 
 
 class DigitCLI(LightningCLI):
-    """Parses the options of a command; makes its data, its model and its trainers.
+    """Parses the options of an experiment; makes its data, its model and its trainers.
 
     Args:
-        command: the name of the command, for its help and its errors.
-        arguments: the options of the command; they override those of `base`.
-        description: the first lines of its help.
+        parser: the parser of the command's own options.
+        arguments: the options of the experiment; they override those of `base`.
         base: the checked configuration of a run; None for a new run.
         trust: allow all classes that the `--config` files name.
 
@@ -72,19 +112,18 @@ class DigitCLI(LightningCLI):
 
     def __init__(
         self,
-        command: str,
+        parser: ExperimentParser,
         arguments: list[str],
-        description: str = "",
         base: TrustedConfig | None = None,
         trust: bool = False,
     ) -> None:
-        self.command = command
+        self.command_parser = parser
         allowed, arguments = read_settings(arguments, trust)
         self.own = base is None or base.own
         self._may_download = self.own
         if base is not None:
             allowed = NamedClasses(*(a | b for a, b in zip(allowed, base.allowed, strict=True)))
-            self._may_download |= take_option("--data.data_dir", arguments)[0] is not None
+            self._may_download |= option_value("--data.data_dir", arguments) is not None
             arguments = [*as_argument(base.content), *arguments]
         _allow_imports(allowed)
         super().__init__(
@@ -100,8 +139,9 @@ class DigitCLI(LightningCLI):
             load_from_checkpoint_support=False,
             parser_class=_Parser,
             parser_kwargs={
-                "prog": f"{PROGRAM} {command}",
-                "description": description,
+                "prog": parser.prog,
+                "usage": SUPPRESS,
+                "description": "Options of the experiment, such as --trainer.max_epochs 3:",
                 "exit_on_error": False,
                 "allow_abbrev": False,
             },
@@ -111,38 +151,10 @@ class DigitCLI(LightningCLI):
         """Add the options of a run; name the default network, so that configs are complete."""
         network = {"class_path": "mnist_lightning.networks.classic_cnn.ClassicCNN", "init_args": {}}
         parser.set_defaults({"model.network": network})
-
-        parser.add_argument(
-            "--log_lines",
-            type=PositiveInt | None,
-            default=None,
-            help="Print the loss every so many batches.",
-        )
-        parser.add_argument(
-            "--auto_resume",
-            type=bool,
-            default=False,
-            help="Resume the newest run with the same options, if there is one.",
-        )
-        parser.add_argument(
-            "--autosave",
-            type=NonNegativeFloat | None,
-            default=None,
-            metavar="MINUTES",
-            help="Save every so many minutes, also within an epoch.",
-        )
-        parser.add_argument(
-            "--dashboards",
-            type=Level,
-            default="basic",
-            help="What TensorBoard shows besides curves; `full` takes more time.",
-        )
-        parser.add_argument(
-            "--keep_last",
-            type=PositiveInt,
-            default=3,
-            help="How many of the newest checkpoints to keep, besides the best.",
-        )
+        for name, option in RUN_OPTIONS.items():
+            parser.add_argument(
+                f"--{name}", type=option.hint, default=option.default, help=option.help
+            )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the options into `config`.
@@ -162,10 +174,9 @@ class DigitCLI(LightningCLI):
         except (ArgumentError, UnicodeDecodeError) as error:
             keys = parser.get_defaults().keys()
             names = [key.removesuffix(".class_path") for key in keys]
-            options = [*names, *COMMAND_OPTIONS.get(self.command, ())]
-            raise UserError(
-                error_messages.explain(str(error), options, self.command), status=2
-            ) from None
+            options = [*names, *self.command_parser.option_names]
+            message = error_messages.explain(str(error), options, self.command_parser.command)
+            raise UserError(message, status=2) from None
         trainer = self.config.trainer
         if trainer.max_epochs is None:
             trainer.max_epochs = MAX_EPOCHS if trainer.max_steps == -1 else -1

@@ -16,90 +16,48 @@ from mnist_lightning.text import printable, say
 
 
 class Command(NamedTuple):
-    """The function of a command, `main(arguments) -> exit status`, and what it does."""
+    """What a command takes and does; its module in `cli` has its name and a function `main`."""
 
-    module: str
-    function: str
     usage: str
     summary: str
 
 
 COMMANDS = {
     "fit": Command(
-        "mnist_lightning.cli.fit",
-        "main",
         "[--config FILE]… [--model.… --data.… --trainer.…]",
         "train a network, save its best checkpoint, and test it",
     ),
-    "resume": Command(
-        "mnist_lightning.cli.resume",
-        "main",
-        "[RUN] [--trainer.max_epochs N]",
-        "continue a run in its own directory",
-    ),
-    "validate": Command(
-        "mnist_lightning.cli.test",
-        "validate",
-        "[RUN]",
-        "evaluate a checkpoint on the validation set",
-    ),
-    "test": Command(
-        "mnist_lightning.cli.test", "test", "[RUN]", "evaluate a checkpoint on the test set"
-    ),
+    "resume": Command("[RUN] [--trainer.max_epochs N]", "continue a run in its own directory"),
+    "validate": Command("[RUN]", "evaluate a checkpoint on the validation set"),
+    "test": Command("[RUN]", "evaluate a checkpoint on the test set"),
     "predict": Command(
-        "mnist_lightning.cli.predict",
-        "main",
-        "IMAGE… [--run RUN] [--json | --csv] [--save_inputs DIR]",
-        "read the digits in image files",
+        "IMAGE… [--run RUN] [--json | --csv] [--save_inputs DIR]", "read the digits in image files"
     ),
     "serve": Command(
-        "mnist_lightning.cli.serve",
-        "main",
         "[RUN] [--port N] [--collect DIR]",
         "a web page: draw or upload a digit, see the network's input and its prediction",
     ),
-    "report": Command(
-        "mnist_lightning.cli.report",
-        "main",
-        "[RUN]",
-        "write the results of a run as one HTML page, with figures",
-    ),
+    "report": Command("[RUN]", "write the results of a run as one HTML page, with figures"),
     "runs": Command(
-        "mnist_lightning.cli.runs",
-        "main",
         "[RUN…] [--sort ORDER] [--json | --csv] [--png FILE]",
         "list the runs, or compare some of them",
     ),
     "export": Command(
-        "mnist_lightning.cli.export",
-        "main",
         "[RUN] --format pth|safetensors|onnx|pt2|html [--output PATH]",
         "write a model for use elsewhere, and check that it is equal",
     ),
     "sweep": Command(
-        "mnist_lightning.cli.sweep",
-        "main",
         "--config FILE --space FILE [--trials N] [--workers N] [options of fit]",
         "search for the best hyperparameters, with several runs at a time",
     ),
     "verify": Command(
-        "mnist_lightning.cli.verify",
-        "main",
         "[--config FILE] [options of fit]",
         "check determinism, kill and resume, and the data on this machine",
     ),
     "data": Command(
-        "mnist_lightning.cli.data",
-        "main",
-        "[NAME]… [--fetch]",
-        "show where each data set is and whether it is intact; download it",
+        "[NAME]… [--fetch]", "show where each data set is and whether it is intact; download it"
     ),
-    "completion": Command(
-        "mnist_lightning.cli.completion",
-        "main",
-        "bash|zsh",
-        "print a script for shell completion",
-    ),
+    "completion": Command("bash|zsh", "print a script for shell completion"),
 }
 
 
@@ -151,9 +109,8 @@ def dispatch(arguments: list[str]) -> int:
         close = get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"commands: {', '.join(COMMANDS)}"
         raise UserError(f"unknown command {name!r}; {hint}", status=2)
-    command = COMMANDS[name]
     try:
-        status: int = getattr(import_module(command.module), command.function)(rest)
+        status: int = import_module(f"mnist_lightning.cli.{name}").main(rest)
     except ModuleNotFoundError as missing:
         if missing.name not in EXTRAS:
             raise

@@ -1,4 +1,4 @@
-"""The parser of the short commands, and the options that `fit` and `test` read themselves."""
+"""The parser of a command's own options, and the files and classes that a command names."""
 
 import argparse
 import json
@@ -22,7 +22,13 @@ from mnist_lightning.runs.run_directory import LOGS_FOLDER
 
 
 class CommandParser(argparse.ArgumentParser):
-    """Parses a command with few options; raises `UserError` for an error."""
+    """Parses the options of a command; raises `UserError` for an error.
+
+    Args:
+        command: its name.
+        description: what it does.
+        example: the rest of a command line.
+    """
 
     def __init__(self, command: str, description: str, example: str) -> None:
         self.command = command
@@ -36,7 +42,18 @@ class CommandParser(argparse.ArgumentParser):
     def add_root(self) -> None:
         """Add the option for the directory of the runs, as `root`."""
         self.add_argument(
-            "--trainer.default_root_dir", dest="root", metavar="DIR", help="where the runs are"
+            "--trainer.default_root_dir",
+            dest="root",
+            metavar="DIR",
+            type=runs_root,
+            default=runs_root(),
+            help="where the runs are",
+        )
+
+    def add_run(self, default: str) -> None:
+        """Add the RUN, as `run`."""
+        self.add_argument(
+            "run", nargs="?", default=default, metavar="RUN", help=f"(default: {default})"
         )
 
     def add_output_format(self) -> None:
@@ -56,6 +73,14 @@ class CommandParser(argparse.ArgumentParser):
         )
         self.add_network()
 
+    def add_trust(self) -> None:
+        """Add the switch that allows all classes that files name, as `trust`."""
+        self.add_argument(
+            "--trust",
+            action="store_true",
+            help="allow the classes that files from elsewhere name; your own runs do not need it",
+        )
+
     def add_network(self) -> None:
         """Add the option for the class of the user's own network, as `network`."""
         self.add_argument(
@@ -68,14 +93,19 @@ class CommandParser(argparse.ArgumentParser):
         Raises:
             UserError: always.
         """
-        options = [option.removeprefix("--") for option in self._option_string_actions]
-        raise UserError(suggestions.format_argparse_error(message, options, self.command), status=2)
+        error = suggestions.format_argparse_error(message, self.option_names, self.command)
+        raise UserError(error, status=2)
+
+    @property
+    def option_names(self) -> list[str]:
+        """The names of the options, without dashes."""
+        return [option.lstrip("-") for option in self._option_string_actions]
 
 
 MAX_SEEDS = 1000
 
 
-def runs_root(default_root_dir: str | None) -> Path:
+def runs_root(default_root_dir: str | None = None) -> Path:
     """Return the directory of the runs, under Lightning's `default_root_dir`."""
     return Path(default_root_dir or "") / LOGS_FOLDER
 
@@ -85,59 +115,15 @@ def as_argument(config: dict[str, Any]) -> list[str]:
     return ["--config", json.dumps(config)]
 
 
-def take_option(name: str, arguments: list[str]) -> tuple[str | None, list[str]]:
-    """Find `name VALUE` or `name=VALUE`; return the last value, if any, and the other arguments.
-
-    Raises:
-        UserError: the value is missing.
-    """
-    value, rest = None, []
-    remaining = iter(arguments)
-    for argument in remaining:
-        if argument.startswith(f"{name}="):
-            value = argument.removeprefix(f"{name}=")
-        elif argument == name:
-            value = next(remaining, None)
-            if value is None or value.startswith("--"):
-                raise UserError(f"{name} needs a value", status=2)
-        else:
-            rest.append(argument)
-    return value, rest
-
-
-def take_switch(name: str, arguments: list[str]) -> tuple[bool, list[str]]:
-    """Find `name`, `name true` or `name false`; return whether it is on, and the rest."""
-    if name not in arguments:
-        return f"{name}=true" in arguments, [
-            word for word in arguments if word not in (f"{name}=true", f"{name}=false")
-        ]
-    place = arguments.index(name)
-    after = arguments[place + 1 : place + 2]
-    value = after[0] if after in (["true"], ["false"]) else None
-    return value != "false", arguments[:place] + arguments[place + 1 + bool(value) :]
-
-
-def take_run(arguments: list[str]) -> tuple[str | None, list[str]]:
-    """Find the run: `--ckpt_path FILE`, or a RUN as the first argument."""
-    checkpoint, rest = take_option("--ckpt_path", arguments)
-    if "" in (checkpoint, *rest[:1]):
-        raise UserError("the RUN is empty; name a run directory or a checkpoint file", status=2)
-    if rest and not rest[0].startswith("-"):
-        reference, rest = rest[0], rest[1:]
-        if checkpoint is not None:
-            raise UserError(f"both RUN {reference} and --ckpt_path {checkpoint}: give one", 2)
-        return reference, rest
-    return checkpoint, rest
-
-
-def is_help_requested(arguments: list[str]) -> bool:
-    """Return whether the user requests the help of a command."""
-    return "--help" in arguments or "-h" in arguments
-
-
-def root_in(arguments: list[str]) -> Path:
-    """Return the directory of the runs, from the options of a command."""
-    return runs_root(take_option("--trainer.default_root_dir", arguments)[0])
+def option_value(name: str, arguments: Sequence[str]) -> str | None:
+    """Return the value of an option that another parser reads; None if it is not given."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument(name, dest="value")
+    try:
+        value: str | None = parser.parse_known_args(arguments)[0].value
+    except argparse.ArgumentError:
+        raise UserError(f"{name} needs a value", status=2) from None
+    return value
 
 
 # Options that take a file of settings, and the section of these settings; "" for all sections.
@@ -169,15 +155,25 @@ def read_files(arguments: Sequence[str], read: Callable[[Path, str], dict[str, A
         if before in FILE_OPTIONS and not word.startswith("--"):
             option, equals, value = before, "", word
         if option in FILE_OPTIONS and (equals or option == before) and not value.startswith("{"):
-            if not Path(value).is_file():
-                problem = "is not a regular file" if exists(value) else "does not exist"
-                single = f", or one option: {option}.NAME VALUE" if FILE_OPTIONS[option] else ""
-                raise UserError(f"{option} {value} {problem}; name a YAML file{single}", 2)
+            single = f", or one option: {option}.NAME VALUE" if FILE_OPTIONS[option] else ""
+            check_is_file(option, value, single)
             content = json.dumps(read(Path(value), FILE_OPTIONS[option]))
             word = f"{option}={content}" if equals else content
         replaced.append(word)
         before = word
     return replaced
+
+
+def check_is_file(option: str, path: str, alternative: str = "") -> None:
+    """Check that the value of an option is the path of a regular file.
+
+    Raises:
+        UserError: it is not.
+    """
+    if exists(path) and Path(path).is_file():
+        return
+    problem = "is not a regular file" if exists(path) else "does not exist"
+    raise UserError(f"{option} {path} {problem}; name a YAML file{alternative}", status=2)
 
 
 class NamedClasses(NamedTuple):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mnist_lightning import inference
-from mnist_lightning.cli.parser import CommandParser, runs_root
+from mnist_lightning.cli.parser import CommandParser
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import create_folder, walk, write_atomically
 from mnist_lightning.inference import MULTIPLE, UNSURE_BELOW, DigitPrediction, Recognizer
@@ -64,9 +64,10 @@ def main(arguments: list[str]) -> int:
     parser.add_root()
     parser.add_network()
     options = parser.parse_args(arguments)
-    root = runs_root(options.root)
     multiple = MULTIPLE[options.multiple]
-    recognizer = inference.load(options.run, root, inference.import_network_class(options.network))
+    recognizer = inference.load(
+        options.run, options.root, inference.import_network_class(options.network)
+    )
     if options.save_inputs is not None:
         create_folder(options.save_inputs, "--save_inputs")
     files = [file for argument in options.images for file in _expand(argument)]

@@ -3,7 +3,7 @@
 import os
 
 from mnist_lightning import inference
-from mnist_lightning.cli.parser import CommandParser, runs_root
+from mnist_lightning.cli.parser import CommandParser
 from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation.report import FACTS, PAGE, write
 from mnist_lightning.evaluation.run_analysis import analyze
@@ -20,12 +20,10 @@ def main(arguments: list[str]) -> int:
     """Write the report of a run into its directory `report`."""
     description = "Write one HTML page about a run, with figures, into its directory."
     parser = CommandParser("report", description, "best")
-    parser.add_argument(
-        "run", nargs="?", default="best", metavar="RUN", help="which run (default: best)"
-    )
+    parser.add_run("best")
     parser.add_run_options()
     options = parser.parse_args(arguments)
-    run, checkpoint = lookup.find(options.run, runs_root(options.root))
+    run, checkpoint = lookup.find(options.run, options.root)
     if checkpoint is not None and checkpoint.resolve() != run.best.resolve():
         raise UserError(f"report needs a run; {checkpoint} is not its best checkpoint", status=2)
     data = load_run_dataset(run, options.data_dir)

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_lightning import distributed
-from mnist_lightning.cli.lightning_cli import DigitCLI, configure_warnings
-from mnist_lightning.cli.parser import is_help_requested, root_in, take_run, take_switch
+from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser, configure_warnings
 from mnist_lightning.cli.session import (
     prepare,
     run_lock,
@@ -34,17 +33,22 @@ from mnist_lightning.training.resumability import callback_state_error
 def main(arguments: list[str]) -> int:
     """Continue a run from its newest intact checkpoint, in its own directory."""
     configure_warnings()
-    trust, arguments = take_switch("--trust", arguments)
-    reference, rest = take_run(arguments)
-    if is_help_requested(rest):
-        DigitCLI("resume", rest, _HELP)
-    run, path = lookup.find("last" if reference is None else reference, root_in(rest))
+    parser = ExperimentParser(
+        "resume",
+        "Continue a run from its newest intact checkpoint, in its own directory. RUN is a run "
+        "directory, a version number, a checkpoint file, or `last`, the newest run (default). "
+        "Only options that do not affect the weights may be overridden.",
+        "last --trainer.max_epochs 20",
+        takes_run=True,
+    )
+    options, rest = parser.split(arguments)
+    run, path = lookup.find(options.run or "last", options.root)
     # Locked before it is read: another process may be about to save.
     in_run = any(run.folder.glob("config.yaml*"))  # also a damaged one that was renamed
     with run_lock(run) if in_run else nullcontext():
         while True:
             try:
-                return _resume_from(run, path, rest, trust, in_run)
+                return _resume_from(parser, run, path, rest, options.trust, in_run)
             except UnusableCheckpointError as error:
                 if path is not None:
                     raise
@@ -60,7 +64,14 @@ class UnusableCheckpointError(DamagedCheckpointError):
         self.path = path
 
 
-def _resume_from(run: Run, given: Path | None, rest: list[str], trust: bool, in_run: bool) -> int:
+def _resume_from(
+    parser: ExperimentParser,
+    run: Run,
+    given: Path | None,
+    rest: list[str],
+    trust: bool,
+    in_run: bool,
+) -> int:
     """Resume from the checkpoint given, or from the newest one that is intact."""
     first = distributed.is_rank_zero()
     run.refuse_links()
@@ -82,7 +93,7 @@ def _resume_from(run: Run, given: Path | None, rest: list[str], trust: bool, in_
     with convert_errors(path, base.own and signed):
         if first and in_run and not run.config.is_file():
             run.write_config(checkpoint["config"], sign=signed)
-        cli = DigitCLI("resume", rest, _HELP, base, trust)
+        cli = DigitCLI(parser, rest, base, trust)
         prepare(cli)
         distributed.assert_same_path(path)
         return continue_run(cli, run, path, checkpoint)
@@ -192,14 +203,3 @@ def differences(cli: DigitCLI, saved: dict[str, Any]) -> list[str]:
 def option_of(config: dict[str, Any], name: str) -> Any:
     """Look up an option of the trainer in a saved configuration, which may be incomplete."""
     return config.get("trainer", {}).get(name, USER_SCHEMA.sections["trainer"][name].default)
-
-
-_HELP = f"""Continue a run from its newest intact checkpoint, in its own directory.
-
-usage: {PROGRAM} resume [RUN] [options]
-RUN is a run directory, a version number, a checkpoint file, or `last`, the newest run (default).
-The run keeps its options; only options that do not affect the weights may be overridden.
---trust allows the classes named in a run that is not your own; your own runs do not need it.
-
-example: {PROGRAM} resume last --trainer.max_epochs 20
-"""

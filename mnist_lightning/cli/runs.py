@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from mnist_lightning.cli.parser import CommandParser, runs_root
+from mnist_lightning.cli.parser import CommandParser
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.runs import lookup, run_directory
 from mnist_lightning.runs.run_directory import Run
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_root()
     options = parser.parse_args(arguments)
-    root = runs_root(options.root)
+    root = options.root
     references = [run for argument in options.runs for run in lookup.expand_references(argument)]
     if options.png and len(references) < 2:
         raise UserError("--png compares the curves of runs: name at least two", status=2)

@@ -5,7 +5,7 @@ from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 
-from mnist_lightning.cli.parser import CommandParser, runs_root
+from mnist_lightning.cli.parser import CommandParser
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import create_folder
 from mnist_lightning.runs import lookup
@@ -17,7 +17,7 @@ def main(arguments: list[str]) -> int:
     parser = CommandParser(
         "serve", "Serve a web page on which to draw or upload digits.", "best --port 8000"
     )
-    parser.add_argument("run", nargs="?", default="best", metavar="RUN", help="(default: best)")
+    parser.add_run("best")
     parser.add_argument("--host", default="127.0.0.1", help="(default: 127.0.0.1, this machine)")
     parser.add_argument("--port", type=int, default=8000, help="(default: 8000; 0: any free port)")
     parser.add_argument(
@@ -41,8 +41,7 @@ def main(arguments: list[str]) -> int:
     from mnist_lightning.deployment.service import ModelRegistry
     from mnist_lightning.inference import import_network_class
 
-    root = runs_root(options.root)
-    run, checkpoint = lookup.find(options.run, root)
+    run, checkpoint = lookup.find(options.run, options.root)
     classes = import_network_class(options.network)
     if options.collect is not None:
         create_folder(options.collect, "--collect")
@@ -50,7 +49,9 @@ def main(arguments: list[str]) -> int:
         host, port = listener.getsockname()[:2]
         local = ip_address(host).is_loopback
         names = hosts.own_names(options.host, options.allow_host, local)
-        app = make_app(ModelRegistry(run, checkpoint, root, classes), options.collect, names)
+        app = make_app(
+            ModelRegistry(run, checkpoint, options.root, classes), options.collect, names
+        )
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         say(f"serving {run.folder} at {address}", flush=True)
         say(f"API for programs: {address}/docs; press Ctrl-C to stop", flush=True)

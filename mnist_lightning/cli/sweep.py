@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import shlex
-from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,8 @@ from rich.live import Live
 from rich.table import Table
 
 from mnist_lightning.cli import console
-from mnist_lightning.cli.lightning_cli import DigitCLI, configure_warnings
-from mnist_lightning.cli.parser import (
-    CommandParser,
-    named_classes,
-    read_files,
-    runs_root,
-    take_option,
-    take_switch,
-)
+from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser, configure_warnings
+from mnist_lightning.cli.parser import check_is_file, named_classes, read_files
 from mnist_lightning.cli.trust import refuse_foreign
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import LimitError, create_folder, parse_yaml, read_yaml, refuse_links
@@ -64,35 +57,45 @@ NOT_SEARCHED = (
 
 def main(arguments: list[str]) -> int:
     """Run trials until there are as many as requested."""
-    options, fit_options = _parse(arguments)
     configure_warnings()
+    parser = _parser()
+    options, rest = parser.split(arguments)
+    if options.trials < 1 or options.workers < 1:
+        raise UserError("--trials and --workers must be at least 1", status=2)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("optuna").propagate = False
+    check_is_file("--space", str(options.space))
     space = search_space.read(options.space)
-    trust, _ = take_switch("--trust", fit_options)
-    if not trust:
-        refuse_foreign_space(space, options.space, fit_options)
-    _refuse_invalid_options(fit_options, space)
+    if not options.trust:
+        refuse_foreign_space(space, options.space, rest)
+
+    def make_cli(values: dict[str, Any]) -> DigitCLI:
+        """Return a trial's experiment."""
+        return DigitCLI(parser, [*rest, *search_space.as_options(values)], trust=options.trust)
+
+    _refuse_invalid_options(make_cli(space.example))
     name = options.name or options.space.stem
     if not re.fullmatch(r"\w[\w. -]{0,99}", name):
         raise UserError(f"--name {name}: give letters, digits, '.', '-' and '_'", status=2)
-    root = runs_root(take_option("--trainer.default_root_dir", fit_options)[0])
+    root = options.root
     folder = root / "sweeps" / name
     _refuse_links(root, folder)
     create_folder(folder, "--trainer.default_root_dir")
+    fit_options = rest + ["--trust"] * options.trust
+    if options.init_from is not None:
+        fit_options += ["--init_from", options.init_from]
     trial_options = [*fit_options, "--trainer.limit_test_batches=0", "--auto_resume=false"]
     threads = max(1, (os.cpu_count() or 1) // options.workers)
     plan = Plan(space, trial_options, root, folder, threads, owner_id(folder))
     how = StudyOptions(name, options.storage, options.sampler, options.pruner, options.seed)
     with report_damage(options.storage or str(folder)):
-        study = open_study(how, folder, _digest(space, fit_options), trust)
+        study = open_study(how, folder, _digest(space, fit_options), options.trust)
         status = _search(study, plan, options.trials, options.workers)
-        return _show_outcome(study, plan, trust, status)
+        return _show_outcome(study, plan, make_cli, status)
 
 
-def _parse(arguments: list[str]) -> tuple[Namespace, list[str]]:
-    """Return the options of the sweep, and those of `fit` for each trial."""
-    parser = CommandParser(
+def _parser() -> ExperimentParser:
+    parser = ExperimentParser(
         "sweep",
         "Search for the options with the highest val/accuracy. Each trial is a run of its own. "
         "Repeat the same command to continue an interrupted sweep.",
@@ -113,11 +116,8 @@ def _parse(arguments: list[str]) -> tuple[Namespace, list[str]]:
         help="a database, or a file FILE.journal that several machines share "
         "(default: SQLite in the directory of the sweep)",
     )
-    parser.epilog = f"All other options are those of fit, for every trial. {parser.epilog}"
-    options, fit_options = parser.parse_known_args(arguments)
-    if options.trials < 1 or options.workers < 1:
-        raise UserError("--trials and --workers must be at least 1", status=2)
-    return options, fit_options
+    parser.add_argument("--init_from", metavar="RUN", help="the initial weights of each trial")
+    return parser
 
 
 _SPACE_HELP = (
@@ -155,14 +155,8 @@ def _parsed(value: Any) -> Any:
     return parsed if isinstance(parsed, dict | list) else value
 
 
-def _refuse_invalid_options(fit_options: list[str], space: SearchSpace) -> None:
+def _refuse_invalid_options(cli: DigitCLI) -> None:
     """Report mistakes before any trial: later, a trial that fails does not stop the others."""
-    for name in ("--seeds", "--ckpt_path", "--run_dir"):
-        if take_option(name, fit_options)[0] is not None:
-            raise UserError(f"{name} applies to one run, and a sweep makes its own: omit it", 2)
-    _, parsed = take_option("--init_from", fit_options)
-    trust, parsed = take_switch("--trust", parsed)
-    cli = DigitCLI("sweep", [*parsed, *search_space.as_options(space.example)], trust=trust)
     if is_unbounded(cli.config):
         raise UserError("A sweep needs runs that end: give --trainer.max_epochs", status=2)
     if 0 in (cli.config.data.val_size, cli.config.trainer.limit_val_batches):
@@ -234,7 +228,9 @@ def _table(study: optuna.Study, count: int) -> Table:
     return table
 
 
-def _show_outcome(study: optuna.Study, plan: Plan, trust: bool, status: int) -> int:
+def _show_outcome(
+    study: optuna.Study, plan: Plan, make_cli: Callable[[dict[str, Any]], DigitCLI], status: int
+) -> int:
     """Show the number of trials and the best one; write its configuration and the plots."""
     out = console.make_console()
     states = [trial.state for trial in study.get_trials(deepcopy=False)]
@@ -255,7 +251,7 @@ def _show_outcome(study: optuna.Study, plan: Plan, trust: bool, status: int) -> 
     console.show_line(out, f"best: {results.format_trial(best)}")
     if not plan.space.contains(best.params):
         raise UserError(f"trial {best.number} has parameters outside the space")
-    for path in results.write(study, best, _config_of(plan, best, trust), folder):
+    for path in results.write(study, best, _config_of(make_cli(best.params)), folder):
         console.show_line(out, f"  {path}")
     # With the same number of threads the run equals the trial bit by bit.
     again = f"{PROGRAM} fit --config {shlex.quote(str(folder / 'best.yaml'))}"
@@ -263,11 +259,8 @@ def _show_outcome(study: optuna.Study, plan: Plan, trust: bool, status: int) -> 
     return 0
 
 
-def _config_of(plan: Plan, trial: FrozenTrial, trust: bool) -> dict[str, Any]:
+def _config_of(cli: DigitCLI) -> dict[str, Any]:
     """Return the complete configuration of a trial, with the test that a sweep omits."""
-    _, options = take_option("--init_from", list(plan.options))
-    _, options = take_switch("--trust", options)
-    cli = DigitCLI("sweep", [*options, *search_space.as_options(trial.params)], trust=trust)
     cli.load_data()
     config = cli.complete_config()
     config["trainer"]["limit_test_batches"] = None

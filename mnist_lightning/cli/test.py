@@ -1,4 +1,4 @@
-"""The commands `validate` and `test`: evaluate a checkpoint, or several as an ensemble."""
+"""The command `test`: evaluate a checkpoint, or several as an ensemble."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,16 +9,10 @@ from rich.console import Console
 
 from mnist_lightning import distributed, inference
 from mnist_lightning.cli import console
-from mnist_lightning.cli.lightning_cli import DigitCLI, configure_warnings
-from mnist_lightning.cli.parser import (
-    is_help_requested,
-    root_in,
-    take_option,
-    take_run,
-    take_switch,
-)
+from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser, configure_warnings
+from mnist_lightning.cli.parser import option_value
 from mnist_lightning.cli.trust import check_network, convert_errors, trusted_config
-from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation.metrics import mcnemar
 from mnist_lightning.networks.ensemble import Ensemble, ShiftAveraging
 from mnist_lightning.preprocessing.mnist_format import PAPER
@@ -42,38 +36,39 @@ class LoadedCheckpoint(NamedTuple):
     signed: bool
 
 
-def validate(arguments: list[str]) -> int:
-    """Evaluate a checkpoint on the validation set."""
-    return _evaluate("validate", arguments)
-
-
-def test(arguments: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Evaluate a checkpoint on the test set."""
-    return _evaluate("test", arguments)
+    return evaluate_command("test", arguments)
 
 
-def _evaluate(command: str, arguments: list[str]) -> int:
+def evaluate_command(command: str, arguments: list[str]) -> int:
+    """Evaluate a checkpoint, or several as an ensemble; return the exit status."""
     configure_warnings()
-    each_image, arguments = take_switch("--each_image", arguments)
-    shifts, arguments = take_option("--shifts", arguments)
-    trust, arguments = take_switch("--trust", arguments)
-    max_shift = _parse_shift(shifts)
-    reference, rest = take_run(arguments)
-    if is_help_requested(rest):
-        DigitCLI(command, rest, _HELP.format(command=command))
-    dataset, _ = take_option("--data.dataset", rest)
-    references = lookup.expand_references(reference or "best")
-    checkpoints = [_load(reference, root_in(rest), dataset) for reference in references]
+    parser = ExperimentParser(command, _DESCRIPTION, "best", takes_run=True)
+    parser.add_argument(
+        "--each_image", action="store_true", help="print both labels of each image, a line each"
+    )
+    parser.add_argument(
+        "--shifts",
+        type=int,
+        default=0,
+        choices=range(MAX_SHIFT + 1),
+        help="average over copies of each image, shifted by up to so many pixels",
+    )
+    options, rest = parser.split(arguments)
+    dataset = option_value("--data.dataset", rest)
+    references = lookup.expand_references(options.run or "best")
+    checkpoints = [_load(reference, options.root, dataset) for reference in references]
     _check_compatible(checkpoints, command)
     first = checkpoints[0]
-    base = trusted_config(_config_of(first), first.signed, trust, rest)
+    base = trusted_config(_config_of(first), first.signed, options.trust, rest)
     check_network(base, first.content)
     config = evaluation_config(base.content)
     if dataset is not None:
         config["data"] = config.get("data", {}) | {"folder": None, "extra": None}
     with convert_errors(first.path, base.own):
-        cli = DigitCLI(command, rest, base=base._replace(content=config), trust=trust)
-        return _evaluate_with(cli, command, checkpoints, max_shift, each_image)
+        cli = DigitCLI(parser, rest, base._replace(content=config), options.trust)
+        return _evaluate_with(cli, command, checkpoints, options.shifts, options.each_image)
 
 
 def _evaluate_with(
@@ -120,14 +115,6 @@ def _evaluate_with(
     if saved is not None:  # last: the results are shown even if the directory is not writable
         write_predictions(table, saved)
     return 0
-
-
-def _parse_shift(shifts: str | None) -> int:
-    if shifts is None:
-        return 0
-    if not shifts.isdecimal() or int(shifts) > MAX_SHIFT:
-        raise UserError(f"--shifts: invalid value {shifts}; expected 0 to {MAX_SHIFT} pixels", 2)
-    return int(shifts)
 
 
 def _run_evaluation(
@@ -233,16 +220,8 @@ def _predictions_path(
     return first.run.predictions if own else first.path.with_suffix(f".{name}.csv")
 
 
-_HELP = f"""Evaluate a checkpoint with the options of its run, or several as an ensemble.
-
-usage: {PROGRAM} {{command}} [RUN] [options]
-RUN is a run directory, a version number, a checkpoint file, `last`, the newest run, or `best`,
-the highest val/accuracy (default). `--ckpt_path FILE` and `--config FILE` work too.
-Several RUNs, as 3,5 or 3..7, are an ensemble, which averages their probabilities.
---each_image prints the true and the predicted label of each image, one image per line.
---shifts N also evaluates copies of each image, shifted by up to N pixels in each direction, and
-averages the probabilities.
---trust allows the classes named in a run that is not your own; your own runs do not need it.
-
-example: {PROGRAM} {{command}} best
-"""
+_DESCRIPTION = (
+    "Evaluate a checkpoint with the options of its run. RUN is a run directory, a version number, "
+    "a checkpoint file, `last`, the newest run, or `best`, the highest val/accuracy (default). "
+    "Several RUNs, as 3,5 or 3..7, are an ensemble, which averages their probabilities."
+)

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from mnist_lightning.cli.lightning_cli import DigitCLI, configure_warnings
-from mnist_lightning.cli.parser import as_argument, take_option, take_switch
+from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser, configure_warnings
+from mnist_lightning.cli.parser import as_argument, option_value
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.runs.checkpoint import read_checkpoint
 from mnist_lightning.runs.metrics_csv import METRICS_FILE
@@ -42,11 +42,19 @@ CONTEXT.set_forkserver_preload(PRELOADED)
 def main(arguments: list[str]) -> int:
     """Run each check and report its result; return 1 if one fails."""
     configure_warnings()
-    trust, arguments = take_switch("--trust", arguments)
+    parser = ExperimentParser(
+        "verify",
+        "Check on this machine that the data is intact, that the splits are disjoint, that the "
+        "same seed gives the same weights, and that a run resumes exactly after kills at random "
+        "moments. It takes about a minute. The runs are short (2 epochs of 150 batches), unless "
+        "the options override this.",
+        "--config configs/digit_net.yaml",
+    )
+    options, rest = parser.split(arguments)
     for option, value in SHORT_RUN.items():
-        if take_option(option, arguments)[0] is None:
-            arguments = [*arguments, option, value]
-    cli = DigitCLI("verify", arguments, _HELP, trust=trust)
+        if option_value(option, rest) is None:
+            rest += [option, value]
+    cli = DigitCLI(parser, rest, trust=options.trust)
     start_time = time.perf_counter()
     try:
         cli.load_data()
@@ -209,14 +217,3 @@ def work(arguments: list[str], folder: str) -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(status)
-
-
-_HELP = f"""Check on this machine that the data is intact, that the splits are disjoint, that the
-same seed gives the same weights, and that a run resumes exactly after kills at random moments.
-It takes about a minute.
-
-usage: {PROGRAM} verify [--config FILE] [options of fit]
-The runs are short (2 epochs of 150 batches), unless the options override this.
-
-example: {PROGRAM} verify --config configs/digit_net.yaml
-"""

@@ -5,7 +5,8 @@ from any file. Any other class needs the user's consent; see `docs/decisions/tru
 """
 
 import inspect
-from typing import Any, Literal, get_type_hints
+from types import ModuleType
+from typing import Any, NamedTuple, get_type_hints
 
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 from lightning.pytorch import callbacks, loggers, profilers, strategies
@@ -19,114 +20,85 @@ from mnist_lightning.runs.config_schema import Parameter, Schema
 from mnist_lightning.training import lr_schedules
 from mnist_lightning.training.callbacks.ema import ExponentialMovingAverage
 from mnist_lightning.training.callbacks.state_dict_export import WeightsFile
+from mnist_lightning.training.callbacks.tensorboard import Level
 from mnist_lightning.training.lightning_module import DigitClassifier
 from mnist_lightning.training.trainer import RunTrainer
 
 Components = dict[str, type]
 
 
-def _by_path(*classes: type, public: str | None = None) -> dict[str, type]:
-    """Map class paths to classes: where they are defined and, if `public`, exported."""
-    named = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in classes}
-    return named | ({f"{public}.{cls.__name__}": cls for cls in classes} if public else {})
+def _by_path(*classes: type, exported: str | None = None) -> Components:
+    """Map class paths to classes: where they are defined and, if given, where they are exported."""
+    defined = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in classes}
+    return defined | ({f"{exported}.{cls.__name__}": cls for cls in classes} if exported else {})
+
+
+def _exported(module: ModuleType, names: str) -> Components:
+    """Map the class paths of the named classes of a module to the classes."""
+    return _by_path(*(getattr(module, name) for name in names.split()), exported=module.__name__)
 
 
 NETWORKS: Components = _by_path(*ARCHITECTURES.values())
-OPTIMIZERS: Components = _by_path(
-    optim.ASGD,
-    optim.Adadelta,
-    optim.Adafactor,
-    optim.Adagrad,
-    optim.Adam,
-    optim.AdamW,
-    optim.Adamax,
-    optim.LBFGS,
-    optim.NAdam,
-    optim.RAdam,
-    optim.RMSprop,
-    optim.Rprop,
-    optim.SGD,
-    public="torch.optim",
+OPTIMIZERS: Components = _exported(
+    optim,
+    "ASGD Adadelta Adafactor Adagrad Adam AdamW Adamax LBFGS NAdam RAdam RMSprop Rprop SGD",
 )
 # Not LambdaLR and MultiplicativeLR: their argument is the name of a function.
-SCHEDULES: Components = _by_path(
-    lr_schedules.Cosine,
-    lr_schedules.OneCycle,
-    lr_scheduler.ConstantLR,
-    lr_scheduler.CosineAnnealingLR,
-    lr_scheduler.CosineAnnealingWarmRestarts,
-    lr_scheduler.CyclicLR,
-    lr_scheduler.ExponentialLR,
-    lr_scheduler.LinearLR,
-    lr_scheduler.MultiStepLR,
-    lr_scheduler.OneCycleLR,
-    lr_scheduler.PolynomialLR,
-    lr_scheduler.ReduceLROnPlateau,
-    lr_scheduler.StepLR,
+SCHEDULES: Components = _by_path(lr_schedules.Cosine, lr_schedules.OneCycle) | _exported(
+    lr_scheduler,
+    "ConstantLR CosineAnnealingLR CosineAnnealingWarmRestarts CyclicLR ExponentialLR LinearLR "
+    "MultiStepLR OneCycleLR PolynomialLR ReduceLROnPlateau StepLR",
 )
-AUGMENTATIONS: Components = _by_path(
-    augmentations.Cutout,
-    augmentations.Deformation,
-    augmentations.Mixup,
-    augmentations.NoDigit,
-    augmentations.Noise,
-    augmentations.StrokeWidth,
+AUGMENTATIONS: Components = _exported(
+    augmentations, "Cutout Deformation Mixup NoDigit Noise StrokeWidth"
 )
-CALLBACKS: Components = _by_path(ExponentialMovingAverage, WeightsFile) | _by_path(
-    callbacks.DeviceStatsMonitor,
-    callbacks.EarlyStopping,
-    callbacks.GradientAccumulationScheduler,
-    callbacks.LearningRateMonitor,
-    callbacks.ModelSummary,
-    callbacks.RichModelSummary,
-    callbacks.RichProgressBar,
-    callbacks.TQDMProgressBar,
-    public="lightning.pytorch.callbacks",
+CALLBACKS: Components = _by_path(ExponentialMovingAverage, WeightsFile) | _exported(
+    callbacks,
+    "DeviceStatsMonitor EarlyStopping GradientAccumulationScheduler LearningRateMonitor "
+    "ModelSummary RichModelSummary RichProgressBar TQDMProgressBar",
 )
 # The arguments of these classes choose where to write or send data. A `--config` file may name
 # them, the files of an untrusted run may not.
 WRITERS: Components = (
-    _by_path(
-        callbacks.BackboneFinetuning,
-        callbacks.BatchSizeFinder,
-        callbacks.EMAWeightAveraging,
-        callbacks.LearningRateFinder,
-        callbacks.ModelCheckpoint,
-        callbacks.ModelPruning,
-        callbacks.OnExceptionCheckpoint,
-        callbacks.SpikeDetection,
-        callbacks.StochasticWeightAveraging,
-        callbacks.ThroughputMonitor,
-        callbacks.Timer,
-        callbacks.WeightAveraging,
-        public="lightning.pytorch.callbacks",
+    _exported(
+        callbacks,
+        "BackboneFinetuning BatchSizeFinder EMAWeightAveraging LearningRateFinder "
+        "ModelCheckpoint ModelPruning OnExceptionCheckpoint SpikeDetection "
+        "StochasticWeightAveraging ThroughputMonitor Timer WeightAveraging",
     )
-    | _by_path(
-        loggers.CSVLogger,
-        loggers.CometLogger,
-        loggers.MLFlowLogger,
-        loggers.TensorBoardLogger,
-        loggers.WandbLogger,
-        public="lightning.pytorch.loggers",
-    )
-    | _by_path(
-        profilers.AdvancedProfiler,
-        profilers.PyTorchProfiler,
-        profilers.SimpleProfiler,
-        public="lightning.pytorch.profilers",
-    )
-    | _by_path(
-        strategies.DDPStrategy,
-        strategies.SingleDeviceStrategy,
-        public="lightning.pytorch.strategies",
-    )
-    | _by_path(optim.Muon, optim.SparseAdam, public="torch.optim")
+    | _exported(loggers, "CSVLogger CometLogger MLFlowLogger TensorBoardLogger WandbLogger")
+    | _exported(profilers, "AdvancedProfiler PyTorchProfiler SimpleProfiler")
+    | _exported(strategies, "DDPStrategy SingleDeviceStrategy")
+    | _exported(optim, "Muon SparseAdam")
 )
 
 # The classes that the files of any run may name.
 COMPONENTS: Components = NETWORKS | OPTIMIZERS | SCHEDULES | AUGMENTATIONS | CALLBACKS
 
-Level = Literal["none", "basic", "full"]
+
+class RunOption(NamedTuple):
+    """An option of a run besides those of its model, its data and its trainer."""
+
+    hint: Any
+    default: Any
+    help: str
+
+
+RUN_OPTIONS = {
+    "log_lines": RunOption(PositiveInt | None, None, "Print the loss every so many batches."),
+    "auto_resume": RunOption(
+        bool, False, "Resume the newest run with the same options, if there is one."
+    ),
+    "autosave": RunOption(
+        NonNegativeFloat | None, None, "Save every so many minutes, also within an epoch."
+    ),
+    "dashboards": RunOption(
+        Level, "basic", "What TensorBoard shows besides curves; `full` takes more time."
+    ),
+    "keep_last": RunOption(
+        PositiveInt, 3, "How many of the newest checkpoints to keep, besides the best."
+    ),
+}
 
 
 def parameters(cls: type) -> dict[str, Parameter]:
@@ -156,14 +128,8 @@ def _hints(constructor: Any) -> dict[str, Any]:
 
 SCHEMA = Schema(
     sections={
-        "": {
-            "seed_everything": Parameter(bool | int, 42),
-            "log_lines": Parameter(PositiveInt | None, None),
-            "auto_resume": Parameter(bool, False),
-            "autosave": Parameter(NonNegativeFloat | None, None),
-            "dashboards": Parameter(Level, "basic"),
-            "keep_last": Parameter(PositiveInt, 3),
-        },
+        "": {"seed_everything": Parameter(bool | int, 42)}
+        | {name: Parameter(each.hint, each.default) for name, each in RUN_OPTIONS.items()},
         "model": parameters(DigitClassifier),
         "data": parameters(MNISTDataModule),
         "trainer": parameters(RunTrainer),

@@ -7,7 +7,7 @@ import pytest
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, LambdaCallback
 
-from mnist_lightning.cli.lightning_cli import DigitCLI, configure_warnings
+from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser, configure_warnings
 from mnist_lightning.cli.verify import first_difference
 from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.data.loader import Batch
@@ -113,7 +113,10 @@ def test_the_fast_step_is_used_if_no_hook_is_skipped(
 def test_a_hook_that_is_set_on_an_instance_is_called(tmp_path: Path) -> None:
     calls = []
     configure_warnings()
-    cli = DigitCLI("fit", [*DIGITS, "--trainer.max_steps", "3", "--trainer.logger", "false"])
+    cli = DigitCLI(
+        ExperimentParser("fit"),
+        [*DIGITS, "--trainer.max_steps", "3", "--trainer.logger", "false"],
+    )
     cli.load_data()
     callback = LambdaCallback(on_train_batch_start=lambda *_: calls.append(1))
     trainer = cli.make_trainer(callbacks=[callback], folder=tmp_path)
@@ -128,7 +131,10 @@ def test_a_subclass_of_the_classifier_has_all_hooks(tmp_path: Path) -> None:
             self.called = True
 
     configure_warnings()
-    cli = DigitCLI("fit", [*DIGITS, "--trainer.max_steps", "3", "--trainer.logger", "false"])
+    cli = DigitCLI(
+        ExperimentParser("fit"),
+        [*DIGITS, "--trainer.max_steps", "3", "--trainer.logger", "false"],
+    )
     cli.load_data()
     model = Own()
     cli.make_trainer(folder=tmp_path).fit(model, cli.datamodule)
@@ -145,7 +151,7 @@ def test_a_subclass_of_the_data_module_has_all_hooks(tmp_path: Path) -> None:
 
     configure_warnings()
     length = ["--trainer.max_steps", "3", "--trainer.limit_val_batches", "0"]
-    cli = DigitCLI("fit", [*DIGITS, *length, "--trainer.logger", "false"])
+    cli = DigitCLI(ExperimentParser("fit"), [*DIGITS, *length, "--trainer.logger", "false"])
     data = Own("digits")
     cli.make_trainer(folder=tmp_path).fit(cli.model, data)
     assert data.calls == 3
