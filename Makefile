@@ -1,13 +1,22 @@
-# What has to hold before a change goes in; CI runs the same.
-.PHONY: check test style types coverage reference
+# Checks before a change is merged. CI runs `make check` and `make slow`.
+.PHONY: quick check slow test style types coverage reference
 
-# Tests beside each other: each takes one core and up to 1 GB.
+# The number of test processes: each takes one core and up to 1 GB.
 WORKERS ?= 2
+PYTEST = pytest -n $(WORKERS) --dist worksteal
+
+# While you work: without tests that train, start processes or open a browser.
+quick:
+	ruff check .
+	$(PYTEST) -m "not slow and not commands"
 
 check: style types test
 
 test:
-	pytest -n $(WORKERS) --dist worksteal
+	$(PYTEST) -m "not slow"
+
+slow:
+	$(PYTEST) -m slow
 
 style:
 	ruff check .
@@ -20,7 +29,7 @@ types:
 coverage: export COVERAGE_FILE = $(CURDIR)/.coverage
 coverage:
 	coverage erase
-	coverage run -m pytest -n $(WORKERS) --dist worksteal
+	coverage run -m $(PYTEST)
 	coverage combine
 	coverage report
 

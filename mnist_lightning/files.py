@@ -22,7 +22,7 @@ MAX_YAML_NODES = 20_000
 MAX_YAML_DEPTH = 100
 MAX_YAML_OTHER_KEYS = 256  # keys of a mapping that are not strings
 MAX_FOLDER_DEPTH = 50
-MAX_NUMBER_CHARS = 100  # 1:1:1:… is a number in base 60 that takes quadratic time
+MAX_NUMBER_CHARS = 100  # 1:1:1:… would be a number in base 60 that takes quadratic time
 _TAG = "tag:yaml.org,2002:"
 _NUMBER_TAGS = (f"{_TAG}int", f"{_TAG}float")
 _ALLOWED = {_TAG + name for name in ("map", "seq", "str", "int", "float", "bool", "null", "merge")}
@@ -143,6 +143,14 @@ def rename_damaged(path: Path) -> Path:
     return renamed
 
 
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with its content, if it exists."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def read_yaml(path: Path) -> Any:
     """Read a YAML file.
 
@@ -190,10 +198,17 @@ class _Loader(yaml.SafeLoader):
         self.depth -= 1
         return node
 
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
+        """Return the tag of a node; a long plain scalar is text, whatever it looks like."""
+        if kind is yaml.ScalarNode and len(value) > MAX_NUMBER_CHARS:
+            implicit = (False, True)
+        tag: str = super().resolve(kind, value, implicit)
+        return tag
+
 
 _Loader.add_implicit_resolver(
     f"{_TAG}float",
-    re.compile(r"[-+]?(\d[\d_]*\.?|\.\d)[\d_]*[eE][-+]?\d+", re.ASCII),
+    re.compile(r"[-+]?(\d[\d_]*(\.[\d_]*)?|\.\d[\d_]*)[eE][-+]?\d+$", re.ASCII),
     list("-+0123456789."),
 )
 

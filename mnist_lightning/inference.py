@@ -25,7 +25,8 @@ from mnist_lightning.runs.checkpoint import (
     read_checkpoint,
 )
 from mnist_lightning.runs.imports import import_allowed
-from mnist_lightning.runs.run_directory import LOGS_FOLDER, is_temperature
+from mnist_lightning.runs.run_directory import LOGS_FOLDER
+from mnist_lightning.runs.summary_json import valid_temperature
 
 UNSURE_BELOW = 0.8  # calibrated confidence
 # Values of the option and of the API: whether an image contains several digits.
@@ -184,7 +185,7 @@ def _load_safetensors(path: Path, classes: Iterable[type[nn.Module]]) -> Recogni
             description = json.loads((file.metadata() or {})[METADATA_KEY])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         network = registry.build(description["network"], classes, weights)
-        if not is_temperature(description["temperature"]):
+        if valid_temperature(description["temperature"]) is None:
             raise ValueError("its temperature is invalid")
         return Recognizer(network, description["temperature"])
     except (

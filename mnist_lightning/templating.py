@@ -4,7 +4,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from mnist_lightning.text import code_span, markdown
+from mnist_lightning.text import code_span, markdown, printable
 
 
 def fill(path: str, /, **values: Any) -> str:
@@ -20,6 +20,7 @@ def fill(path: str, /, **values: Any) -> str:
         autoescape=select_autoescape(["html"]),
         undefined=StrictUndefined,
         trim_blocks=True,
+        finalize=lambda value: printable(value, keep="\n") if type(value) is str else value,
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent

@@ -29,6 +29,15 @@ class Result:
 Command = Callable[..., Result]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that run whole commands, and those of `e2e`, which take long."""
+    for item in items:
+        if "e2e" in item.path.parts:
+            item.add_marker("slow")
+        if {"command", "browser"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("commands")
+
+
 @pytest.fixture(autouse=True)
 def _few_threads() -> None:
     """Tests run beside each other; small networks gain nothing from more."""

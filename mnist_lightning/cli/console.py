@@ -217,7 +217,7 @@ def show_seeds(console: Console, finished: Sequence[Run]) -> None:
         grid.add_row(
             str(summary["seed"]),
             printable(run.reference),
-            str(summary["best_epoch"]),
+            str(summary.get("best_epoch", "")),
             *("" if value is None else f"{100 * value:.2f} %" for value in values),
             f"{summary['test/loss']:.4f}" if "test/loss" in summary else "",
             f"{summary['epoch_seconds']:.1f}" if "epoch_seconds" in summary else "",

@@ -2,8 +2,6 @@
 
 import re
 from collections.abc import Iterable
-from importlib import import_module
-from inspect import signature
 from itertools import takewhile
 
 from mnist_lightning.cli import suggestions
@@ -110,11 +108,12 @@ def _type_name(expected: str) -> str:
 
 def _unknown_argument(name: str, message: str) -> str:
     owner = re.search(r"Problem with given class_path '([\w.]+)'|class_path='([\w.]+)'", message)
-    if owner is None:
-        return f"no argument {name!r}"
-    module, _, class_name = next(filter(None, owner.groups())).rpartition(".")
-    parameters = signature(getattr(import_module(module), class_name)).parameters
-    arguments = [each for each in parameters if each not in ("params", "optimizer")]
+    # The message may quote a file: look up the class, and import nothing.
+    path = next(filter(None, owner.groups())) if owner else ""
+    component = registry.USER_SCHEMA.components.get(path)
+    if component is None:
+        return f"the class has no argument {name!r}"
+    class_name, arguments = component.__name__, list(registry.parameters(component))
     hint = suggestions.hint(name, arguments)
     return f"{class_name} has no argument {name!r}; {hint}expected {', '.join(arguments)}"
 

@@ -171,7 +171,10 @@ class DigitCLI(LightningCLI):
                 )
             if self._reset_class_defaults(parser):
                 self.config = parser.parse_args(words)
-        except (ArgumentError, UnicodeDecodeError) as error:
+        except (ArithmeticError, TypeError, ValueError) as error:  # a type's own, such as timedelta
+            message = error_messages.explain_class_error(error)
+            raise UserError(f"an option has an invalid value: {message}", status=2) from None
+        except ArgumentError as error:
             keys = parser.get_defaults().keys()
             names = [key.removesuffix(".class_path") for key in keys]
             options = [*names, *self.command_parser.option_names]
@@ -205,7 +208,7 @@ class DigitCLI(LightningCLI):
         """
         try:
             self.config_init = self.parser.instantiate(self.config)
-        except (ValueError, TypeError, AttributeError, RuntimeError) as error:
+        except (ArithmeticError, AttributeError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(error_messages.explain_class_error(error), status=2) from None
         self.datamodule, self.model = self.config_init.data, self.config_init.model
         self.make_trainer = TrainerFactory({**self.config_init.trainer}, sign=self.own)
@@ -214,7 +217,7 @@ class DigitCLI(LightningCLI):
             optimizer = self.model.optimizer_factory(self.model.network.parameters())
             option = "lr_scheduler"
             self.model.make_schedule(optimizer, total_steps=1000)
-        except (ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
+        except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
             if "only supports 2D parameters" in reason:
                 reason += "; use AdamW or SGD"

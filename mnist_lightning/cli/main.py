@@ -173,6 +173,8 @@ def explain(error: BaseException) -> tuple[str, int]:
         return "interrupted", 130
     if isinstance(error, OSError) and error.strerror:
         return error.strerror + (f": {error.filename}" if error.filename else ""), 1
+    if isinstance(error, UnicodeEncodeError):  # TensorBoard and others cannot write such a path
+        return f"{error.object} contains bytes that are not UTF-8; rename the file or folder", 1
     # Lightning's exception for options that contradict each other or the data. Its class is not
     # imported here: every command would import lightning.
     if isinstance(error, ValueError) or type(error).__name__ == "MisconfigurationException":

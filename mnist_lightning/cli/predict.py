@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from mnist_lightning.text import as_csv, printable, say
 
 STDIN = "-"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp")
-MAX_NAME_CHARS = 100  # of an image file's name, in the name of a saved input
+MAX_NAME_BYTES = 100  # of an image file's name, in the name of a saved input
 
 
 class PredictedDigit(NamedTuple):
@@ -110,16 +111,21 @@ def _read_digits(
             else Path(file)
         )
         readings = recognizer.read(mnist_format.read(source), multiple)
+        if folder is not None:
+            stem = "stdin" if file == STDIN else Path(file).stem
+            _save_inputs(readings, folder, f"{index:03}_{stem}")
     except OSError as error:
         return [PredictedDigit(file, error=(error.strerror or str(error)).lower())]
     except ValueError as error:
         return [PredictedDigit(file, error=str(error))]
-    if folder is not None:
-        name = f"{index:03}_{'stdin' if file == STDIN else Path(file).stem[:MAX_NAME_CHARS]}"
-        for number, reading in enumerate(readings, 1):
-            suffix = f"_{number}" if len(readings) > 1 else ""
-            write_atomically(png(reading.digit.ink), folder / f"{name}{suffix}.png")
     return [_to_row(file, reading) for reading in readings]
+
+
+def _save_inputs(readings: Sequence[DigitPrediction], folder: Path, name: str) -> None:
+    name = os.fsencode(name)[:MAX_NAME_BYTES].decode(errors="ignore")
+    for number, reading in enumerate(readings, 1):
+        suffix = f"_{number}" if len(readings) > 1 else ""
+        write_atomically(png(reading.digit.ink), folder / f"{name}{suffix}.png")
 
 
 def _to_row(file: str, reading: DigitPrediction) -> PredictedDigit:

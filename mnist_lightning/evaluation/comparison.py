@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
+from pprint import pformat
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -209,7 +210,7 @@ def _seed_groups(rows: Sequence[RunRow], settings: Mapping[str, dict[str, Any]])
     rows_by_key: dict[str, list[RunRow]] = {}
     for row in rows:
         if row.run in settings:
-            key = json.dumps(reproducibility_key(settings[row.run]), sort_keys=True, default=str)
+            key = pformat(reproducibility_key(settings[row.run]))  # sorts keys of any type
             rows_by_key.setdefault(key, []).append(row)
     groups = []
     for group in rows_by_key.values():

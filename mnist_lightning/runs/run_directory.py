@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
@@ -24,13 +24,13 @@ from mnist_lightning.files import (
     parse_yaml,
     read_bounded,
     refuse_links,
+    rename_damaged,
     write_atomically,
 )
 from mnist_lightning.runs import signature
 from mnist_lightning.runs.former_versions import upgrade_names
-
-MIN_TEMPERATURE = 0.01  # fitted temperatures are between 0.05 and 20
-MAX_SUMMARY_BYTES = 200_000  # a summary has 3 kB
+from mnist_lightning.runs.summary_json import read_summary
+from mnist_lightning.text import say
 
 LOGS_FOLDER = "lightning_logs"
 VERSION = re.compile(r"version_([0-9]{1,6})")
@@ -127,7 +127,10 @@ class Run:
         Raises:
             UserError: another process is training in this run.
         """
-        lock = FileLock(self.folder / ".lock", timeout=timeout)
+        path = self.folder / ".lock"
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            say(f"{path} is not a regular file; renamed to {rename_damaged(path).name}")
+        lock = FileLock(path, timeout=timeout)
         try:
             return lock.acquire()  # `with` releases the lock at its end
         except Timeout:
@@ -157,19 +160,13 @@ class Run:
         return UserError(f"no {file} in {self.checkpoints}{reason}; train one with: {PROGRAM} fit")
 
     def summary(self) -> dict[str, Any]:
-        """Read `summary.json`; empty if it is missing or damaged."""
-        try:
-            content = read_bounded(self.folder / "summary.json", MAX_SUMMARY_BYTES)
-            summary = json.loads(content, parse_int=_parse_int)
-        except (OSError, ValueError, RecursionError, UserError):
-            return {}
-        return summary if isinstance(summary, dict) and _is_shallow(summary) else {}
+        """Read the valid entries of `summary.json`; none if it is missing or damaged."""
+        return read_summary(self.folder / "summary.json")
 
     @property
     def temperature(self) -> float | None:
         """The temperature of its logits, for calibrated confidence; None if none was fitted."""
-        value = self.summary().get("temperature")
-        return value if is_temperature(value) else None
+        return self.summary().get("temperature")
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Replace `summary.json`."""
@@ -184,29 +181,11 @@ class Run:
         """
         if self.best.is_file():
             return self.best
-        others = sorted(self.checkpoints.glob("*.ckpt"), key=lambda path: path.stat().st_mtime)
+        others = [path for path in self.checkpoints.glob("*.ckpt") if path.is_file()]
+        others.sort(key=lambda path: path.stat().st_mtime)
         if not others or self.config.is_file():
             raise self.no_checkpoint_error("best.ckpt")
         return others[-1]
-
-
-def is_temperature(value: object) -> TypeGuard[float]:
-    """Return whether a value from a file is a valid temperature."""
-    return isinstance(value, float) and MIN_TEMPERATURE <= value <= 1 / MIN_TEMPERATURE
-
-
-def _is_shallow(value: Any, levels: int = 20) -> bool:
-    """Return whether a JSON value is nested at most `levels` deep; a summary has five levels."""
-    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return levels > 0 and all(_is_shallow(item, levels - 1) for item in items)
-
-
-def _parse_int(text: str) -> int | None:
-    """Parse a JSON integer; None if it does not fit into 64 bits, as no value of a run does.
-
-    A larger integer cannot be converted to a float or printed in a table.
-    """
-    return int(text) if len(text) <= 19 else None
 
 
 def create_next(root: Path) -> Run:

@@ -101,6 +101,15 @@ RUN_OPTIONS = {
 }
 
 
+# The parameters that the program supplies, by the class that declares them.
+_SUPPLIED = {
+    **dict.fromkeys(OPTIMIZERS.values(), "params"),
+    **dict.fromkeys(SCHEDULES.values(), "optimizer"),
+    optim.Optimizer: "params",
+    lr_scheduler.LRScheduler: "optimizer",
+}
+
+
 def parameters(cls: type) -> dict[str, Parameter]:
     """Return the parameters of a constructor, and those that it passes to base classes."""
     collected: dict[str, Parameter] = {}
@@ -111,7 +120,9 @@ def parameters(cls: type) -> dict[str, Parameter]:
         signature = inspect.signature(constructor).parameters
         hints = _hints(constructor)
         for name, parameter in list(signature.items())[1:]:
-            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                continue
+            if name != _SUPPLIED.get(base):
                 default = ... if parameter.default is parameter.empty else parameter.default
                 collected.setdefault(name, Parameter(hints.get(name, Any), default))
         if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in signature.values()):

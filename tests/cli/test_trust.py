@@ -20,6 +20,8 @@ from tests.cli.checks import load
 from tests.conftest import DIGITS, Command, Result
 from tests.strangers import from_elsewhere, unsign
 
+pytestmark = pytest.mark.slow
+
 FIT = ["fit", *DIGITS, "--trainer.max_epochs", "1", "--model.network", "MultilayerPerceptron"]
 SHORT = ["--trainer.limit_train_batches", "2", "--dashboards", "none"]
 NETWORK = """

@@ -8,6 +8,8 @@ import pytest
 from mnist_lightning.data.mnist_download import FILES
 from tests.conftest import DIGITS, Command
 
+pytestmark = pytest.mark.slow
+
 LONGER = ["--trainer.max_epochs", "8"]
 
 

@@ -19,6 +19,8 @@ from tests.deployment.test_page import EIGHT, THREE, draw, probabilities
 from tests.preprocessing.test_components import page as page_of_sevens
 from tests.preprocessing.test_ink_extraction import drawn
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def file(home: Path) -> Path:

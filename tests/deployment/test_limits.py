@@ -21,6 +21,8 @@ from tests.deployment.conftest import serving
 from tests.image_bombs import saved, scan_bomb, slow_webp
 from tests.preprocessing.test_ink_extraction import drawn
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def address(home: Path) -> Iterator[str]:

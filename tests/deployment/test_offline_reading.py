@@ -19,6 +19,8 @@ from mnist_lightning.preprocessing.ink_extraction import upright
 from tests.preprocessing.test_components import page as page_of_sevens
 from tests.preprocessing.test_ink_extraction import drawn
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = 2  # of 255, for each pixel of the 28x28
 FIND = """
 function find(data, width, height, multiple) {

@@ -13,6 +13,8 @@ from tests.deployment.conftest import serving
 from tests.preprocessing.test_components import page as page_of_sevens
 from tests.preprocessing.test_ink_extraction import drawn
 
+pytestmark = pytest.mark.slow
+
 Stroke = list[tuple[float, float]]
 
 

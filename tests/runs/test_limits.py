@@ -1,6 +1,7 @@
 """What a run's files say is read within limits of time and memory, and told in one line."""
 
 import io
+import re
 import struct
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnist_lightning import load
+from mnist_lightning import files, load
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import LimitError, parse_yaml, read_yaml
 from mnist_lightning.runs.archive import find_archive_problem
@@ -121,8 +122,8 @@ LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("[" * 50_000, "nested"),
         ("[" * 200 + "]" * 200, "nested more than 100 deep"),
         ("a: &a [*a]", "nested more than 100 deep"),
-        ("a: " + "9" * 5000, "a number of more than 100 characters"),
-        ("a: 1" + ":1" * 100_000, "a number of more than 100 characters"),
+        ("a: !!int " + "9" * 5000, "a number of more than 100 characters"),
+        ("a: !!int 1" + ":1" * 100_000, "a number of more than 100 characters"),
         ("a: " + "x" * 1_100_000, "too large: the limit is 300,000 bytes"),
     ],
 )
@@ -220,3 +221,30 @@ def test_reading_yaml_ends_at_its_limits(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"20,000 values|nested more than 100 deep"):
             read_yaml(path)
         assert time.process_time() - began < 4
+
+
+@pytest.mark.parametrize(
+    "start", ["1", "1_", "0.", ":1", "1:1", "-", "2001-01-01T", "0x1", "=", "<"]
+)
+def test_a_long_plain_scalar_is_text_and_no_pattern_reads_it(
+    monkeypatch: pytest.MonkeyPatch, start: str
+) -> None:
+    text = "1" + start * 20_000 + "x"
+    longest = []
+
+    class Observed:
+        def __init__(self, pattern: re.Pattern[str]) -> None:
+            self.pattern = pattern
+
+        def match(self, value: str) -> object:
+            longest.append(len(value))
+            return self.pattern.match(value)
+
+    resolvers = files._Loader.yaml_implicit_resolvers
+    observed = {
+        first: [(tag, Observed(pattern)) for tag, pattern in pairs]
+        for first, pairs in resolvers.items()
+    }
+    monkeypatch.setattr(files._Loader, "yaml_implicit_resolvers", observed)
+    assert parse_yaml(f"a: {text}\nb: 12") == {"a": text, "b": 12}
+    assert max(longest) <= files.MAX_NUMBER_CHARS

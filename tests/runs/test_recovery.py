@@ -21,6 +21,8 @@ from tests.cli.checks import logged
 from tests.conftest import DIGITS
 from tests.processes import run
 
+pytestmark = pytest.mark.slow
+
 Damage = Callable[[Path], object]
 
 

@@ -14,6 +14,8 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.tuning.database import JOURNAL_MAGIC, check_database, check_storage
 from tests.conftest import DIGITS, Command
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = [*DIGITS, "--trainer.limit_train_batches", "2", "--trainer.max_epochs", "1"]
 SWEEP = ["sweep", "--space", "space.yaml", "--trials", "1", *OPTIONS]
 EVIL = "open('executed', 'w')\nimport torch\nclass Net(torch.nn.Flatten): pass\n"

@@ -25,6 +25,8 @@ from mnist_lightning.tuning.study import PRUNERS
 from mnist_lightning.tuning.trial_runner import Plan, TrialQueue, TrialRunner, _clear_folder
 from tests.conftest import DIGITS, Command
 
+pytestmark = pytest.mark.slow
+
 SPACE = """
 model.network: {choice: [MultilayerPerceptron]}
 model.optimizer.init_args.lr: {choice: [0.01, 0.003, -1.0]}

@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import io
-import shutil
 import time
 import warnings
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.evaluation import image_grid, metrics, plots
+from mnist_lightning.files import remove
 from mnist_lightning.networks import inspection
 from mnist_lightning.preprocessing.mnist_format import MEAN, PAPER, STD, normalize
 from mnist_lightning.runs.metrics_csv import PredictionsTable
@@ -180,7 +180,7 @@ class Dashboards(Callback):
         self._add_pr_curves(table, "test", step)
         embedded = pixels[: len(table.true)][:MAX_EMBEDDINGS]
         # A resumed run is tested again, and replaces the embeddings.
-        shutil.rmtree(self.folder / EMBEDDING_FOLDER, ignore_errors=True)
+        remove(self.folder / EMBEDDING_FOLDER)
         features = inspection.penultimate_features(model.network, normalize(embedded))
         if features is not None:
             labels = zip(table.true, table.predicted, strict=True)

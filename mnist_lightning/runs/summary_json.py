@@ -1,0 +1,102 @@
+"""Read `summary.json`.
+
+A summary may come from elsewhere. An entry of the wrong type, a NaN or an unknown entry is treated
+as missing, and text is made printable: all commands can rely on the types.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mnist_lightning.errors import UserError
+from mnist_lightning.files import read_bounded
+from mnist_lightning.text import printable
+
+MAX_BYTES = 200_000  # a summary has 3 kB
+MAX_TEXT_CHARS = 5_000  # a path may have 4,096
+MAX_COUNT = 2**63
+MAX_NUMBER = 1e12
+MIN_TEMPERATURE = 0.01  # fitted temperatures are between 0.05 and 20
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """Read the valid entries of a `summary.json`; none if it is missing or damaged."""
+    try:
+        content = json.loads(
+            read_bounded(path, MAX_BYTES), parse_int=_parse_int, parse_constant=lambda _: None
+        )
+    except (OSError, ValueError, RecursionError, UserError):
+        return {}
+    entries = content if isinstance(content, dict) else {}
+    values = {name: read(entries.get(name)) for name, read in _READERS.items()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _parse_int(text: str) -> int | None:
+    return int(text) if len(text) <= len(str(MAX_COUNT)) else None
+
+
+def _text(value: Any) -> str | None:
+    return printable(value)[:MAX_TEXT_CHARS] if isinstance(value, str) else None
+
+
+def _count(value: Any) -> int | None:
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_COUNT
+    return value if is_count else None
+
+
+def _number(value: Any, low: float = -MAX_NUMBER, high: float = MAX_NUMBER) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and low <= value <= high else None
+
+
+def _accuracy(value: Any) -> float | None:
+    return _number(value, 0, 1)
+
+
+def valid_temperature(value: Any) -> float | None:
+    """Return a temperature from a file; None if it is invalid."""
+    return _number(value, MIN_TEMPERATURE, 1 / MIN_TEMPERATURE)
+
+
+def _texts(value: Any) -> dict[str, str] | None:
+    if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
+        return None
+    return {printable(name): printable(each) for name, each in value.items()}
+
+
+def _network(value: Any) -> dict[str, Any] | None:
+    if not isinstance(value, dict) or not isinstance(value.get("class_path"), str):
+        return None
+    arguments = value.get("init_args")
+    known = isinstance(arguments, dict) and _is_shallow(arguments)
+    return {
+        "class_path": printable(value["class_path"]),
+        "init_args": arguments if known else None,
+    }
+
+
+def _is_shallow(value: Any, levels: int = 16) -> bool:
+    """Return whether a JSON value is nested at most `levels` deep, and has only finite numbers."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_is_shallow(item, levels - 1) for item in items)
+
+
+def _table(read: Callable[[Any], Any], names: str) -> dict[str, Callable[[Any], Any]]:
+    return dict.fromkeys(names.split(), read)
+
+
+_READERS = (
+    _table(_text, "state started dataset checksum resume device commit init_from")
+    | _table(_network, "network")
+    | _table(_texts, "versions extra_checksums")
+    | _table(_count, "val_size split_seed train_size test_size parameters seed threads")
+    | _table(_count, "epochs best_epoch test/correct test/total")
+    | _table(_accuracy, "val/accuracy test/accuracy")
+    | _table(_number, "val/loss test/loss fit_seconds epoch_seconds")
+    | _table(valid_temperature, "temperature")
+)
