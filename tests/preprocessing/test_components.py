@@ -123,6 +123,6 @@ def test_a_pattern_of_many_components_is_read_in_bounded_time() -> None:
     dots = np.full((800, 800), 255.0)
     dots[2::4, 2::4] = dots[3::4, 2::4] = 0
     for multiple in (None, True, False):
-        started = time.perf_counter()
+        started = time.process_time()
         assert len(mnist_format.find_digits(to_image(dots), multiple)) == 1
-        assert time.perf_counter() - started < 5
+        assert time.process_time() - started < 5

@@ -56,11 +56,11 @@ def test_a_compressed_checkpoint_is_refused_within_its_own_size(tmp_path: Path) 
     script = (
         "import resource, time; from pathlib import Path\n"
         "from mnist_lightning.runs.checkpoint import DamagedCheckpointError, read_checkpoint\n"
-        "before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()\n"
+        "before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()\n"
         f"try: read_checkpoint(Path({str(path)!r}))\n"
         "except DamagedCheckpointError as error: print(error)\n"
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
-        "print(time.monotonic() - began)\n"
+        "print(time.process_time() - began)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
@@ -130,10 +130,10 @@ LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 def test_yaml_cannot_expand(tmp_path: Path, content: str, told: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(content)
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(UserError, match=told):
         read_yaml(path)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_anchors_and_aliases_of_a_normal_size_are_read(tmp_path: Path) -> None:
