@@ -10,7 +10,10 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 
 # The source folder is the root of the checkout: every relative link is the same as on a Git host.
 root_doc = "docs/index"
-include_patterns = ["*.md", "docs/**.md", "lightning_logs/README.md"]
+include_patterns = [
+    *("README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "lightning_logs/README.md"),
+    "docs/**.md",
+]
 exclude_patterns = ["**/.*", "build", "data", "lightning_logs/version_*"]
 
 html_theme = "furo"
