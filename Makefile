@@ -1,7 +1,7 @@
-# Checks before a change is merged. CI runs `make check` and `make slow`.
-.PHONY: quick check slow test style types coverage reference
+# `make check` must pass before a change is merged; CI runs it, and then `make slow`.
+.PHONY: quick check slow test style types coverage docs linkcheck
 
-# The number of test processes: each takes one core and up to 1 GB.
+# Number of parallel test processes: each needs one core and up to 1 GB.
 WORKERS ?= 2
 PYTEST = pytest -n $(WORKERS) --dist worksteal
 
@@ -25,7 +25,7 @@ style:
 types:
 	mypy
 
-# Which lines no test reaches. The tests' own processes count, whatever folder they run in.
+# List the lines that no test reaches. Processes that tests start are measured in any directory.
 coverage: export COVERAGE_FILE = $(CURDIR)/.coverage
 coverage:
 	coverage erase
@@ -33,6 +33,11 @@ coverage:
 	coverage combine
 	coverage report
 
-# docs/reference.md, from the signatures.
-reference:
-	python docs/make_reference.py
+# Build the documentation site. A warning, such as a broken internal link or anchor, is an error.
+docs:
+	python -m sphinx -W --keep-going -c docs . build/docs/html
+	@echo "Open build/docs/html/docs/index.html"
+
+# Check the external links of the documents. It needs the internet, so `make docs` and CI omit it.
+linkcheck:
+	python -m sphinx -W --keep-going -b linkcheck -c docs . build/docs/linkcheck

@@ -65,7 +65,13 @@ class TrainerFactory:
         }
         try:
             trainer = RunTrainer(**self._options | overrides)
-        except (MisconfigurationException, ArithmeticError, ImportError, TypeError, ValueError) as error:
+        except (
+            MisconfigurationException,
+            ArithmeticError,
+            ImportError,
+            TypeError,
+            ValueError,
+        ) as error:
             raise UserError(f"--trainer: {' '.join(str(error).split())}", status=2) from None
         self._check_strategy(trainer)
         return trainer
