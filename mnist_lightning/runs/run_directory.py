@@ -7,7 +7,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -133,6 +133,14 @@ class Run:
         except Timeout:
             raise UserError(f"another process is training in {self.folder}") from None
 
+    def is_locked(self) -> bool:
+        """Return whether another process is training in this run."""
+        try:
+            with self.lock(timeout=0) if self.folder.is_dir() else nullcontext():
+                return False
+        except UserError:
+            return True
+
     def refuse_links(self) -> None:
         """Check that no link leads out of the run directory; see `files.refuse_links`.
 
@@ -252,7 +260,6 @@ _REMEDY = "make it writable, or use another folder: --trainer.default_root_dir D
 
 def list_runs(root: Path) -> Iterator[Run]:
     """Yield the run directories in `root`, oldest first."""
-    if not root.is_dir():
-        return
-    runs = [Run(path) for path in root.iterdir() if VERSION.fullmatch(path.name)]
-    yield from sorted((run for run in runs if run.folder.is_dir()), key=lambda run: run.version)
+    folders = [path for path in root.glob("version_*") if VERSION.fullmatch(path.name)]
+    runs = [Run(folder) for folder in folders if folder.is_dir()]
+    yield from sorted(runs, key=lambda run: run.version)

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
-from mnist_lightning.errors import UserError
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import printable
 
@@ -45,21 +45,17 @@ def read_row(run: Run) -> RunRow:
         val_accuracy=_number(summary.get("val/accuracy")),
         test_accuracy=_number(summary.get("test/accuracy")),
         seconds=_number(summary.get("fit_seconds")),
-        state=_state(run, summary),
+        state=_state(run, summary.get("state")),
         started=_text(summary.get("started")),
     )
 
 
-def _state(run: Run, summary: dict[str, Any]) -> str:
+def _state(run: Run, value: Any) -> str:
     """Return the state of a run; a killed process leaves the state `running`."""
-    state = _text(summary.get("state")) or "unknown"
-    if state != "running":
-        return state
-    try:
-        with run.lock(timeout=0):
+    with suppress(OSError):  # the folder is read-only
+        if value == "running" and not run.is_locked():
             return "interrupted"
-    except (UserError, OSError):
-        return state
+    return _text(value) or "unknown"
 
 
 def sort_rows(rows: Sequence[RunRow], order: str) -> list[RunRow]:
@@ -120,15 +116,12 @@ def _duration(seconds: float | None) -> str:
 
 
 def _text(value: Any) -> str | None:
-    if not isinstance(value, str):
-        return None
-    return printable(value)[:MAX_NAME_CHARS]
+    return printable(value)[:MAX_NAME_CHARS] if isinstance(value, str) else None
 
 
 def _number(value: Any) -> float | None:
-    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return value if known else None
+    return value if type(value) in (int, float) and math.isfinite(value) else None
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return value if type(value) is int else None
