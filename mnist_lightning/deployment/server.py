@@ -141,8 +141,13 @@ def make_app(models: ModelRegistry, collect: Path | None, names: frozenset[str])
         yield
         pool.stop()
 
-    about = {"title": "mnist_lightning", "version": __version__}
-    app = FastAPI(**about, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(
+        title="mnist_lightning",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
     torch.set_num_threads(1)
 
     _guard(app, names)

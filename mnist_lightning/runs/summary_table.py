@@ -72,7 +72,8 @@ def sort_rows(rows: Sequence[RunRow], order: str) -> list[RunRow]:
 
 def format_table(rows: Sequence[RunRow]) -> str:
     """Format rows with column headings, as aligned text."""
-    cells = [("run", "data set", "network", "parameters", "seed", "epochs", "val", "test", "time")]
+    names = "run", "data set", "network", "parameters", "seed", "epochs", "val", "test", "time"
+    cells = [(*names, "state")]
     cells += [
         (
             printable(run.run.removeprefix("version_")),
@@ -84,22 +85,16 @@ def format_table(rows: Sequence[RunRow]) -> str:
             _percent(run.val_accuracy),
             _percent(run.test_accuracy),
             _duration(run.seconds),
+            run.state,
         )
         for run in rows
     ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    states = ["state", *(run.state for run in rows)]
-    return "\n".join(
-        "  ".join(
-            f"{cell:<{width}}" if index < _TEXT_COLUMNS else f"{cell:>{width}}"
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        + f"  {state}"
-        for row, state in zip(cells, states, strict=True)
-    )
+    formats = [f"{{:{side}{width}}}" for side, width in zip(_ALIGNMENT, widths, strict=True)]
+    return "\n".join("  ".join(formats).format(*row).rstrip() for row in cells)
 
 
-_TEXT_COLUMNS = 3  # the first columns are text, the others numbers
+_ALIGNMENT = "<<<>>>>>><"  # of the columns: text to the left, numbers to the right
 
 
 def _percent(share: float | None) -> str:
