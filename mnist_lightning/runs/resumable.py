@@ -20,7 +20,7 @@ from mnist_lightning.runs.checkpoint import (
     network_weights,
     read_checkpoint,
 )
-from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.runs.run_directory import Run, entries
 from mnist_lightning.text import say
 
 MAX_ATTEMPTS = 10  # checkpoints of a run to try
@@ -177,7 +177,7 @@ def _check_random_states(states: dict[str, Any]) -> None:
 def recent_checkpoints(run: Run) -> list[Path]:
     """Return the newest `last*.ckpt` of a run, newest first; include unreadable ones."""
     name = re.compile(r"last(-\d{1,4})?\.ckpt")
-    paths = [path for path in run.checkpoints.glob("last*.ckpt") if name.fullmatch(path.name)]
+    paths = [path for path in entries(run.checkpoints) if name.fullmatch(path.name)]
     return sorted(paths, key=lambda path: int(path.stem.partition("-")[2] or 0))[:MAX_ATTEMPTS]
 
 

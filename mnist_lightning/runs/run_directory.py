@@ -260,6 +260,10 @@ _REMEDY = "make it writable, or use another folder: --trainer.default_root_dir D
 
 def list_runs(root: Path) -> Iterator[Run]:
     """Yield the run directories in `root`, oldest first."""
-    folders = [path for path in root.glob("version_*") if VERSION.fullmatch(path.name)]
-    runs = [Run(folder) for folder in folders if folder.is_dir()]
-    yield from sorted(runs, key=lambda run: run.version)
+    paths = [path for path in entries(root) if VERSION.fullmatch(path.name)]
+    yield from sorted((Run(path) for path in paths if path.is_dir()), key=lambda run: run.version)
+
+
+def entries(folder: Path) -> list[Path]:
+    """List a folder; empty if it does not exist."""
+    return list(folder.iterdir()) if folder.is_dir() else []

@@ -13,7 +13,7 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.files import read_yaml
 
 KINDS = dict.fromkeys(("uniform", "log_uniform", "int", "log_int"), "[low, high]")
-KINDS |= {"choice": "[value, value, …]"}
+KINDS["choice"] = "[value, value, …]"
 
 
 class Range(NamedTuple):
