@@ -1,10 +1,10 @@
 """Export formats: write a network, read it back, compare the two."""
 
 import json
-import secrets
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -98,10 +98,9 @@ def _load_pth(export: Export, path: Path) -> Predict:
 def _write_safetensors(export: Export, path: Path) -> None:
     from safetensors.torch import save_file
 
-    weights = {
-        name: weight.contiguous() for name, weight in export.recognizer.network.state_dict().items()
-    }
-    save_file(weights, path, {inference.METADATA_KEY: json.dumps(export.metadata)})
+    weights = export.recognizer.network.state_dict()
+    contiguous = {name: weight.contiguous() for name, weight in weights.items()}
+    save_file(contiguous, path, {inference.METADATA_KEY: json.dumps(export.metadata)})
 
 
 def _load_safetensors(export: Export, path: Path) -> Predict:
@@ -139,12 +138,7 @@ def _load_onnx(export: Export, path: Path) -> Predict:
     from onnxruntime import InferenceSession
 
     session = InferenceSession(path, providers=["CPUExecutionProvider"])
-
-    def predict(pixels: Pixels) -> Logits:
-        logits: Logits = session.run(None, {"pixels": pixels})[0]
-        return logits
-
-    return predict
+    return lambda pixels: session.run(None, {"pixels": pixels})[0]
 
 
 def _write_html(export: Export, path: Path) -> None:
@@ -188,21 +182,19 @@ def write(export: Export, kind: Format, pixels: Pixels, path: Path) -> str:
         UserError: they do not, a package is missing, or the format does not support the network.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.tmp.{kind.suffix}")
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of the exporters, about their internals
-            try:
+    with TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+        temporary = Path(folder, f"{path.stem}.{kind.suffix}")
+        try:
+            with warnings.catch_warnings(action="ignore"):  # of the exporters' internals
                 kind.write(export, temporary)
                 logits = kind.load(export, temporary)(pixels)
-            except ModuleNotFoundError as missing:
-                raise UserError(
-                    f"this format needs the package {missing.name}; install it: "
-                    "pip install 'mnist-lightning[export]'"
-                ) from None
+        except ModuleNotFoundError as missing:
+            raise UserError(
+                f"this format needs the package {missing.name}; install it: "
+                "pip install 'mnist-lightning[export]'"
+            ) from None
         agreement = compare(predictor(export.from_pixels)(pixels), logits, kind)
         write_atomically(temporary.read_bytes(), path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return agreement
 
 

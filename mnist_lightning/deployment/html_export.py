@@ -107,10 +107,10 @@ def _step(node: fx.Node, values: dict[fx.Node, int], weights: dict[fx.Node, int]
     name = str(node.target).removeprefix("aten.").removesuffix(".default")
     step: dict[str, Any] = {"name": name, "values": {}, "weights": {}, "options": {}}
     schema = getattr(node.target, "_schema", None)
-    for place, parameter in enumerate(schema.arguments if schema else ()):
-        argument = node.kwargs.get(parameter.name, parameter.default_value)
-        if place < len(node.args):
-            argument = node.args[place]
+    parameters = schema.arguments if schema else []
+    given = {p.name: value for p, value in zip(parameters, node.args, strict=False)} | node.kwargs
+    for parameter in parameters:
+        argument = given.get(parameter.name, parameter.default_value)
         key = "input" if parameter.name == "self" else parameter.name
         if not isinstance(argument, fx.Node):
             step["options"][key] = json.loads(json.dumps(argument, default=str))
@@ -137,8 +137,7 @@ def predict_logits(path: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32]
         buffer: Any = engine.eval(f"const pixels = new Uint8Array({pixels.size}); pixels.buffer")
         np.frombuffer(buffer, np.uint8)[:] = pixels.ravel()
         # In a variable: the engine frees other values, even if a view of them exists here.
-        code = f"const logits = predict({json.dumps(model)}, pixels); logits"
-        logits: Any = engine.eval(code)
+        logits: Any = engine.eval(f"const logits = predict({json.dumps(model)}, pixels); logits")
     except JSEvalException as error:
         match = re.search(r"Error: (.*)", str(error))
         reason = match[1] if match else str(error)

@@ -39,13 +39,9 @@ class ReadingPool:
         self._slow = CapacityLimiter(SLOW_IMAGES)
         self._threads = CapacityLimiter(QUICK_IMAGES + SLOW_IMAGES)
         self._idle: list[ExtractionProcess] = []
-        self._waiting = 0
 
     async def find_digits(
-        self,
-        content: bytes,
-        multiple: bool | None,
-        client_is_gone: Callable[[], Awaitable[bool]],
+        self, content: bytes, multiple: bool | None, client_is_gone: Callable[[], Awaitable[bool]]
     ) -> ExtractedDigits:
         """Find the digits in an image file.
 
@@ -53,19 +49,13 @@ class ReadingPool:
             BusyError, ClientGoneError: see these classes.
             ValueError: see `extraction_process.find_digits`.
         """
-        if self._waiting >= MAX_WAITING:
+        if self.turns.statistics().tasks_waiting >= MAX_WAITING:
             raise BusyError(f"busy: {MAX_WAITING} images are waiting; try again later")
-        self._waiting += 1
-        try:
-            async with self.turns:
-                if await client_is_gone():
-                    raise ClientGoneError
-                process, result = await self._in_thread(self._start, content, multiple)
-        finally:
-            self._waiting -= 1
-        if result is None:
-            result = await self._wait_slowly(process, client_is_gone)
-        return result
+        async with self.turns:
+            if await client_is_gone():
+                raise ClientGoneError
+            process, result = await self._in_thread(self._start, content, multiple)
+        return result or await self._wait_slowly(process, client_is_gone)
 
     async def _wait_slowly(
         self, process: ExtractionProcess, client_is_gone: Callable[[], Awaitable[bool]]

@@ -55,13 +55,9 @@ class Bodies:
 
     async def _receive(self, request: Request, content: bytearray) -> None:
         try:
-            async with asyncio.timeout(MAX_SECONDS):
-                parts = aiter(request.stream())
-                while True:
-                    async with asyncio.timeout(IDLE_SECONDS):
-                        part = await anext(parts, None)
-                    if part is None:
-                        break
+            async with asyncio.timeout(MAX_SECONDS), asyncio.timeout(IDLE_SECONDS) as idle:
+                async for part in request.stream():
+                    idle.reschedule(asyncio.get_running_loop().time() + IDLE_SECONDS)
                     content += part
                     self._total += len(part)
                     if len(content) > MAX_BYTES:
@@ -170,12 +166,8 @@ def _add_information(app: FastAPI, models: ModelRegistry, collects: bool) -> Non
     @app.get("/api/health")
     async def health() -> Health:
         """Return the state of the server and its default run."""
-        return Health(
-            status="ok",
-            version=__version__,
-            run=models.run.folder.name,
-            collects=collects,
-        )
+        run = models.run.folder.name
+        return Health(status="ok", version=__version__, run=run, collects=collects)
 
     @app.get("/api/runs")
     def list_runs() -> list[KnownRun]:
@@ -195,8 +187,7 @@ def _add_prediction(app: FastAPI, models: ModelRegistry, bodies: Bodies, pool: R
         """Read the digits in an image. `multiple`: whether to look for several."""
         async with bodies.received(request) as content:
             start = time.perf_counter()
-            several = inference.MULTIPLE[multiple]
-            image = await _find_digits(pool, content, several, request)
+            image = await _find_digits(pool, content, inference.MULTIPLE[multiple], request)
         recognizer = models.default
         if run is not None and not models.is_default(run):
             recognizer = await to_thread.run_sync(models.load, run, limiter=loading)

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,7 @@ from mnist_lightning.preprocessing.extraction_process import NoDigitError
 from mnist_lightning.preprocessing.mnist_format import DigitImage, TooLargeError, png
 from mnist_lightning.runs import run_directory
 from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.runs.summary_table import read_row
 from mnist_lightning.text import printable
 
 MAX_LOADED = 4  # networks besides the default one
@@ -90,18 +92,13 @@ class ModelRegistry:
     """
 
     def __init__(
-        self,
-        run: Run,
-        checkpoint: Path | None,
-        root: Path,
-        classes: Sequence[type[nn.Module]] = (),
+        self, run: Run, checkpoint: Path | None, root: Path, classes: Sequence[type[nn.Module]] = ()
     ) -> None:
         self.run = run
         self.default = inference.load(checkpoint or run.folder, root, classes)
         self._root = root
         self._classes = classes
-        # The last results by file and its state: a file that cannot be loaded is not read again.
-        self._loaded: dict[tuple[str, int, int], Recognizer | UserError] = {}
+        self._read_once = lru_cache(MAX_LOADED)(self._read)
 
     def known(self) -> dict[str, Run]:
         """Return the default run, and the others that have a checkpoint, by name."""
@@ -123,21 +120,17 @@ class ModelRegistry:
         if run is None:
             raise ProblemError(404, "unknown_run", f"run not found: {name!r}; see /api/runs")
         status = run.best.stat()
-        key = (name, status.st_mtime_ns, status.st_size)
-        if key not in self._loaded:
-            try:
-                loaded: Recognizer | UserError = inference.load(
-                    self._root / name, self._root, self._classes
-                )
-            except UserError as error:
-                loaded = error
-            while len(self._loaded) >= MAX_LOADED:
-                del self._loaded[next(iter(self._loaded))]
-            self._loaded[key] = loaded
-        result = self._loaded[key]
+        result = self._read_once(name, status.st_mtime_ns, status.st_size)
         if isinstance(result, UserError):
             raise ProblemError(409, "unusable_run", str(result))
         return result
+
+    def _read(self, name: str, *state: int) -> Recognizer | UserError:
+        """Load a network; return an error, so that its file is not read again in this state."""
+        try:
+            return inference.load(self._root / name, self._root, self._classes)
+        except UserError as error:
+            return error
 
 
 def to_problem(error: Exception) -> ProblemError:
@@ -167,15 +160,12 @@ def to_answer(prediction: DigitPrediction) -> DigitAnswer:
 
 def known_run(run: Run) -> KnownRun:
     """Describe a run from its summary; unknown entries are allowed."""
-    summary = run.summary()
-    network = summary.get("network")
-    path = network.get("class_path", "") if isinstance(network, dict) else ""
-    accuracy = summary.get("val/accuracy")
+    row = read_row(run)
     return KnownRun(
-        name=printable(run.folder.name),
-        dataset=printable(str(summary.get("dataset", "unknown"))),
-        network=printable(str(path).rsplit(".", 1)[-1]),
-        val_accuracy=accuracy if isinstance(accuracy, float) else None,
+        name=printable(row.run),
+        dataset=row.dataset or "unknown",
+        network=row.network or "",
+        val_accuracy=row.val_accuracy,
     )
 
 
@@ -191,12 +181,11 @@ def save_correction(directory: Path, label: int, digit: DigitImage) -> str:
         if subdirectory.is_symlink():
             raise ProblemError(507, "not_kept", f"{label} is a symbolic link")
         subdirectory.mkdir(parents=True, exist_ok=True)
-        full = sum(1 for _ in subdirectory.iterdir()) >= MAX_CORRECTIONS
-        if not full:
-            write_atomically(png(digit.ink), subdirectory / name)
+        if sum(1 for _ in subdirectory.iterdir()) >= MAX_CORRECTIONS:
+            message = f"limit reached: {MAX_CORRECTIONS:,} images of a {label}"
+            raise ProblemError(507, "full", message)
+        write_atomically(png(digit.ink), subdirectory / name)
     except OSError as error:
         message = f"the server could not save it: {(error.strerror or str(error)).lower()}"
         raise ProblemError(507, "not_kept", message) from None
-    if full:
-        raise ProblemError(507, "full", f"limit reached: {MAX_CORRECTIONS:,} images of a {label}")
     return f"{label}/{name}"

@@ -62,12 +62,8 @@ def _read_entry(content: bytes, offset: int) -> tuple[int, int, int, int, int]:
     compressed, size, name, extra, comment = struct.unpack_from("<IIHHH", content, offset + 20)
     (start,) = struct.unpack_from("<I", content, offset + 42)
     wide = _read_extra_64(content[offset + 46 + name : offset + 46 + name + extra])
-    if size == 0xFFFFFFFF:
-        size = next(wide)
-    if compressed == 0xFFFFFFFF:
-        compressed = next(wide)
-    if start == 0xFFFFFFFF:
-        start = next(wide)
+    numbers = (size, compressed, start)
+    size, compressed, start = [next(wide) if n == 0xFFFFFFFF else n for n in numbers]
     return method, compressed, size, start, 46 + name + extra + comment
 
 

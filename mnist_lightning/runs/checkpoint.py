@@ -33,19 +33,13 @@ MAX_UNSIGNED_BYTES = 150 * 10**6  # the largest network here has 15 MB
 _KIND = "checkpoint"  # of a signature
 # A zip archive without a comment ends with this mark and 18 more bytes.
 _ZIP, _ZIP_END, _ZIP_END_LENGTH = b"PK", b"PK\x05\x06", 22
-# The parts of a checkpoint that `fit` needs to resume.
-PARTS: dict[str, type] = {
-    "state_dict": dict,
-    "loops": dict,
-    "callbacks": dict,
-    "optimizer_states": list,
-    "lr_schedulers": list,
-    "global_step": int,
-    "epoch": int,
-    "config": dict,
-    "network": dict,
+# The parts of a checkpoint that `fit` needs to resume, as `check_format` expects them.
+PARTS: dict[str, Any] = {
+    "state_dict": {str: Tensor},
     "MNISTDataModule": dict,
-    "trainer": dict,
+    **dict.fromkeys(("loops", "callbacks", "config", "network", "trainer"), dict),
+    **dict.fromkeys(("optimizer_states", "lr_schedulers"), list),
+    **dict.fromkeys(("global_step", "epoch"), int),
 }
 _LIGHTNING_VERSION = "pytorch-lightning_version"
 _CURRENT = re.compile(r"[2-9]\.\d{1,3}\.\d{1,3}[\w.+-]{0,20}", re.ASCII)
@@ -63,6 +57,37 @@ def network_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
         for name, tensor in checkpoint["state_dict"].items()
         if name.startswith(prefix)
     }
+
+
+def check_format(value: Any, expected: Any, name: str) -> None:
+    """Compare a part of a checkpoint with its type.
+
+    Args:
+        value: the part.
+        expected: a type, `[int]` for a list of such items, `{str: int}` for a dict of such keys and
+            values, or `{"lr": int}` for a dict that contains this key.
+        name: the part's name in messages.
+
+    Raises:
+        DamagedCheckpointError: they differ.
+    """
+    kind: Any = type(expected) if isinstance(expected, dict | list) else expected
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        wanted = getattr(kind, "__name__", kind)
+        raise DamagedCheckpointError(f"{name} is {type(value).__name__}, not {wanted}")
+    if isinstance(expected, list):
+        for index, item in enumerate(value):
+            check_format(item, expected[0], f"{name}[{index}]")
+    if isinstance(expected, dict):
+        for key, inner in expected.items():
+            if isinstance(key, type):
+                for each, item in value.items():
+                    check_format(each, key, f"a key of {name}")
+                    check_format(item, inner, f"{name}[{repr(each)[:80]}]")
+            elif key not in value:
+                raise DamagedCheckpointError(f"{name} has no {key}: `fit` did not write it")
+            else:
+                check_format(value[key], inner, f"{name}.{key}")
 
 
 def dump_checkpoint(checkpoint: dict[str, Any], sign: bool = True) -> bytes:
@@ -153,15 +178,12 @@ def _load(content: bytes) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise NotPlainError("it is not a checkpoint of a classifier")
     check_plain(checkpoint, "the checkpoint", len(content))
-    for name, kind in (PARTS | {_LIGHTNING_VERSION: str}).items():
-        if name in checkpoint and not isinstance(checkpoint[name], kind):
-            raise NotPlainError(f"{name} is not a {kind.__name__}")
+    parts = PARTS | {_LIGHTNING_VERSION: str}
+    present = {name: kind for name, kind in parts.items() if name in checkpoint}
+    check_format(checkpoint, present, "checkpoint")
     version = checkpoint.get(_LIGHTNING_VERSION, "2.6.0")
     if not _CURRENT.fullmatch(version):  # Lightning would convert it without checks
         raise NotPlainError(f"it was written by Lightning {version[:20]!r}; 2.0 or later is needed")
-    for name, weights in checkpoint["state_dict"].items():
-        if not isinstance(name, str) or not isinstance(weights, Tensor):
-            raise NotPlainError(f"state_dict[{name!r}] is not a tensor")
     for name, value in checkpoint.get("MNISTDataModule", {}).items():
         values = value.values() if isinstance(value, dict) else [value]
         if not all(isinstance(item, str | int | None) for item in values):

@@ -1,7 +1,7 @@
 """Find the class names in a configuration, wherever a parser may look for them."""
 
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Container, Iterator
 from typing import Any
 
 import yaml
@@ -9,35 +9,22 @@ import yaml
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import LimitError, parse_yaml
 
-# Options whose value may be a class name without its module.
-COMPONENT_OPTIONS = (
-    "network",
-    "optimizer",
-    "lr_scheduler",
-    "augment",
-    "accelerator",
-    "callbacks",
-    "logger",
-    "plugins",
-    "profiler",
-    "strategy",
-)
+# Options whose value may be a class name without its module: of the model, the data, the trainer.
+COMPONENT_OPTIONS = {"network", "optimizer", "lr_scheduler", "augment"}
+COMPONENT_OPTIONS |= {"accelerator", "callbacks", "logger", "plugins", "profiler", "strategy"}
 CLASS_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 def class_names(config: Any) -> set[str]:
     """Collect the names at the positions of classes; ignore other text with a dot."""
-    if isinstance(config, list | tuple):
-        return set().union(*map(class_names, config))
+    names: set[str] = set().union(*map(class_names, parts(config)))
     if not isinstance(config, dict):
-        return set()
-    names = dotted_names(config.get("class_path"))
-    for name, value in config.items():
-        names |= class_names(value)
-        if name in COMPONENT_OPTIONS and "class_path" not in config:
-            items = value if isinstance(value, list) else [value]
-            names |= dotted_names([item for item in items if isinstance(item, str)])
-    return names
+        return names
+    if "class_path" in config:
+        return names | dotted_names(config["class_path"])
+    values = [config[option] for option in COMPONENT_OPTIONS if option in config]
+    items = [item for value in values for item in (value if isinstance(value, list) else [value])]
+    return names | dotted_names([item for item in items if isinstance(item, str)])
 
 
 def argument_names(config: Any, registered: Container[str]) -> set[str]:
@@ -45,21 +32,24 @@ def argument_names(config: Any, registered: Container[str]) -> set[str]:
 
     They may name a function, such as the `lr_lambda` of a schedule, or a file.
     """
-    if isinstance(config, list | tuple):
-        return set().union(*(argument_names(item, registered) for item in config))
-    if not isinstance(config, dict):
-        return set()
-    if "class_path" in config and config["class_path"] not in registered:
+    is_class = isinstance(config, dict) and "class_path" in config
+    if is_class and config["class_path"] not in registered:
         return dotted_names([config.get("init_args"), config.get("dict_kwargs")])
-    return set().union(*(argument_names(item, registered) for item in config.values()))
+    return set().union(*(argument_names(item, registered) for item in parts(config)))
 
 
 def dotted_names(value: Any) -> set[str]:
     """Collect the strings in a value that may be class paths."""
     if isinstance(value, str):
         return {value} if "." in value and CLASS_NAME.fullmatch(value) else set()
-    items = value.values() if isinstance(value, dict) else value
-    return set().union(*map(dotted_names, items)) if isinstance(value, dict | list) else set()
+    return set().union(*map(dotted_names, parts(value)))
+
+
+def parts(value: Any) -> Collection[Any]:
+    """Return the values of a mapping or the items of a list; nothing for another value."""
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list | tuple) else ()
 
 
 def nest_options(config: Any) -> Any:

@@ -13,49 +13,23 @@ LENGTHS = ("max_epochs", "max_steps", "max_time")
 # Options for this machine, which do not define the experiment. They are ignored in the files of a
 # run from elsewhere.
 MACHINE_OPTIONS = (
-    "auto_resume",
-    "log_lines",
-    "trainer.fast_dev_run",
-    "trainer.barebones",
-    "model.compile",
-    "trainer.accelerator",
-    "trainer.default_root_dir",
-    "trainer.devices",
-    "trainer.enable_model_summary",
-    "trainer.enable_progress_bar",
-    "trainer.logger",
-    "trainer.num_nodes",
-    "trainer.plugins",
-    "trainer.profiler",
-    "trainer.strategy",
-    "data.eval_batch_size",
-    "data.num_workers",
-    "data.pin_memory",
+    *("auto_resume", "log_lines", "model.compile"),
+    *("data.eval_batch_size", "data.num_workers", "data.pin_memory"),
+    *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
+    *("trainer.default_root_dir", "trainer.logger", "trainer.plugins", "trainer.profiler"),
+    *("trainer.enable_model_summary", "trainer.enable_progress_bar"),
+    *("trainer.fast_dev_run", "trainer.barebones"),
 )
-_EXPERIMENT_OPTIONS = ("trainer.plugins", "trainer.fast_dev_run", "trainer.barebones")
 # Options that may change when a run is resumed: they do not affect the weights.
 RESUME_OVERRIDABLE = {
-    *(name for name in MACHINE_OPTIONS if name not in _EXPERIMENT_OPTIONS),
-    "autosave",
-    "dashboards",
-    "keep_last",
-    "trainer.max_epochs",
-    "trainer.max_steps",
-    "trainer.max_time",
-    "trainer.log_every_n_steps",
-    "trainer.limit_test_batches",
-    "data.data_dir",
-    "data.folder",
+    *{*MACHINE_OPTIONS} - {"trainer.plugins", "trainer.fast_dev_run", "trainer.barebones"},
+    *("autosave", "dashboards", "keep_last", "data.data_dir", "data.folder"),
+    *(f"trainer.{name}" for name in (*LENGTHS, "log_every_n_steps", "limit_test_batches")),
 }
 MAX_BATCH_SIZE = 4096  # for a file from elsewhere
+_LIMITS = ("limit_test_batches", "limit_val_batches")
 # The trainer options that an evaluation needs.
-_EVALUATION_OPTIONS = (
-    "accelerator",
-    "default_root_dir",
-    "limit_test_batches",
-    "limit_val_batches",
-    "precision",
-)
+_EVALUATION_OPTIONS = ("accelerator", "default_root_dir", "precision", *_LIMITS)
 
 
 def is_unbounded(config: Mapping[str, Any]) -> bool:
@@ -66,13 +40,11 @@ def is_unbounded(config: Mapping[str, Any]) -> bool:
 
 def remove_machine_options(config: Config) -> Config:
     """Return a configuration without the `MACHINE_OPTIONS`."""
-    portable: Config = {}
-    for name, value in config.items():
+    portable = {name: value for name, value in config.items() if name not in MACHINE_OPTIONS}
+    for name, value in portable.items():
         if isinstance(value, dict):
-            section = {n: v for n, v in value.items() if f"{name}.{n}" not in MACHINE_OPTIONS}
-            portable[name] = section
-        elif name not in MACHINE_OPTIONS:
-            portable[name] = value
+            options = {n: v for n, v in value.items() if f"{name}.{n}" not in MACHINE_OPTIONS}
+            portable[name] = options
     return portable
 
 
@@ -93,7 +65,7 @@ def check_batch_size(config: Config) -> None:
 def evaluation_config(config: Config) -> Config:
     """Reduce a configuration to the options of an evaluation: network, data, computation."""
     model, trainer = config["model"], dict(config.get("trainer") or {})
-    for name in ("limit_test_batches", "limit_val_batches"):
+    for name in _LIMITS:
         if trainer.get(name) == 0:  # trials of a sweep skip the test; an evaluation does not
             del trainer[name]
     return {
@@ -111,55 +83,47 @@ def find_conflicts(saved: Config, current: Config, schema: Schema) -> list[str]:
         current: complete.
         schema: provides the defaults.
     """
-    before, now = flatten(_add_defaults(saved, current, schema)), flatten(current)
+    sections = schema.sections
+    before = flatten(_add_defaults(saved, current, schema, sections[""], sections))
+    now = flatten(current)
     # If a class differs, report only the class, not its arguments.
-    for path in [name for name in before if name.endswith(".class_path")]:
-        if before.get(path) != now.get(path):
-            arguments = path.removesuffix("class_path") + "init_args."
-            before = {n: v for n, v in before.items() if not n.startswith(arguments)}
-            now = {n: v for n, v in now.items() if not n.startswith(arguments)}
+    changed = [name for name in before.keys() | now.keys() if before.get(name) != now.get(name)]
+    classes = [name for name in changed if name.endswith(".class_path")]
+    ignored = tuple(name.removesuffix("class_path") + "init_args." for name in classes)
     return [
         f"--{name} is {now.get(name)} here, {before.get(name)} in the checkpoint"
-        for name in sorted(before.keys() | now.keys())
-        if before.get(name) != now.get(name) and not _is_overridable(name)
+        for name in sorted(changed)
+        if not name.startswith(ignored) and not _is_overridable(name)
     ]
 
 
-def _add_defaults(saved: Config, current: Config, schema: Schema) -> Config:
-    """Add the options of `current` that `saved` does not contain, with their defaults."""
-    completed: Config = _fill(saved, current, schema.sections[""], schema)
-    for section, parameters in schema.sections.items():
-        if isinstance(saved.get(section), dict) and isinstance(current.get(section), dict):
-            completed[section] = _fill(saved[section], current[section], parameters, schema)
-    return completed
+def _add_defaults(
+    saved: Any,
+    current: Any,
+    schema: Schema,
+    parameters: Mapping[str, Parameter] = {},
+    sections: Mapping[str, Mapping[str, Parameter]] = {},
+) -> Any:
+    """Add the options of `current` that `saved` does not contain, with their defaults.
 
-
-def _fill(
-    saved: Config, current: Config, parameters: Mapping[str, Parameter], schema: Schema
-) -> Config:
-    completed = dict(saved)
-    for name, value in current.items():
-        if name not in completed and name in parameters:
-            default = parameters[name].default
-            completed[name] = list(default) if isinstance(default, tuple) else default
-        elif name in completed:
-            completed[name] = _fill_arguments(completed[name], value, schema)
-    return completed
-
-
-def _fill_arguments(saved: Any, current: Any, schema: Schema) -> Any:
-    """Add the newer arguments of a class, or of each class in a list."""
+    Also add the newer arguments of a class, or of each class in a list.
+    """
     if isinstance(saved, list) and isinstance(current, list) and len(saved) == len(current):
         pairs = zip(saved, current, strict=True)
-        return [_fill_arguments(old, new, schema) for old, new in pairs]
+        return [_add_defaults(old, new, schema) for old, new in pairs]
     both_dicts = isinstance(saved, dict) and isinstance(current, dict)
     if not both_dicts or saved.get("class_path") != current.get("class_path"):
         return saved
-    component = schema.components.get(str(current.get("class_path")))
-    old, new = saved.get("init_args"), current.get("init_args")
-    if component is None or not isinstance(old, dict) or not isinstance(new, dict):
-        return saved
-    return saved | {"init_args": _fill(old, new, schema.parameters(component), schema)}
+    if (component := schema.components.get(str(saved.get("class_path")))) is not None:
+        sections = {"init_args": schema.parameters(component)}
+    defaults = {name: parameters[name].default for name in current if name in parameters}
+    return {
+        **{n: list(value) if isinstance(value, tuple) else value for n, value in defaults.items()},
+        **{
+            name: _add_defaults(value, current.get(name), schema, sections.get(name, {}))
+            for name, value in saved.items()
+        },
+    }
 
 
 def reproducibility_key(config: Config) -> dict[str, Any]:
@@ -180,8 +144,6 @@ def flatten(config: Config, prefix: str = "") -> dict[str, Any]:
     """Flatten a configuration to one level of dotted names."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
-        if isinstance(value, dict):
-            flat.update(flatten(value, f"{prefix}{name}."))
-        else:
-            flat[f"{prefix}{name}"] = value
+        path = f"{prefix}{name}"
+        flat |= flatten(value, f"{path}.") if isinstance(value, dict) else {path: value}
     return flat

@@ -5,19 +5,17 @@ classes that it configures. Values must have the expected plain types. Class nam
 allowed by the user.
 """
 
-import inspect
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from mnist_lightning.errors import UserError
-from mnist_lightning.runs.class_names import CLASS_NAME, class_names, nest_options
-
-Problems = Iterator[str]
+from mnist_lightning.runs.class_names import CLASS_NAME, class_names, nest_options, parts
+from mnist_lightning.text import printable
 
 # Limits for files from elsewhere. The command line has no such limits.
 MAX_ARGUMENT = 10_000  # for numbers in the arguments of a class
@@ -56,7 +54,7 @@ class InvalidConfigError(UserError):
     """A configuration in a file contains invalid values."""
 
 
-def check_config(config: Any, schema: Schema, allowed: Iterable[str] = ()) -> None:
+def check_config(config: Any, schema: Schema, allowed: Collection[str] = ()) -> None:
     """Compare a configuration from a file with its schema.
 
     Args:
@@ -68,23 +66,22 @@ def check_config(config: Any, schema: Schema, allowed: Iterable[str] = ()) -> No
         InvalidConfigError: it has invalid content; the message contains the first problem.
         UserError: it names a class that is not allowed.
     """
-    checker = _Checker(schema, set(allowed))
-    problem = next(checker.problems(config), None)
-    if problem is not None:
-        raise UserError(problem) if checker.foreign else InvalidConfigError(problem)
+    checker = _Checker(schema, allowed)
+    checker.check(config)
+    if checker.problems:
+        raise checker.problems[0]
 
 
-def foreign_classes(config: Any, schema: Schema, allowed: Iterable[str] = ()) -> list[str]:
+def foreign_classes(config: Any, schema: Schema, allowed: Collection[str] = ()) -> list[str]:
     """List the classes in a user's configuration that need consent.
 
     Ignore values of a wrong type: the parser reports them.
     """
-    checker = _Checker(schema, set(allowed))
+    checker = _Checker(schema, allowed)
     config = nest_options(config)
-    for _ in checker.problems(config):
-        pass
+    checker.check(config)
     # Also in other places: a parser may find a class under an unknown key.
-    known = schema.components.keys() | set(allowed)
+    known = {*schema.components, *allowed}
     return [*checker.foreign, *sorted(class_names(config) - known)]
 
 
@@ -96,7 +93,7 @@ def find_null(config: Mapping[str, Any], schema: Schema) -> str | None:
             return section
         for name, parameter in parameters.items():
             optional = any(_accepts(member, None) for member in _members(parameter.hint))
-            if name in values and values[name] is None and not optional:
+            if values.get(name, ...) is None and not optional:
                 return f"{section}.{name}".lstrip(".")
     return None
 
@@ -110,156 +107,145 @@ def untrusted_message(name: str, where: str) -> str:
 
 
 class _Checker:
-    """Walks through a configuration together with the types of its schema."""
+    """Compares a configuration with its schema; collects the problems and the foreign classes."""
 
-    def __init__(self, schema: Schema, allowed: set[str]) -> None:
+    def __init__(self, schema: Schema, allowed: Iterable[str]) -> None:
         self.schema = schema
-        self.allowed = allowed
+        self.allowed = {name for path in allowed for name in (path, path.rpartition(".")[2])}
+        self.problems: list[UserError] = []
         self.foreign: list[str] = []
 
-    def problems(self, config: Any) -> Problems:
-        """Yield the problems of each option."""
+    def check(self, config: Any) -> None:
+        """Check each option."""
         if not isinstance(config, dict):
-            yield "the configuration is not a mapping of options"
+            self._report("the configuration is not a mapping of options")
             return
-        sections = self.schema.sections
         for name, value in config.items():
-            if name in sections and name:
-                yield from self._section(name, value)
-            elif name in sections[""]:
-                yield from self._parameter(value, sections[""][name], name)
+            if name and name in self.schema.sections:
+                self._section(value, name)
             else:
-                yield f"unknown option {_format(name)}"
+                self._section({name: value}, "")
 
-    def _section(self, section: str, value: Any) -> Problems:
-        if not isinstance(value, dict):
-            yield f"{section}: expected a mapping of options, found {_format(value)}"
+    def _report(self, problem: str) -> None:
+        self.problems.append(InvalidConfigError(problem))
+
+    def _refuse(self, name: str, where: str) -> None:
+        self.foreign.append(name)
+        self.problems.append(UserError(untrusted_message(printable(name[:80]), where)))
+
+    def _section(self, options: Any, section: str) -> None:
+        if not isinstance(options, dict):
+            self._report(f"{section}: expected a mapping of options, found {_format(options)}")
             return
-        parameters = self.schema.sections[section]
-        for name, item in value.items():
+        parameters, prefix = self.schema.sections[section], f"{section}." if section else ""
+        for name, value in options.items():
             if name in parameters:
-                yield from self._parameter(item, parameters[name], f"{section}.{name}")
+                self._parameter(value, parameters[name], f"{prefix}{name}")
             else:
-                yield f"unknown option {section}.{_format(name)}"
+                self._report(f"unknown option {prefix}{_format(name)}")
 
-    def _parameter(self, value: Any, parameter: Parameter, where: str) -> Problems:
-        if type(value) is type(parameter.default) and value == parameter.default:
-            return
-        yield from self._value(value, _members(parameter.hint), where)
+    def _parameter(self, value: Any, parameter: Parameter, where: str) -> None:
+        if type(value) is not type(parameter.default) or value != parameter.default:
+            self._value(value, _members(parameter.hint), where)
 
-    def _value(self, value: Any, members: Sequence[Any], where: str) -> Problems:
-        """Yield a problem if a value has none of these types."""
+    def _value(self, value: Any, members: Sequence[Any], where: str) -> None:
+        """Report a value that has none of these types."""
         if isinstance(value, str):
-            yield from self._string(value, members, where)
+            self._string(value, members, where)
         elif isinstance(value, dict):
-            yield from self._mapping(value, members, where)
+            self._mapping(value, members, where)
         elif isinstance(value, list | tuple):
-            yield from self._list(value, members, where)
+            self._list(value, members, where)
         elif not any(_accepts(member, value) for member in members):
-            yield f"{where}: invalid value {_format(value)}"
+            self._report(f"{where}: invalid value {_format(value)}")
 
-    def _string(self, value: str, members: Sequence[Any], where: str) -> Problems:
+    def _string(self, value: str, members: Sequence[Any], where: str) -> None:
         classes = _classes(members)
-        if any(_accepts(member, value) for member in members if get_origin(member) is Literal):
+        if any(_accepts(member, value) for member in members):
             return
-        plain = any(member in (str, Path, timedelta) for member in members)
         if classes and self._component(value, classes) is not None:
             return
+        plain = any(member in (str, Path, timedelta) for member in members)
         others = classes or any(get_origin(member) in (list, dict) for member in members)
-        if plain and len(value) <= MAX_CHARS and (not others or _INERT.fullmatch(value)):
-            return
-        if Any in members and len(value) <= MAX_CHARS and _INERT.fullmatch(value):
+        inert = (plain or Any in members) and _INERT.fullmatch(value)
+        if len(value) <= MAX_CHARS and (inert or (plain and not others)):
             return
         if classes and CLASS_NAME.fullmatch(value):
-            yield self._refuse(value, where)
+            self._refuse(value, where)
         else:
-            yield f"{where}: invalid value {_format(value)}"
+            self._report(f"{where}: invalid value {_format(value)}")
 
-    def _list(self, value: Sequence[Any], members: Sequence[Any], where: str) -> Problems:
-        inner = [hint for member in members for item in _items(member) for hint in _members(item)]
+    def _list(self, value: Sequence[Any], members: Sequence[Any], where: str) -> None:
+        inner = _members(*(item for member in members for item in _items(member)))
         if not inner or len(value) > (MAX_CLASSES if _classes(inner) else MAX_ITEMS):
-            yield f"{where}: invalid list of {len(value)} items"
+            self._report(f"{where}: invalid list of {len(value)} items")
             return
         for index, item in enumerate(value):
-            yield from self._value(item, inner, f"{where}[{index}]")
+            self._value(item, inner, f"{where}[{index}]")
 
-    def _mapping(self, value: dict[Any, Any], members: Sequence[Any], where: str) -> Problems:
+    def _mapping(self, value: dict[Any, Any], members: Sequence[Any], where: str) -> None:
         classes = _classes(members)
-        if classes and "class_path" in value:
-            yield from self._class(value, classes, where)
-            return
         pairs = [get_args(member) for member in members if get_origin(member) in (dict, Mapping)]
-        if not pairs or len(value) > MAX_ITEMS:
-            yield f"{where}: invalid mapping"
-            return
-        keys, values = (
-            [member for hint in hints for member in _members(hint)]
-            for hints in zip(*pairs, strict=True)
-        )
-        for name, item in value.items():
-            # JSON stores number keys as strings; so does YAML written from it.
-            numeric = isinstance(name, str) and name.isascii() and name.isdecimal()
-            yield from self._value(int(name[:20]) if numeric and int in keys else name, keys, where)
-            yield from self._value(item, values, f"{where}.{_format(name)}")
+        if classes and "class_path" in value:
+            self._class(value, classes, where)
+        elif not pairs or len(value) > MAX_ITEMS:
+            self._report(f"{where}: invalid mapping")
+        else:
+            keys, values = (_members(*hints) for hints in zip(*pairs, strict=True))
+            for name, item in value.items():
+                # JSON stores number keys as strings; so does YAML written from it.
+                numeric = isinstance(name, str) and name.isascii() and name.isdecimal()
+                self._value(int(name[:20]) if numeric and int in keys else name, keys, where)
+                self._value(item, values, f"{where}.{_format(name)}")
 
-    def _class(self, value: dict[str, Any], bases: tuple[type, ...], where: str) -> Problems:
+    def _class(self, value: dict[str, Any], bases: tuple[type, ...], where: str) -> None:
         path, arguments = value["class_path"], value.get("init_args") or {}
         extra = value.keys() - {"class_path", "init_args"}
-        component = self._component(path, bases) if isinstance(path, str) else None
-        if component is None:
-            yield self._refuse(path, where) if isinstance(path, str) else f"{where}: no class path"
+        if not isinstance(path, str):
+            self._report(f"{where}: no class path")
+        elif (component := self._component(path, bases)) is None:
+            self._refuse(path, where)
         elif not isinstance(arguments, dict):
-            yield f"{where}: the arguments of {path} are not a mapping"
-        elif component is _AllowedClass:
-            yield from self._nested_classes([arguments, value.get("dict_kwargs")], where)
+            self._report(f"{where}: the arguments of {path} are not a mapping")
+        elif component is object:
+            self._nested_classes([arguments, value.get("dict_kwargs")], where)
         elif extra:
-            yield f"{where}: unknown key {_format(extra.pop())}"
+            self._report(f"{where}: unknown key {_format(extra.pop())}")
         else:
             parameters = self.schema.parameters(component)
             for name, item in arguments.items():
                 if name not in parameters:
-                    yield f"{where}: {path} has no argument {_format(name)}"
+                    self._report(f"{where}: {path} has no argument {_format(name)}")
                     continue
-                inside = f"{where}.{name}"
-                yield from self._parameter(item, parameters[name], inside)
+                place = f"{where}.{name}"
+                self._parameter(item, parameters[name], place)
                 if not issubclass(component, self.schema.unbounded) and _exceeds(item):
-                    yield f"{inside}: {_format(item)} exceeds the limit of {MAX_ARGUMENT:,}"
+                    self._report(f"{place}: {_format(item)} exceeds the limit of {MAX_ARGUMENT:,}")
 
-    def _nested_classes(self, value: Any, where: str) -> Problems:
-        """Yield the forbidden classes in the arguments of a foreign class."""
-        if isinstance(value, dict):
-            path = value.get("class_path")
-            if isinstance(path, str) and self._component(path, (object,)) is None:
-                yield self._refuse(path, where)
-            value = list(value.values())
-        for item in value if isinstance(value, list) else ():
-            yield from self._nested_classes(item, where)
+    def _nested_classes(self, value: Any, where: str) -> None:
+        """Refuse the forbidden classes in the arguments of a foreign class."""
+        path = value.get("class_path") if isinstance(value, dict) else None
+        if isinstance(path, str) and self._component(path, (object,)) is None:
+            self._refuse(path, where)
+        for item in parts(value):
+            self._nested_classes(item, where)
 
     def _component(self, name: str, bases: tuple[type, ...]) -> type | None:
-        """Return the known class of a name, `_AllowedClass` if it is allowed, otherwise None."""
+        """Return the known class of a name; `object` for an allowed one, which is not imported."""
         known = self.schema.components
-        if name in known:
-            return known[name] if issubclass(known[name], bases) else None
-        for cls in known.values():
-            if cls.__name__ == name and issubclass(cls, bases):
+        for path, cls in known.items():
+            if name in (path, cls.__name__) and issubclass(cls, bases):
                 return cls
-        names = {name for path in self.allowed for name in (path, path.rpartition(".")[2])}
-        return _AllowedClass if name in names else None
-
-    def _refuse(self, name: str, where: str) -> str:
-        self.foreign.append(name)
-        return untrusted_message(_printable(name), where)
+        return object if name in self.allowed and name not in known else None
 
 
-class _AllowedClass:
-    """Represents an allowed class, which is not imported to check a file."""
-
-
-def _members(hint: Any) -> list[Any]:
-    """Return the types of a union; for another type, the type itself."""
-    if get_origin(hint) in (Union, UnionType):
-        return [member for part in get_args(hint) for member in _members(part)]
-    return [Any if hint is inspect.Parameter.empty else hint]
+def _members(*hints: Any) -> list[Any]:
+    """Return these types; for a union, its members."""
+    members: list[Any] = []
+    for hint in hints:
+        is_union = get_origin(hint) in (Union, UnionType)
+        members += _members(*get_args(hint)) if is_union else [hint]
+    return members
 
 
 def _classes(members: Sequence[Any]) -> tuple[type, ...]:
@@ -278,32 +264,27 @@ _PLAIN = (bool, int, float, str, NoneType, Path, timedelta, list, dict, tuple)
 
 def _items(member: Any) -> list[Any]:
     """Return the item types of a list type; for another type, nothing."""
-    origin, arguments = get_origin(member), get_args(member)
-    if member is Any or member in (list, tuple):
+    if member in (Any, list, tuple):
         return [Any]
-    if origin is None or not isinstance(origin, type) or origin is dict:
+    origin = get_origin(member)
+    is_list = isinstance(origin, type) and issubclass(origin, Iterable)
+    if not is_list or issubclass(origin, Mapping):
         return []
-    if not issubclass(origin, Iterable) or issubclass(origin, Mapping):
-        return []
-    return [argument for argument in arguments if argument is not ...]
+    return [argument for argument in get_args(member) if argument is not ...]
 
 
 def _accepts(member: Any, value: Any) -> bool:
     """Return whether a plain value has a type."""
     if get_origin(member) is Literal:
         return any(value == item and type(value) is type(item) for item in get_args(member))
-    if isinstance(value, bool) or value is None:
-        return member in (type(value), Any) or (member is None and value is None)
+    if isinstance(value, bool | None):
+        return member in (type(value), Any)
+    bases = member.__mro__ if isinstance(member, type) else ()  # of jsonargparse's PositiveInt: int
     if isinstance(value, int):
-        return abs(value) < 2**63 and (member in (int, float, Any) or _is_restricted(member, int))
+        return abs(value) < 2**63 and (member in (float, Any) or int in bases)
     if isinstance(value, float):
-        return math.isfinite(value) and (member in (float, Any) or _is_restricted(member, float))
+        return math.isfinite(value) and (member is Any or float in bases)
     return False
-
-
-def _is_restricted(member: Any, base: type) -> bool:
-    """Return whether a type is a number with bounds, such as jsonargparse's PositiveInt."""
-    return isinstance(member, type) and issubclass(member, base)
 
 
 def _exceeds(value: Any) -> bool:
@@ -314,8 +295,4 @@ def _exceeds(value: Any) -> bool:
 
 def _format(value: Any) -> str:
     """Format a value from a file as one short line."""
-    return f"'{_printable(value)}'" if isinstance(value, str) else _printable(repr(value))
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in text[:80])
+    return f"'{printable(value[:80])}'" if isinstance(value, str) else printable(repr(value)[:80])

@@ -3,19 +3,17 @@
 from contextlib import suppress
 from typing import Any
 
+# The modules of version 0.1.0, the current modules, and their classes.
+_MODULES = {
+    "callbacks.averaging": ("training.callbacks.ema", "ExponentialMovingAverage"),
+    "callbacks.weights": ("training.callbacks.state_dict_export", "WeightsFile"),
+    "data.augment": ("data.augmentations", "Cutout Deformation Mixup NoDigit Noise StrokeWidth"),
+    "schedules": ("training.lr_schedules", "Cosine OneCycle"),
+}
 # The class paths in files of version 0.1.0, and the current paths.
 FORMER_NAMES = {
     f"mnist_lightning.{former}.{name}": f"mnist_lightning.{current}.{name}"
-    for former, current, names in (
-        ("callbacks.averaging", "training.callbacks.ema", "ExponentialMovingAverage"),
-        ("callbacks.weights", "training.callbacks.state_dict_export", "WeightsFile"),
-        (
-            "data.augment",
-            "data.augmentations",
-            "Cutout Deformation Mixup NoDigit Noise StrokeWidth",
-        ),
-        ("schedules", "training.lr_schedules", "Cosine OneCycle"),
-    )
+    for former, (current, names) in _MODULES.items()
     for name in names.split()
 }
 

@@ -37,9 +37,7 @@ def _working_directory_first(module: str) -> Iterator[None]:
     if not module or not (Path(here, module).is_dir() or Path(here, f"{module}.py").is_file()):
         yield
         return
-    while here in sys.path:
-        sys.path.remove(here)
-    sys.path.insert(0, here)
+    sys.path[:] = [here, *(path for path in sys.path if path != here)]
     try:
         yield
     finally:

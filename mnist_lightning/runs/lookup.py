@@ -74,7 +74,8 @@ def _last(root: Path) -> Run:
         raise UserError(f"no run with a checkpoint in {root}; train one with: {PROGRAM} fit")
     skipped = [run.folder.name for run in list_runs(root) if run.version > runs[-1].version]
     if skipped:
-        _note(f"{', '.join(skipped)} ended before a checkpoint: using {runs[-1].folder.name}")
+        names = ", ".join(skipped)
+        say(f"{names} ended before a checkpoint: using {runs[-1].folder.name}", file=sys.stderr)
     return runs[-1]
 
 
@@ -85,7 +86,7 @@ def _best(root: Path, dataset: str | None) -> Run:
         names = [summary.get("dataset") for _, summary in scored]
         dataset = "mnist" if "mnist" in names else names[-1]
         if dataset != "mnist":
-            _note(f"no run on mnist in {root}: using the best run on {dataset}")
+            say(f"no run on mnist in {root}: using the best run on {dataset}", file=sys.stderr)
     candidates = [pair for pair in scored if pair[1].get("dataset") == dataset]
     if not candidates:
         problem = f"no run on {dataset or 'mnist'} with a val/accuracy"
@@ -98,15 +99,9 @@ def _is_accuracy(value: object) -> bool:
     return isinstance(value, float) and 0 <= value <= 1
 
 
-def _note(text: str) -> None:
-    """Print a note to stderr: a program may read the output."""
-    say(text, file=sys.stderr)
-
-
 def _existing_runs(root: Path) -> str:
-    names = [
-        f"{run.version} ({run.summary().get('dataset', 'no summary')})" for run in list_runs(root)
-    ]
+    runs = list_runs(root)
+    names = [f"{run.version} ({run.summary().get('dataset', 'no summary')})" for run in runs]
     if not names:
         return f"there are no runs; train one with: {PROGRAM} fit"
     listed = names if len(names) <= 8 else [*names[:3], "…", *names[-4:]]

@@ -1,6 +1,5 @@
 """Write and read `metrics.csv` and `predictions.csv`."""
 
-import csv
 import io
 import math
 import os
@@ -61,11 +60,6 @@ class MetricsFile:
         size = path.stat().st_size if path.exists() else 0
         self._file = _FileState(columns, size - len(_lines(columns, last)), last)
 
-    @property
-    def columns(self) -> list[str]:
-        """The column names of the file."""
-        return self._file.columns
-
     def add(self, metrics: dict[str, float], step: int) -> None:
         """Add values to the row of `step`."""
         rows = self._file.open_rows
@@ -97,31 +91,36 @@ class MetricsFile:
         self._file = _FileState(columns, final_bytes + len(_lines(columns, rows[:-1])), rows[-1:])
 
 
-def read_metrics(path: Path, size: int | None = None, cells: float = MAX_CELLS) -> list[Row]:
-    """Read the rows in the first `size` bytes of a `metrics.csv`; none if the file is missing.
+def read_metrics(path: Path, cells: float = MAX_CELLS) -> list[Row]:
+    """Read the rows of a `metrics.csv`; none if the file is missing.
 
     Skip an incomplete last line, which a killed run leaves.
     """
     if not path.exists():
         return []
-    content = _content(path)[:size]
-    content = content[: content.rfind(b"\n") + 1]
-    columns = content.partition(b"\n")[0].decode().split(",")
-    if len(columns) > MAX_COLUMNS or content.count(b"\n") * len(columns) > cells:
-        raise UserError(f"{path} is too large: the limit is {MAX_CELLS:,} cells")
-    lines = content.decode().split("\n")[1:-1]
+    columns, *lines = _lines_of(path, cells).decode().split("\n")
     if any(len(line) > MAX_LINE_CHARS for line in lines):
         raise UserError(f"{path} is damaged: a line has more than {MAX_LINE_CHARS:,} characters")
-    rows = (line.split(",") for line in lines)
     # While a run is active, remains of an earlier row may follow the last row.
-    return [dict(zip(columns, row, strict=True)) for row in rows if len(row) == len(columns)]
+    return _rows(columns.split(","), lines[:-1])
 
 
-def _content(path: Path) -> bytes:
+def _lines_of(path: Path, cells: float) -> bytes:
+    """Read the complete lines of a table within the limits."""
     content = read_bounded(path, MAX_METRICS_BYTES)
     if len(content) > MAX_NON_ASCII_BYTES and not content.isascii():
         raise UserError(f"{path} is too large: non-ASCII limit {MAX_NON_ASCII_BYTES:,} bytes")
+    content = content[: content.rfind(b"\n") + 1]
+    columns = 1 + content.partition(b"\n")[0].count(b",")
+    if columns > MAX_COLUMNS or content.count(b"\n") * columns > cells:
+        raise UserError(f"{path} is too large: the limit is {MAX_CELLS:,} cells")
     return content
+
+
+def _rows(columns: list[str], lines: list[str]) -> list[Row]:
+    """Return the rows with a value for each column."""
+    rows = (line.split(",") for line in lines)
+    return [dict(zip(columns, row, strict=True)) for row in rows if len(row) == len(columns)]
 
 
 def truncate_metrics(path: Path, step: int, logged: dict[str, int] | None = None) -> None:
@@ -159,30 +158,23 @@ def _intact_rows(path: Path) -> tuple[list[Row], bool]:
     if path.is_symlink():  # rows would be written to the target of the link
         return [], False
     try:
-        content = _content(path)
+        content = _lines_of(path, MAX_CELLS)
     except (OSError, UserError):  # a folder, a pipe, a broken link, no permission, too large
         return [], False
-    if content.count(b"\n") * (1 + content.partition(b"\n")[0].count(b",")) > MAX_CELLS:
+    if not content:  # the file is empty, or contains the start of the header
+        return [], b"step,dataset".startswith(path.read_bytes()[:12])
+    header, *lines = content.decode(errors="replace").split("\n")[:-1]
+    columns = header.split(",")
+    if tuple(columns[:2]) != KEYS or len(set(columns)) != len(columns) or not _is_plain(header):
         return [], False
-    lines = content[: content.rfind(b"\n") + 1].decode(errors="replace").split("\n")[:-1]
-    if not lines:
-        return [], not content or _is_start_of_header(content)
-    columns, *cells = [line.split(",") for line in lines]
-    if tuple(columns[:2]) != KEYS or len(set(columns)) != len(columns) or not _is_plain(lines[0]):
-        return [], False
-    rows = [
-        dict(zip(columns, row, strict=True))
-        for row in cells
-        if len(row) == len(columns)
-        and _STEP.fullmatch(row[0])
-        and _is_plain(row[1])
-        and all(map(_NUMBER.fullmatch, filter(None, row[2:])))
-    ]
-    return rows, len(rows) == len(cells)
+    rows = [row for row in _rows(columns, lines) if _is_valid(row)]
+    return rows, len(rows) == len(lines)
 
 
-def _is_start_of_header(content: bytes) -> bool:
-    return b"step,dataset".startswith(content[:12])
+def _is_valid(row: Row) -> bool:
+    step, dataset, *metrics = row.values()
+    numbers = all(map(_NUMBER.fullmatch, filter(None, metrics)))
+    return numbers and bool(_STEP.fullmatch(step)) and _is_plain(dataset)
 
 
 def _is_plain(text: str) -> bool:
@@ -235,14 +227,12 @@ class PredictionsTable(NamedTuple):
 
 def write_predictions(table: PredictionsTable, path: Path) -> None:
     """Write one row per image: index, true, predicted, and the probability of each class."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    classes = range(table.probabilities.shape[1])
-    writer.writerow(["index", "true", "predicted", *(f"p{c}" for c in classes)])
-    rows = zip(*(column.tolist() for column in table), strict=True)
-    for index, (true, predicted, probabilities) in enumerate(rows):
-        writer.writerow([index, true, predicted, *(f"{p:.6g}" for p in probabilities)])
-    write_atomically(text.getvalue().encode(), path)
+    content, classes = io.BytesIO(), range(table.probabilities.shape[1])
+    rows = np.column_stack([np.arange(len(table.true)), *table])
+    header = ["index", "true", "predicted", *(f"p{c}" for c in classes)]
+    formats = [*["%d"] * 3, *["%.6g"] * len(classes)]
+    np.savetxt(content, rows, formats, delimiter=",", header=",".join(header), comments="")
+    write_atomically(content.getvalue(), path)
 
 
 def read_predictions(path: Path) -> PredictionsTable:
@@ -258,13 +248,13 @@ def read_predictions(path: Path) -> PredictionsTable:
         if not body.strip():
             raise ValueError
         rows = np.loadtxt(io.BytesIO(body), delimiter=",", ndmin=2, comments=None)
-        labels = rows[:, 1:3]
-        valid = (labels == np.floor(labels)) & (labels >= 0) & (labels < rows.shape[1] - 3)
-        if rows.shape[1] - 3 > MAX_CLASSES or not valid.all():
-            raise ValueError
-        if not np.array_equal(rows[:, 0], np.arange(len(rows))):
+        labels, probabilities = rows[:, 1:3], rows[:, 3:]
+        classes = probabilities.shape[1]
+        valid = (labels == np.floor(labels)) & (labels >= 0) & (labels < classes)
+        numbered = np.array_equal(rows[:, 0], np.arange(len(rows)))
+        if classes > MAX_CLASSES or not valid.all() or not numbered:
             raise ValueError
         true, predicted = labels.astype(np.int64).T
     except (ValueError, IndexError):
         raise UserError(f"{path} is damaged or not a table of predictions; run test") from None
-    return PredictionsTable(true, predicted, rows[:, 3:])
+    return PredictionsTable(true, predicted, probabilities)

@@ -7,6 +7,7 @@ refuses all others.
 """
 
 import pickletools
+from dataclasses import dataclass
 from typing import Any
 
 MAX_VALUES = 1_000_000  # a shared value counts each time it occurs; our checkpoints have 5,000
@@ -15,64 +16,33 @@ MAX_KEY_VALUES = 100  # a key may be a tuple
 MAX_OTHER_KEYS = 5_000  # an optimizer has one for each parameter
 MAX_INTEGER_BITS = 64
 
-_REBUILD = {f"torch._utils _rebuild_{kind}" for kind in ("tensor_v2", "tensor_v3", "parameter")}
 _ORDERED_DICT = "collections OrderedDict"
-_COUNTER = "collections Counter"  # the milestones of MultiStepLR
-_BYTES = "_codecs encode"
-_STORAGES = {
-    f"torch {name}Storage"
-    for name in [
-        "BFloat16",
-        "Bool",
-        "Byte",
-        "Char",
-        "ComplexDouble",
-        "ComplexFloat",
-        "Double",
-        "Float",
-        "Half",
-        "Int",
-        "Long",
-        "Short",
-    ]
-}
-_WITHOUT_STORAGE = {"torch uint16", "torch uint32", "torch uint64", "torch.storage UntypedStorage"}
-_FUNCTIONS = _REBUILD | {_ORDERED_DICT, _COUNTER, _BYTES}
-_GLOBALS = _FUNCTIONS | _STORAGES | _WITHOUT_STORAGE
+_FUNCTIONS = {f"torch._utils _rebuild_{kind}" for kind in ("tensor_v2", "tensor_v3", "parameter")}
+_FUNCTIONS |= {_ORDERED_DICT, "collections Counter", "_codecs encode"}  # for MultiStepLR, and bytes
+_NUMBERS = ["BFloat16", "Bool", "Byte", "Char", "ComplexDouble", "ComplexFloat", "Double", "Float"]
+_NUMBERS += ["Half", "Int", "Long", "Short"]
+_GLOBALS = _FUNCTIONS | {f"torch {name}Storage" for name in _NUMBERS}
+_GLOBALS |= {"torch uint16", "torch uint32", "torch uint64", "torch.storage UntypedStorage"}
 
-_VALUES = {
-    "NONE",
-    "NEWFALSE",
-    "NEWTRUE",
-    "BININT",
-    "BININT1",
-    "BININT2",
-    "BINFLOAT",
-    "BINUNICODE",
-    "LONG1",
-    "EMPTY_TUPLE",
-    "EMPTY_LIST",
-    "EMPTY_DICT",
-}
+# The instructions that push a value without parts.
+_VALUES = {"NONE", "NEWFALSE", "NEWTRUE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"}
+_VALUES |= {"BINUNICODE", "EMPTY_TUPLE", "EMPTY_LIST", "EMPTY_DICT"}
 # The number of values that an instruction pops from the stack; None: all above the last mark.
 _POPPED = {"TUPLE": None, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _POPPED |= {"APPEND": 1, "APPENDS": None, "SETITEM": 2, "SETITEMS": None}
-_RESULT_OF = "result of "
 
 
 class ForbiddenPickleError(Exception):
     """A pickle contains other values than plain values and tensors, or too many of them."""
 
 
+@dataclass(slots=True)
 class _Value:
     """A simulated value: the number of values in it, the name of a global, whether it is text."""
 
-    __slots__ = ("name", "size", "text")
-
-    def __init__(self, size: int = 1, name: str = "", text: bool = False) -> None:
-        self.size = size
-        self.name = name
-        self.text = text
+    size: int = 1
+    name: str = ""
+    text: bool = False
 
 
 def check_pickle(content: bytes) -> None:
@@ -115,7 +85,7 @@ class _Machine:
             if name.startswith("TUPLE"):
                 self.stack.append(_Value(_total(values, MAX_TUPLE_VALUES, "a tuple")))
             else:
-                self._add(values[::2] if name.startswith("SET") else [], values)
+                self._add(values, keys=values[::2] if name.startswith("SET") else [])
         elif name == "GLOBAL":
             if argument not in _GLOBALS:
                 raise ForbiddenPickleError(f"it contains {argument[:80]!r}")
@@ -124,7 +94,7 @@ class _Machine:
             self._call(*self._pop(2))
         elif name == "BUILD":  # the `_metadata` of a network's weights
             self._pop(1)
-            if self.stack[-1].name != _RESULT_OF + _ORDERED_DICT:
+            if self.stack[-1].name != f"result of {_ORDERED_DICT}":
                 raise ForbiddenPickleError("it sets the attributes of a value")
         elif name == "BINPERSID":  # the numbers of a tensor
             self._pop(1)
@@ -141,7 +111,7 @@ class _Machine:
         del self.stack[start:]
         return values
 
-    def _add(self, keys: list[_Value], values: list[_Value]) -> None:
+    def _add(self, values: list[_Value], keys: list[_Value]) -> None:
         if any(key.size > MAX_KEY_VALUES for key in keys):
             raise ForbiddenPickleError(f"a key has more than {MAX_KEY_VALUES} values")
         # Hashes of numbers and tuples are predictable: many colliding keys take quadratic time.
@@ -156,7 +126,7 @@ class _Machine:
             raise ForbiddenPickleError("it calls something other than a function")
         if function.name == _ORDERED_DICT and arguments.size > 1:
             raise ForbiddenPickleError("it creates a dictionary from another value")
-        self.stack.append(_Value(arguments.size, _RESULT_OF + function.name))
+        self.stack.append(_Value(arguments.size, f"result of {function.name}"))
 
 
 def _total(parts: list[_Value], limit: int, name: str) -> int:

@@ -58,15 +58,14 @@ class _PlainCheck:
         elif type(value) in _TENSORS:
             self._visit_tensor(value, name)
         elif not isinstance(value, _PRIMITIVES):
-            kind = type(value).__name__
-            raise NotPlainError(f"{name} is of type {kind}, which is not allowed")
+            raise NotPlainError(f"{name} is of type {type(value).__name__}, which is not allowed")
 
     def _visit_tensor(self, tensor: Tensor, name: str) -> None:
         # A tensor may repeat one stored number a billion times; a copy would expand it.
         size = tensor.numel() * tensor.itemsize
-        stored = tensor.layout == torch.strided and size <= tensor.untyped_storage().nbytes()
-        stored = stored and _is_dense(tensor)
         self.tensor_bytes -= size
+        is_strided = tensor.layout == torch.strided
+        stored = is_strided and _is_dense(tensor) and size <= tensor.untyped_storage().nbytes()
         if not stored or self.tensor_bytes < 0:
             raise NotPlainError(f"{name} is larger than its content")
 

@@ -36,13 +36,12 @@ def rename_damaged_files(run: Run) -> None:
     try:
         validate_checkpoint(read_checkpoint(run.best))
     except DamagedCheckpointError:
-        _rename(run.best, "")
-        say(f"{run.best}: {_restore_best(run)}")
+        renamed = rename_damaged(run.best)
+        say(f"{run.best} is damaged; renamed to {renamed.name}; {_restore_best(run)}")
 
 
 def _rename(path: Path, remedy: str) -> None:
-    renamed = rename_damaged(path)
-    say(f"{path} is damaged; renamed to {renamed.name}" + (f"; {remedy}" if remedy else ""))
+    say(f"{path} is damaged; renamed to {rename_damaged(path).name}; {remedy}")
 
 
 def _restore_best(run: Run) -> str:

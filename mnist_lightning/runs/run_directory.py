@@ -7,7 +7,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -136,6 +136,14 @@ class Run:
         except Timeout:
             raise UserError(f"another process is training in {self.folder}") from None
 
+    def is_locked(self) -> bool:
+        """Return whether another process is training in this run."""
+        try:
+            with self.lock(timeout=0) if self.folder.is_dir() else nullcontext():
+                return False
+        except UserError:
+            return True
+
     def refuse_links(self) -> None:
         """Check that no link leads out of the run directory; see `files.refuse_links`.
 
@@ -231,7 +239,10 @@ _REMEDY = "make it writable, or use another folder: --trainer.default_root_dir D
 
 def list_runs(root: Path) -> Iterator[Run]:
     """Yield the run directories in `root`, oldest first."""
-    if not root.is_dir():
-        return
-    runs = [Run(path) for path in root.iterdir() if VERSION.fullmatch(path.name)]
-    yield from sorted((run for run in runs if run.folder.is_dir()), key=lambda run: run.version)
+    paths = [path for path in entries(root) if VERSION.fullmatch(path.name)]
+    yield from sorted((Run(path) for path in paths if path.is_dir()), key=lambda run: run.version)
+
+
+def entries(folder: Path) -> list[Path]:
+    """List a folder; empty if it does not exist."""
+    return list(folder.iterdir()) if folder.is_dir() else []

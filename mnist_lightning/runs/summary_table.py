@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
-from mnist_lightning.errors import UserError
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import printable
 
@@ -45,21 +45,17 @@ def read_row(run: Run) -> RunRow:
         val_accuracy=_number(summary.get("val/accuracy")),
         test_accuracy=_number(summary.get("test/accuracy")),
         seconds=_number(summary.get("fit_seconds")),
-        state=_state(run, summary),
+        state=_state(run, summary.get("state")),
         started=_text(summary.get("started")),
     )
 
 
-def _state(run: Run, summary: dict[str, Any]) -> str:
+def _state(run: Run, value: Any) -> str:
     """Return the state of a run; a killed process leaves the state `running`."""
-    state = _text(summary.get("state")) or "unknown"
-    if state != "running":
-        return state
-    try:
-        with run.lock(timeout=0):
+    with suppress(OSError):  # the folder is read-only
+        if value == "running" and not run.is_locked():
             return "interrupted"
-    except (UserError, OSError):
-        return state
+    return _text(value) or "unknown"
 
 
 def sort_rows(rows: Sequence[RunRow], order: str) -> list[RunRow]:
@@ -76,7 +72,8 @@ def sort_rows(rows: Sequence[RunRow], order: str) -> list[RunRow]:
 
 def format_table(rows: Sequence[RunRow]) -> str:
     """Format rows with column headings, as aligned text."""
-    cells = [("run", "data set", "network", "parameters", "seed", "epochs", "val", "test", "time")]
+    names = "run", "data set", "network", "parameters", "seed", "epochs", "val", "test", "time"
+    cells = [(*names, "state")]
     cells += [
         (
             printable(run.run.removeprefix("version_")),
@@ -88,22 +85,16 @@ def format_table(rows: Sequence[RunRow]) -> str:
             _percent(run.val_accuracy),
             _percent(run.test_accuracy),
             _duration(run.seconds),
+            run.state,
         )
         for run in rows
     ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    states = ["state", *(run.state for run in rows)]
-    return "\n".join(
-        "  ".join(
-            f"{cell:<{width}}" if index < _TEXT_COLUMNS else f"{cell:>{width}}"
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        + f"  {state}"
-        for row, state in zip(cells, states, strict=True)
-    )
+    formats = [f"{{:{side}{width}}}" for side, width in zip(_ALIGNMENT, widths, strict=True)]
+    return "\n".join("  ".join(formats).format(*row).rstrip() for row in cells)
 
 
-_TEXT_COLUMNS = 3  # the first columns are text, the others numbers
+_ALIGNMENT = "<<<>>>>>><"  # of the columns: text to the left, numbers to the right
 
 
 def _percent(share: float | None) -> str:
@@ -120,15 +111,12 @@ def _duration(seconds: float | None) -> str:
 
 
 def _text(value: Any) -> str | None:
-    if not isinstance(value, str):
-        return None
-    return printable(value)[:MAX_NAME_CHARS]
+    return printable(value)[:MAX_NAME_CHARS] if isinstance(value, str) else None
 
 
 def _number(value: Any) -> float | None:
-    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return value if known else None
+    return value if type(value) in (int, float) and math.isfinite(value) else None
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return value if type(value) is int else None

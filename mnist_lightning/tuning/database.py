@@ -111,16 +111,13 @@ def _path(url: str) -> Path | None:
 
 def _definitions(path: Path) -> Counter[tuple[str, str]]:
     """Return the names and definitions in a database, without reading its tables."""
-    if not path.is_file() or path.stat().st_size > MAX_DATABASE_BYTES:
-        raise OSError(f"not a regular file of at most {MAX_DATABASE_BYTES:,} bytes")
     journal = path.with_name(f"{path.name}-journal")
-    if journal.exists():
-        if not journal.is_file() or journal.stat().st_size > MAX_DATABASE_BYTES:
-            raise OSError(
-                f"{journal.name} is not a regular file of at most {MAX_DATABASE_BYTES:,} bytes"
-            )
-        if journal.read_bytes().endswith(JOURNAL_MAGIC):
-            raise OSError(f"{journal.name} names another file")
+    for file in (path, journal) if journal.exists() else (path,):
+        if not file.is_file() or file.stat().st_size > MAX_DATABASE_BYTES:
+            limit = f"{MAX_DATABASE_BYTES:,} bytes"
+            raise OSError(f"{file.name} is not a regular file of at most {limit}")
+    if journal.exists() and journal.read_bytes().endswith(JOURNAL_MAGIC):
+        raise OSError(f"{journal.name} names another file")
     try:
         return _read_definitions(path, "ro")
     except sqlite3.OperationalError:

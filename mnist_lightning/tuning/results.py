@@ -19,15 +19,8 @@ MIN_TRIALS_FOR_IMPORTANCES = 4  # finished ones
 
 def values(params: dict[str, Any]) -> str:
     """Format the values of a trial, each after the last part of its option."""
-    return "  ".join(f"{_short(name)} {_format(value)}" for name, value in params.items())
-
-
-def _short(name: str) -> str:
-    return name.rsplit(".", 1)[-1]
-
-
-def _format(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    texts = {n: f"{v:.4g}" if isinstance(v, float) else v for n, v in params.items()}
+    return "  ".join(f"{name.rsplit('.', 1)[-1]} {text}" for name, text in texts.items())
 
 
 def state(trial: FrozenTrial) -> str:
@@ -61,17 +54,12 @@ def write(
     study: optuna.Study, best: FrozenTrial, config: dict[str, Any], folder: Path
 ) -> Sequence[Path]:
     """Write the best configuration and plots of the search; return their paths."""
-    return [_write_config(best, config, folder / "best.yaml"), *_write_plots(study, folder)]
-
-
-def _write_config(best: FrozenTrial, config: dict[str, Any], path: Path) -> Path:
-    header = printable(
-        f"Trial {best.number} of the sweep {best.user_attrs.get('sweep')}: val/accuracy "
-        f"{best.value:.4f}, {values(best.params)}"
-    )
-    text = f"# {header}\n\n{yaml.safe_dump(config, sort_keys=False)}"
+    path = folder / "best.yaml"
+    header = f"Trial {best.number} of the sweep {best.user_attrs.get('sweep')}: val/accuracy "
+    header += f"{best.value:.4f}, {values(best.params)}"
+    text = f"# {printable(header)}\n\n{yaml.safe_dump(config, sort_keys=False)}"
     write_atomically(text.encode(), path)
-    return path
+    return [path, *_write_plots(study, folder)]
 
 
 @default_style()

@@ -12,13 +12,8 @@ from optuna import Trial
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import read_yaml
 
-KINDS = {
-    "uniform": "[low, high]",
-    "log_uniform": "[low, high]",
-    "int": "[low, high]",
-    "log_int": "[low, high]",
-    "choice": "[value, value, …]",
-}
+KINDS = dict.fromkeys(("uniform", "log_uniform", "int", "log_int"), "[low, high]")
+KINDS["choice"] = "[value, value, …]"
 
 
 class Range(NamedTuple):
@@ -108,17 +103,18 @@ def _range(spec: Any) -> Range:
     if kind == "choice":
         return Range(kind, _choices(values))
     try:  # YAML reads 1e-4 as a string
-        low, high = (float(value) for value in values)
+        low, high = (math.nan if isinstance(value, bool) else float(value) for value in values)
     except (TypeError, ValueError):
-        raise ValueError(f"invalid {kind} {values!r}: expected two numbers") from None
-    is_int = "int" in kind
-    if any(isinstance(value, bool) for value in values) or not math.isfinite(low + high):
-        raise ValueError(f"invalid {kind} {values!r}: expected two numbers")
-    if is_int and not (low.is_integer() and high.is_integer()):
-        raise ValueError(f"invalid {kind} {values!r}: expected two whole numbers")
-    if not low < high or (kind.startswith("log") and low <= 0):
-        least = ", both above 0" if kind.startswith("log") else ""
-        raise ValueError(f"invalid {kind} {values!r}: expected the lower number first{least}")
+        low = high = math.nan
+    is_int, is_log, expected = "int" in kind, kind.startswith("log"), ""
+    if not math.isfinite(low + high):
+        expected = "two numbers"
+    elif is_int and not (low.is_integer() and high.is_integer()):
+        expected = "two whole numbers"
+    elif not low < high or (is_log and low <= 0):
+        expected = "the lower number first" + ", both above 0" * is_log
+    if expected:
+        raise ValueError(f"invalid {kind} {values!r}: expected {expected}")
     return Range(kind, (int(low), int(high)) if is_int else (low, high))
 
 

@@ -114,10 +114,14 @@ def report_damage(storage: str) -> Iterator[None]:
     """Report errors from reading invalid values as damage of the database.
 
     Raises:
-        UserError: there was such an error.
+        UserError: there was such an error, or the database cannot be written.
     """
     try:
         yield
+    except StorageInternalError as error:
+        raise UserError(
+            f"The study cannot be saved: {_one_line(error)}. Repeat the command to continue."
+        ) from None
     except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError) as error:
         reason = f"{type(error).__name__} {_one_line(error)}"
         raise UserError(
@@ -144,7 +148,7 @@ def search(
         refresh: called every `REFRESH_SECONDS`.
 
     Raises:
-        UserError: the study cannot be written, or successive trials fail with the same error.
+        UserError: successive trials fail with the same error.
     """
     stop = Event()
     queue = TrialQueue(study, count, plan.folder)
@@ -165,18 +169,12 @@ def search(
             if frozen.state.is_finished():
                 on_end(frozen)
 
-    try:
-        with _stop_signals(stop) as received, ThreadPoolExecutor(workers) as pool:
-            futures = [pool.submit(work) for _ in range(workers)]
-            while not all(future.done() for future in futures):
-                refresh()
-                wait(futures, REFRESH_SECONDS)
-            for future in futures:
-                future.result()
-    except StorageInternalError as error:
-        raise UserError(
-            f"The study cannot be saved: {_one_line(error)}. Repeat the command to continue."
-        ) from None
+    with _stop_signals(stop) as received, ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(work) for _ in range(workers)]
+        while wait(futures, REFRESH_SECONDS).not_done:
+            refresh()
+        for future in futures:
+            future.result()
     return 128 + received[0] if received else 130 * stop.is_set()
 
 

@@ -111,7 +111,7 @@ class TrialRunner:
     ) -> tuple[bool, int]:
         """Train in a process; return whether it was pruned, and its exit status."""
         # Wait for a process that a killed sweep left running.
-        while _is_locked(run) or _processes_of(run):
+        while run.is_locked() or _processes_of(run):
             if self._should_prune(trial, run):
                 for process in _processes_of(run):
                     with suppress(psutil.NoSuchProcess):
@@ -175,16 +175,6 @@ def _max_epochs(run: Run) -> Any:
     """Return `max_epochs` of a run's configuration."""
     trainer = run.read_config().get("trainer")
     return trainer.get("max_epochs") if isinstance(trainer, dict) else None
-
-
-def _is_locked(run: Run) -> bool:
-    if not run.folder.is_dir():
-        return False
-    try:
-        with run.lock(timeout=0):
-            return False
-    except UserError:
-        return True
 
 
 def _processes_of(run: Run) -> list[psutil.Process]:
