@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
 
 from mnist_lightning import distributed
 from mnist_lightning.data.augmentations import Augmentation
@@ -245,9 +246,7 @@ class MNISTDataModule(LightningDataModule):
         """Return batches of all test images, in order; none if there are no test images."""
         return self._evaluation_loader(self.data.test_images, self.data.test_labels)
 
-    def _evaluation_loader(
-        self, pixels: torch.Tensor, labels: torch.Tensor
-    ) -> BatchLoader | list[BatchLoader]:
+    def _evaluation_loader(self, pixels: Tensor, labels: Tensor) -> BatchLoader | list[BatchLoader]:
         if len(labels) == 0:
             return []
         device = self._device(pixels.numel())

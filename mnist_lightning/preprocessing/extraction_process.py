@@ -2,7 +2,8 @@
 
 No rule about files bounds the time of every decoder, and a thread cannot be stopped. A process can:
 it is killed when an image takes too long, its memory is limited, and a crash of a decoder ends it
-alone. It starts in 0.1 s and serves any number of images; an exchange costs 0.1 ms.
+alone. It starts in 0.1 s and serves any number of images; an exchange costs 0.1 ms. Its first image
+takes 0.3 s more, to import SciPy.
 
 Messages over the pipes: a length (8 bytes), then so many bytes. A request is one byte (`multiple`:
 0, 1, or 2 for "if obvious") and the file's content; an answer is JSON, with the pixels in
