@@ -184,18 +184,26 @@ class _Loader(yaml.SafeLoader):
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self.nodes, self.depth = 0, 0
+        self.total, self.depth = 0, 0
+        self.counts: dict[yaml.Node, int] = {}  # the number of values in each node
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Compose a node within the limits."""
-        self.nodes += 1
-        if self.nodes > MAX_YAML_NODES:
-            raise LimitError(f"it has more than {MAX_YAML_NODES:,} values")
+        """Compose a node within the limits; an alias counts as often as it occurs."""
         if self.depth >= MAX_YAML_DEPTH:
             raise LimitError(f"it is nested more than {MAX_YAML_DEPTH} deep")
+        before, is_alias = self.total, self.check_event(yaml.AliasEvent)
         self.depth += 1
-        node: yaml.Node | None = super().compose_node(parent, index)
+        self.total += 1
+        node = super().compose_node(parent, index)
         self.depth -= 1
+        assert node is not None
+        if is_alias:  # infinite if it contains itself
+            self.total = before + self.counts.get(node, MAX_YAML_NODES)
+        else:
+            _check_node(node)
+            self.counts[node] = self.total - before
+        if self.total > MAX_YAML_NODES:
+            raise LimitError(f"with its aliases it has more than {MAX_YAML_NODES:,} values")
         return node
 
     def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
@@ -222,11 +230,7 @@ def parse_yaml(text: str) -> Any:
     """
     loader = _Loader(text)
     try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        _count_nodes(node, {}, 0)
-        return loader.construct_document(node)
+        return loader.get_single_data()
     except RecursionError:
         raise LimitError("it is nested too deeply") from None
     except (KeyError, IndexError, AttributeError, TypeError) as error:  # `!!bool maybe`
@@ -235,35 +239,20 @@ def parse_yaml(text: str) -> Any:
         loader.dispose()
 
 
-def _count_nodes(node: yaml.Node, counted: dict[yaml.Node, int], depth: int) -> int:
-    """Count the values of a node; count those of an alias each time it occurs."""
-    if depth > MAX_YAML_DEPTH:  # or an alias that contains itself
-        raise LimitError(f"it is nested more than {MAX_YAML_DEPTH} deep")
-    if node in counted:
-        return counted[node]
+def _check_node(node: yaml.Node) -> None:
     if node.tag not in _ALLOWED:  # a date, a set, bytes
         kind = node.tag.removeprefix(_TAG)
         raise yaml.MarkedYAMLError(
             problem=f"{kind} is not supported; put text in quotes", problem_mark=node.start_mark
         )
-    count = 1
     if isinstance(node, yaml.MappingNode):
         # Hashes of numbers are predictable: many colliding keys take quadratic time.
         if sum(key.tag != f"{_TAG}str" for key, _ in node.value) > MAX_YAML_OTHER_KEYS:
             raise LimitError(
                 f"a mapping has more than {MAX_YAML_OTHER_KEYS} keys that are not strings"
             )
-        children = [item for pair in node.value for item in pair]
-    else:
-        children = node.value if isinstance(node, yaml.SequenceNode) else []
-    for child in children:
-        count += _count_nodes(child, counted, depth + 1)
-        if count > MAX_YAML_NODES:
-            raise LimitError(f"with its aliases it has more than {MAX_YAML_NODES:,} values")
-    if not children and node.tag in _NUMBER_TAGS and len(node.value) > MAX_NUMBER_CHARS:
+    elif node.tag in _NUMBER_TAGS and len(node.value) > MAX_NUMBER_CHARS:
         raise LimitError(f"it contains a number of more than {MAX_NUMBER_CHARS} characters")
-    counted[node] = count
-    return count
 
 
 def create_folder(folder: Path, option: str) -> None:

@@ -19,11 +19,7 @@ from mnist_lightning.networks.ensemble import Ensemble
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.mnist_format import normalize
 from mnist_lightning.runs import lookup, trusted_directories
-from mnist_lightning.runs.checkpoint import (
-    MAX_UNSIGNED_BYTES,
-    network_weights,
-    read_checkpoint,
-)
+from mnist_lightning.runs.checkpoint import MAX_UNSIGNED_BYTES, network_weights, read_checkpoint
 from mnist_lightning.runs.imports import import_allowed
 from mnist_lightning.runs.run_directory import LOGS_FOLDER
 from mnist_lightning.runs.summary_json import valid_temperature
@@ -188,15 +184,7 @@ def _load_safetensors(path: Path, classes: Iterable[type[nn.Module]]) -> Recogni
         if valid_temperature(description["temperature"]) is None:
             raise ValueError("its temperature is invalid")
         return Recognizer(network, description["temperature"])
-    except (
-        SafetensorError,
-        KeyError,
-        TypeError,
-        ValueError,
-        RuntimeError,
-        OSError,
-        RecursionError,
-    ) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is damaged or was not written by `export`: {reason}") from None
 
@@ -210,7 +198,7 @@ def _check_header(path: Path) -> None:
         raise ValueError(f"it has {size:,} bytes; the limit is {MAX_UNSIGNED_BYTES:,}")
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-    limit = min(path.stat().st_size - 8, MAX_HEADER_BYTES)
+    limit = min(size - 8, MAX_HEADER_BYTES)
     if length > limit:
         raise ValueError(f"its header has {length:,} bytes; the limit is {limit:,}")
 
@@ -246,11 +234,11 @@ def _as_input(image: ImageInput) -> Tensor:
 
 def _is_normalized(array: NDArray[Any]) -> bool:
     """Return whether an array is an output of the data module, by its background value."""
-    if array.shape != (1, mnist_format.SIZE, mnist_format.SIZE) or not np.issubdtype(
-        array.dtype, np.floating
-    ):
-        return False
-    return math.isclose(array.min(), -mnist_format.MEAN / mnist_format.STD, abs_tol=0.01)
+    return (
+        array.shape == (1, mnist_format.SIZE, mnist_format.SIZE)
+        and np.issubdtype(array.dtype, np.floating)
+        and math.isclose(array.min(), mnist_format.PAPER, abs_tol=0.01)
+    )
 
 
 def import_network_class(name: str | None) -> list[type[nn.Module]]:

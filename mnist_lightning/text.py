@@ -31,16 +31,9 @@ def printable(text: str, keep: str = "") -> str:
     """
     if text.isprintable():
         return text
-    return "".join(char if _is_visible(char) or char in keep else _escape(char) for char in text)
-
-
-def _is_visible(char: str) -> bool:
-    return char.isprintable() or unicodedata.category(char) == "Zs"
-
-
-def _escape(char: str) -> str:
+    kept = {char for char in text if char.isprintable() or unicodedata.category(char) == "Zs"}
     # `ascii` also escapes half of a surrogate pair.
-    return ascii(char)[1:-1]
+    return "".join(char if char in kept or char in keep else ascii(char)[1:-1] for char in text)
 
 
 def say(text: str = "", end: str = "\n", file: TextIO | None = None, flush: bool = False) -> None:

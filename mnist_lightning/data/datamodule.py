@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
 
 from mnist_lightning import distributed
 from mnist_lightning.data.augmentations import Augmentation
@@ -238,19 +239,16 @@ class MNISTDataModule(LightningDataModule):
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
         """Return batches of the validation images, in order; none if `val_size` is 0."""
-        if len(self.val_indices) == 0:
-            return []
-        return self._evaluation_loader(
-            self.data.train_images[self.val_indices], self.data.train_labels[self.val_indices]
-        )
+        data, indices = self.data, self.val_indices
+        return self._evaluation_loader(data.train_images[indices], data.train_labels[indices])
 
     def test_dataloader(self) -> BatchLoader | list[BatchLoader]:
         """Return batches of all test images, in order; none if there are no test images."""
-        if len(self.data.test_labels) == 0:
-            return []
         return self._evaluation_loader(self.data.test_images, self.data.test_labels)
 
-    def _evaluation_loader(self, pixels: torch.Tensor, labels: torch.Tensor) -> BatchLoader:
+    def _evaluation_loader(self, pixels: Tensor, labels: Tensor) -> BatchLoader | list[BatchLoader]:
+        if len(labels) == 0:
+            return []
         device = self._device(pixels.numel())
         return BatchLoader(
             BatchDataset(pixels.to(device), labels.to(device), self.eval_batch_size, seed=None)

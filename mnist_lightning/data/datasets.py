@@ -2,10 +2,9 @@
 
 import hashlib
 import os
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,9 @@ import torch
 from torch import Tensor
 
 from mnist_lightning.data import mnist_download
-from mnist_lightning.data.download import DownloadError, Limits, download
+from mnist_lightning.data.download import DownloadError, Limits, download_any
 from mnist_lightning.data.synthetic import draw_digits
-from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.errors import PROGRAM
 from mnist_lightning.files import refuse_linked_folders, refuse_links
 from mnist_lightning.preprocessing import mnist_format
 
@@ -83,106 +82,101 @@ def _fetch_nothing(data_dir: Path) -> None:
     """Do nothing: the data comes with scikit-learn, or is drawn."""
 
 
-def _raw_sizes(name: str, counts: tuple[int, int]) -> dict[str, int]:
-    """Return the sizes in bytes of the extracted files of a torchvision data set.
-
-    The format is IDX: 4 bytes, 4 for each dimension, and the elements.
-    """
-    test = "test" if name in ("qmnist", "emnist_digits") else "t10k"
-    prefix = {"qmnist": "qmnist-", "emnist_digits": "emnist-digits-"}.get(name, "")
-    sizes: dict[str, int] = {}
-    for part, count in zip(("train", test), counts, strict=True):
-        sizes[f"{prefix}{part}-images-idx3-ubyte"] = 16 + 784 * count
-        if name == "qmnist":  # eight integers of 32 bits for each image
-            sizes[f"{prefix}{part}-labels-idx2-int"] = 12 + 32 * count
-        else:
-            sizes[f"{prefix}{part}-labels-idx1-ubyte"] = 8 + count
-    return sizes
-
-
-def _read_torchvision(
-    name: str, class_name: str, counts: tuple[int, int], data_dir: Path, download: bool = False
-) -> DigitData:
-    """Read one of torchvision's MNIST-like data sets; download it first if `download`."""
-    from torchvision import datasets
-
-    arguments: dict[bool, dict[str, object]] = {True: {"train": True}, False: {"train": False}}
-    if name == "emnist_digits":
-        arguments = {train: {"train": train, "split": "digits"} for train in (True, False)}
-    dataset_class = getattr(datasets, class_name)
-    processed = data_dir / class_name / "processed"
-    if os.path.lexists(processed):  # torchvision unpickles its files without a check
-        raise ValueError(f"{processed} is from an old torchvision and is not read")
-    raw = data_dir / class_name / "raw"
-    for file, size in _raw_sizes(name, counts).items():  # torchvision reads whole files
-        path = raw / file
-        if path.exists() and (not path.is_file() or path.stat().st_size != size):
-            raise ValueError(f"{file} is not a file of {size:,} bytes")
-    parts = [
-        dataset_class(root=data_dir, download=download, **arguments[train])
-        for train in (True, False)
-    ]
-    tensors = []
-    for part in parts:
-        images, labels = part.data, part.targets
-        if name == "qmnist":  # QMNIST's targets contain the writer and more; column 0 is the class
-            labels = labels[:, 0]
-        if name == "emnist_digits":  # EMNIST's images are stored transposed
-            images = images.transpose(1, 2).contiguous()
-        valid = images.dtype == torch.uint8 and images.shape[1:] == (28, 28)
-        if not valid or labels.ndim != 1 or labels.min() < 0 or labels.max() > 9:
-            raise ValueError("expected 28x28 images with labels from 0 to 9")
-        tensors += [images, labels.long()]
-    return DigitData(name, *tensors)
-
-
-def _load_torchvision(
-    name: str, class_name: str, counts: tuple[int, int], data_dir: Path
-) -> DigitData:
-    try:
-        data = _read_torchvision(name, class_name, counts, data_dir)
-    except Exception as error:  # torchvision does not check for damage
-        if isinstance(error, RuntimeError) and "not found" in str(error):
-            raise FileNotFoundError(f"no {name} in {data_dir / class_name}") from None
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise _damaged(name, class_name, data_dir, reason) from None
-    sizes = len(data.train_images), len(data.test_images)
-    if sizes != counts or sizes != (len(data.train_labels), len(data.test_labels)):
-        raise _damaged(name, class_name, data_dir, f"{sizes[0]:,} + {sizes[1]:,} images")
-    return data
-
-
-def _damaged(name: str, class_name: str, data_dir: Path, reason: object) -> UserError:
-    folder = data_dir / class_name
-    return mnist_download.DamagedError(
-        f"the files of {name} in {folder} are damaged ({reason}); delete that folder, then run: "
-        f"{PROGRAM} data {name} --fetch --data.data_dir {data_dir}"
-    )
-
-
-def _fetch_torchvision(name: str, class_name: str, counts: tuple[int, int], data_dir: Path) -> None:
-    from filelock import FileLock
-
-    raw = data_dir / class_name / "raw"
-    try:
-        refuse_linked_folders(raw, data_dir)
-        raw.mkdir(parents=True, exist_ok=True)
-        refuse_links(raw, ("",))  # torchvision follows links when it extracts
-        with FileLock(data_dir / f".{name}.lock"):
-            # torchvision's own download has no limit of time or size. It only extracts an archive
-            # that is already there with the correct MD5.
-            for file, md5, urls in _archives(class_name):
-                _fetch_archive(raw / file, md5, urls)
-            _read_torchvision(name, class_name, counts, data_dir, download=True)
-    except (OSError, RuntimeError, DownloadError) as error:
-        raise mnist_download.FetchError(
-            f"{name} could not be downloaded into {data_dir}: {' '.join(str(error).split())}"
-        ) from None
-
-
 # EMNIST is one archive of 562 MB; the largest other archive has 26 MB.
-_LIMITS = {"EMNIST": (600_000_000, 7_200.0)}
-_DEFAULT_LIMITS = (100_000_000, 1_200.0)
+_LIMITS = {"EMNIST": Limits(600_000_000, 7_200.0)}
+_DEFAULT_LIMITS = Limits(100_000_000, 1_200.0)
+
+
+@dataclass(frozen=True)
+class _TorchvisionFiles:
+    """The files of one of torchvision's MNIST-like data sets.
+
+    Attributes:
+        name: of the data set here.
+        class_name: of the data set in torchvision, and of its folder.
+        counts: the numbers of training images and test images.
+    """
+
+    name: str
+    class_name: str
+    counts: tuple[int, int]
+
+    def load(self, data_dir: Path) -> DigitData:
+        folder = data_dir / self.class_name
+        try:
+            return self._read(data_dir)
+        except Exception as error:  # torchvision does not check for damage
+            if isinstance(error, RuntimeError) and "not found" in str(error):
+                raise FileNotFoundError(f"no {self.name} in {folder}") from None
+            reason = " ".join(str(error).split()) or type(error).__name__
+        raise mnist_download.DamagedError(
+            f"the files of {self.name} in {folder} are damaged ({reason}); delete that folder, "
+            f"then run: {PROGRAM} data {self.name} --fetch --data.data_dir {data_dir}"
+        )
+
+    def fetch(self, data_dir: Path) -> None:
+        from filelock import FileLock
+
+        raw = data_dir / self.class_name / "raw"
+        try:
+            refuse_linked_folders(raw, data_dir)
+            raw.mkdir(parents=True, exist_ok=True)
+            refuse_links(raw, ("",))  # torchvision follows links when it extracts
+            with FileLock(data_dir / f".{self.name}.lock"):
+                # torchvision's own download has no limit of time or size. It only extracts an
+                # archive that is already there with the correct MD5.
+                limits = _LIMITS.get(self.class_name, _DEFAULT_LIMITS)
+                for file, md5, urls in _archives(self.class_name):
+                    _fetch_archive(raw / file, md5, urls, limits)
+                self._read(data_dir, download=True)
+        except (OSError, RuntimeError, DownloadError) as error:
+            raise mnist_download.FetchError(
+                f"{self.name} could not be downloaded into {data_dir}: "
+                f"{' '.join(str(error).split())}"
+            ) from None
+
+    def _read(self, data_dir: Path, download: bool = False) -> DigitData:
+        """Read the files; download them first if `download`."""
+        from torchvision import datasets
+
+        dataset_class = getattr(datasets, self.class_name)
+        processed = data_dir / self.class_name / "processed"
+        if os.path.lexists(processed):  # torchvision unpickles its files without a check
+            raise ValueError(f"{processed} is from an old torchvision and is not read")
+        for file, size in self._raw_sizes().items():  # torchvision reads whole files
+            path = data_dir / self.class_name / "raw" / file
+            if path.exists() and (not path.is_file() or path.stat().st_size != size):
+                raise ValueError(f"{file} is not a file of {size:,} bytes")
+        split = {"split": "digits"} if self.name == "emnist_digits" else {}
+        tensors = []
+        for train, count in zip((True, False), self.counts, strict=True):
+            part = dataset_class(data_dir, train=train, download=download, **split)
+            images, labels = part.data, part.targets
+            if self.name == "qmnist":  # its targets contain the writer and more after the class
+                labels = labels[:, 0]
+            if self.name == "emnist_digits":  # its images are stored transposed
+                images = images.transpose(1, 2).contiguous()
+            valid = images.dtype == torch.uint8 and images.shape == (count, 28, 28)
+            if not valid or labels.shape != (count,) or labels.min() < 0 or labels.max() > 9:
+                raise ValueError(f"expected {count:,} images, 28x28, with labels from 0 to 9")
+            tensors += [images, labels.long()]
+        return DigitData(self.name, *tensors)
+
+    def _raw_sizes(self) -> dict[str, int]:
+        """Return the sizes in bytes of the extracted files.
+
+        The format is IDX: 4 bytes, 4 for each dimension, and the elements.
+        """
+        own_names = {"qmnist": ("qmnist-", "test"), "emnist_digits": ("emnist-digits-", "test")}
+        prefix, test = own_names.get(self.name, ("", "t10k"))
+        sizes = {}
+        for part, count in zip(("train", test), self.counts, strict=True):
+            sizes[f"{prefix}{part}-images-idx3-ubyte"] = 16 + 784 * count
+            if self.name == "qmnist":  # eight integers of 32 bits for each image
+                sizes[f"{prefix}{part}-labels-idx2-int"] = 12 + 32 * count
+            else:
+                sizes[f"{prefix}{part}-labels-idx1-ubyte"] = 8 + count
+        return sizes
 
 
 def _archives(class_name: str) -> list[tuple[str, str, list[str]]]:
@@ -198,56 +192,31 @@ def _archives(class_name: str) -> list[tuple[str, str, list[str]]]:
     return [(file, md5, [f"{url}{file}" for url in cls.mirrors]) for file, md5 in cls.resources]
 
 
-def _fetch_archive(path: Path, md5: str, urls: Sequence[str]) -> None:
-    """Download an archive, unless it is already there.
+def _fetch_archive(path: Path, md5: str, urls: Sequence[str], limits: Limits) -> None:
+    """Download an archive, unless it is already there."""
 
-    Raises:
-        DownloadError: no URL returned the correct content.
-    """
-    class_name = path.parent.parent.name
-    limits = Limits(*_LIMITS.get(class_name, _DEFAULT_LIMITS), mnist_download.READ_SECONDS)
-    if path.is_file() and path.stat().st_size <= limits.size and _has_md5(path, md5):
-        return
-    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    reasons = []
-    try:
-        for url in urls:
-            try:
-                download(url, part, limits)
-            except DownloadError as error:
-                reasons.append(f"{url} ({error})")
-                part.unlink(missing_ok=True)
-                continue
-            if _has_md5(part, md5):
-                part.replace(path)
-                return
-            reasons.append(f"{url} (wrong file: its MD5 is not {md5})")
-            part.unlink()
-    finally:
-        part.unlink(missing_ok=True)
-    raise DownloadError(f"tried {'; '.join(reasons)}")
+    def move(part: Path) -> None:
+        if _md5(part) != md5:
+            raise DownloadError(f"wrong file: its MD5 is not {md5}")
+        part.replace(path)
+
+    if not (path.is_file() and path.stat().st_size <= limits.size and _md5(path) == md5):
+        download_any(urls, path, limits, move)
 
 
-def _has_md5(path: Path, md5: str) -> bool:
-    if not path.is_file():
-        return False
+def _md5(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest() == md5
+        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 VAL_SHARE = 1 / 12  # 5,000 of MNIST's 60,000
 
 
 def _torchvision_source(
-    name: str, class_name: str, description: str, sizes: tuple[int, int]
+    name: str, class_name: str, description: str, counts: tuple[int, int]
 ) -> Source:
-    return Source(
-        description,
-        VAL_SHARE,
-        partial(_load_torchvision, name, class_name, sizes),
-        partial(_fetch_torchvision, name, class_name, sizes),
-        class_name,
-    )
+    files = _TorchvisionFiles(name, class_name, counts)
+    return Source(description, VAL_SHARE, files.load, files.fetch, class_name)
 
 
 SOURCES = {

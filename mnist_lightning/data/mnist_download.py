@@ -5,12 +5,11 @@ Nothing is written except by a download.
 """
 
 import hashlib
-import queue
-import secrets
 import threading
 import time
 import zlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mnist_lightning.data.download import DownloadError, Limits, describe_error, download
+from mnist_lightning.data.download import DownloadError, Limits, describe_error, download_any
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import refuse_linked_folders, write_atomically
 
@@ -53,7 +52,6 @@ MIRRORS = (
 # A host without a response in this time counts as unavailable, so that a machine without a network
 # fails within seconds (name lookups have no timeout).
 RESPONSE_SECONDS = 6.0
-READ_SECONDS = 20.0
 # The largest of the four files has 9.9 MB as `.gz`. At 30 kB/s it takes 5 minutes.
 MAX_COMPRESSED_BYTES = 20_000_000
 MAX_SECONDS = 600.0
@@ -80,11 +78,10 @@ def _candidates(data_dir: Path, name: str) -> list[Path]:
 
 def _content(path: Path, size: int) -> bytes:
     """Read a file, and decompress a `.gz`, up to `size` + 1 bytes."""
-    compressed = path.suffix == ".gz"
     with path.open("rb") as file:
-        data = file.read((MAX_COMPRESSED_BYTES if compressed else size) + 1)
-    if not compressed:
-        return data
+        if path.suffix != ".gz":
+            return file.read(size + 1)
+        data = file.read(MAX_COMPRESSED_BYTES + 1)
     if len(data) > MAX_COMPRESSED_BYTES:
         raise DamagedError(f"{path} is damaged: more than {MAX_COMPRESSED_BYTES:,} bytes")
     decompressor = zlib.decompressobj(GZIP)
@@ -125,18 +122,15 @@ def read(data_dir: Path, name: str) -> bytes:
         DamagedError: every copy is damaged.
     """
     damage = None
-    for path in _candidates(data_dir, name):
-        if path.is_file():
-            try:
-                return verified_content(path, name)
-            except DamagedError as error:
-                damage = error
-    if damage is not None:
-        raise DamagedError(
-            f"{damage}; replace it: {PROGRAM} data mnist --fetch"
-            f"{'' if data_dir == Path('data') else f' --data.data_dir {data_dir}'}"
-        )
-    raise FileNotFoundError(f"no {name} in {raw_folder(data_dir)}")
+    for path in filter(Path.is_file, _candidates(data_dir, name)):
+        try:
+            return verified_content(path, name)
+        except DamagedError as error:
+            damage = error
+    if damage is None:
+        raise FileNotFoundError(f"no {name} in {raw_folder(data_dir)}")
+    option = "" if data_dir == Path("data") else f" --data.data_dir {data_dir}"
+    raise DamagedError(f"{damage}; replace it: {PROGRAM} data mnist --fetch{option}")
 
 
 def load(data_dir: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -176,10 +170,18 @@ def fetch(data_dir: Path, mirrors: Sequence[str] = MIRRORS) -> None:
             missing = [name for name in FILES if not _is_intact(data_dir, name)]
             if missing:
                 available = _available_mirrors(mirrors, f"{missing[0]}.gz")
+                limits = Limits(MAX_COMPRESSED_BYTES, MAX_SECONDS)
                 for name in missing:
-                    _fetch_file(name, folder, available)
+                    urls = [f"{mirror}{name}.gz" for mirror in available]
+                    download_any(urls, folder / f"{name}.gz", limits, partial(_store, name, folder))
+    except DownloadError as error:
+        raise FetchError(f"MNIST could not be downloaded; {error}") from None
     except OSError as error:
         raise FetchError(f"cannot write to {folder}: {error.strerror or error}") from None
+
+
+def _store(name: str, folder: Path, compressed: Path) -> None:
+    write_atomically(verified_content(compressed, name), folder / name)
 
 
 def _is_intact(data_dir: Path, name: str) -> bool:
@@ -194,50 +196,23 @@ def _available_mirrors(mirrors: Sequence[str], file: str) -> list[str]:
     """Return the mirrors that have `file`, in their order; check all in parallel."""
     import requests
 
-    responses: queue.SimpleQueue[tuple[str, str | None]] = queue.SimpleQueue()
+    reasons = dict.fromkeys(mirrors, f"no response in {RESPONSE_SECONDS:.0f} s")
 
     def probe(mirror: str) -> None:
         try:
             response = requests.head(mirror + file, timeout=RESPONSE_SECONDS, allow_redirects=True)
-            responses.put((mirror, None if response.ok else f"HTTP {response.status_code}"))
+            reasons[mirror] = "" if response.ok else f"HTTP {response.status_code}"
         except requests.RequestException as error:
-            responses.put((mirror, describe_error(error)))
+            reasons[mirror] = describe_error(error)
 
-    for mirror in mirrors:
-        threading.Thread(target=probe, args=(mirror,), daemon=True).start()
-    reasons = dict.fromkeys(mirrors, f"no response in {RESPONSE_SECONDS:.0f} s")
-    available: set[str] = set()
+    threads = [threading.Thread(target=probe, args=(mirror,), daemon=True) for mirror in mirrors]
+    for thread in threads:
+        thread.start()
     deadline = time.monotonic() + RESPONSE_SECONDS
-    for _ in mirrors:
-        try:
-            mirror, reason = responses.get(timeout=max(0.0, deadline - time.monotonic()))
-        except queue.Empty:
-            break
-        if reason is None:
-            available.add(mirror)
-        else:
-            reasons[mirror] = reason
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    available = [mirror for mirror in mirrors if not reasons[mirror]]
     if not available:
-        raise FetchError(_failure_message(reasons))
-    return [mirror for mirror in mirrors if mirror in available]
-
-
-def _fetch_file(name: str, folder: Path, mirrors: Sequence[str]) -> None:
-    compressed = folder / f".{name}.{secrets.token_hex(8)}.gz"
-    limits = Limits(MAX_COMPRESSED_BYTES, MAX_SECONDS, READ_SECONDS)
-    reasons = {}
-    for mirror in mirrors:
-        try:
-            download(f"{mirror}{name}.gz", compressed, limits)
-            write_atomically(verified_content(compressed, name), folder / name)
-            return
-        except (DownloadError, DamagedError) as error:
-            reasons[mirror] = str(error)
-        finally:
-            compressed.unlink(missing_ok=True)
-    raise FetchError(_failure_message(reasons))
-
-
-def _failure_message(reasons: dict[str, str]) -> str:
-    attempts = "; ".join(f"{mirror} ({reason})" for mirror, reason in reasons.items())
-    return f"MNIST could not be downloaded; tried {attempts}"
+        attempts = "; ".join(f"{mirror} ({reason})" for mirror, reason in reasons.items())
+        raise DownloadError(f"tried {attempts}")
+    return available

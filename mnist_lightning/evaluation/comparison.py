@@ -11,15 +11,11 @@ import numpy as np
 
 from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation import plots
-from mnist_lightning.evaluation.metrics import McNemar, mcnemar, spread
+from mnist_lightning.evaluation.metrics import mcnemar, spread
 from mnist_lightning.files import write_atomically
+from mnist_lightning.runs import metrics_csv
 from mnist_lightning.runs.config import reproducibility_key
-from mnist_lightning.runs.metrics_csv import (
-    METRICS_FILE,
-    PredictionsTable,
-    read_history,
-    read_predictions,
-)
+from mnist_lightning.runs.metrics_csv import PredictionsTable
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.runs.summary_table import RunRow, format_table, read_row
 from mnist_lightning.text import printable, say
@@ -28,11 +24,21 @@ SIGNIFICANT = 0.05
 
 
 class PairwiseTest(NamedTuple):
-    """A significance test of two runs on the same test images."""
+    """McNemar's test of two runs on the same test images.
+
+    Attributes:
+        first: the name of a run.
+        second: the name of the other run.
+        only_first: the number of images on which only the first is correct.
+        only_second: the number on which only the second is.
+        p: the probability of this difference or a larger one, if both were equally good.
+    """
 
     first: str
     second: str
-    result: McNemar
+    only_first: int
+    only_second: int
+    p: float
 
 
 class SeedGroup(NamedTuple):
@@ -64,10 +70,7 @@ def show(runs: Sequence[Run], as_json: bool, png: Path | None) -> int:
                 name: dict(zip([row.run for row in rows], values, strict=True))
                 for name, values in differing.items()
             },
-            "mcnemar": [
-                {"first": test.first, "second": test.second, **test.result._asdict()}
-                for test in tests
-            ],
+            "mcnemar": [test._asdict() for test in tests],
             "pools": [group._asdict() for group in groups],
             "missing": warnings,
         }
@@ -132,33 +135,30 @@ T = TypeVar("T")
 
 
 def _readable(
-    named: Mapping[str, Run], read: Callable[[Run], T | None], warnings: list[str]
+    named: Mapping[str, Run], read: Callable[[Run], T], warnings: list[str]
 ) -> dict[str, T]:
     """Read something of each run; add the errors to `warnings`."""
     contents = {}
     for name, run in named.items():
         try:
-            content = read(run)
+            contents[name] = read(run)
         except UserError as error:
             warnings.append(str(error))
-            continue
-        if content is not None:
-            contents[name] = content
     return contents
 
 
-def _settings(run: Run) -> dict[str, Any] | None:
-    return run.read_config() if run.config.is_file() else None
+def _settings(run: Run) -> dict[str, Any]:
+    return run.read_config() if run.config.is_file() else {}
 
 
 def _predictions(run: Run) -> PredictionsTable:
     if not run.predictions.is_file():
         raise UserError(f"{run.folder} was not tested and cannot be compared: run test first")
-    return read_predictions(run.predictions)
+    return metrics_csv.read_predictions(run.predictions)
 
 
 def _history(run: Run) -> dict[str, list[float]]:
-    return read_history(run.folder / METRICS_FILE)
+    return metrics_csv.read_history(run.folder / metrics_csv.METRICS_FILE)
 
 
 def _differing(settings: Sequence[Any], prefix: str = "") -> dict[str, list[Any]]:
@@ -188,20 +188,19 @@ def _pairwise_tests(
     for (first, left), (second, right) in combinations(tables.items(), 2):
         if np.array_equal(left.true, right.true):
             result = mcnemar(left.predicted == left.true, right.predicted == right.true)
-            tests.append(PairwiseTest(first, second, result))
+            tests.append(PairwiseTest(first, second, *result))
         else:
             warnings.append(f"{first} and {second} were tested on different images")
     return tests
 
 
 def _test_line(test: PairwiseTest) -> str:
-    only_first, only_second, p = test.result
     first, second = _short(test.first), _short(test.second)
-    better = first if only_first > only_second else second
-    verdict = f"{better} is better" if p < SIGNIFICANT else "not significant"
+    better = first if test.only_first > test.only_second else second
+    verdict = f"{better} is better" if test.p < SIGNIFICANT else "not significant"
     return (
-        f"{first} against {second}: only {first} is correct on {only_first:,} test images, only "
-        f"{second} on {only_second:,}; McNemar's p = {p:.2g}: {verdict}"
+        f"{first} against {second}: only {first} is correct on {test.only_first:,} test images, "
+        f"only {second} on {test.only_second:,}; McNemar's p = {test.p:.2g}: {verdict}"
     )
 
 
@@ -209,22 +208,18 @@ def _seed_groups(rows: Sequence[RunRow], settings: Mapping[str, dict[str, Any]])
     """Group the runs that differ only in their seed."""
     rows_by_key: dict[str, list[RunRow]] = {}
     for row in rows:
-        if row.run in settings:
+        if settings.get(row.run):
             key = pformat(reproducibility_key(settings[row.run]))  # sorts keys of any type
             rows_by_key.setdefault(key, []).append(row)
     groups = []
     for group in rows_by_key.values():
         if len({row.seed for row in group}) == len(group) > 1:
-            columns = {
-                "val": [row.val_accuracy for row in group],
-                "test": [row.test_accuracy for row in group],
-            }
-            spreads = {
-                name: spread([value for value in values if value is not None])
-                for name, values in columns.items()
-                if None not in values
-            }
-            means = {name: result.mean for name, result in spreads.items()}
-            stds = {name: result.std for name, result in spreads.items()}
+            spreads = {}
+            for stage in ("val", "test"):
+                values = [getattr(row, f"{stage}_accuracy") for row in group]
+                if None not in values:
+                    spreads[stage] = spread(values)
+            means = {stage: result.mean for stage, result in spreads.items()}
+            stds = {stage: result.std for stage, result in spreads.items()}
             groups.append(SeedGroup([row.run for row in group], means, stds))
     return groups

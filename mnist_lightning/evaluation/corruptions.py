@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
+from scipy import ndimage
 
 Ink = NDArray[np.floating[Any]]  # (N, 28, 28), 0 for paper, 255 for the darkest ink
 
@@ -31,9 +32,7 @@ def _noise(ink: Ink, strength: float, generator: Generator) -> Ink:
 
 
 def _blur(ink: Ink, strength: float, generator: Generator) -> Ink:
-    from scipy.ndimage import gaussian_filter
-
-    blurred: Ink = gaussian_filter(ink, (0, strength, strength))
+    blurred: Ink = ndimage.gaussian_filter(ink, (0, strength, strength))
     return blurred
 
 
@@ -69,15 +68,11 @@ def _occlusion(ink: Ink, strength: float, generator: Generator) -> Ink:
 
 
 def _thinning(ink: Ink, strength: float, generator: Generator) -> Ink:
-    from scipy.ndimage import grey_erosion
-
-    return _repeat(ink, strength, grey_erosion)
+    return _repeat(ink, strength, ndimage.grey_erosion)
 
 
 def _thickening(ink: Ink, strength: float, generator: Generator) -> Ink:
-    from scipy.ndimage import grey_dilation
-
-    return _repeat(ink, strength, grey_dilation)
+    return _repeat(ink, strength, ndimage.grey_dilation)
 
 
 _CROSS = np.array([[[0, 1, 0], [1, 1, 1], [0, 1, 0]]])
@@ -98,15 +93,13 @@ def _signs(count: int) -> NDArray[np.int64]:
 
 def _resample(ink: Ink, matrices: Ink, shifts: Ink) -> Ink:
     """Resample images by maps (2, 2, N) and shifts (2, N) from the output to the input."""
-    from scipy.ndimage import map_coordinates
-
     count, height, width = ink.shape
     center = np.array([height - 1, width - 1]) / 2
     points = np.indices((height, width)).reshape(2, -1) - center[:, None]
     sources = np.einsum("abn,bp->anp", matrices, points) + center[:, None, None]
     sources += shifts[:, :, None]
     indices = np.broadcast_to(np.arange(count)[:, None], sources.shape[1:])
-    resampled: Ink = map_coordinates(ink, [indices, *sources], order=1)
+    resampled: Ink = ndimage.map_coordinates(ink, [indices, *sources], order=1)
     return resampled.reshape(ink.shape)
 
 

@@ -27,24 +27,17 @@ def grid(images: Pixels, columns: int, captions: Sequence[str] = (), zoom: int =
     """
     images = (PAPER - images).repeat(zoom, axis=1).repeat(zoom, axis=2)
     count, height, width = images.shape
-    caption_height = CAPTION_HEIGHT if captions else 0
-    rows = -(-count // columns)
-    row_height, column_width = height + caption_height + GAP, width + GAP
-    sheet = np.full((rows * row_height + GAP, columns * column_width + GAP), PAPER, np.uint8)
-    places = [
-        (GAP + row * row_height, GAP + column * column_width)
-        for row in range(rows)
-        for column in range(columns)
-    ]
-    for image, (top, left) in zip(images, places, strict=False):
-        sheet[top : top + height, left : left + width] = image
-    if not captions:
-        return sheet
-    captioned = Image.fromarray(sheet)
-    pen, font = ImageDraw.Draw(captioned), ImageFont.load_default_imagefont()
-    for caption, (top, left) in zip(captions, places, strict=False):
-        pen.text((left, top + height), caption, fill=0, font=font)
-    return np.asarray(captioned)
+    row_height, column_width = height + GAP + (CAPTION_HEIGHT if captions else 0), width + GAP
+    size = columns * column_width + GAP, -(-count // columns) * row_height + GAP
+    sheet = Image.new("L", size, PAPER)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default_imagefont()
+    for index, image in enumerate(images):
+        row, column = divmod(index, columns)
+        left, top = GAP + column * column_width, GAP + row * row_height
+        sheet.paste(Image.fromarray(image), (left, top))
+        if captions:
+            pen.text((left, top + height), captions[index], fill=0, font=font)
+    return np.asarray(sheet)
 
 
 def as_pixels(values: NDArray[np.floating[Any]]) -> Pixels:

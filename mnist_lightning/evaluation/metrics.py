@@ -21,8 +21,8 @@ class Spread(NamedTuple):
     high: float
 
 
-def spread(values: Sequence[float], confidence: float = 0.95) -> Spread:
-    """Compute the mean, the sample standard deviation, and Student's interval of the mean.
+def spread(values: Sequence[float]) -> Spread:
+    """Compute the mean, the sample standard deviation, and Student's 95 % interval of the mean.
 
     For a single value, deviation and interval are NaN.
 
@@ -37,27 +37,20 @@ def spread(values: Sequence[float], confidence: float = 0.95) -> Spread:
     if len(values) == 1:
         return Spread(mean, math.nan, math.nan, math.nan)
     std = statistics.stdev(values)
-    half = float(t.ppf((1 + confidence) / 2, len(values) - 1)) * std / math.sqrt(len(values))
+    half = float(t.ppf(0.975, len(values) - 1)) * std / math.sqrt(len(values))
     return Spread(mean, std, mean - half, mean + half)
 
 
-class Interval(NamedTuple):
-    """A confidence interval of a share."""
-
-    low: float
-    high: float
-
-
-def wilson(correct: int, total: int, confidence: float = 0.95) -> Interval:
-    """Compute Wilson's interval of a share from `correct` of `total` samples (Wilson, 1927).
+def wilson(correct: int, total: int) -> tuple[float, float]:
+    """Compute Wilson's 95 % interval of a share, `correct` of `total` samples (Wilson, 1927).
 
     Raises:
         ValueError: `total` is 0, or `correct` is larger.
     """
     from scipy.stats import binomtest
 
-    interval = binomtest(correct, total).proportion_ci(confidence, method="wilson")
-    return Interval(float(interval.low), float(interval.high))
+    low, high = binomtest(correct, total).proportion_ci(method="wilson")
+    return float(low), float(high)
 
 
 def confusion(true: Labels, predicted: Labels, classes: int = 10) -> NDArray[np.int64]:
@@ -72,29 +65,20 @@ def confusion(true: Labels, predicted: Labels, classes: int = 10) -> NDArray[np.
     return counts.reshape(classes, classes)
 
 
-class PerClass(NamedTuple):
-    """Metrics (C,) of each class; NaN where undefined.
+def per_class(true: Labels, predicted: Labels, classes: int = 10) -> dict[str, NDArray[Any]]:
+    """Compute `precision`, `recall`, `f1` and `support` (C,) of each class; NaN where undefined.
 
-    Attributes:
-        precision: the correct share of the images predicted as the class.
-        recall: the correct share of the images of the class.
-        f1: the harmonic mean of the two.
-        support: the number of images of the class.
+    Args:
+        true: (N,).
+        predicted: (N,).
+        classes: C.
     """
+    from sklearn.metrics import precision_recall_fscore_support
 
-    precision: Floats
-    recall: Floats
-    f1: Floats
-    support: NDArray[np.int64]
-
-
-def per_class(counts: NDArray[np.int64]) -> PerClass:
-    """Compute precision, recall and F1 of each class from a confusion matrix (C, C)."""
-    correct, predicted, support = np.diag(counts), counts.sum(axis=0), counts.sum(axis=1)
-    with np.errstate(invalid="ignore"):
-        return PerClass(
-            correct / predicted, correct / support, 2 * correct / (predicted + support), support
-        )
+    values = precision_recall_fscore_support(
+        true, predicted, labels=range(classes), zero_division=np.nan
+    )
+    return dict(zip(("precision", "recall", "f1", "support"), values, strict=True))
 
 
 def surest_mistakes(true: Labels, probabilities: Floats) -> NDArray[np.int64]:

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from mnist_lightning.evaluation.metrics import Calibration, Interval
+from mnist_lightning.evaluation.metrics import Calibration
 from mnist_lightning.text import printable
 
 CORRECT, WRONG = "black", "red"
@@ -35,7 +36,7 @@ class Robustness(NamedTuple):
     unit: str
     strengths: Sequence[float]
     accuracies: Sequence[float]
-    intervals: Sequence[Interval]
+    intervals: Sequence[tuple[float, float]]
 
 
 @contextmanager
@@ -47,17 +48,10 @@ def default_style() -> Iterator[None]:
 
 
 @default_style()
-def samples(images: Images, labels: Labels, rows: int = 2, columns: int = 3) -> Figure:
-    """Show the first `rows` x `columns` images with their true labels.
-
-    Args:
-        images: (N, 28, 28), 0 for paper.
-        labels: (N,).
-        rows: rows of the grid.
-        columns: columns of the grid.
-    """
+def samples(images: Images, labels: Labels) -> Figure:
+    """Show the first six images (N, 28, 28), 0 for paper, with their true labels (N,)."""
     titles = [f"true: {label}" for label in labels]
-    return _grid(images, titles, [CORRECT] * len(titles), rows, columns)
+    return _grid(images, titles, [CORRECT] * len(titles), rows=2, columns=3)
 
 
 @default_style()
@@ -65,9 +59,9 @@ def predictions(
     images: Images,
     labels: Labels,
     predicted: Labels,
+    confidence: NDArray[np.floating[Any]] | None = None,
     rows: int = 2,
     columns: int = 3,
-    confidence: NDArray[np.floating[Any]] | None = None,
 ) -> Figure:
     """Show the first images with their true and predicted labels, mistakes in red.
 
@@ -75,9 +69,9 @@ def predictions(
         images: (N, 28, 28), 0 for paper.
         labels: (N,), the true labels.
         predicted: (N,).
+        confidence: (N,) the probability of the predicted label; None: not shown.
         rows: rows of the grid.
         columns: columns of the grid.
-        confidence: (N,) the probability of the predicted label; None: not shown.
     """
     titles = [f"true: {t}  predicted: {p}" for t, p in zip(labels, predicted, strict=True)]
     if confidence is not None:
@@ -209,14 +203,9 @@ def overlay_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Fi
     for position, quantity in enumerate(("loss", "accuracy"), 1):
         axis = figure.add_subplot(1, 2, position)
         for name, history in histories.items():
-            values = history.get(f"val/{quantity}", [])
             # A legend omits labels that start with an underscore.
             label = f" {printable(name)}" if name.startswith("_") else printable(name)
-            axis.plot(range(1, len(values) + 1), values, marker="o", markersize=3, label=label)
-        axis.set_title(f"validation {quantity}")
-        axis.set_xlabel("epoch")
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.grid(alpha=0.3)
+            _plot_epochs(axis, history, "val", quantity, label)
     for text in axis.legend().get_texts():
         text.set_parse_math(False)  # `$` in a name must not start a formula
     return figure
@@ -253,10 +242,16 @@ def curves(history: Mapping[str, Sequence[float]]) -> Figure:
             # One scale for both, so that they can be compared.
             axis = figure.add_subplot(2, 2, 2 * row + column + 1, sharey=left)
             left = left or axis
-            values = history.get(f"{stage}/{quantity}", [])
-            axis.plot(range(1, len(values) + 1), values, marker="o", markersize=3)
-            axis.set_title(f"{'training' if stage == 'train' else 'validation'} {quantity}")
-            axis.set_xlabel("epoch")
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axis.grid(alpha=0.3)
+            _plot_epochs(axis, history, stage, quantity)
     return figure
+
+
+def _plot_epochs(
+    axis: Axes, history: Mapping[str, Sequence[float]], stage: str, quantity: str, label: str = ""
+) -> None:
+    values = history.get(f"{stage}/{quantity}", [])
+    axis.plot(range(1, len(values) + 1), values, marker="o", markersize=3, label=label)
+    axis.set_title(f"{'training' if stage == 'train' else 'validation'} {quantity}")
+    axis.set_xlabel("epoch")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(visible=True, alpha=0.3)

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from mnist_lightning import templating
@@ -27,30 +28,28 @@ def write(analysis: RunAnalysis, run: Run, folder: Path) -> None:
         (folder / f"{name}.png").unlink(missing_ok=True)
     for name, content in images.items():
         write_atomically(content, folder / f"{name}.png")
-    text = json.dumps(_without_nan(analysis.facts), indent=2, allow_nan=False) + "\n"
+    facts = _as_json(analysis.facts)
+    text = json.dumps(facts, indent=2, allow_nan=False) + "\n"
     write_atomically(text.encode(), folder / FACTS)
-    write_atomically(page(analysis, run, images).encode(), folder / PAGE)
-
-
-def _without_nan(facts: Any) -> Any:
-    """Replace NaN and infinities, which JSON does not have, by null."""
-    if isinstance(facts, dict):
-        return {name: _without_nan(value) for name, value in facts.items()}
-    if isinstance(facts, list | tuple):
-        return [_without_nan(value) for value in facts]
-    return None if isinstance(facts, float) and not math.isfinite(facts) else facts
-
-
-def page(analysis: RunAnalysis, run: Run, images: dict[str, bytes]) -> str:
-    """Render the page, with all its images inside."""
-    embedded = {name: base64.b64encode(content).decode() for name, content in images.items()}
-    return templating.fill(
+    page = templating.fill(
         "evaluation/report.html",
-        facts=analysis.facts,
+        facts=facts,
         missing=analysis.missing,
-        images=embedded,
+        images={name: base64.b64encode(content).decode() for name, content in images.items()},
         name=printable(run.folder.name),
         folder=printable(str(run.folder)),
-        config=yaml.safe_dump(analysis.facts["config"], sort_keys=False),
+        config=yaml.safe_dump(facts["config"], sort_keys=False),
         version=__version__,
     )
+    write_atomically(page.encode(), folder / PAGE)
+
+
+def _as_json(value: Any) -> Any:
+    """Convert a value to the types of JSON; NaN and infinities become None."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {name: _as_json(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

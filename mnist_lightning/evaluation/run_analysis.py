@@ -1,6 +1,6 @@
 """Analyze a run: its results as plain numbers and as figures."""
 
-import math
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,12 +15,8 @@ from mnist_lightning.evaluation import attribution, corruptions, metrics, plots
 from mnist_lightning.inference import Recognizer
 from mnist_lightning.networks.calibration import apply_temperature, log_loss
 from mnist_lightning.preprocessing.mnist_format import normalize
-from mnist_lightning.runs.metrics_csv import (
-    METRICS_FILE,
-    PredictionsTable,
-    read_history,
-    read_predictions,
-)
+from mnist_lightning.runs import metrics_csv
+from mnist_lightning.runs.metrics_csv import PredictionsTable
 from mnist_lightning.runs.run_directory import Run
 
 COLUMNS, MAX_SHOWN = 6, 24  # images in a grid
@@ -40,7 +36,7 @@ class RunAnalysis:
     """The results of a run.
 
     Attributes:
-        facts: every number, in types of JSON; NaN is None.
+        facts: every number, in dictionaries, sequences and arrays.
         figures: by name.
         missing: the parts that could not be computed, with the reasons.
     """
@@ -63,10 +59,7 @@ def analyze(run: Run, data: DigitData, recognizer: Recognizer | None) -> RunAnal
     """
     analysis = RunAnalysis()
     pixels, labels = data.test_images.numpy(), data.test_labels.numpy()
-    analysis.facts["summary"] = {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in run.summary().items()
-    }
+    analysis.facts["summary"] = run.summary()
     analysis.facts["config"] = run.read_config()
     analysis.figures["samples"] = plots.samples(pixels, labels)
     _history(run, analysis)
@@ -74,7 +67,7 @@ def analyze(run: Run, data: DigitData, recognizer: Recognizer | None) -> RunAnal
         fix = f"{PROGRAM} {'test' if run.best.is_file() else 'resume'} {run.reference}"
         analysis.missing.append(f"no predictions: the run has not been tested; {fix}")
         return analysis
-    table = read_predictions(run.predictions)
+    table = metrics_csv.read_predictions(run.predictions)
     count = len(table.true)
     if not np.array_equal(table.true, labels[:count]):
         raise UserError(f"{run.predictions} does not belong to the test images of {data.name}")
@@ -90,9 +83,8 @@ def analyze(run: Run, data: DigitData, recognizer: Recognizer | None) -> RunAnal
 
 
 def _history(run: Run, analysis: RunAnalysis) -> None:
-    path = run.folder / METRICS_FILE
-    history = read_history(path)
-    analysis.facts["history"] = {name: _plain(values) for name, values in history.items()}
+    path = run.folder / metrics_csv.METRICS_FILE
+    history = analysis.facts["history"] = metrics_csv.read_history(path)
     if history["train/loss"]:
         analysis.figures["curves"] = plots.curves(history)
     else:
@@ -102,51 +94,36 @@ def _history(run: Run, analysis: RunAnalysis) -> None:
 def _test(table: PredictionsTable, pixels: NDArray[np.uint8], analysis: RunAnalysis) -> None:
     true, predicted, probabilities = table
     correct, total = int((true == predicted).sum()), len(true)
-    counts = metrics.confusion(true, predicted, probabilities.shape[1])
-    classes = metrics.per_class(counts)
-    surest, closest = (
-        metrics.surest_mistakes(true, probabilities),
-        metrics.closest_calls(true, probabilities),
-    )
-    analysis.facts["test"] = {
+    facts, figures = analysis.facts, analysis.figures
+    facts["test"] = {
         "accuracy": correct / total,
-        "interval": list(metrics.wilson(correct, total)),
+        "interval": metrics.wilson(correct, total),
         "correct": correct,
         "total": total,
         "log_loss": log_loss(probabilities, true),
     }
-    analysis.facts["confusion"] = counts.tolist()
-    analysis.facts["digits"] = [
-        {"digit": digit, **dict(zip(classes._fields, map(_number, values), strict=True))}
-        for digit, values in enumerate(zip(*classes, strict=True))
+    facts["confusion"] = metrics.confusion(true, predicted, probabilities.shape[1])
+    classes = metrics.per_class(true, predicted, probabilities.shape[1])
+    facts["digits"] = [
+        {"digit": digit, **{name: values[digit] for name, values in classes.items()}}
+        for digit in range(probabilities.shape[1])
     ]
-    analysis.facts["surest_mistakes"] = _images(table, surest[:MAX_SHOWN])
-    analysis.facts["closest_calls"] = _images(table, closest[:MAX_SHOWN])
-    figures = analysis.figures
     figures["predictions"] = plots.predictions(pixels, true, predicted)
-    figures["confusion"] = plots.confusion(counts)
-    for name, indices in (("mistakes", surest[:MAX_SHOWN]), ("closest_calls", closest[:MAX_SHOWN])):
+    figures["confusion"] = plots.confusion(facts["confusion"])
+    confidence = probabilities.max(axis=1)
+    for name, figure, find in (
+        ("surest_mistakes", "mistakes", metrics.surest_mistakes),
+        ("closest_calls", "closest_calls", metrics.closest_calls),
+    ):
+        indices = find(true, probabilities)[:MAX_SHOWN]
+        shown = true[indices], predicted[indices], confidence[indices]
+        facts[name] = [
+            {"index": i, "true": true[i], "predicted": predicted[i], "confidence": confidence[i]}
+            for i in indices
+        ]
         if len(indices):
-            figures[name] = plots.predictions(
-                pixels[indices],
-                true[indices],
-                predicted[indices],
-                -(-len(indices) // COLUMNS),
-                COLUMNS,
-                probabilities[indices].max(axis=1),
-            )
-
-
-def _images(table: PredictionsTable, indices: NDArray[np.int64]) -> list[dict[str, Any]]:
-    return [
-        {
-            "index": int(index),
-            "true": int(table.true[index]),
-            "predicted": int(table.predicted[index]),
-            "confidence": float(table.probabilities[index].max()),
-        }
-        for index in indices
-    ]
+            rows = -(-len(indices) // COLUMNS)
+            figures[figure] = plots.predictions(pixels[indices], *shown, rows, COLUMNS)
 
 
 def _calibration(table: PredictionsTable, temperature: float | None, analysis: RunAnalysis) -> None:
@@ -163,13 +140,9 @@ def _calibration(table: PredictionsTable, temperature: float | None, analysis: R
     analysis.facts["calibration"] = {
         "temperature": temperature,
         **{
-            name.replace("-", "_").replace(" ", "_"): {
-                "error": result.error,
+            re.sub("[ -]", "_", name): {
+                **result._asdict(),
                 "log_loss": log_loss(stages[name], table.true),
-                "edges": _plain(result.edges),
-                "support": result.support.tolist(),
-                "confidence": _plain(result.confidence),
-                "accuracy": _plain(result.accuracy),
             }
             for name, result in calibrations.items()
         },
@@ -233,11 +206,3 @@ def _predict(recognizer: Recognizer, images: NDArray[np.uint8]) -> NDArray[np.fl
 
 def _normalized(images: NDArray[np.uint8]) -> torch.Tensor:
     return normalize(torch.from_numpy(np.ascontiguousarray(images)))
-
-
-def _plain(values: Any) -> list[float | None]:
-    return [_number(value) for value in values]
-
-
-def _number(value: Any) -> float | None:
-    return None if math.isnan(value) else value.item() if hasattr(value, "item") else value

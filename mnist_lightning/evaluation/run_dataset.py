@@ -1,38 +1,23 @@
 """The data set that a run was trained on."""
 
 from pathlib import Path
+from typing import Any
 
 from mnist_lightning.data.datasets import SOURCES, DigitData
 from mnist_lightning.data.image_folder import load_folder
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.runs.run_directory import Run
 
-# Required entries of `summary.json`.
-_REQUIRED = {
-    "dataset": str,
-    "checksum": str,
-    "state": str,
-    "started": str,
-    "device": str,
-    "network": dict,
-    "versions": dict,
-    "parameters": int,
-    "train_size": int,
-    "threads": int,
-    "seed": int,
-    "epochs": int,
+# The types of the entries of `summary.json`; entries that may be None are optional.
+_ENTRIES: dict[str, Any] = {
+    **dict.fromkeys(("dataset", "checksum", "state", "started", "device"), str),
+    **dict.fromkeys(("network", "versions"), dict),
+    **dict.fromkeys(("parameters", "train_size", "threads", "seed", "epochs"), int),
     "fit_seconds": int | float,
-}
-
-# Optional entries.
-_OPTIONAL = {
-    "val/accuracy": int | float,
-    "test/correct": int,
-    "test/total": int,
-    "best_epoch": int,
-    "epoch_seconds": int | float,
-    "commit": str,
-    "extra_checksums": dict,
+    **dict.fromkeys(("val/accuracy", "epoch_seconds"), int | float | None),
+    **dict.fromkeys(("test/correct", "test/total", "best_epoch"), int | None),
+    "commit": str | None,
+    "extra_checksums": dict | None,
 }
 
 
@@ -54,12 +39,7 @@ def load_run_dataset(run: Run, data_dir: str | None, unchanged: bool = True) -> 
         raise UserError(
             f"{run.folder} stopped before its training started: there is nothing to report"
         )
-    damaged = [name for name, kind in _REQUIRED.items() if not isinstance(summary.get(name), kind)]
-    damaged += [
-        name
-        for name, kind in _OPTIONAL.items()
-        if summary.get(name) is not None and not isinstance(summary[name], kind)
-    ]
+    damaged = [name for name, kind in _ENTRIES.items() if not isinstance(summary.get(name), kind)]
     if "network" not in damaged and not isinstance(summary["network"].get("class_path"), str):
         damaged.append("network")
     if damaged or summary["dataset"] not in (*SOURCES, "folder"):

@@ -1,7 +1,4 @@
-"""From an image to the ink of its digits: remove light, paper, specks and lines.
-
-Needs NumPy and Pillow only.
-"""
+"""From an image to the ink of its digits: remove light, paper, specks and lines."""
 
 import warnings
 from collections.abc import Iterator
@@ -67,20 +64,15 @@ def extract_digits(image: Image.Image, multiple: bool | None = False) -> list[Di
     ink = remove_lines(np.clip(strength / full, 0, 1))
     padded = np.pad(ink, 1)
     scale = max(image.size) / view.side
-    return [
-        DigitCrop(
-            _crop(padded, digit),
-            dark,
-            (
-                round((view.left + digit.box[0]) * scale),
-                round((view.top + digit.box[1]) * scale),
-                round((view.left + digit.box[2]) * scale),
-                round((view.top + digit.box[3]) * scale),
-            ),
-            digit.wide,
+    crops = []
+    for digit in components.segment_digits(ink, multiple):
+        starts = (view.left, view.top) * 2
+        left, top, right, bottom = (
+            round((start + side) * scale) for start, side in zip(starts, digit.box, strict=True)
         )
-        for digit in components.segment_digits(ink, multiple)
-    ]
+        box = left, top, right, bottom
+        crops.append(DigitCrop(_crop(padded, digit), dark, box, digit.wide))
+    return crops
 
 
 def _crop(padded: Gray, digit: components.DigitComponents) -> NDArray[np.uint8]:
@@ -90,9 +82,10 @@ def _crop(padded: Gray, digit: components.DigitComponents) -> NDArray[np.uint8]:
         padded: the ink of the image, with one pixel of paper around it.
         digit: the digit.
     """
+    from scipy import ndimage
+
     left, top, right, bottom = digit.box
-    mask = Image.fromarray(np.pad(digit.mask, 2).astype(np.uint8))
-    widened = np.asarray(mask.filter(ImageFilter.MaxFilter(3)))[1:-1, 1:-1]
+    widened = ndimage.binary_dilation(np.pad(digit.mask, 1), np.ones((3, 3)))
     ink = padded[top : bottom + 2, left : right + 2]
     crop: NDArray[np.uint8] = np.rint(255 * ink * widened).astype(np.uint8)
     return crop
@@ -176,9 +169,10 @@ def _is_opaque(image: Image.Image) -> bool:
     return image.mode == "RGBA" and image.getchannel("A").getextrema() == (255, 255)
 
 
-def _reduce(gray: Gray) -> Gray:
+def _reduce(gray: Gray, side: int = WORKING_SIDE) -> Gray:
+    """Reduce an image so that its longer side has at most `side` pixels."""
     height, width = gray.shape
-    scale = WORKING_SIDE / max(height, width)
+    scale = side / max(height, width)
     if scale >= 1:
         return gray
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -216,35 +210,19 @@ def _paper(gray: Gray, dark_ink: bool) -> Gray:
     A morphological closing (for light ink an opening) of a thumbnail: it removes what is as narrow
     as a stroke, and keeps shadows.
     """
-    height, width = gray.shape
-    scale = THUMBNAIL_SIDE / max(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    image = Image.fromarray(gray)
-    if scale < 1:
-        image = image.resize(size, Image.Resampling.BOX)
+    from scipy import ndimage
+
     sign = np.float32(1 if dark_ink else -1)  # an opening is the closing of the negative
-    thumbnail = sign * np.asarray(image)
+    thumbnail = sign * _reduce(gray, THUMBNAIL_SIDE)
     outside = _outside(thumbnail)
     stroke = MAX_STROKE if outside == -np.inf else MAX_STROKE_CLOSE_CROP
-    reach = max(3, round(stroke * min(image.size)) | 1) // 2
-    filled = -sign * _max_filter(-_max_filter(thumbnail, reach, outside), reach)
+    size = max(3, round(stroke * min(thumbnail.shape)) | 1)
+    filled = ndimage.maximum_filter(thumbnail, size, mode="constant", cval=outside)
+    filled = sign * ndimage.minimum_filter(filled, size, mode="constant", cval=np.inf)
     rounded = Image.fromarray(np.clip(np.rint(filled), 0, 255).astype(np.uint8))
-    smooth = rounded.filter(ImageFilter.GaussianBlur((2 * reach + 1) / 4))
+    smooth = rounded.filter(ImageFilter.GaussianBlur(size / 4))
+    height, width = gray.shape
     return np.asarray(smooth.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
-
-
-def _max_filter(gray: Gray, reach: int, outside: float = -np.inf) -> Gray:
-    """Return for each pixel the maximum of a square around it.
-
-    Args:
-        gray: (H, W).
-        reach: from the pixel to the edge of the square, in pixels.
-        outside: the value outside the image; by default it has no effect.
-    """
-    for _ in range(2):
-        padded = np.pad(gray, ((reach, reach), (0, 0)), constant_values=outside)
-        gray = np.max([padded[row : row + len(gray)] for row in range(2 * reach + 1)], axis=0).T
-    return gray
 
 
 def _outside(gray: Gray) -> float:
@@ -268,8 +246,8 @@ def border_of(gray: Gray) -> Gray:
 
 def _is_dark(gray: Gray) -> bool:
     """Return whether the ink is darker than the paper, to which most of the border belongs."""
-    low, high = np.percentile(gray, (0.5, 99.5))
-    return bool(np.median(border_of(gray)) + np.median(gray) >= low + high)
+    low, middle, high = np.percentile(gray, (0.5, 50, 99.5))
+    return bool(np.median(border_of(gray)) + middle >= low + high)
 
 
 def _ink_strength(gray: Gray, dark_ink: bool) -> Gray:

@@ -1,20 +1,12 @@
-"""Find ruled lines that are as dark as the pen, and remove them.
-
-Needs NumPy only.
-"""
+"""Find ruled lines that are as dark as the pen, and remove them."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lightning.preprocessing.components import (
-    INK_THRESHOLD,
-    Gray,
-    Indices,
-    Mask,
-    label_components,
-    row_runs,
-    touches_border,
-)
+from mnist_lightning.preprocessing import components
+from mnist_lightning.preprocessing.components import INK_THRESHOLD, Gray, Mask
+
+Indices = NDArray[np.int64]
 
 # A ruled line covers this share of its row, once the image is rotated so that lines are level.
 MIN_COVERAGE = 0.6
@@ -37,8 +29,8 @@ def remove_lines(ink: Gray) -> Gray:
     if not lines.any():
         return ink
     rest = np.where(lines, np.float32(0), ink)
-    _, parts = label_components(rest > INK_THRESHOLD, rest)
-    inside = (part.mass for part in parts if not touches_border(part, ink.shape))
+    _, parts = components.label_components(rest > INK_THRESHOLD, rest)
+    inside = (part.mass for part in parts if not components.touches_border(part, ink.shape))
     return rest if max(inside, default=0.0) > MIN_INSIDE * rest.sum() else ink
 
 
@@ -83,9 +75,10 @@ def _find_slope(rows: Indices, columns: Indices) -> float:
     return best_slope(best_slope(0.0, MAX_SLOPE, COARSE_STEP), COARSE_STEP, FINE_STEP)
 
 
-def _run_lengths(mask: Mask) -> NDArray[np.int32]:
+def _run_lengths(mask: Mask) -> NDArray[np.int64]:
     """Return for each set pixel the length of its run within its row; 0 for the others."""
-    _, begins, ends = row_runs(mask)
-    lengths = np.zeros(mask.shape, np.int32)
-    lengths[mask] = np.repeat(ends - begins, ends - begins)
-    return lengths
+    from scipy import ndimage
+
+    runs, _ = ndimage.label(mask, [[0, 0, 0], [1, 1, 1], [0, 0, 0]])
+    lengths: NDArray[np.int64] = np.bincount(runs.ravel())[runs]
+    return np.where(mask, lengths, 0)

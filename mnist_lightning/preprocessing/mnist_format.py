@@ -17,13 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import read_bounded
-from mnist_lightning.preprocessing import image_limits
-from mnist_lightning.preprocessing.ink_extraction import (
-    MIN_CONTRAST,
-    border_of,
-    extract_digits,
-    gray_of,
-)
+from mnist_lightning.preprocessing import image_limits, ink_extraction
 
 if TYPE_CHECKING:  # torch takes a second to import, and finding a digit does not need it
     from torch import Tensor
@@ -174,12 +168,13 @@ def find_digits(image: Image.Image, multiple: bool | None = None) -> list[DigitI
         ValueError: the image contains no digit.
     """
     if image.size == (SIZE, SIZE):
-        gray = gray_of(image)
-        if np.median(border_of(gray)) == 0:
-            if gray.max() < 255 * MIN_CONTRAST:
+        gray = ink_extraction.gray_of(image)
+        if np.median(ink_extraction.border_of(gray)) == 0:
+            if gray.max() < 255 * ink_extraction.MIN_CONTRAST:
                 raise ValueError("no digit in the image: it is blank")
             return [DigitImage(gray.astype(np.uint8), False, (0, 0, SIZE, SIZE), False)]
-    return [DigitImage(from_ink(crop.ink), *crop[1:]) for crop in extract_digits(image, multiple)]
+    crops = ink_extraction.extract_digits(image, multiple)
+    return [DigitImage(from_ink(crop.ink), *crop[1:]) for crop in crops]
 
 
 def png(ink: Ink) -> bytes:
@@ -239,15 +234,13 @@ def center_by_mass(ink: Ink, size: int = SIZE) -> Ink:
 
     The center of mass is at pixel index `size // 2`, or as near as the edges of the ink allow.
     """
-    height, width = ink.shape
-    mass = ink.sum(dtype=np.float64)
-    center_y = ink.sum(axis=1) @ np.arange(height) / mass
-    center_x = ink.sum(axis=0) @ np.arange(width) / mass
-    top = int(np.clip(round(size // 2 - center_y), 0, size - height))
-    left = int(np.clip(round(size // 2 - center_x), 0, size - width))
-    field = np.zeros((size, size), dtype=np.uint8)
-    field[top : top + height, left : left + width] = ink
-    return field
+    from scipy import ndimage  # takes 0.2 s to import
+
+    margins = []
+    for center, side in zip(ndimage.center_of_mass(ink), ink.shape, strict=True):
+        before = int(np.clip(round(size // 2 - center), 0, size - side))
+        margins.append((before, size - side - before))
+    return np.pad(ink, margins)
 
 
 def from_ink(ink: Ink) -> Ink:

@@ -118,7 +118,7 @@ def test_another_data_set_is_fetched_by_torchvision_and_then_read(
 def test_a_fetch_that_fails_says_of_what_and_where(
     tmp_path: Path, kmnist: Path, trouble: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnist_lightning.data.mnist_download.READ_SECONDS", 0.5)
+    monkeypatch.setattr("mnist_lightning.data.download.READ_SECONDS", 0.5)
     labels = kmnist / "t10k-labels-idx1-ubyte.gz"
     with socket.create_server(("127.0.0.1", 0)) as silent:
         if trouble == "missing":

@@ -35,10 +35,6 @@ def test_spread_is_mean_deviation_and_student_s_interval() -> None:
     assert (result.low, result.high) == pytest.approx((3 - half, 3 + half), abs=1e-3)
 
 
-def test_a_higher_confidence_gives_a_wider_interval() -> None:
-    assert spread([1, 2, 4], 0.99).high > spread([1, 2, 4], 0.95).high
-
-
 def test_one_value_has_no_spread() -> None:
     result = spread([7.0])
     assert result.mean == 7
@@ -57,7 +53,7 @@ def test_wilson_s_interval_equals_the_formula() -> None:
     center, half = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     by_hand = ((center - half) / (1 + z**2 / n), (center + half) / (1 + z**2 / n))
     assert wilson(9873, 10_000) == pytest.approx(by_hand, abs=1e-7)
-    assert wilson(10, 10).high == 1
+    assert wilson(10, 10)[1] == 1
 
 
 def test_confusion_has_true_labels_down() -> None:
@@ -72,23 +68,25 @@ def test_confusion_precision_recall_and_f1_equal_torchmetrics() -> None:
     counts = confusion(true, predicted)
     both = torch.tensor(predicted), torch.tensor(true)
     assert counts.tolist() == multiclass_confusion_matrix(*both, num_classes=10).tolist()
-    classes = per_class(counts)
-    for values, function in (
-        (classes.precision, multiclass_precision),
-        (classes.recall, multiclass_recall),
-        (classes.f1, multiclass_f1_score),
+    classes = per_class(true, predicted)
+    for name, function in (
+        ("precision", multiclass_precision),
+        ("recall", multiclass_recall),
+        ("f1", multiclass_f1_score),
     ):
-        assert values == pytest.approx(function(*both, num_classes=10, average="none").numpy())
-    assert classes.support.tolist() == np.bincount(true).tolist()
+        assert classes[name] == pytest.approx(
+            function(*both, num_classes=10, average="none").numpy()
+        )
+    assert classes["support"].tolist() == np.bincount(true).tolist()
 
 
 def test_undefined_metrics_are_nan() -> None:
-    classes = per_class(confusion(np.array([0, 0]), np.array([0, 1]), classes=3))
-    assert classes.precision.tolist()[:2] == [1, 0]
-    assert classes.recall.tolist()[0] == 0.5
-    assert math.isnan(classes.precision[2])
-    assert math.isnan(classes.recall[1])
-    assert math.isnan(classes.f1[2])
+    classes = per_class(np.array([0, 0]), np.array([0, 1]), classes=3)
+    assert classes["precision"].tolist()[:2] == [1, 0]
+    assert classes["recall"].tolist()[0] == 0.5
+    assert math.isnan(classes["precision"][2])
+    assert math.isnan(classes["recall"][1])
+    assert math.isnan(classes["f1"][2])
 
 
 def test_the_most_confident_mistakes_come_first() -> None:

@@ -121,7 +121,7 @@ LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         (LAUGHS, "with its aliases it has more than 20,000 values"),
         ("[" * 50_000, "nested"),
         ("[" * 200 + "]" * 200, "nested more than 100 deep"),
-        ("a: &a [*a]", "nested more than 100 deep"),
+        ("a: &a [*a]", "with its aliases it has more than 20,000 values"),
         ("a: !!int " + "9" * 5000, "a number of more than 100 characters"),
         ("a: !!int 1" + ":1" * 100_000, "a number of more than 100 characters"),
         ("a: " + "x" * 1_100_000, "too large: the limit is 300,000 bytes"),

@@ -68,7 +68,8 @@ const components = (() => {
       while (runs[above].row < run.row - 1) above++;
       while (runs[above].row < run.row && runs[above].end < run.begin) above++;
       for (let i = above; runs[i].row < run.row && runs[i].begin <= run.end; i++) {
-        parent[root(here)] = root(i);
+        const [first, second] = [root(here), root(i)].sort((a, b) => a - b);
+        parent[second] = first;
       }
     }
     const roots = runs.map((_, run) => root(run));
