@@ -81,7 +81,7 @@ def _last(root: Path) -> Run:
 
 def _best(root: Path, dataset: str | None) -> Run:
     summaries = [(run, run.summary()) for run in list_runs(root)]
-    scored = [pair for pair in summaries if _is_accuracy(pair[1].get("val/accuracy"))]
+    scored = [pair for pair in summaries if "val/accuracy" in pair[1]]
     if dataset is None and scored:
         names = [summary.get("dataset") for _, summary in scored]
         dataset = "mnist" if "mnist" in names else names[-1]
@@ -92,11 +92,6 @@ def _best(root: Path, dataset: str | None) -> Run:
         problem = f"no run on {dataset or 'mnist'} with a val/accuracy"
         raise UserError(f"{problem} in {root}; {_existing_runs(root)}")
     return max(candidates, key=lambda pair: (pair[1]["val/accuracy"], pair[0].version))[0]
-
-
-def _is_accuracy(value: object) -> bool:
-    """Return whether a value is a valid accuracy: 1e400 would be the best."""
-    return isinstance(value, float) and 0 <= value <= 1
 
 
 def _existing_runs(root: Path) -> str:

@@ -15,7 +15,8 @@ from mnist_lightning.files import read_bounded
 from mnist_lightning.text import printable
 
 MAX_BYTES = 200_000  # a summary has 3 kB
-MAX_TEXT_CHARS = 5_000  # a path may have 4,096
+MAX_TEXT_CHARS = 200
+MAX_PATH_CHARS = 5_000
 MAX_COUNT = 2**63
 MAX_NUMBER = 1e12
 MIN_TEMPERATURE = 0.01  # fitted temperatures are between 0.05 and 20
@@ -38,8 +39,12 @@ def _parse_int(text: str) -> int | None:
     return int(text) if len(text) <= len(str(MAX_COUNT)) else None
 
 
-def _text(value: Any) -> str | None:
-    return printable(value)[:MAX_TEXT_CHARS] if isinstance(value, str) else None
+def _text(value: Any, limit: int = MAX_TEXT_CHARS) -> str | None:
+    return printable(value)[:limit] if isinstance(value, str) else None
+
+
+def _origin(value: Any) -> str | None:
+    return _text(value, MAX_PATH_CHARS)
 
 
 def _count(value: Any) -> int | None:
@@ -91,7 +96,8 @@ def _table(read: Callable[[Any], Any], names: str) -> dict[str, Callable[[Any], 
 
 
 _READERS = (
-    _table(_text, "state started dataset checksum resume device commit init_from")
+    _table(_text, "state started dataset checksum resume device commit")
+    | _table(_origin, "init_from")
     | _table(_network, "network")
     | _table(_texts, "versions extra_checksums")
     | _table(_count, "val_size split_seed train_size test_size parameters seed threads")

@@ -1,9 +1,8 @@
 """The table of runs: a row for each `summary.json`."""
 
-import math
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import printable
@@ -25,37 +24,35 @@ class RunRow(NamedTuple):
     started: str | None
 
 
-MAX_NAME_CHARS = 200
 NEWEST, BEST = "newest", "best"
 _DESCENDING = ("val_accuracy", "test_accuracy")
 
 
 def read_row(run: Run) -> RunRow:
-    """Read the row of a run from its `summary.json`; values may be missing or invalid."""
+    """Read the row of a run from its `summary.json`; values may be missing."""
     summary = run.summary()
     network = summary.get("network")
-    path = network.get("class_path") if isinstance(network, dict) else None
     return RunRow(
         run=run.folder.name,
-        dataset=_text(summary.get("dataset")),
-        network=_text(path.rsplit(".", 1)[-1]) if isinstance(path, str) else None,
-        parameters=_count(summary.get("parameters")),
-        seed=_count(summary.get("seed")),
-        epochs=_count(summary.get("epochs")),
-        val_accuracy=_number(summary.get("val/accuracy")),
-        test_accuracy=_number(summary.get("test/accuracy")),
-        seconds=_number(summary.get("fit_seconds")),
-        state=_state(run, summary.get("state")),
-        started=_text(summary.get("started")),
+        dataset=summary.get("dataset"),
+        network=network["class_path"].rsplit(".", 1)[-1] if network else None,
+        parameters=summary.get("parameters"),
+        seed=summary.get("seed"),
+        epochs=summary.get("epochs"),
+        val_accuracy=summary.get("val/accuracy"),
+        test_accuracy=summary.get("test/accuracy"),
+        seconds=summary.get("fit_seconds"),
+        state=_state(run, summary.get("state", "unknown")),
+        started=summary.get("started"),
     )
 
 
-def _state(run: Run, value: Any) -> str:
+def _state(run: Run, state: str) -> str:
     """Return the state of a run; a killed process leaves the state `running`."""
     with suppress(OSError):  # the folder is read-only
-        if value == "running" and not run.is_locked():
+        if state == "running" and not run.is_locked():
             return "interrupted"
-    return _text(value) or "unknown"
+    return state
 
 
 def sort_rows(rows: Sequence[RunRow], order: str) -> list[RunRow]:
@@ -108,15 +105,3 @@ def _duration(seconds: float | None) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02} h"
-
-
-def _text(value: Any) -> str | None:
-    return printable(value)[:MAX_NAME_CHARS] if isinstance(value, str) else None
-
-
-def _number(value: Any) -> float | None:
-    return value if type(value) in (int, float) and math.isfinite(value) else None
-
-
-def _count(value: Any) -> int | None:
-    return value if type(value) is int else None

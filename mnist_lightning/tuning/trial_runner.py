@@ -1,7 +1,6 @@
 """Run a trial of a sweep in a separate process: monitor, prune or continue it."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from filelock import FileLock, Timeout
 from optuna.trial import TrialState
 
 from mnist_lightning.errors import UserError
-from mnist_lightning.files import read_bounded, write_atomically
+from mnist_lightning.files import read_bounded, remove, write_atomically
 from mnist_lightning.runs import run_directory
 from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_metrics
 from mnist_lightning.runs.run_directory import VERSION, Run
@@ -161,7 +160,7 @@ class TrialRunner:
 
     def _record_value(self, trial: optuna.Trial, run: Run) -> None:
         accuracy = run.summary().get("val/accuracy")
-        if isinstance(accuracy, float):
+        if accuracy is not None:
             self.study.tell(trial, accuracy)
         else:
             self._record_failure(trial, "no val/accuracy")
@@ -187,12 +186,8 @@ def _processes_of(run: Run) -> list[psutil.Process]:
 def _clear_folder(folder: Path) -> None:
     """Delete the content of a folder except its mark, and keep the folder reserved."""
     for path in folder.iterdir() if folder.exists() else ():
-        if path.name == MARK_FILE:
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        if path.name != MARK_FILE:
+            remove(path)
 
 
 def _read_mark(folder: Path) -> str | None:

@@ -1,6 +1,5 @@
 """Write `summary.json`: the parts of a run, its state and its results."""
 
-import math
 import statistics
 import subprocess
 import time
@@ -111,10 +110,7 @@ class RunSummary(Callback):
 
     def _write_while_fitting(self) -> None:
         seconds = time.perf_counter() - self._started_at
-        earlier = self._earlier.get("fit_seconds")
-        if not isinstance(earlier, float) or not math.isfinite(earlier):
-            earlier = 0.0
-        self.facts["fit_seconds"] = round(earlier + seconds, 2)
+        self.facts["fit_seconds"] = round(self._earlier.get("fit_seconds", 0) + seconds, 2)
         self._write()
 
     def _write(self) -> None:
