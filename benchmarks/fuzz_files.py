@@ -63,7 +63,14 @@ COMMANDS: dict[str, list[list[str]]] = {
         ["runs", "0", "1"],
         ["export", "0", "--format", "pth", "--check_images", "20"],
         [*FIT, *LONGER, "--auto_resume", "true"],
-        ["fit", "--config", "{run}/config.yaml", *LONGER],
+        [
+            "fit",
+            "--config",
+            "{run}/config.yaml",
+            "--data.dataset",
+            "digits",
+            *LONGER,
+        ],  # no download
     ],
     "summary.json": [
         ["runs"],

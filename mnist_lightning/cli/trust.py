@@ -94,6 +94,9 @@ def read_settings(arguments: Sequence[str], trust: bool) -> tuple[NamedClasses, 
         if not isinstance(content, dict):
             raise UserError(f"{path} must contain a mapping of options to values", status=2)
         settings = {section: content} if section else content
+        for name in USER_SCHEMA.sections.keys() & settings.keys():
+            if not isinstance(settings[name], dict):
+                raise UserError(f"{path}: {name} must be a mapping of options to values", status=2)
         if trust:
             allowed.append(_with_names_of(settings, named))
         else:

@@ -27,6 +27,7 @@ def test_a_mistake_is_reported_in_one_line_and_creates_no_run(
     command: Command, tmp_path: Path, typed: str, answer: str
 ) -> None:
     (tmp_path / "key.yaml").write_text("data: {batchsize: 3}\n")
+    (tmp_path / "list.yaml").write_text("trainer: [true, 3]\n")
     (tmp_path / "broken.yaml").write_text("data: [\n")
     (tmp_path / "picture.yaml").write_bytes(b"\x89PNG\r\n")
     (tmp_path / "small.yaml").write_text("data: {dataset: digits}\n")
