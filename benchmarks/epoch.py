@@ -67,7 +67,7 @@ def bare(arguments: list[str], turns: Turns, workers: int | None) -> None:
     network, criterion = model.network, model.train_loss
     optimizer = model.optimizer_factory(network.parameters())
     schedule: Any = None
-    if model.needs_run_length(model.lr_scheduler_factory):
+    if model.schedule_needs_run_length:
         length = settings.limit_train_batches or parsed.datamodule.train_batches
         steps = int(length) * settings.max_epochs
         schedule = model.lr_scheduler_factory(optimizer, total_steps=steps)  # type: ignore[misc, call-arg] # it has one

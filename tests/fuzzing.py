@@ -42,7 +42,7 @@ TRAINING_PLACES = [
     (CHECKPOINTS, "RunCheckpoints.on_epoch_completed", 4),
     (CHECKPOINTS, "RunCheckpoints._save_last", 5),
     (CHECKPOINTS, "RunCheckpoints._rotate", 5),
-    (CHECKPOINTS, "AtomicCheckpointIO.save_checkpoint", 6),
+    ("mnist_lightning.training.checkpoint_io", "AtomicCheckpointIO.save_checkpoint", 6),
     (CHECKPOINTS, "write_atomically", 6),
     ("mnist_lightning.training.logger", "RunLogger.flush", 8),
     ("mnist_lightning.runs.metrics_csv", "write_atomically", 4),

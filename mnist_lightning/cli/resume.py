@@ -25,8 +25,8 @@ from mnist_lightning.runs.resumable import newest_checkpoint, progress, validate
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import say
 from mnist_lightning.training.logger import truncate_logs
-from mnist_lightning.training.preflight import restorability_error
 from mnist_lightning.training.registry import USER_SCHEMA
+from mnist_lightning.training.restorability import restorability_error
 from mnist_lightning.training.resumability import callback_state_error
 
 
@@ -190,7 +190,7 @@ def differences(cli: DigitCLI, saved: dict[str, Any]) -> list[str]:
     """List the options that differ from those of a saved run and affect its weights."""
     config = cli.complete_config()
     found = find_conflicts(saved, config, USER_SCHEMA)
-    if cli.model.needs_run_length(cli.model.lr_scheduler_factory):
+    if cli.model.schedule_needs_run_length:
         found += [
             f"--trainer.{name} is {config['trainer'][name]} here, {option_of(saved, name)} "
             "in the checkpoint, and the learning-rate schedule depends on it"

@@ -12,10 +12,11 @@ from mnist_lightning.cli import console
 from mnist_lightning.cli.lightning_cli import DigitCLI
 from mnist_lightning.runs.config import Config
 from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.training.experiment import Experiment
 from mnist_lightning.training.lightning_module import DigitClassifier
 from mnist_lightning.training.preflight import preflight_check
 from mnist_lightning.training.resumability import check_callbacks
-from mnist_lightning.training.runner import Experiment, train
+from mnist_lightning.training.runner import train
 
 
 class ConsoleReporter:
@@ -87,7 +88,7 @@ def suggest_resume_option(
 
     None if its learning-rate schedule spans the run, so that it cannot be extended.
     """
-    if model.needs_run_length(model.lr_scheduler_factory):
+    if model.schedule_needs_run_length:
         return None
     by_steps = 0 < config["trainer"]["max_steps"] <= steps
     name, done = ("max_steps", steps) if by_steps else ("max_epochs", epochs)

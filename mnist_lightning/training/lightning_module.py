@@ -1,9 +1,7 @@
 """DigitClassifier: the loss, the metrics, the optimizer and the schedule."""
 
-import inspect
 import math
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -23,14 +21,15 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.networks import registry
 from mnist_lightning.networks.classic_cnn import ClassicCNN
 from mnist_lightning.training.callbacks.step_logger import StepLosses, log
+from mnist_lightning.training.lr_schedules import (
+    UNBOUNDED_SCHEDULE,
+    LRSchedulerCallable,
+    needs_run_length,
+)
 from mnist_lightning.training.metrics import LossAndAccuracy
 from mnist_lightning.training.optimizer_state import load_in_saved_precision
 
 OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]
-LRSchedulerCallable = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
-UNBOUNDED_SCHEDULE = (
-    "The learning-rate schedule depends on the length of the run: set --trainer.max_epochs."
-)
 
 
 class DigitClassifier(LightningModule):
@@ -192,7 +191,7 @@ class DigitClassifier(LightningModule):
             # In mixed precision, gradients must be unscaled before they are clipped; a fused
             # optimizer would unscale them too late, in its step.
             optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined] # torch's flag
-        spans = self.needs_run_length(self.lr_scheduler_factory)
+        spans = self.schedule_needs_run_length
         schedule = self.make_schedule(optimizer, self._total_steps() if spans else 0)
         if schedule is None:
             return optimizer
@@ -207,20 +206,14 @@ class DigitClassifier(LightningModule):
         `total_steps`, the steps of the run, is used only by a schedule that depends on it.
         """
         factory = self.lr_scheduler_factory
-        if factory is None or not self.needs_run_length(factory):
+        if factory is None or not self.schedule_needs_run_length:
             return None if factory is None else factory(optimizer)
         return factory(optimizer, total_steps=total_steps)  # type: ignore[call-arg] # checked above
 
-    @staticmethod
-    def needs_run_length(factory: LRSchedulerCallable | None) -> bool:
-        """Return whether a schedule has a `total_steps` argument that is not set."""
-        if factory is None:
-            return False
-        # The command line's factories are partials of a function with arbitrary arguments.
-        if isinstance(factory, partial) and "total_steps" in factory.keywords:
-            return factory.keywords["total_steps"] is None
-        parameter = inspect.signature(factory).parameters.get("total_steps")
-        return parameter is not None and parameter.default is None
+    @property
+    def schedule_needs_run_length(self) -> bool:
+        """Whether the learning-rate schedule depends on the length of the run."""
+        return needs_run_length(self.lr_scheduler_factory)
 
     @staticmethod
     def _schedule_config(schedule: LRScheduler | ReduceLROnPlateau, interval: str) -> Any:

@@ -4,10 +4,18 @@ They take a step after each batch. `DigitClassifier` sets `total_steps`: the bat
 times the epochs.
 """
 
+import inspect
 import math
+from collections.abc import Callable
+from functools import partial
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
+
+LRSchedulerCallable = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
+UNBOUNDED_SCHEDULE = (
+    "The learning-rate schedule depends on the length of the run: set --trainer.max_epochs."
+)
 
 
 class OneCycle(OneCycleLR):
@@ -71,3 +79,14 @@ class Cosine(LambdaLR):
             return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
         super().__init__(optimizer, factor)
+
+
+def needs_run_length(factory: LRSchedulerCallable | None) -> bool:
+    """Return whether a schedule has a `total_steps` argument that is not set."""
+    if factory is None:
+        return False
+    # The command line's factories are partials of a function with arbitrary arguments.
+    if isinstance(factory, partial) and "total_steps" in factory.keywords:
+        return factory.keywords["total_steps"] is None
+    parameter = inspect.signature(factory).parameters.get("total_steps")
+    return parameter is not None and parameter.default is None

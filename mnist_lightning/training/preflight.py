@@ -10,19 +10,17 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping
-from torch import nn
 from torch.optim import LBFGS, Optimizer
 
 from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.errors import UserError
 from mnist_lightning.networks.inspection import probe_logits
-from mnist_lightning.runs.checkpoint import MAX_UNSIGNED_BYTES, network_weights
+from mnist_lightning.runs.checkpoint import MAX_UNSIGNED_BYTES
 from mnist_lightning.runs.config import Config
 from mnist_lightning.runs.signature import key_path, signing_key
-from mnist_lightning.training.callbacks.ema import TRAINED_KEY
-from mnist_lightning.training.lightning_module import UNBOUNDED_SCHEDULE, DigitClassifier
-
-MAX_REASON_CHARS = 300  # of another library's error message
+from mnist_lightning.training.lightning_module import DigitClassifier
+from mnist_lightning.training.lr_schedules import UNBOUNDED_SCHEDULE
+from mnist_lightning.training.restorability import take_zero_step
 
 
 def preflight_check(
@@ -46,7 +44,7 @@ def preflight_check(
         zero = next(name for name in names if getattr(trainer, name) == 0)
         raise UserError(f"Nothing to train: --trainer.{zero} is 0; give at least 1.", status=2)
     unbounded = trainer.max_steps == -1 and trainer.max_epochs in (None, -1)
-    if unbounded and model.needs_run_length(model.lr_scheduler_factory):
+    if unbounded and model.schedule_needs_run_length:
         raise UserError(UNBOUNDED_SCHEDULE, status=2)
     if options["overfit_batches"]:
         raise UserError(
@@ -175,102 +173,6 @@ def check_loss_scaling(optimizer: Optimizer, trainer: Trainer) -> None:
             "16-mixed: use --trainer.precision bf16-mixed.",
             status=2,
         )
-
-
-def restorability_error(model: DigitClassifier, checkpoint: dict[str, Any]) -> str | None:
-    """Load a checkpoint into copies and take one step; return the error, or None."""
-    network = copy.deepcopy(model.network)
-    optimizer = model.optimizer_factory(network.parameters())
-    schedule = model.make_schedule(optimizer, total_steps=1000)
-    saved = checkpoint["optimizer_states"][0]
-    try:
-        _compare_shapes(model.state_dict(), checkpoint["state_dict"])
-        network.load_state_dict(network_weights(checkpoint))
-        take_zero_step(network, optimizer)
-        # Compare before loading: a fused optimizer writes beyond the end of a state that is small.
-        weights = [*network_weights(checkpoint).values(), *checkpoint.get(TRAINED_KEY, {}).values()]
-        types = {weight.dtype for weight in weights if isinstance(weight, torch.Tensor)}
-        _compare_optimizer_states(
-            optimizer.state_dict(),
-            saved,
-            list(network.parameters()),
-            types,
-            isinstance(optimizer, LBFGS),
-        )
-        optimizer.load_state_dict(saved)
-        if (schedule is not None) != bool(checkpoint["lr_schedulers"]):
-            return "lr_schedulers does not match this run's schedule"
-        if schedule is not None:
-            schedule.load_state_dict(checkpoint["lr_schedulers"][0])
-        take_zero_step(network, optimizer)
-    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-        return " ".join(f"{type(error).__name__} {error}".split())[:MAX_REASON_CHARS]
-    return None
-
-
-def _compare_shapes(current: dict[str, torch.Tensor], saved: dict[str, torch.Tensor]) -> None:
-    """Compare the names and shapes of a model's weights and sums.
-
-    Raises:
-        ValueError: they differ.
-    """
-    for name in current.keys() | saved.keys():
-        if name not in current or name not in saved or current[name].shape != saved[name].shape:
-            raise ValueError(f"state_dict[{name!r}] does not match this model")
-
-
-def _compare_optimizer_states(
-    fresh: dict[str, Any],
-    saved: dict[str, Any],
-    parameters: list[nn.Parameter],
-    types: set[torch.dtype],
-    lbfgs: bool,
-) -> None:
-    """Compare the state of an optimizer after one step with a saved state.
-
-    `types` are those of the saved weights; in another precision they differ from those of `fresh`.
-    A kernel would write beyond the end of a state that is too small.
-
-    Raises:
-        ValueError: the saved state belongs to another optimizer or network.
-    """
-    for new, old in zip(fresh["param_groups"], saved["param_groups"], strict=True):
-        if missing := new.keys() - old.keys():
-            raise ValueError(f"optimizer_states has no {', '.join(sorted(missing))}")
-        # Flags select the kernel and the state that it needs.
-        if flags := [name for name, value in new.items() if _is_flag(value, old[name])]:
-            raise ValueError(f"optimizer_states: {', '.join(flags)} differs from the options")
-    count = sum(parameter.numel() for parameter in parameters)
-    for index, old in saved["state"].items():
-        new = fresh["state"][index]
-        if missing := new.keys() - old.keys():
-            raise ValueError(f"optimizer_states has no {', '.join(sorted(missing))}")
-        for name, value in old.items():
-            # LBFGS stores vectors of all parameters after a step that changed them.
-            shapes = [new[name].shape] if isinstance(new.get(name), torch.Tensor) else [()]
-            if lbfgs:
-                shapes.append(torch.Size([count]))
-            elif name not in new:
-                raise ValueError(f"optimizer_states has {name}, unknown to this optimizer")
-            for tensor in value if isinstance(value, list) else [value]:
-                if not isinstance(tensor, torch.Tensor):
-                    continue
-                if tensor.shape not in shapes or tensor.layout != torch.strided:
-                    raise ValueError(f"optimizer_states: {name} has shape {tuple(tensor.shape)}")
-                if tensor.dtype not in types | {getattr(new.get(name), "dtype", torch.float32)}:
-                    raise ValueError(f"optimizer_states: {name} is of type {tensor.dtype}")
-
-
-def _is_flag(new: Any, old: Any) -> bool:
-    """Return whether two values differ and at least one of them is a flag (bool or None)."""
-    return (isinstance(new, bool | None) or isinstance(old, bool | None)) and new is not old
-
-
-def take_zero_step(network: nn.Module, optimizer: Optimizer) -> None:
-    """Take an optimizer step with zero gradients."""
-    for parameter in network.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    optimizer.step(lambda: 0.0)
 
 
 def _check_compiler() -> None:

@@ -4,20 +4,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGTERM
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from rich.console import Console
 
 from mnist_lightning import distributed
-from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.networks.calibration import temperature
 from mnist_lightning.runs.checkpoint import read_checkpoint
-from mnist_lightning.runs.config import Config, is_unbounded, reproducibility_key
+from mnist_lightning.runs.config import is_unbounded, reproducibility_key
 from mnist_lightning.runs.metrics_csv import PredictionsTable, write_predictions
 from mnist_lightning.runs.resumable import progress
 from mnist_lightning.runs.run_directory import Run
@@ -29,63 +27,13 @@ from mnist_lightning.training.callbacks.progress import ProgressLines
 from mnist_lightning.training.callbacks.rng_state import RandomState
 from mnist_lightning.training.callbacks.run_summary import RunSummary
 from mnist_lightning.training.callbacks.tensorboard import Dashboards
+from mnist_lightning.training.experiment import Experiment, Reporter, Result
 from mnist_lightning.training.fast_epoch_loop import disable_nvml_check
-from mnist_lightning.training.lightning_module import DigitClassifier
 from mnist_lightning.training.logger import RunLogger, as_float
 from mnist_lightning.training.resumability import unverified_parts
-from mnist_lightning.training.trainer_factory import TrainerFactory
 
 MAX_MESSAGE_CHARS = 300  # of another library's error message
 MIN_IMAGES_FOR_TEMPERATURE = 100  # a network may classify fewer images without an error
-
-
-class Experiment(NamedTuple):
-    """A model, its data set and its configuration.
-
-    Attributes:
-        model: the network with its loss and its optimizer.
-        data: the data set.
-        make_trainer: creates trainers with the options of the configuration.
-        config: the complete configuration, in primitives.
-        own: whether the configuration is the user's; otherwise the run is not signed.
-    """
-
-    model: DigitClassifier
-    data: MNISTDataModule
-    make_trainer: TrainerFactory
-    config: Config
-    own: bool
-
-
-class Result(NamedTuple):
-    """The result of a training.
-
-    Attributes:
-        state: `finished` or `interrupted`.
-        summary: the content of `summary.json`; None if the run was interrupted before its test.
-        steps: optimizer steps in total.
-        status: the exit status of the process.
-    """
-
-    state: str
-    summary: dict[str, Any] | None
-    steps: int
-    status: int
-
-
-class Reporter(Protocol):
-    """Displays a run during training."""
-
-    console: Console
-
-    def show_start(self, experiment: Experiment, trainer: Trainer, run: Run | None) -> None:
-        """Show the network, the data set and the run directory."""
-
-    def show_line(self, text: str) -> None:
-        """Show one line."""
-
-    def show_interruption(self, run: Run | None, saved: str) -> None:
-        """Show the last checkpoint of an interrupted run, and how to resume it."""
 
 
 class TrainingSession(NamedTuple):

@@ -13,7 +13,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from mnist_lightning.errors import UserError
-from mnist_lightning.training.callbacks.checkpointing import AtomicCheckpointIO
+from mnist_lightning.training.checkpoint_io import AtomicCheckpointIO
 from mnist_lightning.training.trainer import RunTrainer
 
 

@@ -9,20 +9,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.trainer.states import TrainerFn
 
-from mnist_lightning.errors import UserError, __version__
+from mnist_lightning.errors import __version__
 from mnist_lightning.files import rename_damaged, write_atomically
-from mnist_lightning.runs.checkpoint import (
-    DamagedCheckpointError,
-    dump_checkpoint,
-    parse_checkpoint,
-    read_checkpoint,
-)
+from mnist_lightning.runs.checkpoint import DamagedCheckpointError, read_checkpoint
 from mnist_lightning.runs.resumable import progress, validate_checkpoint
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import say
@@ -40,51 +34,6 @@ _UNRESTORED = {
     "_last_checkpoint_saved",
     "current_score",
 }
-
-
-class AtomicCheckpointIO(CheckpointIO):
-    """Saves by renaming a complete file into place, and loads only intact files.
-
-    Args:
-        folder: the only folder to save to and to delete from, whatever paths the callback states
-            of a checkpoint contain; None: any folder.
-        sign: whether to sign checkpoints as the user's own.
-    """
-
-    def __init__(self, folder: Path | None = None, sign: bool = True) -> None:
-        self.folder = folder
-        self.sign = sign
-
-    def _check_inside(self, path: Path) -> None:
-        folder = self.folder
-        if folder is not None and not path.resolve().is_relative_to(folder.resolve()):
-            raise UserError(f"Checkpoint path outside of the run directory {folder}: {path}.")
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
-    ) -> None:
-        """Write `checkpoint` with its digest, after checking that it can be read back.
-
-        Raises:
-            DamagedCheckpointError: it could not be read back. For example, the state of a callback
-                contains other objects than primitives and tensors.
-        """
-        self._check_inside(Path(path))
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        content = dump_checkpoint(checkpoint, self.sign)
-        parse_checkpoint(content, Path(path))
-        write_atomically(content, Path(path))
-
-    def load_checkpoint(
-        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        """Read a checkpoint on the CPU; Lightning moves its parts to their devices."""
-        return read_checkpoint(Path(path))
-
-    def remove_checkpoint(self, path: Any) -> None:
-        """Delete a checkpoint."""
-        self._check_inside(Path(path))
-        Path(path).unlink(missing_ok=True)
 
 
 class RunCheckpoints(SafePointCallback):

@@ -1,0 +1,110 @@
+"""Check that a checkpoint can be restored into a run's network, optimizer and schedule."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import LBFGS, Optimizer
+
+from mnist_lightning.runs.checkpoint import network_weights
+from mnist_lightning.training.callbacks.ema import TRAINED_KEY
+from mnist_lightning.training.lightning_module import DigitClassifier
+
+MAX_REASON_CHARS = 300  # of another library's error message
+
+
+def restorability_error(model: DigitClassifier, checkpoint: dict[str, Any]) -> str | None:
+    """Load a checkpoint into copies and take one step; return the error, or None."""
+    network = copy.deepcopy(model.network)
+    optimizer = model.optimizer_factory(network.parameters())
+    schedule = model.make_schedule(optimizer, total_steps=1000)
+    saved = checkpoint["optimizer_states"][0]
+    try:
+        _compare_shapes(model.state_dict(), checkpoint["state_dict"])
+        network.load_state_dict(network_weights(checkpoint))
+        take_zero_step(network, optimizer)
+        # Compare before loading: a fused optimizer writes beyond the end of a state that is small.
+        weights = [*network_weights(checkpoint).values(), *checkpoint.get(TRAINED_KEY, {}).values()]
+        types = {weight.dtype for weight in weights if isinstance(weight, torch.Tensor)}
+        _compare_optimizer_states(
+            optimizer.state_dict(),
+            saved,
+            list(network.parameters()),
+            types,
+            isinstance(optimizer, LBFGS),
+        )
+        optimizer.load_state_dict(saved)
+        if (schedule is not None) != bool(checkpoint["lr_schedulers"]):
+            return "lr_schedulers does not match this run's schedule"
+        if schedule is not None:
+            schedule.load_state_dict(checkpoint["lr_schedulers"][0])
+        take_zero_step(network, optimizer)
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        return " ".join(f"{type(error).__name__} {error}".split())[:MAX_REASON_CHARS]
+    return None
+
+
+def _compare_shapes(current: dict[str, torch.Tensor], saved: dict[str, torch.Tensor]) -> None:
+    """Compare the names and shapes of a model's weights and sums.
+
+    Raises:
+        ValueError: they differ.
+    """
+    for name in current.keys() | saved.keys():
+        if name not in current or name not in saved or current[name].shape != saved[name].shape:
+            raise ValueError(f"state_dict[{name!r}] does not match this model")
+
+
+def _compare_optimizer_states(
+    fresh: dict[str, Any],
+    saved: dict[str, Any],
+    parameters: list[nn.Parameter],
+    types: set[torch.dtype],
+    lbfgs: bool,
+) -> None:
+    """Compare the state of an optimizer after one step with a saved state.
+
+    `types` are those of the saved weights; in another precision they differ from those of `fresh`.
+    A kernel would write beyond the end of a state that is too small.
+
+    Raises:
+        ValueError: the saved state belongs to another optimizer or network.
+    """
+    for new, old in zip(fresh["param_groups"], saved["param_groups"], strict=True):
+        if missing := new.keys() - old.keys():
+            raise ValueError(f"optimizer_states has no {', '.join(sorted(missing))}")
+        # Flags select the kernel and the state that it needs.
+        if flags := [name for name, value in new.items() if _is_flag(value, old[name])]:
+            raise ValueError(f"optimizer_states: {', '.join(flags)} differs from the options")
+    count = sum(parameter.numel() for parameter in parameters)
+    for index, old in saved["state"].items():
+        new = fresh["state"][index]
+        if missing := new.keys() - old.keys():
+            raise ValueError(f"optimizer_states has no {', '.join(sorted(missing))}")
+        for name, value in old.items():
+            # LBFGS stores vectors of all parameters after a step that changed them.
+            shapes = [new[name].shape] if isinstance(new.get(name), torch.Tensor) else [()]
+            if lbfgs:
+                shapes.append(torch.Size([count]))
+            elif name not in new:
+                raise ValueError(f"optimizer_states has {name}, unknown to this optimizer")
+            for tensor in value if isinstance(value, list) else [value]:
+                if not isinstance(tensor, torch.Tensor):
+                    continue
+                if tensor.shape not in shapes or tensor.layout != torch.strided:
+                    raise ValueError(f"optimizer_states: {name} has shape {tuple(tensor.shape)}")
+                if tensor.dtype not in types | {getattr(new.get(name), "dtype", torch.float32)}:
+                    raise ValueError(f"optimizer_states: {name} is of type {tensor.dtype}")
+
+
+def _is_flag(new: Any, old: Any) -> bool:
+    """Return whether two values differ and at least one of them is a flag (bool or None)."""
+    return (isinstance(new, bool | None) or isinstance(old, bool | None)) and new is not old
+
+
+def take_zero_step(network: nn.Module, optimizer: Optimizer) -> None:
+    """Take an optimizer step with zero gradients."""
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step(lambda: 0.0)
