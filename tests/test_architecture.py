@@ -101,3 +101,33 @@ def test_every_module_is_in_the_list_of_contributing() -> None:
     architectures = {Path(inspect.getfile(cls)) for cls in ARCHITECTURES.values()}
     wanted = {path for path in modules().values() if not path.stem.startswith("__")}
     assert {PACKAGE / module for module in found} == wanted - architectures
+
+
+MAX_LINES, MAX_FUNCTION_LINES = 300, 50
+
+
+@pytest.mark.parametrize("path", modules().values(), ids=str)
+def test_no_file_and_no_function_is_too_long(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= MAX_LINES
+    functions = ast.FunctionDef | ast.AsyncFunctionDef
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, functions):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < MAX_FUNCTION_LINES, node.name
+
+
+def test_only_these_modules_import_by_name() -> None:
+    found = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in modules().values()
+        if re.search(r"import_module|importlib\.util|__import__|runpy", path.read_text())
+    }
+    # The names in the last one come from the user's command, never from a file.
+    assert found == {
+        "__init__.py",
+        "cli/main.py",
+        "cli/verify.py",
+        "networks/registry.py",
+        "runs/imports.py",
+    }

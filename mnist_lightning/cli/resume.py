@@ -21,7 +21,12 @@ from mnist_lightning.runs.checkpoint import DamagedCheckpointError, read_signed_
 from mnist_lightning.runs.config import LENGTHS, find_conflicts
 from mnist_lightning.runs.config_schema import InvalidConfigError
 from mnist_lightning.runs.recovery import rename_damaged_config, rename_damaged_files
-from mnist_lightning.runs.resumable import newest_checkpoint, progress, validate_checkpoint
+from mnist_lightning.runs.resumable import (
+    Progress,
+    newest_checkpoint,
+    progress,
+    validate_checkpoint,
+)
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import say
 from mnist_lightning.training.logger import truncate_logs
@@ -169,12 +174,17 @@ def continue_run(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]
             )
         say(f"resuming {run.folder} after {done}, from {path}")
         return train_and_show(cli, run, path, done.epochs)
-    own = distributed.run_on_rank_zero(lambda: run_directory.create_next(cli.root))
-    say(f"{path} is in no run directory: resuming after {done} in a new one, {own.folder}")
-    with run_lock(own):
-        for copy in (own.best, own.recent()) if distributed.is_rank_zero() else ():
+    return _continue_in_new_run(cli, path, done)
+
+
+def _continue_in_new_run(cli: DigitCLI, path: Path, done: Progress) -> int:
+    """Train on from a checkpoint that is in no run directory; return the exit status."""
+    run = distributed.run_on_rank_zero(lambda: run_directory.create_next(cli.root))
+    say(f"{path} is in no run directory: resuming after {done} in a new one, {run.folder}")
+    with run_lock(run):
+        for copy in (run.best, run.recent()) if distributed.is_rank_zero() else ():
             write_atomically(path.read_bytes(), copy)
-        return train_and_show(cli, own, path, done.epochs)
+        return train_and_show(cli, run, path, done.epochs)
 
 
 def _is_finished(run: Run, saved: dict[str, Any], cli: DigitCLI, epochs: int) -> bool:

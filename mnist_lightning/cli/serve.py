@@ -4,6 +4,7 @@ import socket
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 from mnist_lightning.cli.parser import CommandParser
 from mnist_lightning.errors import PROGRAM, UserError
@@ -33,10 +34,7 @@ def main(arguments: list[str]) -> int:
     parser.add_root()
     parser.add_network()
     options = parser.parse_args(arguments)
-    import uvicorn
-
     from mnist_lightning.deployment import hosts
-    from mnist_lightning.deployment.connections import TimedConnection
     from mnist_lightning.deployment.server import make_app
     from mnist_lightning.deployment.service import ModelRegistry
     from mnist_lightning.inference import import_network_class
@@ -57,14 +55,23 @@ def main(arguments: list[str]) -> int:
         say(f"API for programs: {address}/docs; press Ctrl-C to stop", flush=True)
         if options.collect is not None:
             say(f"misread digits are saved in {options.collect}", flush=True)
-        # Uvicorn's warnings are about requests: a client could fill the terminal with them.
-        config = uvicorn.Config(
-            app, http=TimedConnection, ws="none", log_level="error", access_log=False
-        )
-        with suppress(KeyboardInterrupt):  # the usual way to stop the server
-            uvicorn.Server(config).run(sockets=[listener])
-        say("stopped")
+        _run_server(app, listener)
     return 0
+
+
+def _run_server(app: Any, listener: socket.socket) -> None:
+    """Serve until Ctrl-C."""
+    import uvicorn
+
+    from mnist_lightning.deployment.connections import TimedConnection
+
+    # Uvicorn's warnings are about requests: a client could fill the terminal with them.
+    config = uvicorn.Config(
+        app, http=TimedConnection, ws="none", log_level="error", access_log=False
+    )
+    with suppress(KeyboardInterrupt):  # the usual way to stop the server
+        uvicorn.Server(config).run(sockets=[listener])
+    say("stopped")
 
 
 def _open_socket(host: str, port: int) -> socket.socket:

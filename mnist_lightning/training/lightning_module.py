@@ -195,8 +195,14 @@ class DigitClassifier(LightningModule):
         schedule = self.make_schedule(optimizer, self._total_steps() if spans else 0)
         if schedule is None:
             return optimizer
-        interval = "step" if spans else self.lr_scheduler_interval
-        return {"optimizer": optimizer, "lr_scheduler": self._schedule_config(schedule, interval)}
+        config: Any = {"scheduler": schedule, "interval": self.lr_scheduler_interval}
+        if spans:
+            config["interval"] = "step"
+        if isinstance(schedule, ReduceLROnPlateau):
+            # Lightning would step it after the checkpoint at the end of the epoch, and a resumed
+            # run would miss that step; `on_train_epoch_end` steps it before.
+            config |= {"interval": "epoch", "reduce_on_plateau": False}
+        return {"optimizer": optimizer, "lr_scheduler": config}
 
     def make_schedule(
         self, optimizer: Optimizer, total_steps: int
@@ -214,14 +220,6 @@ class DigitClassifier(LightningModule):
     def schedule_needs_run_length(self) -> bool:
         """Whether the learning-rate schedule depends on the length of the run."""
         return needs_run_length(self.lr_scheduler_factory)
-
-    @staticmethod
-    def _schedule_config(schedule: LRScheduler | ReduceLROnPlateau, interval: str) -> Any:
-        if not isinstance(schedule, ReduceLROnPlateau):
-            return {"scheduler": schedule, "interval": interval}
-        # Lightning would step it after the checkpoint at the end of the epoch, and a resumed run
-        # would miss that step; `on_train_epoch_end` steps it before.
-        return {"scheduler": schedule, "interval": "epoch", "reduce_on_plateau": False}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Step a schedule, except ReduceLROnPlateau: `on_train_epoch_end` steps it."""
