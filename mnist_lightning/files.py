@@ -210,7 +210,7 @@ class _Loader(yaml.SafeLoader):
         """Return the tag of a node; a long plain scalar is text, whatever it looks like."""
         if kind is yaml.ScalarNode and len(value) > MAX_NUMBER_CHARS:
             implicit = (False, True)
-        tag: str = super().resolve(kind, value, implicit)
+        tag: str = super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call] # PyYAML's
         return tag
 
 

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable
-from itertools import takewhile
 
 from mnist_lightning.cli import suggestions
 from mnist_lightning.errors import PROGRAM
@@ -40,15 +39,12 @@ def explain(message: str, options: Iterable[str], command: str) -> str:
             f"unexpected argument {unexpected[1]!r}; a RUN comes right after the command: "
             f"{PROGRAM} {command} RUN …"
         )
-    group = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message)
-    key = re.search(r"Key '([\w.]+)' is not expected|Option '([\w.]+)' is not", message)
-    if group or (key and "class_path" not in message):
-        path = ".".join(group.groups()) if group else next(filter(None, key.groups()))
-        closest = suggestions.closest_option(path, names)
-        return f"unknown key in the configuration: {path}{closest}"
+    if (unknown := _unknown_key(message)) is not None:
+        closest = suggestions.closest_option(unknown, names)
+        return f"unknown key in the configuration: {unknown}{closest}"
     if match := re.search(r'Parser key "([\w.]+)"', message):
-        key, message = _innermost(message, match[1])
-        return f"--{key}: {_reason(message, key)}"
+        key, about = _innermost(message, match[1])
+        return f"--{key}: {_reason(about, key)}"
     return suggestions.format_argparse_error(message, names, command)
 
 
@@ -60,14 +56,22 @@ def explain_class_error(error: Exception) -> str:
     return match[1] if match else text
 
 
+def _unknown_key(message: str) -> str | None:
+    if match := re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message):
+        return f"{match[1]}.{match[2]}"
+    match = re.search(r"(?:Key|Option) '([\w.]+)' is not", message)
+    return match[1] if match and "class_path" not in message else None
+
+
 def _innermost(message: str, key: str) -> tuple[str, str]:
     """Return the argument of a class that is wrong, and the part of the message about it."""
     lines = message.splitlines()
     for place, line in enumerate(lines[1:], 1):
         if match := re.search(r'Parser key "(\w+)":', line):
             margin = " " * (len(line) - len(line.lstrip()) + 1)  # of the lines about it
-            about = takewhile(lambda text, m=margin: text.startswith(m), lines[place + 1 :])
-            return f"{key}.{match[1]}", "\n".join([":", *about])
+            following = lines[place + 1 :]
+            end = next((n for n, text in enumerate(following) if not text.startswith(margin)), None)
+            return f"{key}.{match[1]}", "\n".join([":", *following[:end]])
     return key, message
 
 
