@@ -21,6 +21,7 @@ MAX_YAML_BYTES = 300_000
 MAX_YAML_NODES = 20_000
 MAX_YAML_DEPTH = 100
 MAX_YAML_OTHER_KEYS = 256  # keys of a mapping that are not strings
+MAX_YAML_KEY_CHARS = 200  # names of options are joined with those above them
 MAX_FOLDER_DEPTH = 50
 MAX_NUMBER_CHARS = 100  # 1:1:1:… would be a number in base 60 that takes quadratic time
 _TAG = "tag:yaml.org,2002:"
@@ -251,6 +252,8 @@ def _check_node(node: yaml.Node) -> None:
             raise LimitError(
                 f"a mapping has more than {MAX_YAML_OTHER_KEYS} keys that are not strings"
             )
+        if any(len(key.value) > MAX_YAML_KEY_CHARS for key, _ in node.value):
+            raise LimitError(f"a key has more than {MAX_YAML_KEY_CHARS} characters")
     elif node.tag in _NUMBER_TAGS and len(node.value) > MAX_NUMBER_CHARS:
         raise LimitError(f"it contains a number of more than {MAX_NUMBER_CHARS} characters")
 

@@ -66,6 +66,7 @@ EXTRAS = {"fastapi": "web", "uvicorn": "web", "optuna": "sweep", "psutil": "swee
 
 # How much later than another process the first one may find the same error.
 ERROR_WAIT_SECONDS = 30
+MAX_MESSAGE_CHARS = 10_000
 
 
 def help_text() -> str:
@@ -155,8 +156,9 @@ def _report(message: str, status: int) -> None:
         if status == 2:
             time.sleep(ERROR_WAIT_SECONDS)
         message = f"process {number}: {message}"
-    # One line, whatever the message contains of a file's name or content.
-    say(f"mnist-lightning: error: {printable(message)}", file=sys.stderr)
+    # One line of limited length, whatever the message contains of a file's name or content.
+    visible = printable(message[:MAX_MESSAGE_CHARS])
+    say(f"mnist-lightning: error: {visible}", file=sys.stderr)
 
 
 def _process_number() -> str:

@@ -122,7 +122,10 @@ def _base_config(
             new_name = rename_damaged(run.config).name if distributed.is_rank_zero() else ""
             say(f"{run.config} is damaged: {error}; renamed to {new_name}; using {path.name}")
     try:
-        base = base or trusted_config(checkpoint["config"], signed, trust, arguments)
+        # Also if there is a `config.yaml`: the two are compared.
+        stored = trusted_config(checkpoint["config"], signed, trust, arguments)
+        base = base or stored
+        base = base._replace(own=base.own and stored.own)
         check_network(base, checkpoint)
     except (InvalidConfigError, WrongWeightsError) as error:
         raise UnusableCheckpointError(path, str(error)) from None
@@ -144,6 +147,7 @@ def continue_run(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]
             status=2,
         )
     cli.datamodule.check_same_data(checkpoint["MNISTDataModule"])
+    cli.make_trainer.loaded[path] = checkpoint
     reason = restorability_error(cli.model, checkpoint)
     reason = reason or callback_state_error(cli.make_trainer.callbacks, checkpoint["callbacks"])
     if reason is not None:

@@ -82,6 +82,7 @@ def _evaluate_with(
     first = checkpoints[0]
     predictions = PredictionCollector()
     trainer = cli.make_trainer(callbacks=[predictions])
+    cli.make_trainer.loaded.update((each.path, each.content) for each in checkpoints)
     distributed.join(trainer)
     distributed.assert_same_path(*(checkpoint.path for checkpoint in checkpoints))
     cli.load_data()

@@ -108,9 +108,9 @@ class MNISTDataModule(LightningDataModule):
             raise ValueError("own images need both --data.dataset folder and --data.folder DIR")
         if not 0 <= self.test_share <= 1:
             raise ValueError(f"test_share: invalid value {self.test_share}; expected 0 to 1")
-        if not 0 < self.extra_share < 1:
+        if not 0.01 <= self.extra_share <= 0.99:  # the images are repeated up to this share
             raise ValueError(
-                f"extra_share: invalid value {self.extra_share}; expected 0 < value < 1"
+                f"extra_share: invalid value {self.extra_share}; expected 0.01 to 0.99"
             )
         limits = {"batch_size": 1, "eval_batch_size": 1, "val_size": 0, "num_workers": 0, "seed": 0}
         for name, minimum in limits.items():

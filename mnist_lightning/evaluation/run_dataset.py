@@ -36,9 +36,12 @@ def load_run_dataset(run: Run, data_dir: str | None, unchanged: bool = True) -> 
     if damaged or summary["dataset"] not in (*SOURCES, "folder"):
         names = ", ".join(damaged or ["dataset"])
         raise UserError(f"the summary.json of {run.folder} is damaged: {names} missing or invalid")
-    section = run.read_config().get("data")
+    config, own = run.read_signed_config()
+    section = config.get("data")
     options = section if isinstance(section, dict) else {}
     is_folder = summary["dataset"] == "folder"
+    if is_folder and not own and data_dir is None:
+        raise UserError(f"{run.folder} was not made on this machine: add --data.data_dir DIR")
     try:
         text = data_dir or options.get("folder" if is_folder else "data_dir", "data")
         path = Path(str(text)).expanduser()

@@ -14,16 +14,17 @@ LENGTHS = ("max_epochs", "max_steps", "max_time")
 # run from elsewhere.
 MACHINE_OPTIONS = (
     *("auto_resume", "log_lines", "model.compile"),
-    *("data.eval_batch_size", "data.num_workers", "data.pin_memory"),
+    *("data.eval_batch_size", "data.num_workers", "data.pin_memory", "data.folder"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
     *("trainer.default_root_dir", "trainer.logger", "trainer.plugins", "trainer.profiler"),
     *("trainer.enable_model_summary", "trainer.enable_progress_bar"),
     *("trainer.fast_dev_run", "trainer.barebones"),
+    *("trainer.model_registry", "trainer.enable_autolog_hparams"),
 )
 # Options that may change when a run is resumed: they do not affect the weights.
 RESUME_OVERRIDABLE = {
     *{*MACHINE_OPTIONS} - {"trainer.plugins", "trainer.fast_dev_run", "trainer.barebones"},
-    *("autosave", "dashboards", "keep_last", "data.data_dir", "data.folder"),
+    *("autosave", "dashboards", "keep_last", "data.data_dir"),
     *(f"trainer.{name}" for name in (*LENGTHS, "log_every_n_steps", "limit_test_batches")),
 }
 MAX_BATCH_SIZE = 4096  # for a file from elsewhere

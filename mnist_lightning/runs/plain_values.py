@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 MAX_VALUES = 100_000  # a checkpoint has 5,000
 MAX_DEPTH = 60
+MAX_CHARS = 10_000  # of a text
 MAX_EXPANSION = 4  # size of all tensors with shared storages, relative to the file size
 
 _KEYS = (str, int, float, tuple)
@@ -48,6 +49,7 @@ class _PlainCheck:
             for key, item in value.items():
                 if not isinstance(key, _KEYS):
                     raise NotPlainError(f"{name} has a key of type {type(key).__name__}")
+                self._check_length(key, name)
                 self.visit(item, f"{name}[{_label(key)}]", depth + 1)
             attributes = getattr(value, "__dict__", {})
             if attributes.keys() - {"_metadata"} or not _are_versions(attributes):
@@ -59,6 +61,13 @@ class _PlainCheck:
             self._visit_tensor(value, name)
         elif not isinstance(value, _PRIMITIVES):
             raise NotPlainError(f"{name} is of type {type(value).__name__}, which is not allowed")
+        else:
+            self._check_length(value, name)
+
+    @staticmethod
+    def _check_length(value: Any, name: str) -> None:
+        if isinstance(value, str) and len(value) > MAX_CHARS:
+            raise NotPlainError(f"{name} has a text of more than {MAX_CHARS:,} characters")
 
     def _visit_tensor(self, tensor: Tensor, name: str) -> None:
         # A tensor may repeat one stored number a billion times; a copy would expand it.

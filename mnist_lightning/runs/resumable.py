@@ -2,6 +2,7 @@
 
 import random
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -171,6 +172,9 @@ def _check_random_states(states: dict[str, Any]) -> None:
         raise ValueError(f"NumPy's position is {position}")
     np.random.RandomState().set_state((name, keys.numpy(), position, *rest))
     torch.Generator().set_state(states["torch"])
+    left, _, following = struct.unpack_from("<iiQ", states["torch"].numpy().tobytes(), 8)
+    if (left, following) != (1, 0) and (not 0 < left <= 624 or left + following != 625):
+        raise ValueError(f"torch's position is {following}")
     list(states["cuda"]), list(states.get("others", ()))
 
 

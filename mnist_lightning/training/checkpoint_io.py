@@ -1,5 +1,7 @@
 """Save and load checkpoints atomically, with a digest and a signature."""
 
+import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,19 @@ class AtomicCheckpointIO(CheckpointIO):
         folder: the only folder to save to and to delete from, whatever paths the callback states
             of a checkpoint contain; None: any folder.
         sign: whether to sign checkpoints as the user's own.
+        loaded: checkpoints that were read and checked; they are not read again, because the file
+            may have changed since then.
     """
 
-    def __init__(self, folder: Path | None = None, sign: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        sign: bool = True,
+        loaded: Mapping[Path, dict[str, Any]] | None = None,
+    ) -> None:
         self.folder = folder
         self.sign = sign
+        self.loaded = {} if loaded is None else loaded
 
     def _check_inside(self, path: Path) -> None:
         folder = self.folder
@@ -47,7 +57,8 @@ class AtomicCheckpointIO(CheckpointIO):
         self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Read a checkpoint on the CPU; Lightning moves its parts to their devices."""
-        return read_checkpoint(Path(path))
+        loaded = self.loaded.get(Path(path))
+        return read_checkpoint(Path(path)) if loaded is None else copy.copy(loaded)
 
     def remove_checkpoint(self, path: Any) -> None:
         """Delete a checkpoint."""

@@ -1,6 +1,7 @@
 """Check that a checkpoint can be restored into a run's network, optimizer and schedule."""
 
 import copy
+import inspect
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ def restorability_error(model: DigitClassifier, checkpoint: dict[str, Any]) -> s
     network = copy.deepcopy(model.network)
     optimizer = model.optimizer_factory(network.parameters())
     schedule = model.make_schedule(optimizer, total_steps=1000)
-    saved = checkpoint["optimizer_states"][0]
+    saved = copy.deepcopy(checkpoint["optimizer_states"][0])  # the step below changes it
     try:
         _compare_shapes(model.state_dict(), checkpoint["state_dict"])
         network.load_state_dict(network_weights(checkpoint))
@@ -38,11 +39,38 @@ def restorability_error(model: DigitClassifier, checkpoint: dict[str, Any]) -> s
         if (schedule is not None) != bool(checkpoint["lr_schedulers"]):
             return "lr_schedulers does not match this run's schedule"
         if schedule is not None:
-            schedule.load_state_dict(checkpoint["lr_schedulers"][0])
+            steps = checkpoint["global_step"]
+            _compare_schedule_states(schedule, checkpoint["lr_schedulers"][0], steps)
+            schedule.load_state_dict(copy.deepcopy(checkpoint["lr_schedulers"][0]))
         take_zero_step(network, optimizer)
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         return " ".join(f"{type(error).__name__} {error}".split())[:MAX_REASON_CHARS]
     return None
+
+
+def _compare_schedule_states(schedule: Any, saved: dict[str, Any], steps: int) -> None:
+    """Compare a saved state with that of a new schedule: names, types, arguments, counters.
+
+    Raises:
+        ValueError: the saved state belongs to another schedule, or would take long to continue.
+    """
+    if not type(schedule).__module__.startswith(("torch.", "mnist_lightning.")):
+        return
+    arguments = inspect.signature(type(schedule)).parameters.keys() - {"total_steps", "last_epoch"}
+    for name, value in schedule.state_dict().items():
+        if name not in saved:
+            raise ValueError(f"lr_schedulers has no {name}")
+        if value is not None and type(saved[name]) is not type(value):
+            raise ValueError(f"lr_schedulers: {name} is of type {type(saved[name]).__name__}")
+        if name in arguments and saved[name] != value:
+            raise ValueError(f"lr_schedulers: {name} differs from the options")
+        if type(value) is int and name not in arguments and abs(saved[name]) > _max_count(steps):
+            raise ValueError(f"lr_schedulers: {name} is {saved[name]}")
+
+
+def _max_count(steps: int) -> int:
+    """Return a limit for counters of a schedule, far above those of a run of so many steps."""
+    return 1000 * (steps + 1000)
 
 
 def _compare_shapes(current: dict[str, torch.Tensor], saved: dict[str, torch.Tensor]) -> None:

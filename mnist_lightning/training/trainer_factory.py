@@ -23,11 +23,15 @@ class TrainerFactory:
     Args:
         options: the arguments of the trainer, with instances of its classes.
         sign: whether to sign checkpoints as the user's own.
+
+    Attributes:
+        loaded: checkpoints that the trainers need not read again, by path.
     """
 
     def __init__(self, options: dict[str, Any], sign: bool) -> None:
         self._options = options
         self._sign = sign
+        self.loaded: dict[Path, dict[str, Any]] = {}
 
     @property
     def callbacks(self) -> list[Callback]:
@@ -56,7 +60,7 @@ class TrainerFactory:
             "callbacks": [*self.callbacks, *callbacks],
             "plugins": [
                 *_as_list(self._options["plugins"]),
-                AtomicCheckpointIO(folder, self._sign),
+                AtomicCheckpointIO(folder, self._sign, self.loaded),
                 *_cluster_plugins(),
             ],
             "enable_progress_bar": False,  # the progress callback shows it
