@@ -66,7 +66,7 @@ def test_a_value_in_a_file_that_imitates_an_error_imports_nothing(
     command(*FIT)
     unsign(run_0)
     (tmp_path / "payload.py").write_text("open('executed', 'w')\n")
-    (tmp_path / "nets.py").write_text(
+    (tmp_path / "own_nets.py").write_text(
         "from mnist_lightning.networks.tiny_cnn import TinyCNN as Own\n"
     )
     config = yaml.safe_load(run_0.config.read_text())
@@ -78,6 +78,6 @@ def test_a_value_in_a_file_that_imitates_an_error_imports_nothing(
     settings = {"trainer": {"max_epochs": quoting("payload")}}
     (tmp_path / "settings.yaml").write_text(yaml.safe_dump(settings))
     command("resume", "0", "--trainer.max_epochs", "2")
-    for named in ([], ["--model.network", "nets.Own"]):
+    for named in ([], ["--model.network", "own_nets.Own"]):
         assert command("fit", *DIGITS, "--config", "settings.yaml", *named).status == 2
     assert not (tmp_path / "executed").exists()

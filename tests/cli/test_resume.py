@@ -19,6 +19,8 @@ from tests.cli.checks import accuracy, assert_equal, load, logged
 from tests.conftest import DIGITS, Command
 from tests.processes import Place, run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     "schedule",

@@ -13,6 +13,8 @@ from mnist_lightning.runs.run_directory import Run
 from tests.cli.checks import assert_equal, load
 from tests.conftest import DIGITS, Command
 
+pytestmark = pytest.mark.slow
+
 
 def test_each_seed_is_an_ordinary_run_and_the_spread_is_reported(
     command: Command, run_0: Run

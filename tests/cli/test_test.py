@@ -18,7 +18,7 @@ def test_test_prints_the_same_accuracy_as_fit(command: Command) -> None:
 
 def test_test_shows_each_image(command: Command, run_0: Run) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "1")
-    result = command("test", "version_0", "--each_image", "true")
+    result = command("test", "version_0", "--each_image")
     assert result.status == 0, result.err
     table = read_predictions(run_0.predictions)
     lines = re.findall(r"^ *(\d+)  true (\d)  predicted (\d)(  wrong)?$", result.out, re.MULTILINE)

@@ -27,6 +27,8 @@ from mnist_lightning.runs.run_directory import Run
 from tests.conftest import DIGITS, Command
 from tests.preprocessing.test_ink_extraction import drawn
 
+pytestmark = pytest.mark.slow
+
 PIXELS = SOURCES["digits"].load(Path()).test_images.numpy()
 SUMMARY = {"dataset": "digits", "checksum": "0" * 64, "seed": 1, "versions": {"torch": "2"}}
 

@@ -73,6 +73,7 @@ def test_a_summary_of_a_run_is_read_completely(command: Command, run_0: Run) -> 
 OPTIONAL = ["best_epoch", "epoch_seconds", "val/accuracy", "val/loss", "commit", "resume"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [None, math.nan, "\ud800x", {"a": math.nan}, 10**30])
 def test_no_value_of_a_summary_looks_like_a_bug(command: Command, run_0: Run, value: Any) -> None:
     for size in ("50", "100"):

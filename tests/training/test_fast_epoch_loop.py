@@ -18,6 +18,8 @@ from mnist_lightning.training.fast_epoch_loop import FastEpochLoop
 from mnist_lightning.training.lightning_module import DigitClassifier
 from tests.conftest import DIGITS, Command
 
+pytestmark = pytest.mark.slow
+
 
 class CountSteps(Callback):
     """Implements a hook that the fast step skips."""

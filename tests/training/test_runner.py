@@ -24,6 +24,8 @@ from mnist_lightning.training.lightning_module import DigitClassifier
 from tests.cli.checks import load
 from tests.conftest import DIGITS, Command
 
+pytestmark = pytest.mark.slow
+
 DIGIT_NET = Path(__file__).parent.parent.parent / "configs" / "digit_net.yaml"
 BATCHES = 21  # in an epoch of 1,300 digits, 64 a batch
 
