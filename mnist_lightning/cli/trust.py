@@ -95,6 +95,8 @@ def read_settings(arguments: Sequence[str], trust: bool) -> tuple[NamedClasses, 
             raise UserError(f"{path} must contain a mapping of options to values", status=2)
         settings = {section: content} if section else content
         for name in USER_SCHEMA.sections.keys() & settings.keys():
+            if settings[name] is None:
+                raise UserError(f"--{name}: null is not allowed; give a value or omit it", 2)
             if not isinstance(settings[name], dict):
                 raise UserError(f"{path}: {name} must be a mapping of options to values", status=2)
         if trust:

@@ -157,7 +157,7 @@ def test_data_is_not_written_through_a_link(command: Command, tmp_path: Path, na
 def test_an_archive_that_is_too_large_is_not_read(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnist_lightning.data.datasets._has_md5", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr("mnist_lightning.data.datasets._md5", lambda *_: pytest.fail("read"))
     monkeypatch.setattr("torchvision.datasets.FashionMNIST.mirrors", ["http://127.0.0.1:9/"])
     path = tmp_path / "data" / "FashionMNIST" / "raw" / "train-images-idx3-ubyte.gz"
     path.parent.mkdir(parents=True)
