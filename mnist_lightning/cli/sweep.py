@@ -18,7 +18,7 @@ from rich.table import Table
 
 from mnist_lightning.cli import console
 from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser, configure_warnings
-from mnist_lightning.cli.parser import check_is_file, named_classes, read_files
+from mnist_lightning.cli.parser import check_is_file, named_classes, option_value, read_files
 from mnist_lightning.cli.trust import refuse_foreign
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import LimitError, create_folder, parse_yaml, read_yaml, refuse_links
@@ -62,6 +62,9 @@ def main(arguments: list[str]) -> int:
     options, rest = parser.split(arguments)
     if options.trials < 1 or options.workers < 1:
         raise UserError("--trials and --workers must be at least 1", status=2)
+    for name in ("--seeds", "--ckpt_path", "--run_dir"):
+        if option_value(name, rest) is not None:
+            raise UserError(f"{name} applies to one run, and a sweep makes its own: omit it", 2)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("optuna").propagate = False
     check_is_file("--space", str(options.space))
