@@ -11,6 +11,7 @@ from mnist_lightning import distributed
 from mnist_lightning.cli import console
 from mnist_lightning.cli.lightning_cli import DigitCLI
 from mnist_lightning.runs.config import Config
+from mnist_lightning.runs.recovery import rename_damaged_lock
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.training.experiment import Experiment
 from mnist_lightning.training.lightning_module import DigitClassifier
@@ -56,6 +57,7 @@ def run_lock(run: Run) -> AbstractContextManager[Any]:
 
     def acquire() -> None:
         if distributed.is_rank_zero():  # the processes may not be joined yet
+            rename_damaged_lock(run)
             locks[0] = run.lock()
 
     distributed.run_on_rank_zero(acquire)

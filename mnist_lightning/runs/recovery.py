@@ -11,6 +11,13 @@ from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import say
 
 
+def rename_damaged_lock(run: Run) -> None:
+    """Rename a lock that is not a regular file, such as a folder or a link."""
+    path = run.lock_file
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+        say(f"{path} is not a regular file; renamed to {rename_damaged(path).name}")
+
+
 def rename_damaged_config(run: Run) -> None:
     """Rename a `config.yaml` that cannot be read."""
     if not os.path.lexists(run.config):

@@ -24,13 +24,11 @@ from mnist_lightning.files import (
     parse_yaml,
     read_bounded,
     refuse_links,
-    rename_damaged,
     write_atomically,
 )
 from mnist_lightning.runs import signature
 from mnist_lightning.runs.former_versions import upgrade_names
 from mnist_lightning.runs.summary_json import read_summary
-from mnist_lightning.text import say
 
 LOGS_FOLDER = "lightning_logs"
 VERSION = re.compile(r"version_([0-9]{1,6})")
@@ -121,16 +119,18 @@ class Run:
         signed = bytes.fromhex(tail.decode().strip()) if _HEX.fullmatch(tail) else b""
         return upgrade_names(config), bool(mark) and signature.is_signed(_CONFIG, content, signed)
 
+    @property
+    def lock_file(self) -> Path:
+        """The file that a process locks while it trains in the run."""
+        return self.folder / ".lock"
+
     def lock(self, timeout: float = 1.0) -> AbstractContextManager[Any]:
         """Lock the run against other training processes; wait up to `timeout` seconds for the lock.
 
         Raises:
             UserError: another process is training in this run.
         """
-        path = self.folder / ".lock"
-        if path.is_symlink() or (path.exists() and not path.is_file()):
-            say(f"{path} is not a regular file; renamed to {rename_damaged(path).name}")
-        lock = FileLock(path, timeout=timeout)
+        lock = FileLock(self.lock_file, timeout=timeout)
         try:
             return lock.acquire()  # `with` releases the lock at its end
         except Timeout:

@@ -10,7 +10,9 @@ from lightning.pytorch.plugins import MixedPrecision
 
 from mnist_lightning.errors import UserError
 from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.training.lr_schedules import OneCycle
 from mnist_lightning.training.preflight import check_loss_scaling
+from mnist_lightning.training.restorability import _compare_schedule_states
 from tests.conftest import DIGITS, Command
 
 CALLBACK = "--trainer.callbacks"
@@ -136,3 +138,13 @@ def test_an_optimizer_without_loss_scaling_is_rejected(
         return
     with pytest.raises(UserError, match=reason):
         check_loss_scaling(optimizer, trainer)
+
+
+def test_a_schedule_of_a_long_run_is_restored_after_its_first_step() -> None:
+    weights = [torch.nn.Parameter(torch.zeros(1))]
+    schedule = OneCycle(torch.optim.SGD(weights, lr=0.1), total_steps=10**8)
+    state = schedule.state_dict()
+    short = OneCycle(torch.optim.SGD(weights, lr=0.1), total_steps=1000)
+    _compare_schedule_states(short, state, steps=1)
+    with pytest.raises(ValueError, match="last_epoch"):
+        _compare_schedule_states(short, state | {"last_epoch": 10**15}, steps=1)
