@@ -11,16 +11,13 @@ from torch import Tensor
 
 from mnist_lightning import distributed
 from mnist_lightning.data.augmentations import Augmentation
-from mnist_lightning.data.datasets import SOURCES, DigitData
+from mnist_lightning.data.datasets import SOURCES, DigitData, SourceName
 from mnist_lightning.data.image_folder import load_folder
 from mnist_lightning.data.loader import BatchDataset, BatchLoader
 from mnist_lightning.data.mnist_download import FetchError
 from mnist_lightning.data.splits import Split, combine, default_val_size, split_data
 from mnist_lightning.errors import PROGRAM, UserError
 
-SourceName = Literal[
-    "mnist", "fashion_mnist", "kmnist", "qmnist", "emnist_digits", "digits", "strokes"
-]
 DatasetName = Literal["auto", "folder"] | SourceName
 
 

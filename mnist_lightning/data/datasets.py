@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -219,7 +220,11 @@ def _torchvision_source(
     return Source(description, VAL_SHARE, files.load, files.fetch, class_name)
 
 
-SOURCES = {
+SourceName = Literal[
+    "mnist", "fashion_mnist", "kmnist", "qmnist", "emnist_digits", "digits", "strokes"
+]
+
+SOURCES: dict[str, Source] = {
     "mnist": Source(
         "handwritten digits, 60,000 + 10,000", VAL_SHARE, _load_mnist, mnist_download.fetch, "MNIST"
     ),

@@ -49,7 +49,7 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, dict):
-        return {name: _as_json(inner) for name, inner in value.items()}
+        return {str(name): _as_json(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_as_json(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import socket
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -202,3 +203,7 @@ def test_nothing_is_extracted_through_a_link(tmp_path: Path) -> None:
     (raw / "train-images-idx3-ubyte").symlink_to(tmp_path / "precious")
     with pytest.raises(UserError, match="is a link out of"):
         datasets.SOURCES["fashion_mnist"].fetch(tmp_path)
+
+
+def test_the_options_name_every_data_set() -> None:
+    assert set(get_args(datasets.SourceName)) == datasets.SOURCES.keys()
