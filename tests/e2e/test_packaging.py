@@ -1,0 +1,64 @@
+"""The source distribution and the wheel are complete."""
+
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+FOLDERS = (
+    ".ci",
+    ".github",
+    "benchmarks",
+    "configs",
+    "docs",
+    "mnist_lightning",
+    "notebooks",
+    "tests",
+)
+IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", ".ipynb_checkpoints")
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the project, in which a build may write."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, folder / name, ignore=IGNORED)
+    for path in ROOT.iterdir():
+        if path.is_file() and path.name != ".git" and not path.name.startswith(".coverage"):
+            shutil.copy(path, folder)
+    (folder / "lightning_logs").mkdir()
+    shutil.copy(ROOT / "lightning_logs" / "README.md", folder / "lightning_logs")
+    return folder
+
+
+def _build(checkout: Path, kind: str) -> Path:
+    code = f"from setuptools import build_meta; print(build_meta.build_{kind}('dist'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return checkout / "dist" / done.stdout.split()[-1]
+
+
+def _files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_source_distribution_contains_every_file(checkout: Path) -> None:
+    expected = _files(checkout)
+    with tarfile.open(_build(checkout, "sdist")) as archive:
+        contained = {name.partition("/")[2] for name in archive.getnames()}
+    assert not expected - contained
+
+
+def test_the_wheel_contains_the_whole_package(checkout: Path) -> None:
+    expected = {f"mnist_lightning/{name}" for name in _files(checkout / "mnist_lightning")}
+    with zipfile.ZipFile(_build(checkout, "wheel")) as archive:
+        contained = set(archive.namelist())
+    assert expected == {name for name in contained if ".dist-info/" not in name}
