@@ -23,18 +23,17 @@ FOLDERS = (
 IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", ".ipynb_checkpoints")
 
 
-@pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
     """Return a copy of the project, in which a build may write."""
-    folder = tmp_path_factory.mktemp("checkout")
     for name in FOLDERS:
-        shutil.copytree(ROOT / name, folder / name, ignore=IGNORED)
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=IGNORED)
     for path in ROOT.iterdir():
         if path.is_file() and path.name != ".git" and not path.name.startswith(".coverage"):
-            shutil.copy(path, folder)
-    (folder / "lightning_logs").mkdir()
-    shutil.copy(ROOT / "lightning_logs" / "README.md", folder / "lightning_logs")
-    return folder
+            shutil.copy(path, tmp_path)
+    (tmp_path / "lightning_logs").mkdir()
+    shutil.copy(ROOT / "lightning_logs" / "README.md", tmp_path / "lightning_logs")
+    return tmp_path
 
 
 def _build(checkout: Path, kind: str) -> Path:
