@@ -48,7 +48,7 @@ def run(arguments: list[str], folder: Path, place: Place | None = None) -> int:
 
 def ended(process: ForkServerProcess) -> int:
     """Wait for a process; return its exit status, as shells have it."""
-    process.join(120)
+    process.join(600)
     assert process.exitcode is not None, "it does not end"
     return process.exitcode if process.exitcode >= 0 else 128 - process.exitcode
 

@@ -23,9 +23,11 @@ from mnist_lightning.cli.parser import (
 from mnist_lightning.cli.trust import TrustedConfig, read_settings
 from mnist_lightning.data.datamodule import FallbackWarning, MNISTDataModule, SkippedWarning
 from mnist_lightning.errors import UserError
+from mnist_lightning.runs.config import check_storable
 from mnist_lightning.runs.config_schema import find_null
 from mnist_lightning.runs.imports import import_paths, imported_paths
 from mnist_lightning.training.lightning_module import DigitClassifier
+from mnist_lightning.training.lr_schedules import take_trial_steps
 from mnist_lightning.training.registry import RUN_OPTIONS, USER_SCHEMA
 from mnist_lightning.training.trainer import TRAINER_DEFAULTS, RunTrainer
 from mnist_lightning.training.trainer_factory import TrainerFactory
@@ -180,6 +182,7 @@ class DigitCLI(LightningCLI):
             options = [*names, *self.command_parser.option_names]
             message = error_messages.explain(str(error), options, self.command_parser.command)
             raise UserError(message, status=2) from None
+        check_storable(self.config.as_dict())
         trainer = self.config.trainer
         if trainer.max_epochs is None:
             trainer.max_epochs = MAX_EPOCHS if trainer.max_steps == -1 else -1
@@ -216,7 +219,7 @@ class DigitCLI(LightningCLI):
         try:
             optimizer = self.model.optimizer_factory(self.model.network.parameters())
             option = "lr_scheduler"
-            self.model.make_schedule(optimizer, total_steps=1000)
+            take_trial_steps(self.model.make_schedule(optimizer, total_steps=1000))
         except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
             if "only supports 2D parameters" in reason:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from mnist_lightning.errors import PROGRAM, UserError, __version__
@@ -197,6 +198,18 @@ def explain(error: BaseException) -> tuple[str, int]:
     )
 
 
+def _protect_child_processes() -> None:
+    """Let no Python process that this one starts import modules from the working directory.
+
+    A file of a downloaded folder could replace a module of the standard library there.
+    """
+    os.environ["PYTHONSAFEPATH"] = "1"
+    root = str(Path(__file__).parents[2])
+    if root not in sys.path:  # not installed, but started in its own folder
+        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+        os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+
+
 def run() -> NoReturn:
     """Run one command in this process, and end it without finalizing the interpreter.
 
@@ -211,6 +224,7 @@ def run() -> NoReturn:
         os._exit(status)
 
     atexit.register(leave)  # registered first, so called last
+    _protect_child_processes()
     try:
         status = main()
     except SystemExit as error:  # of a parser that showed its help

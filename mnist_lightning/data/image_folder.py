@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from mnist_lightning.data.datasets import DigitData
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import walk
+from mnist_lightning.networks.registry import MAX_CLASSES
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.text import printable
 
 MAX_DIGITS = 3  # of a label
-MAX_LABELS = 200
 MAX_LISTED = 5  # files or folders in a message
 
 
@@ -75,8 +75,8 @@ def _labels(folder: Path) -> list[Path]:
             "see --data.folder",
             status=2,
         )
-    if int(max((path.name for path in labels), key=int)) >= MAX_LABELS:
-        raise UserError(f"{folder}: the largest allowed label is {MAX_LABELS - 1}", status=2)
+    if int(max((path.name for path in labels), key=int)) >= MAX_CLASSES:
+        raise UserError(f"{folder}: the largest allowed label is {MAX_CLASSES - 1}", status=2)
     if links := [path for path in labels if path.is_symlink()]:
         raise UserError(f"{links[0]} is a link; copy the images into {folder} itself", 2)
     return sorted(labels, key=lambda path: int(path.name))

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from pprint import pformat
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -209,7 +208,7 @@ def _seed_groups(rows: Sequence[RunRow], settings: Mapping[str, dict[str, Any]])
     rows_by_key: dict[str, list[RunRow]] = {}
     for row in rows:
         if settings.get(row.run):
-            key = pformat(reproducibility_key(settings[row.run]))  # sorts keys of any type
+            key = repr(sorted(reproducibility_key(settings[row.run]).items()))
             rows_by_key.setdefault(key, []).append(row)
     groups = []
     for group in rows_by_key.values():

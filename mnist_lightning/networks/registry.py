@@ -21,6 +21,8 @@ from mnist_lightning.errors import UserError
 # The modules of this package that contain no architecture.
 OTHER_MODULES = {"calibration", "ensemble", "inspection", "registry"}
 
+MAX_CLASSES = 200  # each digit of a page gets a probability for each class
+
 
 class UnknownNetworkError(UserError):
     """A checkpoint contains a network of an unknown class."""
@@ -135,8 +137,10 @@ def check_weights(description: dict[str, Any], weights: Mapping[str, Tensor]) ->
         raise WrongWeightsError(
             f"the network {path} cannot be built: {_first_line(error)}"
         ) from None
-    if classes < 2:
-        raise WrongWeightsError(f"the network {path} has {classes} classes; at least 2 are needed")
+    if not 2 <= classes <= MAX_CLASSES:
+        raise WrongWeightsError(
+            f"the network {path} has {classes} classes; expected 2 to {MAX_CLASSES}"
+        )
     shapes = {name: tuple(tensor.shape) for name, tensor in expected.items()}
     actual = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if shapes != actual:

@@ -5,6 +5,7 @@ from typing import Any
 
 from mnist_lightning.errors import UserError
 from mnist_lightning.runs.config_schema import Parameter, Schema
+from mnist_lightning.runs.plain_values import MAX_CHARS
 
 Config = dict[str, Any]
 
@@ -61,6 +62,24 @@ def check_batch_size(config: Config) -> None:
             f"data.batch_size {batch_size} exceeds {MAX_BATCH_SIZE:,}, the limit for a run from "
             "elsewhere; add --trust to allow it"
         )
+
+
+def check_storable(value: Any, option: str = "") -> None:
+    """Check that a checkpoint can contain these options: it would be refused when it is read.
+
+    Raises:
+        UserError: an integer or a text is too large.
+    """
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            check_storable(item, f"{option}.{name}".lstrip("."))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            check_storable(item, option)
+    elif isinstance(value, int) and abs(value) >= 2**63:
+        raise UserError(f"Invalid --{option} {value:,}"[:80] + ": expected 64 bits at most", 2)
+    elif isinstance(value, str) and len(value) > MAX_CHARS:
+        raise UserError(f"--{option} exceeds {MAX_CHARS:,} characters", status=2)
 
 
 def evaluation_config(config: Config) -> Config:

@@ -20,7 +20,7 @@ from mnist_lightning.text import printable
 # Limits for files from elsewhere. The command line has no such limits.
 MAX_ARGUMENT = 10_000  # for numbers in the arguments of a class
 MAX_ITEMS = 1_000
-MAX_CLASSES = 32  # in a list: augmentations, callbacks
+MAX_COMPONENTS = 32  # in a list: augmentations, callbacks
 MAX_CHARS = 1_000
 # A string that a parser cannot read as another type.
 _INERT = re.compile(r"[\w:,/+-]*")
@@ -177,7 +177,7 @@ class _Checker:
 
     def _list(self, value: Sequence[Any], members: Sequence[Any], where: str) -> None:
         inner = _members(*(item for member in members for item in _items(member)))
-        if not inner or len(value) > (MAX_CLASSES if _classes(inner) else MAX_ITEMS):
+        if not inner or len(value) > (MAX_COMPONENTS if _classes(inner) else MAX_ITEMS):
             self._report(f"{where}: invalid list of {len(value)} items")
             return
         for index, item in enumerate(value):

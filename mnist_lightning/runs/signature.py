@@ -14,6 +14,9 @@ from pathlib import Path
 
 from platformdirs import user_config_path
 
+from mnist_lightning.errors import UserError
+from mnist_lightning.files import read_bounded
+
 SIGNATURE_BYTES = hashlib.sha256().digest_size
 _KEY_BYTES = 32
 
@@ -37,8 +40,8 @@ def signing_key(create: bool = False) -> bytes | None:
         with suppress(OSError):
             _create_key(path)
     try:
-        key = path.read_bytes()
-    except OSError:
+        key = read_bounded(path, _KEY_BYTES)
+    except (OSError, UserError):
         return None
     return key if len(key) == _KEY_BYTES else None
 

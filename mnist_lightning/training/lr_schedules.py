@@ -6,6 +6,7 @@ times the epochs.
 
 import inspect
 import math
+import warnings
 from collections.abc import Callable
 from functools import partial
 
@@ -79,6 +80,16 @@ class Cosine(LambdaLR):
             return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
         super().__init__(optimizer, factor)
+
+
+def take_trial_steps(schedule: LRScheduler | ReduceLROnPlateau | None) -> None:
+    """Take a hundred steps: some invalid arguments, such as a period of 0, fail only there."""
+    with warnings.catch_warnings(action="ignore"):  # the optimizer takes no steps
+        for _ in range(100):
+            if isinstance(schedule, ReduceLROnPlateau):
+                schedule.step(0.0)
+            elif schedule is not None:
+                schedule.step()
 
 
 def needs_run_length(factory: LRSchedulerCallable | None) -> bool:

@@ -15,6 +15,7 @@ from torch.optim import LBFGS, Optimizer
 from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.errors import UserError
 from mnist_lightning.networks.inspection import probe_logits
+from mnist_lightning.networks.registry import MAX_CLASSES
 from mnist_lightning.runs.checkpoint import MAX_UNSIGNED_BYTES
 from mnist_lightning.runs.config import Config
 from mnist_lightning.runs.signature import key_path, signing_key
@@ -81,6 +82,10 @@ def _check_data(model: DigitClassifier, data: MNISTDataModule) -> None:
             f"Invalid network output {shape} for one image: expected (1, {classes}) for the labels "
             f"of {name}. Give --model.network.num_classes {classes}.",
             status=2,
+        )
+    if shape[1] > MAX_CLASSES:
+        raise UserError(
+            f"The network has {shape[1]} classes: expected at most {MAX_CLASSES}", status=2
         )
 
 

@@ -19,6 +19,9 @@ TRAINER_DEFAULTS = {
 }
 
 
+MAX_PROCESSES = 10_000  # of a run, and on a machine; Lightning makes a list of them
+
+
 class RunTrainer(Trainer):
     """A Trainer with typed limits: `1` is one batch, `1.0` is all batches.
 
@@ -41,6 +44,10 @@ class RunTrainer(Trainer):
         deterministic: bool | Literal["warn"] | None = None,
         **others: Any,
     ) -> None:
+        for name in ("devices", "num_nodes"):
+            number = str(others.get(name))
+            if number.isdecimal() and int(number) > MAX_PROCESSES:
+                raise ValueError(f"Invalid --trainer.{name} {number}: at most {MAX_PROCESSES:,}")
         super().__init__(
             limit_train_batches=limit_train_batches,
             limit_val_batches=limit_val_batches,

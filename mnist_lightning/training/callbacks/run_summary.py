@@ -148,7 +148,9 @@ def device_name(device: torch.device) -> str:
 def commit() -> str | None:
     """Return the commit of this package's checkout, with suffix `-dirty` if changed, or None."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    folder = Path(__file__).parent
+    folder = Path(__file__).parents[3]
+    if not (folder / ".git").exists():  # installed, perhaps inside another repository
+        return None
     try:
         result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=5)
     except (OSError, subprocess.TimeoutExpired):
