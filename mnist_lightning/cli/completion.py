@@ -15,20 +15,13 @@ def main(arguments: list[str]) -> int:
     """Print the script."""
     description = "Print a script with which a shell completes `mnist-lightning` commands."
     parser = CommandParser("completion", description, "bash > ~/.mnist-lightning.sh")
-    parser.add_argument(
-        "shell",
-        metavar="SHELL",
-        choices=("bash", "zsh"),
-        help="source the script in ~/.bashrc or ~/.zshrc",
-    )
+    shell_help = "source the script in ~/.bashrc or ~/.zshrc"
+    parser.add_argument("shell", metavar="SHELL", choices=("bash", "zsh"), help=shell_help)
     shell = parser.parse_args(arguments).shell
-    script = templating.fill(
-        "cli/completion.sh",
-        shell=shell,
-        options={name: options_of(name) for name in COMMANDS},
-        take_runs=[name for name, command in COMMANDS.items() if "[RUN" in command.usage],
-    )
-    say(script, end="")
+    options = {name: options_of(name) for name in COMMANDS}
+    take_runs = [name for name, command in COMMANDS.items() if "[RUN" in command.usage]
+    path = "cli/completion.sh"
+    say(templating.fill(path, shell=shell, options=options, take_runs=take_runs), end="")
     return 0
 
 

@@ -1,6 +1,6 @@
 """Panels, tables and lines on the console."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,13 @@ from torch import nn
 
 from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.errors import PROGRAM
-from mnist_lightning.evaluation.metrics import McNemar, spread
+from mnist_lightning.evaluation.metrics import mcnemar, spread
 from mnist_lightning.networks import inspection
 from mnist_lightning.runs.metrics_csv import PredictionsTable
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import printable
-from mnist_lightning.training.callbacks.prediction_collector import PredictionCollector
 from mnist_lightning.training.callbacks.run_summary import device_name, network_facts
-from mnist_lightning.training.lightning_module import DigitClassifier
+from mnist_lightning.training.experiment import Experiment
 
 
 def make_console() -> Console:
@@ -27,53 +26,57 @@ def make_console() -> Console:
     return Console(markup=False, emoji=False)
 
 
-def show_start(
-    console: Console,
-    model: DigitClassifier,
-    data: MNISTDataModule,
-    trainer: Trainer,
-    run: Run | None,
-    summary: bool,
-) -> None:
-    """Show what is trained (each layer if `summary`), on which data and where."""
-    show_data_notices(console, data)
-    network = network_facts(model)
-    name = network["network"]["class_path"].rsplit(".", 1)[-1]
-    sizes = (len(data.train_indices), len(data.val_indices), len(data.data.test_labels))
-    device = device_name(trainer.strategy.root_device)
-    show_line(console, f"{name}, {network['parameters']:,} parameters, on {device}")
-    if network["network"]["init_args"] is None:
-        show_line(
-            console,
-            f"{name} does not store its arguments as attributes (self.width = width): "
-            "predict, serve, report and export cannot rebuild it",
-        )
-    if summary:
-        show_layers(console, model.network)
-    show_line(
-        console,
-        f"{data.title}: {sizes[0]:,} images to train, {sizes[1]:,} to validate, "
-        f"{sizes[2]:,} to test",
-    )
-    if data.data.name in data.extra:
-        show_line(console, f"--data.extra {data.data.name} adds nothing: it is the data set itself")
-    if sizes[1] == 0:
-        show_line(
-            console, "no validation set (val_size 0): the best checkpoint will be the last one"
-        )
-    show_line(console, f"run: {run.folder}" if run else "fast_dev_run: nothing will be saved")
+class ConsoleReporter:
+    """Shows a run on the console while it is trained."""
+
+    def __init__(self) -> None:
+        self.console = make_console()
+
+    def show_start(self, experiment: Experiment, trainer: Trainer, run: Run | None) -> None:
+        """Show what is trained, on which data and where."""
+        data = experiment.data
+        show_data_notices(self.console, data)
+        network, parameters = network_facts(experiment.model).values()
+        name = network["class_path"].rsplit(".", 1)[-1]
+        train, val, test = map(len, (data.train_indices, data.val_indices, data.data.test_labels))
+        device = device_name(trainer.strategy.root_device)
+        self.show_line(f"{name}, {parameters:,} parameters, on {device}")
+        if network["init_args"] is None:
+            self.show_line(
+                f"{name} does not store its arguments as attributes (self.width = width): "
+                "predict, serve, report and export cannot rebuild it"
+            )
+        if experiment.config["trainer"]["enable_model_summary"] is not False:
+            self.show_line(_format_layers(experiment.model.network))
+        sizes = f"{train:,} images to train, {val:,} to validate, {test:,} to test"
+        self.show_line(f"{data.title}: {sizes}")
+        if data.data.name in data.extra:
+            self.show_line(f"--data.extra {data.data.name} adds nothing: it is the data set itself")
+        if val == 0:
+            best = "the best checkpoint will be the last one"
+            self.show_line(f"no validation set (val_size 0): {best}")
+        self.show_line(f"run: {run.folder}" if run else "fast_dev_run: nothing will be saved")
+
+    def show_line(self, text: str) -> None:
+        """Show one line."""
+        show_line(self.console, text)
+
+    def show_interruption(self, run: Run | None, saved: str) -> None:
+        """Show what an interrupted run has saved, and how to continue it."""
+        self.show_line(f"Interrupted. {saved}")
+        if run is not None and run.recent().exists():
+            show_next_commands(self.console, [f"{PROGRAM} resume {run.reference}"])
 
 
-def show_layers(console: Console, network: nn.Module) -> None:
-    """Show the layers: kind, output shape (-1 is the batch) and number of parameters."""
+def _format_layers(network: nn.Module) -> str:
+    """Format the layers: kind, output shape (-1 is the batch) and number of parameters."""
     rows = [("layer", "output shape", "parameters")]
-    rows += [
-        (layer.kind, str(layer.output_shape), f"{layer.parameters:,}")
-        for layer in inspection.layers(network)
-    ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for kind, shape, count in rows:
-        show_line(console, f"  {kind:<{widths[0]}}  {shape:<{widths[1]}}  {count:>{widths[2]}}")
+    for layer in inspection.layers(network):
+        rows.append((layer.kind, str(layer.output_shape), f"{layer.parameters:,}"))
+    kinds, shapes, counts = (max(map(len, column)) for column in zip(*rows, strict=True))
+    return "\n".join(
+        f"  {kind:<{kinds}}  {shape:<{shapes}}  {count:>{counts}}" for kind, shape, count in rows
+    )
 
 
 def show_data_notices(console: Console, data: MNISTDataModule) -> None:
@@ -87,22 +90,9 @@ def show_data_notices(console: Console, data: MNISTDataModule) -> None:
         "a smaller and different task. Its results cannot be compared with those on MNIST.\n\n"
         f"{data.fallback_reason}"
     )
-    console.print(
-        Panel(
-            printable(text, keep="\n"),
-            title="This is not MNIST",
-            title_align="left",
-            border_style="bold yellow",
-        ),
-        highlight=False,
-    )
-
-
-def show_interruption(console: Console, run: Run | None, saved: str) -> None:
-    """Show what an interrupted run has saved, and how to continue it."""
-    show_line(console, f"Interrupted. {saved}")
-    if run is not None and run.recent().exists():
-        show_next_commands(console, [f"{PROGRAM} resume {run.reference}"])
+    text, title, style = printable(text, keep="\n"), "This is not MNIST", "bold yellow"
+    panel = Panel(text, title=title, title_align="left", border_style=style)
+    console.print(panel, highlight=False)
 
 
 def show_results(
@@ -118,12 +108,8 @@ def show_results(
         rows.append(("best epoch", f"{facts['best_epoch']} of {facts['epochs']}, by val/accuracy"))
         rows.append(("val accuracy", f"{100 * facts['val/accuracy']:.2f} %"))
     elif facts["best_epoch"] is not None:
-        rows.append(
-            (
-                "best epoch",
-                f"{facts['best_epoch']}, the last: no epoch was validated at its end",
-            )
-        )
+        reason = "the last: no epoch was validated at its end"
+        rows.append(("best epoch", f"{facts['best_epoch']}, {reason}"))
     if "test/accuracy" in facts:
         names = ("test/accuracy", "test/loss", "test/correct", "test/total")
         rows += metric_rows("test", *(facts[name] for name in names))
@@ -131,11 +117,8 @@ def show_results(
     if run is None:
         show_table(console, "fast_dev_run", rows)
         return
-    rows.append(("run", str(run.folder)))
-    if run.best.exists():
-        rows.append(("best checkpoint", str(run.best)))
-    if run.predictions.exists():
-        rows.append(("predictions", str(run.predictions)))
+    files = {"run": run.folder, "best checkpoint": run.best, "predictions": run.predictions}
+    rows += [(name, str(path)) for name, path in files.items() if path.exists()]
     show_table(console, run.folder.name, rows)
     commands = [f"tensorboard --logdir {root}"]
     if run.best.exists():
@@ -149,39 +132,23 @@ def show_results(
     show_next_commands(console, commands)
 
 
-def show_evaluation(
-    console: Console,
-    command: str,
-    checkpoint: str,
-    dataset: str,
-    trainer: Trainer,
-    predictions: PredictionCollector,
-    saved: Path | None,
-) -> None:
-    """Show the results of an evaluation; `saved` is the file of its predictions, if any."""
-    stage = "val" if command == "validate" else "test"
-    accuracy, loss = (float(trainer.callback_metrics[f"{stage}/{n}"]) for n in ("accuracy", "loss"))
-    rows = [("data set", dataset), ("checkpoint", checkpoint)]
-    rows += metric_rows(stage, accuracy, loss, predictions.correct, predictions.total)
-    if saved is not None:
-        rows.append(("predictions", str(saved)))
-    show_table(console, command, rows)
-
-
 def show_members(
-    console: Console, rows: Sequence[tuple[str, float, McNemar]], ensemble: float
+    console: Console, members: Mapping[str, PredictionsTable], ensemble: PredictionsTable
 ) -> None:
-    """Show the members of an ensemble: RUN, accuracy, and McNemar's test against the ensemble."""
-    grid = Table(title="members", title_justify="left", title_style="bold")
-    grid.add_column("RUN", overflow="fold")
-    for name in ("accuracy", "only ensemble correct", "only member correct", "McNemar's p"):
-        grid.add_column(name, justify="right")
-    for reference, accuracy, test in rows:
+    """Compare an ensemble with its members, by their RUNs, on the same images."""
+    columns = ["RUN", "accuracy", "only ensemble correct", "only member correct", "McNemar's p"]
+    grid = make_table("members", columns, texts=["RUN"])
+    ensemble_correct = ensemble.predicted == ensemble.true
+    accuracies = []
+    for reference, member in members.items():
+        correct = member.predicted == member.true
+        accuracies.append(correct.mean())
+        test = mcnemar(ensemble_correct, correct)
         counts = (str(test.only_first), str(test.only_second), f"{test.p:.2g}")
-        grid.add_row(printable(reference), f"{100 * accuracy:.2f} %", *counts)
+        grid.add_row(printable(reference), f"{100 * accuracies[-1]:.2f} %", *counts)
     console.print(grid, highlight=False)
-    mean = sum(accuracy for _, accuracy, _ in rows) / len(rows)
-    show_line(console, f"mean of the members {100 * mean:.2f} %, ensemble {100 * ensemble:.2f} %")
+    mean, together = 100 * sum(accuracies) / len(accuracies), 100 * ensemble_correct.mean()
+    show_line(console, f"mean of the members {mean:.2f} %, ensemble {together:.2f} %")
 
 
 def show_predictions(table: PredictionsTable) -> None:
@@ -206,11 +173,8 @@ def metric_rows(
 
 def show_seeds(console: Console, finished: Sequence[Run]) -> None:
     """Show the results of several seeds, and their spread."""
-    grid = Table(title="seeds", title_justify="left", title_style="bold")
-    grid.add_column("seed", justify="right")
-    grid.add_column("run", overflow="fold")
-    for name in ("best epoch", "val", "test", "test loss", "s per epoch"):
-        grid.add_column(name, justify="right")
+    columns = ["seed", "run", "best epoch", "val", "test", "test loss", "s per epoch"]
+    grid = make_table("seeds", columns, texts=["run"])
     summaries = [run.summary() for run in finished]
     for run, summary in zip(finished, summaries, strict=True):
         values = (summary.get(name) for name in ("val/accuracy", "test/accuracy"))
@@ -252,11 +216,20 @@ def show_table(console: Console, title: str, rows: Sequence[tuple[str, str]]) ->
     console.print(grid, highlight=False)
 
 
+def make_table(title: str, columns: Sequence[str], texts: Collection[str]) -> Table:
+    """Return an empty table; the columns in `texts` contain text to fold, the others numbers."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for name in columns:
+        if name in texts:
+            table.add_column(name, overflow="fold")
+        else:
+            table.add_column(name, justify="right")
+    return table
+
+
 def show_next_commands(console: Console, commands: Sequence[str]) -> None:
     """Show the next commands."""
-    show_line(console, "next:")
-    for command in commands:
-        show_line(console, f"  {command}")
+    show_line(console, "\n  ".join(["next:", *commands]))
 
 
 def show_line(console: Console, text: str) -> None:

@@ -19,10 +19,8 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     for name in options.names:
         if name not in SOURCES:
-            hint = suggestions.hint(name, SOURCES)
-            raise UserError(
-                f"unknown data set {name!r}; {hint}expected {', '.join(SOURCES)}", status=2
-            )
+            expected = f"{suggestions.hint(name, SOURCES)}expected {', '.join(SOURCES)}"
+            raise UserError(f"unknown data set {name!r}; {expected}", status=2)
     if options.fetch and not options.names:
         raise UserError(f"--fetch needs the name of a data set: {PROGRAM} data mnist --fetch", 2)
     data_dir = Path(options.data_dir)
@@ -46,11 +44,9 @@ def show(name: str, data_dir: Path) -> str:
             f"checksum {data.checksum[:12]}"
         )
     except FileNotFoundError:
-        state = "missing"
-        detail = f"not in {data_dir / source.folder}; download it: "
-        detail += f"{PROGRAM} data {name} --fetch"
-        if data_dir != Path("data"):
-            detail += f" --data.data_dir {data_dir}"
+        option = "" if data_dir == Path("data") else f" --data.data_dir {data_dir}"
+        fetch = f"{PROGRAM} data {name} --fetch{option}"
+        state, detail = "missing", f"not in {data_dir / source.folder}; download it: {fetch}"
     except DamagedError as error:
         state, detail = "damaged", str(error)
     say(f"{name:<14} {state:<8} {source.description}\n{'':<15}{detail}")

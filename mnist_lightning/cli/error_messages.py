@@ -1,7 +1,7 @@
 """Turn the errors of jsonargparse into one line: problem, value, fix."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from mnist_lightning.cli import suggestions
 from mnist_lightning.errors import PROGRAM
@@ -24,7 +24,7 @@ _TYPE_NAMES = suggestions.TYPE_NAMES | {
 }
 
 
-def explain(message: str, options: Iterable[str], command: str) -> str:
+def explain(message: str, options: Collection[str], command: str) -> str:
     """Turn the parser's message into a line.
 
     Args:
@@ -32,20 +32,17 @@ def explain(message: str, options: Iterable[str], command: str) -> str:
         options: the names of all options, such as `data.batch_size`.
         command: the command, for the fix.
     """
-    names = list(options)
     unexpected = re.search(r"unrecognized arguments: ([^-]\S*)", message)
     if unexpected and command in ("resume", "validate", "test"):
-        return (
-            f"unexpected argument {unexpected[1]!r}; a RUN comes right after the command: "
-            f"{PROGRAM} {command} RUN …"
-        )
+        fix = f"a RUN comes right after the command: {PROGRAM} {command} RUN …"
+        return f"unexpected argument {unexpected[1]!r}; {fix}"
     if (unknown := _unknown_key(message)) is not None:
-        closest = suggestions.closest_option(unknown, names)
+        closest = suggestions.closest_option(unknown, options)
         return f"unknown key in the configuration: {unknown}{closest}"
     if match := re.search(r'Parser key "([\w.]+)"', message):
         key, about = _innermost(message, match[1])
         return f"--{key}: {_reason(about, key)}"
-    return suggestions.format_argparse_error(message, names, command)
+    return suggestions.format_argparse_error(message, options, command)
 
 
 def explain_class_error(error: Exception) -> str:
@@ -105,16 +102,14 @@ def _choices(expected: str) -> list[str]:
 
 
 def _type_name(expected: str) -> str:
-    match = re.fullmatch(r"<class '(\w+)'>", expected)
-    name = match[1] if match else expected
+    name = re.sub(r"^<class '(\w+)'>$", r"\1", expected)
     return _TYPE_NAMES.get(name, name)
 
 
 def _unknown_argument(name: str, message: str) -> str:
-    owner = re.search(r"Problem with given class_path '([\w.]+)'|class_path='([\w.]+)'", message)
+    owner = re.search(r"(?:Problem with given class_path |class_path=)'([\w.]+)'", message)
     # The message may quote a file: look up the class, and import nothing.
-    path = next(filter(None, owner.groups())) if owner else ""
-    component = registry.USER_SCHEMA.components.get(path)
+    component = registry.USER_SCHEMA.components.get(owner[1]) if owner else None
     if component is None:
         return f"the class has no argument {name!r}"
     class_name, arguments = component.__name__, list(registry.parameters(component))

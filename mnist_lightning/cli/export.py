@@ -7,14 +7,7 @@ from torch import nn
 
 from mnist_lightning import inference
 from mnist_lightning.cli.parser import CommandParser
-from mnist_lightning.deployment import model_card
-from mnist_lightning.deployment.exporters import (
-    CHECK_IMAGES,
-    ENSEMBLE_FORMATS,
-    FORMATS,
-    Export,
-    write,
-)
+from mnist_lightning.deployment import exporters, model_card
 from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation.run_dataset import load_run_dataset
 from mnist_lightning.files import write_atomically
@@ -26,44 +19,37 @@ from mnist_lightning.text import say
 
 def main(arguments: list[str]) -> int:
     """Export the network of a run, and compare the export with it."""
-    parser = CommandParser(
-        "export", "Write a run's network in a format for use elsewhere.", "best --format onnx"
-    )
-    parser.add_run("best")
-    parser.add_argument("--format", required=True, choices=list(FORMATS))
+    description = "Write a run's network in a format for use elsewhere."
+    parser = CommandParser("export", description, "best --format onnx")
+    parser.add_run()
+    parser.add_argument("--format", required=True, choices=list(exporters.FORMATS))
     parser.add_argument("--output", type=Path, metavar="PATH", help="(default: in the run)")
-    parser.add_argument(
-        "--softmax", action="store_true", help="onnx, pt2: return probabilities instead of logits"
-    )
-    parser.add_argument(
-        "--check_images",
-        type=int,
-        default=CHECK_IMAGES,
-        metavar="N",
-        help=f"(default: {CHECK_IMAGES:,})",
-    )
+    softmax_help = "onnx, pt2: return probabilities instead of logits"
+    parser.add_argument("--softmax", action="store_true", help=softmax_help)
+    count = exporters.CHECK_IMAGES
+    check_help = f"(default: {count:,})"
+    parser.add_argument("--check_images", type=int, default=count, metavar="N", help=check_help)
     parser.add_run_options()
     options = parser.parse_args(arguments)
     if options.softmax and options.format not in ("onnx", "pt2"):
         raise UserError("--softmax is for onnx and pt2; omit it", 2)
     if options.check_images < 1:
         raise UserError("--check_images must be at least 1", 2)
-    kind = FORMATS[options.format]
+    kind = exporters.FORMATS[options.format]
     classes = inference.import_network_class(options.network)
     run, folder, recognizer, summary = _load(options, classes)
     data = load_run_dataset(run, options.data_dir, unchanged=False)
     pixels = (data.test_images if len(data.test_images) else data.train_images).numpy()
     metadata = model_card.metadata(summary, recognizer)
-    for directory in (run, Run(folder)):
-        directory.refuse_links()
+    run.refuse_links()
+    Run(folder).refuse_links()
     path = options.output or folder / "export" / options.format / f"model.{kind.suffix}"
     if path.is_dir():
         raise UserError(f"--output {path} is a directory; give {path}/model.{kind.suffix}", 2)
-    export = Export(recognizer, options.softmax, metadata)
-    result = write(export, kind, pixels[: options.check_images], path)
-    card = path.with_name(
-        "MODEL_CARD.md" if options.output is None else f"{path.stem}.MODEL_CARD.md"
-    )
+    export = exporters.Export(recognizer, options.softmax, metadata)
+    result = exporters.write(export, kind, pixels[: options.check_images], path)
+    prefix = "" if options.output is None else f"{path.stem}."
+    card = path.with_name(f"{prefix}MODEL_CARD.md")
     text = model_card.card(metadata, options.format, path.name, export.output, result)
     write_atomically(text.encode(), card)
     say(f"{folder} as {options.format}: {result}")
@@ -89,8 +75,8 @@ def _load(
         is_best = path.resolve() == run.best.resolve()
         recognizer = inference.load(path, root, classes)
         return run, run.folder, recognizer, summary if is_best else summary | unknown
-    if options.format not in ENSEMBLE_FORMATS:
-        formats = " or ".join(ENSEMBLE_FORMATS)
+    if options.format not in exporters.ENSEMBLE_FORMATS:
+        formats = " or ".join(exporters.ENSEMBLE_FORMATS)
         raise UserError(f"{options.format} takes one RUN; for an ensemble use {formats}", 2)
     summaries = [run.summary() for run, _ in members]
     if len({each.get("checksum") for each in summaries}) > 1:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mnist_lightning import distributed
 from mnist_lightning.cli import console
-from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser, configure_warnings
+from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser
 from mnist_lightning.cli.parser import option_value, read_seeds
 from mnist_lightning.cli.resume import continue_run, differences, option_of
 from mnist_lightning.cli.resume import main as resume
@@ -17,11 +17,7 @@ from mnist_lightning.cli.trust import convert_errors
 from mnist_lightning.errors import UserError
 from mnist_lightning.networks.registry import describe, parse_description
 from mnist_lightning.runs import lookup, run_directory
-from mnist_lightning.runs.checkpoint import (
-    network_weights,
-    read_checkpoint,
-    read_signed_checkpoint,
-)
+from mnist_lightning.runs.checkpoint import network_weights, read_checkpoint, read_signed_checkpoint
 from mnist_lightning.runs.class_names import class_names
 from mnist_lightning.runs.config import is_unbounded
 from mnist_lightning.runs.config_schema import check_config
@@ -34,32 +30,20 @@ from mnist_lightning.training.registry import USER_SCHEMA
 
 def main(arguments: list[str]) -> int:
     """Train a network, save its checkpoints, and test the best one; with `--seeds`, once each."""
-    configure_warnings()
-    parser = ExperimentParser(
-        "fit",
-        "Train a network, save its best checkpoint, and test it.",
-        "--config configs/classic_cnn.yaml --seeds 1..5",
-    )
-    parser.add_argument(
-        "--seeds",
-        type=read_seeds,
-        metavar="1..5",
-        help="make a run with each seed (1..5 or 1,2,7), and show their mean and spread",
-    )
-    parser.add_argument(
-        "--init_from", metavar="RUN", help="start from the weights of a run's best checkpoint"
-    )
-    parser.add_argument(
-        "--run_dir", type=Path, metavar="DIR", help="save the run there (default: version_N)"
-    )
+    description = "Train a network, save its best checkpoint, and test it."
+    parser = ExperimentParser("fit", description, "--config configs/classic_cnn.yaml --seeds 1..5")
+    seeds_help = "make a run with each seed (1..5 or 1,2,7), and show their mean and spread"
+    parser.add_argument("--seeds", type=read_seeds, metavar="1..5", help=seeds_help)
+    init_help = "start from the weights of a run's best checkpoint"
+    parser.add_argument("--init_from", metavar="RUN", help=init_help)
+    run_dir_help = "save the run there (default: version_N)"
+    parser.add_argument("--run_dir", type=Path, metavar="DIR", help=run_dir_help)
     parser.add_argument("--ckpt_path", metavar="FILE", help="resume from this checkpoint instead")
     options, rest = parser.split(arguments)
     if options.ckpt_path is not None:
-        for name in ("seeds", "init_from", "run_dir"):
-            if getattr(options, name) is not None:
-                raise UserError(
-                    f"--ckpt_path resumes a run, --{name} starts a new one: give one", 2
-                )
+        names = ("seeds", "init_from", "run_dir")
+        if new := [name for name in names if getattr(options, name) is not None]:
+            raise UserError(f"--ckpt_path resumes a run, --{new[0]} starts a new one: give one", 2)
         return resume([options.ckpt_path, *rest, *(["--trust"] * options.trust)])
     if options.seeds is None:
         return _fit_once(parser, options, rest)[0]
@@ -111,11 +95,7 @@ def _fit_once(
                 with convert_errors(path, signed):
                     return continue_run(cli, earlier, path, checkpoint), earlier
     run = distributed.run_on_rank_zero(
-        lambda: (
-            run_directory.create_next(cli.root)
-            if run_dir is None
-            else run_directory.create_at(run_dir)
-        )
+        lambda: run_directory.create_at(run_dir) if run_dir else run_directory.create_next(cli.root)
     )
     with run_lock(run):
         return train_and_show(cli, run, init_from=origin), run
@@ -151,9 +131,8 @@ def _as_options(network: dict[str, Any], other: dict[str, Any]) -> str:
     if class_path == other["class_path"]:
         named, theirs = [], other["init_args"] or {}
         arguments = {name: of for name, of in arguments.items() if of != theirs.get(name)}
-    return " ".join(
-        [*named, *(shlex.join([f"{option}.{name}", str(of)]) for name, of in arguments.items())]
-    )
+    named += [shlex.join([f"{option}.{name}", str(of)]) for name, of in arguments.items()]
+    return " ".join(named)
 
 
 def find_matching_run(cli: DigitCLI, origin: str | None, trust: bool) -> Run | None:

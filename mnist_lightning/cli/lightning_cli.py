@@ -1,5 +1,6 @@
 """Parse the options of a command with LightningCLI; make its data, model and trainers."""
 
+import json
 import logging
 import re
 import warnings
@@ -13,13 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from mnist_lightning import distributed
 from mnist_lightning.cli import error_messages
-from mnist_lightning.cli.parser import (
-    CommandParser,
-    NamedClasses,
-    as_argument,
-    option_value,
-    runs_root,
-)
+from mnist_lightning.cli.parser import CommandParser, NamedClasses, option_value, runs_root
 from mnist_lightning.cli.trust import TrustedConfig, read_settings
 from mnist_lightning.data.datamodule import FallbackWarning, MNISTDataModule, SkippedWarning
 from mnist_lightning.errors import UserError
@@ -55,7 +50,8 @@ class ExperimentParser(CommandParser):
         self.takes_run = takes_run
         if takes_run:
             self.add_argument("--ckpt_path", dest="run", metavar="FILE", help="the same as RUN")
-        self.add_trust()
+        text = "allow the classes that files from elsewhere name; your own runs do not need it"
+        self.add_argument("--trust", action="store_true", help=text)
 
     def split(self, arguments: list[str]) -> tuple[Namespace, list[str]]:
         """Parse the command's own options; return them, and the options of the experiment.
@@ -119,14 +115,15 @@ class DigitCLI(LightningCLI):
         base: TrustedConfig | None = None,
         trust: bool = False,
     ) -> None:
+        configure_warnings()
         self.command_parser = parser
         allowed, arguments = read_settings(arguments, trust)
         self.own = base is None or base.own
         self._may_download = self.own
         if base is not None:
-            allowed = NamedClasses(*(a | b for a, b in zip(allowed, base.allowed, strict=True)))
+            allowed |= base.allowed
             self._may_download |= option_value("--data.data_dir", arguments) is not None
-            arguments = [*as_argument(base.content), *arguments]
+            arguments = ["--config", json.dumps(base.content), *arguments]
         _allow_imports(allowed)
         super().__init__(
             DigitClassifier,
@@ -153,10 +150,8 @@ class DigitCLI(LightningCLI):
         """Add the options of a run; name the default network, so that configs are complete."""
         network = {"class_path": "mnist_lightning.networks.classic_cnn.ClassicCNN", "init_args": {}}
         parser.set_defaults({"model.network": network})
-        for name, option in RUN_OPTIONS.items():
-            parser.add_argument(
-                f"--{name}", type=option.hint, default=option.default, help=option.help
-            )
+        for name, (hint, default, text) in RUN_OPTIONS.items():
+            parser.add_argument(f"--{name}", type=hint, default=default, help=text)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the options into `config`.
@@ -168,9 +163,7 @@ class DigitCLI(LightningCLI):
         try:
             self.config = parser.parse_args(words)
             if (null := find_null(self.config, USER_SCHEMA)) is not None:
-                raise UserError(
-                    f"--{null}: null is not allowed; give a value or omit the option", 2
-                )
+                raise UserError(f"--{null}: null is not allowed; give a value or omit it", 2)
             if self._reset_class_defaults(parser):
                 self.config = parser.parse_args(words)
         except (ArithmeticError, TypeError, ValueError) as error:  # a type's own, such as timedelta
@@ -193,13 +186,11 @@ class DigitCLI(LightningCLI):
         Otherwise the parser passes arguments of the old default on to the new class if it has
         arguments of the same names: ClassicCNN's dropout, Adam's weight_decay.
         """
-        sections = {key: self.config[key] for key in ("model.network", "model.optimizer")}
-        requested = {key: section.class_path for key, section in sections.items() if section}
-        changed = {
-            key: {"class_path": path}
-            for key, path in requested.items()
-            if path != parser.get_default(key)["class_path"]
-        }
+        changed = {}
+        for key in ("model.network", "model.optimizer"):
+            section = self.config[key]
+            if section and section.class_path != parser.get_default(key)["class_path"]:
+                changed[key] = {"class_path": section.class_path}
         parser.set_defaults(changed)
         return bool(changed)
 

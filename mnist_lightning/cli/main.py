@@ -62,6 +62,23 @@ COMMANDS = {
 }
 
 
+_SUMMARIES = "\n".join(f"  {name:<10}  {command.summary}" for name, command in COMMANDS.items())
+HELP = f"""usage: {PROGRAM} COMMAND [options]
+
+Train, resume and test handwritten-digit classifiers.
+
+commands:
+{_SUMMARIES}
+
+RUN is a run directory, a version number, a checkpoint file, `last` or `best`.
+
+options:
+  -h, --help  show this help; after a command, show its options
+  --version   show the version of this package
+  --debug     show the traceback of an error
+
+example:  {PROGRAM} fit --trainer.max_epochs 3"""
+
 # The extra that installs each optional package.
 EXTRAS = {"fastapi": "web", "uvicorn": "web", "optuna": "sweep", "psutil": "sweep"}
 
@@ -70,40 +87,12 @@ ERROR_WAIT_SECONDS = 30
 MAX_MESSAGE_CHARS = 10_000
 
 
-def help_text() -> str:
-    """Return the help of the program, without importing any command."""
-    width = max(map(len, COMMANDS))
-    rows = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
-    return "\n".join(
-        [
-            f"usage: {PROGRAM} COMMAND [options]",
-            "",
-            "Train, resume and test handwritten-digit classifiers.",
-            "",
-            "commands:",
-            *rows,
-            "",
-            "RUN is a run directory, a version number, a checkpoint file, `last` or `best`.",
-            "",
-            "options:",
-            "  -h, --help  show this help; after a command, show its options",
-            "  --version   show the version of this package",
-            "  --debug     show the traceback of an error",
-            "",
-            f"example:  {PROGRAM} fit --trainer.max_epochs 3",
-        ]
-    )
-
-
 def dispatch(arguments: list[str]) -> int:
     """Run the command that is the first of `arguments`; return its exit status."""
-    if not arguments or not arguments[0]:
-        say(help_text(), file=sys.stderr)
-        return 2
-    name, *rest = arguments
-    if name in ("-h", "--help", "help"):
-        say(help_text())
-        return 0
+    name, *rest = arguments or [""]
+    if name in ("", "-h", "--help", "help"):
+        say(HELP, file=sys.stdout if name else sys.stderr)
+        return 0 if name else 2
     if name == "--version":
         say(f"mnist-lightning {__version__}")
         return 0
@@ -149,7 +138,9 @@ def _report(message: str, status: int) -> None:
     torchrun and clusters may end the first one as soon as another has ended. So the others wait,
     and report the error too if they still exist after that.
     """
-    number = _process_number()
+    # Set by the launcher of several processes.
+    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+    number = next((os.environ[name] for name in names if name in os.environ), "0")
     if number != "0":
         started_by_first = "LOCAL_RANK" in os.environ and "RANK" not in os.environ
         if status == 130 or (status == 2 and started_by_first):
@@ -160,12 +151,6 @@ def _report(message: str, status: int) -> None:
     # One line of limited length, whatever the message contains of a file's name or content.
     visible = printable(message[:MAX_MESSAGE_CHARS])
     say(f"mnist-lightning: error: {visible}", file=sys.stderr)
-
-
-def _process_number() -> str:
-    """Return the number of this process, set by its launcher; 0 for a single process."""
-    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
-    return next((os.environ[name] for name in names if name in os.environ), "0")
 
 
 def explain(error: BaseException) -> tuple[str, int]:
@@ -186,16 +171,11 @@ def explain(error: BaseException) -> tuple[str, int]:
         smaller = "--data.batch_size N or --data.eval_batch_size N"
         return f"out of GPU memory; use smaller batches: {smaller}", 1
     if isinstance(error, RuntimeError) and "a deterministic implementation" in str(error):
-        operation = str(error).split()[0]
-        return (
-            f"{operation} is not deterministic on this device; give --trainer.deterministic "
-            "false (the run is then not exactly reproducible) or --trainer.accelerator cpu",
-            1,
-        )
-    return (
-        f"{type(error).__name__}: {error} (this looks like a bug; --debug shows the traceback)",
-        1,
-    )
+        option = "--trainer.deterministic false (the run is then not exactly reproducible)"
+        fix = f"give {option} or --trainer.accelerator cpu"
+        return f"{str(error).split()[0]} is not deterministic on this device; {fix}", 1
+    advice = "this looks like a bug; --debug shows the traceback"
+    return f"{type(error).__name__}: {error} ({advice})", 1
 
 
 def _protect_child_processes() -> None:

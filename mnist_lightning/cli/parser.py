@@ -3,7 +3,7 @@
 import argparse
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -41,20 +41,12 @@ class CommandParser(argparse.ArgumentParser):
 
     def add_root(self) -> None:
         """Add the option for the directory of the runs, as `root`."""
-        self.add_argument(
-            "--trainer.default_root_dir",
-            dest="root",
-            metavar="DIR",
-            type=runs_root,
-            default=runs_root(),
-            help="where the runs are",
-        )
+        name, text = "--trainer.default_root_dir", "where the runs are"
+        self.add_argument(name, dest="root", metavar="DIR", type=runs_root, default="", help=text)
 
-    def add_run(self, default: str) -> None:
+    def add_run(self) -> None:
         """Add the RUN, as `run`."""
-        self.add_argument(
-            "run", nargs="?", default=default, metavar="RUN", help=f"(default: {default})"
-        )
+        self.add_argument("run", nargs="?", default="best", metavar="RUN", help="(default: best)")
 
     def add_output_format(self) -> None:
         """Add the options for the output format: `json`, `csv`, or neither."""
@@ -64,28 +56,15 @@ class CommandParser(argparse.ArgumentParser):
 
     def add_run_options(self) -> None:
         """Add the options to evaluate a run again: root directory, data and network."""
-        self.add_root()
-        self.add_argument(
-            "--data.data_dir",
-            dest="data_dir",
-            metavar="DIR",
-            help="where the run's data set is now",
-        )
         self.add_network()
-
-    def add_trust(self) -> None:
-        """Add the switch that allows all classes that files name, as `trust`."""
-        self.add_argument(
-            "--trust",
-            action="store_true",
-            help="allow the classes that files from elsewhere name; your own runs do not need it",
-        )
+        text = "where the run's data set is now"
+        self.add_argument("--data.data_dir", dest="data_dir", metavar="DIR", help=text)
 
     def add_network(self) -> None:
-        """Add the option for the class of the user's own network, as `network`."""
-        self.add_argument(
-            "--model.network", dest="network", metavar="CLASS", help="the class of your own network"
-        )
+        """Add the options to find and load a network: `root`, and `network`, the user's class."""
+        self.add_root()
+        text = "the class of your own network"
+        self.add_argument("--model.network", dest="network", metavar="CLASS", help=text)
 
     def error(self, message: str) -> NoReturn:
         """Report a mistake in one line.
@@ -110,11 +89,6 @@ def runs_root(default_root_dir: str | None = None) -> Path:
     return Path(default_root_dir or "") / LOGS_FOLDER
 
 
-def as_argument(config: dict[str, Any]) -> list[str]:
-    """Return a configuration as options; later options override it."""
-    return ["--config", json.dumps(config)]
-
-
 def option_value(name: str, arguments: Sequence[str]) -> str | None:
     """Return the value of an option that another parser reads; None if it is not given."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -127,13 +101,8 @@ def option_value(name: str, arguments: Sequence[str]) -> str | None:
 
 
 # Options that take a file of settings, and the section of these settings; "" for all sections.
-FILE_OPTIONS = {
-    "--config": "",
-    "-c": "",
-    "--model": "model",
-    "--data": "data",
-    "--trainer": "trainer",
-}
+FILE_OPTIONS = {f"--{section}": section for section in ("model", "data", "trainer")}
+FILE_OPTIONS |= {"--config": "", "-c": ""}
 
 
 def read_files(arguments: Sequence[str], read: Callable[[Path, str], dict[str, Any]]) -> list[str]:
@@ -184,8 +153,11 @@ class NamedClasses(NamedTuple):
         arguments: in arguments of classes; they may be imported, if the class expects a class.
     """
 
-    classes: frozenset[str]
-    arguments: frozenset[str]
+    classes: Set[str]
+    arguments: Set[str]
+
+    def __or__(self, other: "NamedClasses") -> "NamedClasses":
+        return NamedClasses(self.classes | other.classes, self.arguments | other.arguments)
 
 
 def named_classes(arguments: Sequence[str]) -> NamedClasses:
@@ -206,7 +178,7 @@ def named_classes(arguments: Sequence[str]) -> NamedClasses:
                 others |= argument_names(parsed, ())
             else:
                 others |= dotted_names(parsed)
-    return NamedClasses(frozenset(classes), frozenset(others))
+    return NamedClasses(classes, others)
 
 
 def _parse_inline(value: str) -> Any:
@@ -226,10 +198,8 @@ def read_seeds(text: str) -> list[int]:
     for part in text.split(","):
         match = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", part.strip())
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if first > last:
-            raise UserError(f"--seeds: invalid value {text}; expected 1..5 or 1,2,7", status=2)
-        if last >= 2**32 or last - first >= MAX_SEEDS:
-            expected = f"at most {MAX_SEEDS} seeds below 2**32"
+        expected = "1..5 or 1,2,7" if first > last else f"at most {MAX_SEEDS} seeds below 2**32"
+        if first > last or last >= 2**32 or last - first >= MAX_SEEDS:
             raise UserError(f"--seeds: invalid value {text}; expected {expected}", status=2)
         seeds += range(first, last + 1)
     return list(dict.fromkeys(seeds))

@@ -50,25 +50,19 @@ def main(arguments: list[str]) -> int:
     parser = CommandParser("predict", description, "seven.png photos/")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file, a directory, or -")
     parser.add_argument("--run", default="best", help="the run of the network (default: best)")
+    names = list(MULTIPLE)
+    multiple_help = "read every digit of an image (default: if it clearly contains several)"
     parser.add_argument(
-        "--multiple",
-        nargs="?",
-        const="true",
-        choices=list(MULTIPLE),
-        default="auto",
-        help="read every digit of an image (default: if it clearly contains several)",
+        "--multiple", nargs="?", const="true", choices=names, default="auto", help=multiple_help
     )
     parser.add_output_format()
-    parser.add_argument(
-        "--save_inputs", type=Path, metavar="DIR", help="save the network's inputs, 28 x 28, there"
-    )
-    parser.add_root()
+    inputs_help = "save the network's inputs, 28 x 28, there"
+    parser.add_argument("--save_inputs", type=Path, metavar="DIR", help=inputs_help)
     parser.add_network()
     options = parser.parse_args(arguments)
     multiple = MULTIPLE[options.multiple]
-    recognizer = inference.load(
-        options.run, options.root, inference.import_network_class(options.network)
-    )
+    classes = inference.import_network_class(options.network)
+    recognizer = inference.load(options.run, options.root, classes)
     if options.save_inputs is not None:
         create_folder(options.save_inputs, "--save_inputs")
     files = [file for argument in options.images for file in _expand(argument)]
@@ -105,14 +99,13 @@ def _read_digits(
     index: int, file: str, recognizer: Recognizer, multiple: bool | None, folder: Path | None
 ) -> list[PredictedDigit]:
     try:
-        source: Any = (
-            io.BytesIO(sys.stdin.buffer.read(mnist_format.MAX_BYTES + 1))
-            if file == STDIN
-            else Path(file)
-        )
+        source: Any = Path(file)
+        stem = source.stem
+        if file == STDIN:
+            source = io.BytesIO(sys.stdin.buffer.read(mnist_format.MAX_BYTES + 1))
+            stem = "stdin"
         readings = recognizer.read(mnist_format.read(source), multiple)
         if folder is not None:
-            stem = "stdin" if file == STDIN else Path(file).stem
             _save_inputs(readings, folder, f"{index:03}_{stem}")
     except OSError as error:
         return [PredictedDigit(file, error=(error.strerror or str(error)).lower())]

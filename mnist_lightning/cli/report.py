@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> int:
     """Write the report of a run into its directory `report`."""
     description = "Write one HTML page about a run, with figures, into its directory."
     parser = CommandParser("report", description, "best")
-    parser.add_run("best")
+    parser.add_run()
     parser.add_run_options()
     options = parser.parse_args(arguments)
     run, checkpoint = lookup.find(options.run, options.root)
@@ -41,13 +41,10 @@ def main(arguments: list[str]) -> int:
     if test is not None:
         low, high = test["interval"]
         wrong = test["total"] - test["correct"]
-        say(
-            f"{wrong:,} of {test['total']:,} test images are misclassified: accuracy "
-            f"{percent(test['accuracy'])}, 95 % interval {percent(low)} to {percent(high)}"
-        )
-    say(f"report of {run.folder}:")
-    say(f"  {folder / PAGE}")
-    say(f"  {folder / FACTS}")
+        interval = f"95 % interval {percent(low)} to {percent(high)}"
+        count = f"{wrong:,} of {test['total']:,} test images are misclassified"
+        say(f"{count}: accuracy {percent(test['accuracy'])}, {interval}")
+    say(f"report of {run.folder}:\n  {folder / PAGE}\n  {folder / FACTS}")
     say(f"  {len(analysis.figures)} images: {', '.join(analysis.figures)}")
     return 0
 
@@ -61,8 +58,7 @@ def _load_network(run: Run, name: str | None) -> tuple[Recognizer | None, list[s
     classes = inference.import_network_class(name)
     try:
         return inference.load(run.folder, classes=classes), []
-    except UnknownNetworkError as error:
-        fix = "name its class too: --model.network CLASS"
-        return None, [f"no robustness and no attributions: {error}; {fix}"]
     except UserError as error:
-        return None, [f"no robustness and no attributions: {error}"]
+        unknown = isinstance(error, UnknownNetworkError)
+        fix = "; name its class too: --model.network CLASS" if unknown else ""
+        return None, [f"no robustness and no attributions: {error}{fix}"]

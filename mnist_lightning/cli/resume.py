@@ -5,28 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from mnist_lightning import distributed
-from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser, configure_warnings
-from mnist_lightning.cli.session import (
-    prepare,
-    run_lock,
-    suggest_resume_option,
-    train_and_show,
-)
+from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser
+from mnist_lightning.cli.session import prepare, run_lock, suggest_resume_option, train_and_show
 from mnist_lightning.cli.trust import TrustedConfig, check_network, convert_errors, trusted_config
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import rename_damaged, write_atomically
 from mnist_lightning.networks.registry import WrongWeightsError
-from mnist_lightning.runs import lookup, run_directory
+from mnist_lightning.runs import lookup, resumable, run_directory
 from mnist_lightning.runs.checkpoint import DamagedCheckpointError, read_signed_checkpoint
 from mnist_lightning.runs.config import LENGTHS, find_conflicts
 from mnist_lightning.runs.config_schema import InvalidConfigError
 from mnist_lightning.runs.recovery import rename_damaged_config, rename_damaged_files
-from mnist_lightning.runs.resumable import (
-    Progress,
-    newest_checkpoint,
-    progress,
-    validate_checkpoint,
-)
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import say
 from mnist_lightning.training.logger import truncate_logs
@@ -37,7 +26,6 @@ from mnist_lightning.training.resumability import callback_state_error
 
 def main(arguments: list[str]) -> int:
     """Continue a run from its newest intact checkpoint, in its own directory."""
-    configure_warnings()
     parser = ExperimentParser(
         "resume",
         "Continue a run from its newest intact checkpoint, in its own directory. RUN is a run "
@@ -49,16 +37,19 @@ def main(arguments: list[str]) -> int:
     options, rest = parser.split(arguments)
     run, path = lookup.find(options.run or "last", options.root)
     # Locked before it is read: another process may be about to save.
-    in_run = any(run.folder.glob("config.yaml*"))  # also a damaged one that was renamed
-    with run_lock(run) if in_run else nullcontext():
+    with run_lock(run) if _has_config(run) else nullcontext():
         while True:
             try:
-                return _resume_from(parser, run, path, rest, options.trust, in_run)
+                return _resume_from(parser, run, path, rest, options.trust)
             except UnusableCheckpointError as error:
                 if path is not None:
                     raise
                 new_name = rename_damaged(error.path).name if distributed.is_rank_zero() else ""
                 say(f"{error}; renamed to {new_name}; using the checkpoint before it")
+
+
+def _has_config(run: Run) -> bool:
+    return any(run.folder.glob("config.yaml*"))  # also a damaged one that was renamed
 
 
 class UnusableCheckpointError(DamagedCheckpointError):
@@ -70,33 +61,26 @@ class UnusableCheckpointError(DamagedCheckpointError):
 
 
 def _resume_from(
-    parser: ExperimentParser,
-    run: Run,
-    given: Path | None,
-    rest: list[str],
-    trust: bool,
-    in_run: bool,
+    parser: ExperimentParser, run: Run, given: Path | None, rest: list[str], trust: bool
 ) -> int:
     """Resume from the checkpoint given, or from the newest one that is intact."""
     first = distributed.is_rank_zero()
     run.refuse_links()
     if first:
         rename_damaged_config(run)
-    path = given or newest_checkpoint(run, move=first)
+    path = given or resumable.newest_checkpoint(run, move=first)
     checkpoint, signed = read_signed_checkpoint(path)
     if "config" not in checkpoint:
-        raise UserError(
-            f"{path} has no configuration: `fit` did not make it. "
-            f"Runs that can be resumed: {PROGRAM} runs"
-        )
+        runs = f"Runs that can be resumed: {PROGRAM} runs"
+        raise UserError(f"{path} has no configuration: `fit` did not make it. {runs}")
     try:
-        validate_checkpoint(checkpoint)
+        resumable.validate_checkpoint(checkpoint)
     except DamagedCheckpointError as error:
         raise DamagedCheckpointError(f"{path}: {error}") from None
     with convert_errors(path, signed):
         base = _base_config(run, path, checkpoint, signed, trust, rest)
     with convert_errors(path, base.own and signed):
-        if first and in_run and not run.config.is_file():
+        if first and _has_config(run) and not run.config.is_file():
             run.write_config(checkpoint["config"], sign=signed)
         cli = DigitCLI(parser, rest, base, trust)
         prepare(cli)
@@ -105,25 +89,20 @@ def _resume_from(
 
 
 def _base_config(
-    run: Run,
-    path: Path,
-    checkpoint: dict[str, Any],
-    signed: bool,
-    trust: bool,
-    arguments: list[str],
+    run: Run, path: Path, checkpoint: dict[str, Any], signed: bool, trust: bool, rest: list[str]
 ) -> TrustedConfig:
     """Return the configuration to resume with: the run's `config.yaml`, or the checkpoint's."""
     base = None
     if run.config.is_file():
         config, own = run.read_signed_config()
         try:
-            base = trusted_config(config, own, trust, arguments)
+            base = trusted_config(config, own, trust, rest)
         except InvalidConfigError as error:
             new_name = rename_damaged(run.config).name if distributed.is_rank_zero() else ""
             say(f"{run.config} is damaged: {error}; renamed to {new_name}; using {path.name}")
     try:
         # Also if there is a `config.yaml`: the two are compared.
-        stored = trusted_config(checkpoint["config"], signed, trust, arguments)
+        stored = trusted_config(checkpoint["config"], signed, trust, rest)
         base = base or stored
         base = base._replace(own=base.own and stored.own)
         check_network(base, checkpoint)
@@ -141,11 +120,8 @@ def continue_run(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]
     """
     found = differences(cli, checkpoint["config"])
     if found:
-        raise UserError(
-            f"options differ from those of the run: {'; '.join(found)}; "
-            "omit these, or start a new run with fit",
-            status=2,
-        )
+        fix = "omit these, or start a new run with fit"
+        raise UserError(f"options differ from those of the run: {'; '.join(found)}; {fix}", 2)
     cli.datamodule.check_same_data(checkpoint["MNISTDataModule"])
     cli.make_trainer.loaded[path] = checkpoint
     reason = restorability_error(cli.model, checkpoint)
@@ -154,12 +130,11 @@ def continue_run(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]
         raise UnusableCheckpointError(path, reason)
     if run.config.is_file() and distributed.is_rank_zero():
         rename_damaged_files(run)
-    done, ends = progress(checkpoint), cli.config.trainer.max_epochs
+    done, ends = resumable.progress(checkpoint), cli.config.trainer.max_epochs
+    steps, logged_steps = checkpoint["global_step"], checkpoint["trainer"]["logged_steps"]
     if _is_finished(run, checkpoint["config"], cli, done.epochs):
         count = f"{done.epochs} of {max(ends, done.epochs)} epochs"
-        longer = suggest_resume_option(
-            cli.model, cli.complete_config(), done.epochs, checkpoint["global_step"]
-        )
+        longer = suggest_resume_option(cli.model, cli.complete_config(), done.epochs, steps)
         more = f"to continue: {PROGRAM} resume {run.reference} {longer}"
         if longer is None:
             more = "its learning-rate schedule ends with them: for more, start a new run with fit"
@@ -170,18 +145,13 @@ def continue_run(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]
     if run.config.is_file():
         if distributed.is_rank_zero():
             run.delete_temporary_files()
-            truncate_logs(
-                run.folder,
-                checkpoint["global_step"],
-                checkpoint["trainer"]["logged_steps"],
-                shared=not cli.own,
-            )
+            truncate_logs(run.folder, steps, logged_steps, shared=not cli.own)
         say(f"resuming {run.folder} after {done}, from {path}")
         return train_and_show(cli, run, path, done.epochs)
     return _continue_in_new_run(cli, path, done)
 
 
-def _continue_in_new_run(cli: DigitCLI, path: Path, done: Progress) -> int:
+def _continue_in_new_run(cli: DigitCLI, path: Path, done: resumable.Progress) -> int:
     """Train on from a checkpoint that is in no run directory; return the exit status."""
     run = distributed.run_on_rank_zero(lambda: run_directory.create_next(cli.root))
     say(f"{path} is in no run directory: resuming after {done} in a new one, {run.folder}")

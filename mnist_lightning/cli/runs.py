@@ -9,16 +9,9 @@ from pathlib import Path
 
 from mnist_lightning.cli.parser import CommandParser
 from mnist_lightning.errors import PROGRAM, UserError
-from mnist_lightning.runs import lookup, run_directory
+from mnist_lightning.runs import lookup, run_directory, summary_table
 from mnist_lightning.runs.run_directory import Run
-from mnist_lightning.runs.summary_table import (
-    BEST,
-    NEWEST,
-    RunRow,
-    format_table,
-    read_row,
-    sort_rows,
-)
+from mnist_lightning.runs.summary_table import BEST, NEWEST, RunRow
 from mnist_lightning.text import as_csv, say
 
 
@@ -27,16 +20,12 @@ def main(arguments: list[str]) -> int:
     description = "List all runs, or compare the given ones."
     parser = CommandParser("runs", description, "3 4 --png curves.png")
     parser.add_argument("runs", nargs="*", metavar="RUN", help="the runs to compare")
-    parser.add_argument(
-        "--sort",
-        choices=(NEWEST, BEST, *RunRow._fields),
-        metavar="ORDER",
-        help=f"{NEWEST} or {BEST} first, or by a column: {', '.join(RunRow._fields)}",
-    )
+    orders = (NEWEST, BEST, *RunRow._fields)
+    sort_help = f"{NEWEST} or {BEST} first, or by a column: {', '.join(RunRow._fields)}"
+    parser.add_argument("--sort", choices=orders, metavar="ORDER", help=sort_help)
     parser.add_output_format()
-    parser.add_argument(
-        "--png", type=Path, metavar="FILE", help="where to save the curves of the given runs"
-    )
+    png_help = "where to save the curves of the given runs"
+    parser.add_argument("--png", type=Path, metavar="FILE", help=png_help)
     parser.add_root()
     options = parser.parse_args(arguments)
     root = options.root
@@ -56,7 +45,8 @@ def main(arguments: list[str]) -> int:
     else:
         selected = list(run_directory.list_runs(root))
     default_order = "run" if options.runs else NEWEST
-    rows = sort_rows([read_row(run) for run in selected], options.sort or default_order)
+    unsorted = [summary_table.read_row(run) for run in selected]
+    rows = summary_table.sort_rows(unsorted, options.sort or default_order)
     if options.json:
         say(json.dumps([row._asdict() for row in rows], indent=2))
     elif options.csv:
@@ -65,7 +55,7 @@ def main(arguments: list[str]) -> int:
         say(f"no runs in {root}; make one with: {PROGRAM} fit")
     else:
         say(f"{len(rows)} run{'s' * (len(rows) != 1)} in {root}")
-        say(format_table(rows))
+        say(summary_table.format_table(rows))
     return 0
 
 

@@ -15,23 +15,15 @@ from mnist_lightning.text import say
 
 def main(arguments: list[str]) -> int:
     """Serve until Ctrl-C."""
-    parser = CommandParser(
-        "serve", "Serve a web page on which to draw or upload digits.", "best --port 8000"
-    )
-    parser.add_run("best")
+    description = "Serve a web page on which to draw or upload digits."
+    parser = CommandParser("serve", description, "best --port 8000")
+    parser.add_run()
     parser.add_argument("--host", default="127.0.0.1", help="(default: 127.0.0.1, this machine)")
     parser.add_argument("--port", type=int, default=8000, help="(default: 8000; 0: any free port)")
-    parser.add_argument(
-        "--collect", type=Path, metavar="DIR", help="save misread digits there, by true label"
-    )
-    parser.add_argument(
-        "--allow_host",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="another host name of this machine that browsers may use; repeatable",
-    )
-    parser.add_root()
+    collect_help = "save misread digits there, by true label"
+    parser.add_argument("--collect", type=Path, metavar="DIR", help=collect_help)
+    host_help = "another host name of this machine that browsers may use; repeatable"
+    parser.add_argument("--allow_host", action="append", default=[], metavar="NAME", help=host_help)
     parser.add_network()
     options = parser.parse_args(arguments)
     from mnist_lightning.deployment import hosts
@@ -47,9 +39,8 @@ def main(arguments: list[str]) -> int:
         host, port = listener.getsockname()[:2]
         local = ip_address(host).is_loopback
         names = hosts.own_names(options.host, options.allow_host, local)
-        app = make_app(
-            ModelRegistry(run, checkpoint, options.root, classes), options.collect, names
-        )
+        models = ModelRegistry(run, checkpoint, options.root, classes)
+        app = make_app(models, options.collect, names)
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         say(f"serving {run.folder} at {address}", flush=True)
         say(f"API for programs: {address}/docs; press Ctrl-C to stop", flush=True)
@@ -83,8 +74,6 @@ def _open_socket(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(
-            f"cannot serve at {host}, port {port}: {reason.lower()}; "
-            f"try another: {PROGRAM} serve --host 127.0.0.1 --port 8080"
-        ) from None
+        reason = (error.strerror or str(error)).lower()
+        fix = f"try another: {PROGRAM} serve --host 127.0.0.1 --port 8080"
+        raise UserError(f"cannot serve at {host}, port {port}: {reason}; {fix}") from None

@@ -4,9 +4,6 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Trainer
-from rich.console import Console
-
 from mnist_lightning import distributed
 from mnist_lightning.cli import console
 from mnist_lightning.cli.lightning_cli import DigitCLI
@@ -18,26 +15,6 @@ from mnist_lightning.training.lightning_module import DigitClassifier
 from mnist_lightning.training.preflight import preflight_check
 from mnist_lightning.training.resumability import check_callbacks
 from mnist_lightning.training.runner import train
-
-
-class ConsoleReporter:
-    """Shows a run on the console while it is trained."""
-
-    def __init__(self) -> None:
-        self.console: Console = console.make_console()
-
-    def show_start(self, experiment: Experiment, trainer: Trainer, run: Run | None) -> None:
-        """Show what is trained, on which data and where."""
-        layers = experiment.config["trainer"]["enable_model_summary"] is not False
-        console.show_start(self.console, experiment.model, experiment.data, trainer, run, layers)
-
-    def show_line(self, text: str) -> None:
-        """Show one line."""
-        console.show_line(self.console, text)
-
-    def show_interruption(self, run: Run | None, saved: str) -> None:
-        """Show what an interrupted run has saved, and how to continue it."""
-        console.show_interruption(self.console, run, saved)
 
 
 def prepare(cli: DigitCLI) -> None:
@@ -74,11 +51,10 @@ def train_and_show(
     """Train a run and show its results; return the exit status."""
     config = cli.complete_config()
     experiment = Experiment(cli.model, cli.datamodule, cli.make_trainer, config, cli.own)
-    reporter = ConsoleReporter()
+    reporter = console.ConsoleReporter()
     result = train(experiment, reporter, run, checkpoint, epochs, init_from)
     if result.summary is not None:
-        epochs = result.summary["epochs"]
-        longer = suggest_resume_option(cli.model, config, epochs, result.steps)
+        longer = suggest_resume_option(cli.model, config, result.summary["epochs"], result.steps)
         console.show_results(reporter.console, result.summary, run, cli.root, longer)
     return result.status
 

@@ -1,7 +1,7 @@
 """Turn the errors of argparse into one line, and suggest the closest name."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
 from mnist_lightning.errors import PROGRAM
@@ -13,7 +13,7 @@ RELATED = 0.6  # of a word and a name that may be intended
 TYPE_NAMES = {"int": "an integer", "float": "a number"}
 
 
-def format_argparse_error(message: str, options: Iterable[str], command: str) -> str:
+def format_argparse_error(message: str, options: Collection[str], command: str) -> str:
     """Turn argparse's message into a line.
 
     Args:
@@ -21,15 +21,14 @@ def format_argparse_error(message: str, options: Iterable[str], command: str) ->
         options: the names of all options, such as `data.batch_size`.
         command: the command, for the fix.
     """
-    known = list(options)
     see = f"all options: {PROGRAM} {command} --help"
     if match := re.fullmatch(r"unrecognized arguments: (\S+).*", message):
         option = match[1].split("=")[0]
-        if option == "--run" and "run" not in known:
+        if option == "--run" and "run" not in options:
             return f"a RUN comes right after the command: {PROGRAM} {command} RUN …"
         if not option.startswith("-"):
             return f"unexpected argument {option!r}; {see}"
-        return f"unknown option {option}" + (closest_option(option, known, "--") or f"; {see}")
+        return f"unknown option {option}" + (closest_option(option, options, "--") or f"; {see}")
     if match := re.fullmatch(r"the following arguments are required: (.*)", message):
         return f"{match[1]} is missing; {see}"
     if match := re.fullmatch(r"argument (\S+): not allowed with argument (\S+)", message):
@@ -39,9 +38,8 @@ def format_argparse_error(message: str, options: Iterable[str], command: str) ->
     if match := re.fullmatch(r"argument (\S+): invalid (\w+) value: '(.*)'", message):
         expected = TYPE_NAMES.get(match[2], match[2])
         return f"{match[1]}: invalid value {match[3]}; expected {expected}"
-    if match := re.fullmatch(
-        r"argument (\S+): invalid choice: '?(.*?)'? \(.* from (.*)\)", message
-    ):
+    invalid_choice = r"argument (\S+): invalid choice: '?(.*?)'? \(.* from (.*)\)"
+    if match := re.fullmatch(invalid_choice, message):
         choices = match[3].replace("'", "").split(", ")
         return f"{match[1]}: {invalid_value(match[2], choices, ', '.join(choices))}"
     return " ".join(message.split())
@@ -59,24 +57,22 @@ def hint(word: str, choices: Iterable[str]) -> str:
     return f"did you mean {by_letters[closest]}? " if closest else ""
 
 
-def closest_option(name: str, names: Iterable[str], prefix: str = "") -> str:
+def closest_option(name: str, names: Collection[str], prefix: str = "") -> str:
     """Suggest the closest option by its last part; return "" if none is close.
 
     `--model.batch_size` is a mistake for `--data.batch_size`.
     """
-    known = list(names)
     group, _, last = name.lstrip("-").rpartition(".")
-    siblings = [option for option in known if option.rpartition(".")[0] == group]
-    for options, cutoff in ((siblings, SIMILAR), (known, RELATED)):
+    siblings = [option for option in names if option.rpartition(".")[0] == group]
+    for options, cutoff in ((siblings, SIMILAR), (names, RELATED)):
         by_last = {option.rpartition(".")[2]: option for option in options}
         if closest := _closest(last, by_last, cutoff):
             return f"; did you mean {prefix}{by_last[closest]}?"
     return ""
 
 
-def _closest(word: str, names: Iterable[str], cutoff: float = RELATED) -> str | None:
+def _closest(word: str, names: Collection[str], cutoff: float = RELATED) -> str | None:
     """Return a similar name; else one that contains the word; else a less similar one."""
-    known = list(names)
-    longer = [name for name in known if len(word) >= MIN_CHARS and word in name]
-    similar, related = (get_close_matches(word, known, 1, ratio) for ratio in (SIMILAR, cutoff))
+    longer = [name for name in names if len(word) >= MIN_CHARS and word in name]
+    similar, related = (get_close_matches(word, names, 1, ratio) for ratio in (SIMILAR, cutoff))
     return next(iter([*similar, *longer, *related]), None)

@@ -16,48 +16,29 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.live import Live
 from rich.table import Table
 
+from mnist_lightning import files
 from mnist_lightning.cli import console
-from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser, configure_warnings
+from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser
 from mnist_lightning.cli.parser import check_is_file, named_classes, option_value, read_files
 from mnist_lightning.cli.trust import refuse_foreign
 from mnist_lightning.errors import PROGRAM, UserError
-from mnist_lightning.files import LimitError, create_folder, parse_yaml, read_yaml, refuse_links
 from mnist_lightning.runs.class_names import nest_options
 from mnist_lightning.runs.config import MACHINE_OPTIONS, is_unbounded
 from mnist_lightning.text import printable
 from mnist_lightning.training.registry import SCHEMA
 from mnist_lightning.tuning import results, search_space
+from mnist_lightning.tuning import study as studies
 from mnist_lightning.tuning.search_space import SearchSpace
-from mnist_lightning.tuning.study import (
-    PRUNERS,
-    SAMPLERS,
-    StudyOptions,
-    open_study,
-    report_damage,
-    search,
-)
-from mnist_lightning.tuning.trial_runner import Plan, owner_id
+from mnist_lightning.tuning.trial_runner import Plan
 
 SHOWN_TRIALS = 12  # the newest, on a terminal
 # A sweep cannot vary how this machine works, where it writes, and whom it trusts.
-NOT_SEARCHED = (
-    *MACHINE_OPTIONS,
-    *(
-        "data.data_dir",
-        "config",
-        "ckpt_path",
-        "run_dir",
-        "init_from",
-        "seeds",
-        "trust",
-        "keep_last",
-    ),
-)
+NOT_SEARCHED = {*MACHINE_OPTIONS, "data.data_dir", "config", "ckpt_path", "run_dir", "init_from"}
+NOT_SEARCHED |= {"seeds", "trust", "keep_last"}
 
 
 def main(arguments: list[str]) -> int:
     """Run trials until there are as many as requested."""
-    configure_warnings()
     parser = _parser()
     options, rest = parser.split(arguments)
     if options.trials < 1 or options.workers < 1:
@@ -82,17 +63,18 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"--name {name}: give letters, digits, '.', '-' and '_'", status=2)
     root = options.root
     folder = root / "sweeps" / name
-    _refuse_links(root, folder)
-    create_folder(folder, "--trainer.default_root_dir")
+    files.refuse_linked_folders(folder, root)
+    files.refuse_links(folder, ("",))
+    files.create_folder(folder, "--trainer.default_root_dir")
     fit_options = rest + ["--trust"] * options.trust
     if options.init_from is not None:
         fit_options += ["--init_from", options.init_from]
     trial_options = [*fit_options, "--trainer.limit_test_batches=0", "--auto_resume=false"]
     threads = max(1, (os.cpu_count() or 1) // options.workers)
-    plan = Plan(space, trial_options, root, folder, threads, owner_id(folder))
-    how = StudyOptions(name, options.storage, options.sampler, options.pruner, options.seed)
-    with report_damage(options.storage or str(folder)):
-        study = open_study(how, folder, _digest(space, fit_options), options.trust)
+    plan = Plan(space, trial_options, root, folder, threads)
+    how = studies.StudyOptions(name, options.storage, options.sampler, options.pruner, options.seed)
+    with studies.report_damage(options.storage or str(folder)):
+        study = studies.open_study(how, folder, _digest(space, fit_options), options.trust)
         status = _search(study, plan, options.trials, options.workers)
         return _show_outcome(study, plan, make_cli, status)
 
@@ -106,19 +88,13 @@ def _parser() -> ExperimentParser:
     )
     parser.add_argument("--space", type=Path, required=True, metavar="FILE", help=_SPACE_HELP)
     parser.add_argument("--trials", type=int, default=20, metavar="N", help="(default: 20)")
-    parser.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="trials in parallel (default: 1)"
-    )
+    workers_help = "trials in parallel (default: 1)"
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help=workers_help)
     parser.add_argument("--name", help="of the sweep (default: the name of the space's file)")
-    parser.add_argument("--sampler", choices=list(SAMPLERS), default="tpe", help="(default: tpe)")
-    parser.add_argument("--pruner", choices=list(PRUNERS), default="asha", help="(default: asha)")
+    parser.add_argument("--sampler", choices=studies.SAMPLERS, default="tpe", help="(default: tpe)")
+    parser.add_argument("--pruner", choices=studies.PRUNERS, default="asha", help="(default: asha)")
     parser.add_argument("--seed", type=int, default=1, help="of the sampler (default: 1)")
-    parser.add_argument(
-        "--storage",
-        metavar="URL",
-        help="a database, or a file FILE.journal that several machines share "
-        "(default: SQLite in the directory of the sweep)",
-    )
+    parser.add_argument("--storage", metavar="URL", help=_STORAGE_HELP)
     parser.add_argument("--init_from", metavar="RUN", help="the initial weights of each trial")
     return parser
 
@@ -126,6 +102,11 @@ def _parser() -> ExperimentParser:
 _SPACE_HELP = (
     "a YAML file with a line per option: `model.optimizer.init_args.lr: {log_uniform: [1e-4, "
     "1e-1]}`; also uniform, int, log_int, and `{choice: [a, b]}`"
+)
+
+_STORAGE_HELP = (
+    "a database, or a file FILE.journal that several machines share (default: SQLite in the "
+    "directory of the sweep)"
 )
 
 
@@ -152,8 +133,8 @@ def refuse_foreign_space(space: SearchSpace, path: Path, arguments: list[str]) -
 def _parsed(value: Any) -> Any:
     """Return the meaning of an option's value: a text may be a structure in YAML."""
     try:
-        parsed = parse_yaml(value) if isinstance(value, str) else value
-    except (LimitError, ValueError, yaml.YAMLError):
+        parsed = files.parse_yaml(value) if isinstance(value, str) else value
+    except (files.LimitError, ValueError, yaml.YAMLError):
         return value
     return parsed if isinstance(parsed, dict | list) else value
 
@@ -163,23 +144,15 @@ def _refuse_invalid_options(cli: DigitCLI) -> None:
     if is_unbounded(cli.config):
         raise UserError("A sweep needs runs that end: give --trainer.max_epochs", status=2)
     if 0 in (cli.config.data.val_size, cli.config.trainer.limit_val_batches):
-        raise UserError(
-            "A sweep selects by the validation set, which is empty: give --data.val_size 5000", 2
-        )
-
-
-def _refuse_links(root: Path, folder: Path) -> None:
-    for path in (folder.parent, folder):
-        if path.is_symlink():
-            raise UserError(f"{path} is a link out of {root}; remove it")
-    refuse_links(folder, ("",))
+        problem = "A sweep selects by the validation set, which is empty"
+        raise UserError(f"{problem}: give --data.val_size 5000", status=2)
 
 
 def _digest(space: SearchSpace, options: list[str]) -> str:
     """Identify a sweep by its space, its options, and the content of the files that they name."""
-    files = read_files(options, lambda path, section: read_yaml(path))
-    content = [json.dumps(space.ranges), json.dumps(options), *files]
-    return hashlib.sha256("\0".join(content).encode()).hexdigest()[:16]
+    contents = read_files(options, lambda path, section: files.read_yaml(path))
+    parts = [json.dumps(space.ranges), json.dumps(options), *contents]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def _search(study: optuna.Study, plan: Plan, count: int, workers: int) -> int:
@@ -187,9 +160,8 @@ def _search(study: optuna.Study, plan: Plan, count: int, workers: int) -> int:
     out = console.make_console()
     before = len(study.get_trials(deepcopy=False))
     known = f", {before} of them started before" if before else ""
-    console.show_line(
-        out, f"sweep {study.study_name}: {count} trials{known}, {workers} in parallel"
-    )
+    summary = f"sweep {study.study_name}: {count} trials{known}, {workers} in parallel"
+    console.show_line(out, summary)
 
     def show_end(trial: FrozenTrial) -> None:
         if not out.is_terminal:
@@ -201,7 +173,7 @@ def _search(study: optuna.Study, plan: Plan, count: int, workers: int) -> int:
             if out.is_terminal:
                 live.update(_table(study, count), refresh=True)
 
-        status = search(study, plan, count, workers, show_end, refresh)
+        status = studies.search(study, plan, count, workers, show_end, refresh)
     if out.is_terminal:
         out.print(_table(study, len(study.trials)))
     return status
@@ -212,21 +184,14 @@ def _table(study: optuna.Study, count: int) -> Table:
     trials = study.get_trials(deepcopy=False)
     ended = sum(trial.state.is_finished() for trial in trials)
     best = results.best_trial(study)
-    table = Table(title=f"{ended} of {count} trials", title_justify="left", title_style="bold")
-    table.add_column("trial", justify="right")
-    for name in ("state", "values", "run"):
-        table.add_column(name, overflow="fold")
+    texts = ["state", "values", "run"]
+    table = console.make_table(f"{ended} of {count} trials", ["trial", *texts], texts)
     shown = trials[-SHOWN_TRIALS:]
     if best is not None and best.number not in [trial.number for trial in shown]:
         shown = [best, *shown[1:]]
     for trial in shown:
-        cells = (
-            results.state(trial),
-            results.values(trial.params),
-            results.run_name(trial),
-        )
-        is_best = best is not None and trial.number == best.number
-        style = "bold green" if is_best else ""
+        cells = (results.state(trial), results.values(trial.params), results.run_name(trial))
+        style = "bold green" if best is not None and trial.number == best.number else ""
         table.add_row(str(trial.number), *map(printable, cells), style=style)
     return table
 
@@ -254,17 +219,13 @@ def _show_outcome(
     console.show_line(out, f"best: {results.format_trial(best)}")
     if not plan.space.contains(best.params):
         raise UserError(f"trial {best.number} has parameters outside the space")
-    for path in results.write(study, best, _config_of(make_cli(best.params)), folder):
+    cli = make_cli(best.params)
+    cli.load_data()
+    config = cli.complete_config()
+    config["trainer"]["limit_test_batches"] = None  # trials omit the test
+    for path in results.write(study, best, config, folder):
         console.show_line(out, f"  {path}")
     # With the same number of threads the run equals the trial bit by bit.
     again = f"{PROGRAM} fit --config {shlex.quote(str(folder / 'best.yaml'))}"
     console.show_next_commands(out, [f"OMP_NUM_THREADS={plan.threads} {again}"])
     return 0
-
-
-def _config_of(cli: DigitCLI) -> dict[str, Any]:
-    """Return the complete configuration of a trial, with the test that a sweep omits."""
-    cli.load_data()
-    config = cli.complete_config()
-    config["trainer"]["limit_test_batches"] = None
-    return config

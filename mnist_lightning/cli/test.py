@@ -1,19 +1,19 @@
 """The command `test`: evaluate a checkpoint, or several as an ensemble."""
 
+from argparse import Namespace
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightning.pytorch import Trainer
-from rich.console import Console
 
 from mnist_lightning import distributed, inference
 from mnist_lightning.cli import console
-from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser, configure_warnings
+from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser
 from mnist_lightning.cli.parser import option_value
 from mnist_lightning.cli.trust import check_network, convert_errors, trusted_config
 from mnist_lightning.errors import UserError
-from mnist_lightning.evaluation.metrics import mcnemar
 from mnist_lightning.networks.ensemble import Ensemble, ShiftAveraging
 from mnist_lightning.preprocessing.mnist_format import PAPER
 from mnist_lightning.runs import lookup
@@ -24,6 +24,8 @@ from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.training.callbacks.prediction_collector import PredictionCollector
 
 MAX_SHIFT = 4  # pixels: 81 copies of each image
+# Evaluates the model, with the weights of a checkpoint if one is given.
+Evaluation = Callable[[Path | None], PredictionsTable]
 
 
 class LoadedCheckpoint(NamedTuple):
@@ -43,18 +45,12 @@ def main(arguments: list[str]) -> int:
 
 def evaluate_command(command: str, arguments: list[str]) -> int:
     """Evaluate a checkpoint, or several as an ensemble; return the exit status."""
-    configure_warnings()
     parser = ExperimentParser(command, _DESCRIPTION, "best", takes_run=True)
-    parser.add_argument(
-        "--each_image", action="store_true", help="print both labels of each image, a line each"
-    )
-    parser.add_argument(
-        "--shifts",
-        type=int,
-        default=0,
-        choices=range(MAX_SHIFT + 1),
-        help="average over copies of each image, shifted by up to so many pixels",
-    )
+    each_help = "print both labels of each image, a line each"
+    parser.add_argument("--each_image", action="store_true", help=each_help)
+    shifts_help = "average over copies of each image, shifted by up to so many pixels"
+    choices = range(MAX_SHIFT + 1)
+    parser.add_argument("--shifts", type=int, default=0, choices=choices, help=shifts_help)
     options, rest = parser.split(arguments)
     dataset = option_value("--data.dataset", rest)
     references = lookup.expand_references(options.run or "best")
@@ -68,19 +64,14 @@ def evaluate_command(command: str, arguments: list[str]) -> int:
         config["data"] = config.get("data", {}) | {"folder": None, "extra": None}
     with convert_errors(first.path, base.own):
         cli = DigitCLI(parser, rest, base._replace(content=config), options.trust)
-        return _evaluate_with(cli, command, checkpoints, options.shifts, options.each_image)
+        return _evaluate_with(cli, command, checkpoints, options)
 
 
 def _evaluate_with(
-    cli: DigitCLI,
-    command: str,
-    checkpoints: list[LoadedCheckpoint],
-    max_shift: int,
-    each_image: bool,
+    cli: DigitCLI, command: str, checkpoints: list[LoadedCheckpoint], options: Namespace
 ) -> int:
     """Evaluate checkpoints with the configuration of the first; show and save the results."""
-    first = checkpoints[0]
-    predictions = PredictionCollector()
+    first, max_shift, predictions = checkpoints[0], options.shifts, PredictionCollector()
     trainer = cli.make_trainer(callbacks=[predictions])
     cli.make_trainer.loaded.update((each.path, each.content) for each in checkpoints)
     distributed.join(trainer)
@@ -90,11 +81,8 @@ def _evaluate_with(
     console.show_data_notices(out, cli.datamodule)
     if command == "validate" and len(cli.datamodule.val_indices) == 0:
         raise UserError(f"{first.path}: its run has no validation set (val_size 0); use test")
-
-    def evaluate(weights: Path | None) -> PredictionsTable:
-        return _run_evaluation(command, cli, trainer, predictions, weights)
-
-    members: list[PredictionsTable] = []
+    evaluate = partial(_run_evaluation, cli, trainer, predictions, command)
+    members: dict[str, PredictionsTable] = {}
     if len(checkpoints) == 1 and not max_shift:
         table = evaluate(first.path)
     else:
@@ -104,26 +92,26 @@ def _evaluate_with(
     saved = _predictions_path(checkpoints, cli, table, max_shift) if command == "test" else None
     if saved is not None and first.run.config.is_file():
         first.run.refuse_links()
-    if each_image:
+    if options.each_image:
         console.show_predictions(table)
-    label = ", ".join(each.reference for each in checkpoints) if members else str(first.path)
+    label = ", ".join(members) or str(first.path)
     if max_shift:
         label += f", and shifted by up to {max_shift} pixel{'s'[: max_shift != 1]}"
-    name = cli.datamodule.data.name
-    console.show_evaluation(out, command, label, name, trainer, predictions, saved)
+    rows = [("data set", cli.datamodule.data.name), ("checkpoint", label)]
+    stage = "val" if command == "validate" else "test"
+    accuracy, loss = (float(trainer.callback_metrics[f"{stage}/{n}"]) for n in ("accuracy", "loss"))
+    rows += console.metric_rows(stage, accuracy, loss, predictions.correct, predictions.total)
+    rows += [("predictions", str(saved))] if saved is not None else []
+    console.show_table(out, command, rows)
     if members:
-        _show_members(out, checkpoints, members, table)
+        console.show_members(out, members, table)
     if saved is not None:  # last: the results are shown even if the directory is not writable
         write_predictions(table, saved)
     return 0
 
 
 def _run_evaluation(
-    command: str,
-    cli: DigitCLI,
-    trainer: Trainer,
-    predictions: PredictionCollector,
-    weights: Path | None,
+    cli: DigitCLI, trainer: Trainer, found: PredictionCollector, command: str, weights: Path | None
 ) -> PredictionsTable:
     """Evaluate the model, with the weights of a checkpoint if one is given."""
     evaluate = trainer.test if command == "test" else trainer.validate
@@ -131,29 +119,10 @@ def _run_evaluation(
         evaluate(cli.model, cli.datamodule, ckpt_path=weights, verbose=False)
     except SystemExit:  # raised by Lightning after Ctrl-C
         raise KeyboardInterrupt from None
-    if predictions.total == 0:
-        raise UserError(
-            f"no images to {command}: {cli.datamodule.data.name} has none, or "
-            "--trainer.limit_…_batches is 0",
-            status=2,
-        )
-    return predictions.table()
-
-
-def _show_members(
-    out: Console,
-    checkpoints: Sequence[LoadedCheckpoint],
-    members: Sequence[PredictionsTable],
-    ensemble: PredictionsTable,
-) -> None:
-    """Compare an ensemble with each of its members, on the same images."""
-    ensemble_correct = ensemble.predicted == ensemble.true
-    member_correct = [member.predicted == member.true for member in members]
-    rows = [
-        (checkpoint.reference, float(correct.mean()), mcnemar(ensemble_correct, correct))
-        for checkpoint, correct in zip(checkpoints, member_correct, strict=True)
-    ]
-    console.show_members(out, rows, float(ensemble_correct.mean()))
+    if found.total == 0:
+        reason = f"{cli.datamodule.data.name} has none, or --trainer.limit_…_batches is 0"
+        raise UserError(f"no images to {command}: {reason}", status=2)
+    return found.table()
 
 
 def _load(reference: str, root: Path, dataset: str | None) -> LoadedCheckpoint:
@@ -181,24 +150,21 @@ def _check_compatible(checkpoints: Sequence[LoadedCheckpoint], command: str) -> 
     for name in names:
         values = [each.get(name) for each in data]
         if any(value != values[0] for value in values):
-            references = [checkpoint.reference for checkpoint in checkpoints]
-            found = [f"{value} of {run}" for value, run in zip(values, references, strict=True)]
+            pairs = zip(values, checkpoints, strict=True)
+            found = [f"{value} of {checkpoint.reference}" for value, checkpoint in pairs]
             raise UserError(f"cannot ensemble: {name} differs: {', '.join(found)}", status=2)
 
 
 def _evaluate_ensemble(
-    checkpoints: Sequence[LoadedCheckpoint],
-    cli: DigitCLI,
-    evaluate: Callable[[None], PredictionsTable],
-    max_shift: int,
-) -> tuple[PredictionsTable, list[PredictionsTable]]:
+    checkpoints: Sequence[LoadedCheckpoint], cli: DigitCLI, evaluate: Evaluation, max_shift: int
+) -> tuple[PredictionsTable, dict[str, PredictionsTable]]:
     """Evaluate the ensemble with shifts, and each member without; return both results."""
     classes = [type(cli.model.network)]
     networks = [inference.load(each.path, classes=classes).network for each in checkpoints]
-    members = []
-    for network in networks:
+    members = {}
+    for checkpoint, network in zip(checkpoints, networks, strict=True):
         cli.model.network = network
-        members.append(evaluate(None))
+        members[checkpoint.reference] = evaluate(None)
     cli.model.network = ShiftAveraging(Ensemble(networks), max_shift, PAPER)
     return evaluate(None), members
 
@@ -213,7 +179,7 @@ def _predictions_path(
     name = cli.datamodule.data.name + (f".shifts{max_shift}" if max_shift else "")
     first = checkpoints[0]
     if len(checkpoints) > 1:
-        directory = lookup.ensemble_directory([checkpoint.run for checkpoint in checkpoints])
+        directory = lookup.ensemble_directory([each.run for each in checkpoints])
         return directory.with_name(f"{directory.name}.{name}.csv")
     complete = len(table.true) == len(cli.datamodule.data.test_labels)
     same_data = cli.datamodule.state_dict() == first.content.get("MNISTDataModule")

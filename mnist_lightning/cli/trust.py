@@ -13,16 +13,10 @@ from mnist_lightning.cli.parser import NamedClasses, named_classes, read_files
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import read_yaml
 from mnist_lightning.networks.registry import ARCHITECTURES, REGISTERED, check_weights
-from mnist_lightning.runs import trusted_directories
+from mnist_lightning.runs import config_schema, trusted_directories
 from mnist_lightning.runs.checkpoint import network_weights
 from mnist_lightning.runs.class_names import argument_names, class_names, find_hidden_structure
 from mnist_lightning.runs.config import Config, check_batch_size, remove_machine_options
-from mnist_lightning.runs.config_schema import (
-    Schema,
-    check_config,
-    foreign_classes,
-    untrusted_message,
-)
 from mnist_lightning.runs.former_versions import upgrade_names
 from mnist_lightning.training.registry import SCHEMA, USER_SCHEMA
 
@@ -60,19 +54,23 @@ def trusted_config(
     """
     named = named_classes(arguments)
     if trust:
-        allowed = _with_names_of(config, named)
+        allowed = named | _names_of(config)
         if not signed:
-            check_config(config, USER_SCHEMA, allowed.classes)
+            config_schema.check_config(config, USER_SCHEMA, allowed.classes)
         trusted_directories.remember_if(bool(allowed.classes - USER_SCHEMA.components.keys()))
         return TrustedConfig(config, allowed)
     if signed:
         # The signature identifies the author of the run, not that of `net.py` in this directory.
-        foreign = foreign_classes(config, USER_SCHEMA, named.classes)
+        foreign = config_schema.foreign_classes(config, USER_SCHEMA, named.classes)
         if foreign and not trusted_directories.is_known():
-            raise UserError(_unknown_directory_message(foreign[0]))
-        return TrustedConfig(config, _with_names_of(config, named))
+            raise UserError(
+                f"your run references the class {foreign[0]}, and you have not used classes of "
+                "your own in this directory yet; name it in this command "
+                f"(--model.network {foreign[0]}), or add --trust"
+            )
+        return TrustedConfig(config, named | _names_of(config))
     content = remove_machine_options(config) if isinstance(config, dict) else config
-    check_config(content, SCHEMA, named.classes)
+    config_schema.check_config(content, SCHEMA, named.classes)
     check_batch_size(content)
     return TrustedConfig(content, named, own=False)
 
@@ -86,10 +84,10 @@ def read_settings(arguments: Sequence[str], trust: bool) -> tuple[NamedClasses, 
     Raises:
         UserError: a file names a class that the command does not, without `--trust`.
     """
-    named = named_classes(arguments)
-    allowed = [named]
+    allowed = named = named_classes(arguments)
 
     def read(path: Path, section: str) -> dict[str, Any]:
+        nonlocal allowed
         content = upgrade_names(read_yaml(path))
         if not isinstance(content, dict):
             raise UserError(f"{path} must contain a mapping of options to values", status=2)
@@ -98,34 +96,31 @@ def read_settings(arguments: Sequence[str], trust: bool) -> tuple[NamedClasses, 
             if settings[name] is None:
                 raise UserError(f"--{name}: null is not allowed; give a value or omit it", 2)
             if not isinstance(settings[name], dict):
-                raise UserError(f"{path}: {name} must be a mapping of options to values", status=2)
+                raise UserError(f"{path}: {name} must be a mapping of options to values", 2)
         if trust:
-            allowed.append(_with_names_of(settings, named))
+            allowed |= _names_of(settings)
         else:
             refuse_foreign(settings, str(path), named)
         return content
 
     inline = read_files(arguments, read)
-    classes, others = (frozenset().union(*names) for names in zip(*allowed, strict=True))
-    trusted_directories.remember_if(bool(classes - USER_SCHEMA.components.keys()))
-    return NamedClasses(classes, others), inline
+    trusted_directories.remember_if(bool(allowed.classes - USER_SCHEMA.components.keys()))
+    return allowed, inline
 
 
 def refuse_foreign(
-    content: Any, where: str, named: NamedClasses, schema: Schema = USER_SCHEMA
+    content: Any, where: str, named: NamedClasses, schema: config_schema.Schema = USER_SCHEMA
 ) -> None:
     """Refuse settings that name a class without consent, or contain one inside a string.
 
     Raises:
         UserError: the settings contain such a class.
     """
-    if foreign := foreign_classes(content, schema, named.classes):
-        raise UserError(untrusted_message(foreign[0], where), status=2)
+    if foreign := config_schema.foreign_classes(content, schema, named.classes):
+        raise UserError(config_schema.untrusted_message(foreign[0], where), status=2)
     if hidden := find_hidden_structure(content):
-        raise UserError(
-            f"{where} hides a structure in a string at {hidden}; write it as YAML, or add --trust",
-            status=2,
-        )
+        fix = "write it as YAML, or add --trust"
+        raise UserError(f"{where} hides a structure in a string at {hidden}; {fix}", status=2)
 
 
 @contextmanager
@@ -146,18 +141,8 @@ def convert_errors(path: Path, own: bool) -> Iterator[None]:
         raise UserError(f"{path} was not made on this machine, and is invalid: {reason}") from error
 
 
-def _unknown_directory_message(name: str) -> str:
-    return (
-        f"your run references the class {name}, and you have not used classes of your own in this "
-        f"directory yet; name it in this command (--model.network {name}), or add --trust"
-    )
-
-
-def _with_names_of(config: Config, named: NamedClasses) -> NamedClasses:
-    return NamedClasses(
-        named.classes | class_names(config),
-        named.arguments | argument_names(config, USER_SCHEMA.components),
-    )
+def _names_of(config: Config) -> NamedClasses:
+    return NamedClasses(class_names(config), argument_names(config, USER_SCHEMA.components))
 
 
 def check_network(base: TrustedConfig, checkpoint: dict[str, Any]) -> None:
@@ -167,9 +152,7 @@ def check_network(base: TrustedConfig, checkpoint: dict[str, Any]) -> None:
         UserError: the weights belong to another network.
     """
     network = base.content.get("model", {}).get("network")
-    if (
-        not base.own
-        and isinstance(network, dict)
-        and network["class_path"] in ARCHITECTURES | REGISTERED
-    ):
+    if base.own or not isinstance(network, dict):
+        return
+    if network["class_path"] in ARCHITECTURES | REGISTERED:
         check_weights(network, network_weights(checkpoint))

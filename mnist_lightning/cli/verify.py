@@ -1,5 +1,6 @@
 """The command `verify`: check determinism, kill and resume, and the data with real runs."""
 
+import json
 import multiprocessing
 import os
 import random
@@ -14,8 +15,8 @@ from typing import Any
 
 import torch
 
-from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser, configure_warnings
-from mnist_lightning.cli.parser import as_argument, option_value
+from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser
+from mnist_lightning.cli.parser import option_value
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.runs.checkpoint import read_checkpoint
 from mnist_lightning.runs.metrics_csv import METRICS_FILE
@@ -41,7 +42,6 @@ CONTEXT.set_forkserver_preload(PRELOADED)
 
 def main(arguments: list[str]) -> int:
     """Run each check and report its result; return 1 if one fails."""
-    configure_warnings()
     parser = ExperimentParser(
         "verify",
         "Check on this machine that the data is intact, that the splits are disjoint, that the "
@@ -56,12 +56,9 @@ def main(arguments: list[str]) -> int:
             rest += [option, value]
     cli = DigitCLI(parser, rest, trust=options.trust)
     start_time = time.perf_counter()
-    try:
-        cli.load_data()
-    except UserError as error:
-        _report("the data is intact", False, str(error))
+    if not _check_data(cli):
         return 1
-    results = [_check_data(cli), _check_splits(cli), *_check_determinism(cli)]
+    results = [True, _check_splits(cli), *_check_determinism(cli)]
     failed = results.count(False)
     summary = f"{failed} of {len(results)} checks failed" if failed else "all checks passed"
     say(f"{summary} ({time.perf_counter() - start_time:.0f} s)")
@@ -74,6 +71,10 @@ def _report(claim: str, passed: bool, details: str) -> bool:
 
 
 def _check_data(cli: DigitCLI) -> bool:
+    try:
+        cli.load_data()
+    except UserError as error:
+        return _report("the data is intact", False, str(error))
     data, fallback = cli.datamodule.data, cli.datamodule.fallback_reason
     details = f"{data.name}, every file read and checked, checksum {data.checksum[:12]}"
     if fallback is not None:
@@ -82,11 +83,9 @@ def _check_data(cli: DigitCLI) -> bool:
 
 
 def _check_splits(cli: DigitCLI) -> bool:
-    train, val = (
-        set(indices.tolist())
-        for indices in (cli.datamodule.train_indices, cli.datamodule.val_indices)
-    )
-    complete = len(train | val) == len(cli.datamodule.data.train_labels)
+    data = cli.datamodule
+    train, val = set(data.train_indices.tolist()), set(data.val_indices.tolist())
+    complete = len(train | val) == len(data.data.train_labels)
     counts = f"{len(train):,} images to train, {len(val):,} to validate, {len(train & val)} in both"
     return _report("the splits are disjoint", complete and not train & val, counts)
 
@@ -100,11 +99,11 @@ def _check_determinism(cli: DigitCLI) -> list[bool]:
     if cli.datamodule.folder is not None:
         config["data"]["folder"] = str(cli.datamodule.folder.resolve())
     # The user allowed these classes in this command, whether or not its runs can be signed.
-    fit = ["fit", *as_argument(config), "--trust"]
+    fit = ["fit", "--config", json.dumps(config), "--trust"]
     with tempfile.TemporaryDirectory(prefix="mnist_lightning_verify_") as root:
         first, second, killed = (Path(root) / name for name in ("first", "second", "killed"))
-        for folder in (first, second):
-            _run_to_end(fit, folder)
+        _run_to_end(fit, first)
+        _run_to_end(fit, second)
         difference = first_difference_of_runs(_run(first), _run(second))
         details = f"two runs with seed {config['seed_everything']}: "
         details += difference or "equal in every bit"
@@ -171,25 +170,18 @@ def first_difference_of_runs(left: Run, right: Run) -> str | None:
 def first_difference(name: str, left: Any, right: Any) -> str | None:
     """Compare two checkpoints, or parts of them, at tolerance 0; return where they differ first."""
     if isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor):
+        bits = (each.detach().contiguous().reshape(-1).view(torch.uint8) for each in (left, right))
         same = left.dtype == right.dtype and left.shape == right.shape
-        return None if same and _bits(left) == _bits(right) else name  # NaN is compared too
+        return None if same and torch.equal(*bits) else name  # NaN is compared too
+    if isinstance(left, list | tuple) and isinstance(right, list | tuple):
+        left, right = dict(enumerate(left)), dict(enumerate(right))
     if isinstance(left, dict) and isinstance(right, dict):
         if left.keys() != right.keys():
             return f"{name} (keys)"
-        parts = [(f"{name}.{key}", left[key], right[key]) for key in left]
-    elif isinstance(left, list | tuple) and isinstance(right, list | tuple):
-        if len(left) != len(right):
-            return f"{name} (length)"
-        parts = [(f"{name}[{i}]", *pair) for i, pair in enumerate(zip(left, right, strict=True))]
-    else:
-        same = left == right or (left != left and right != right)  # both are NaN
-        return None if type(left) is type(right) and same else name
-    return next((where for part in parts if (where := first_difference(*part))), None)
-
-
-def _bits(tensor: torch.Tensor) -> bytes:
-    content: bytes = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-    return content
+        parts = ((f"{name}.{key}", left[key], right[key]) for key in left)
+        return next((where for part in parts if (where := first_difference(*part))), None)
+    same = left == right or (left != left and right != right)  # both are NaN
+    return None if type(left) is type(right) and same else name
 
 
 def start(arguments: list[str], folder: Path) -> ForkServerProcess:

@@ -58,9 +58,8 @@ def _check_journal(path: Path) -> None:
     try:
         lines = read_bounded(path, MAX_JOURNAL_BYTES).splitlines()
     except OSError as error:
-        raise UserError(
-            f"{path} is not the journal of a sweep: {error.strerror or error}"
-        ) from None
+        reason = error.strerror or error
+        raise UserError(f"{path} is not the journal of a sweep: {reason}") from None
     if any(len(line) > MAX_JOURNAL_LINE_BYTES for line in lines):
         raise UserError(f"{path} is not the journal of a sweep: a line is too long.")
 
@@ -90,10 +89,9 @@ def check_database(url: str) -> None:
         storage.engine.dispose()
         expected = _definitions(reference)
     if unexpected := sorted(name for name, _ in (definitions - expected).elements()):
-        raise UserError(
-            f"{path} is not the database of a sweep, or from another version of optuna: unexpected "
-            f"definition {unexpected[0][:80]}. Give another --name or --storage, or add --trust."
-        )
+        problem = f"{path} is not the database of a sweep, or from another version of optuna"
+        fix = "Give another --name or --storage, or add --trust."
+        raise UserError(f"{problem}: unexpected definition {unexpected[0][:80]}. {fix}")
 
 
 def _path(url: str) -> Path | None:

@@ -72,17 +72,15 @@ def open_study(options: StudyOptions, folder: Path, digest: str, trust: bool) ->
     try:
         if not trust:
             check_storage(url)
+        storage, name = _storage(url), options.name
         study = optuna.create_study(
-            storage=_storage(url),
-            study_name=options.name,
-            direction="maximize",
-            pruner=PRUNERS[options.pruner](),
-            load_if_exists=True,
+            storage=storage, study_name=name, direction="maximize", load_if_exists=True
         )
     except UserError:
         raise
     except Exception as error:  # each database has its own classes of errors
         raise UserError(f"--storage {url}: {_one_line(error)}") from None
+    study.pruner = PRUNERS[options.pruner]()
     # A resumed sweep must not draw the same values again, nor those of other machines.
     entropy = [options.seed, len(study.get_trials(deepcopy=False))]
     entropy += [crc32(socket.gethostname().encode())] if options.storage else []
@@ -91,11 +89,8 @@ def open_study(options: StudyOptions, folder: Path, digest: str, trust: bool) ->
     if made_with is None:
         study.set_user_attr("made_with", digest)
     elif made_with != digest:
-        raise UserError(
-            f"The sweep {options.name} exists with another space or other options. "
-            "Choose another --name, or repeat its options.",
-            status=2,
-        )
+        problem = f"The sweep {options.name} exists with another space or other options"
+        raise UserError(f"{problem}. Choose another --name, or repeat its options.", status=2)
     return study
 
 
@@ -119,14 +114,11 @@ def report_damage(storage: str) -> Iterator[None]:
     try:
         yield
     except StorageInternalError as error:
-        raise UserError(
-            f"The study cannot be saved: {_one_line(error)}. Repeat the command to continue."
-        ) from None
+        problem = f"The study cannot be saved: {_one_line(error)}"
+        raise UserError(f"{problem}. Repeat the command to continue.") from None
     except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError) as error:
-        reason = f"{type(error).__name__} {_one_line(error)}"
-        raise UserError(
-            f"{storage} is damaged, or not the database of a sweep: {reason}"
-        ) from error
+        problem = f"{storage} is damaged, or not the database of a sweep"
+        raise UserError(f"{problem}: {type(error).__name__} {_one_line(error)}") from error
 
 
 def search(
@@ -187,9 +179,7 @@ def _stop_signals(stop: Event) -> Iterator[list[int]]:
         received.append(number)
         stop.set()
 
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in handlers:
-        signal.signal(number, record)
+    handlers = {number: signal.signal(number, record) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield received
     finally:
@@ -202,10 +192,9 @@ def _stop_on_equal_failures(study: optuna.Study, plan: Plan, stop: Event) -> Non
     reasons = [trial.user_attrs.get("error") for trial in finished[-MAX_EQUAL_FAILURES:]]
     if len(reasons) == MAX_EQUAL_FAILURES and reasons[0] is not None and len(set(reasons)) == 1:
         stop.set()
-        raise UserError(
-            f"{MAX_EQUAL_FAILURES} trials in a row failed with the same error: {reasons[0]}. "
-            f"See {plan.folder}/trial_*.log; after fixing it, repeat the command to continue."
-        )
+        problem = f"{MAX_EQUAL_FAILURES} trials in a row failed with the same error: {reasons[0]}"
+        fix = f"See {plan.folder}/trial_*.log; after fixing it, repeat the command to continue."
+        raise UserError(f"{problem}. {fix}")
 
 
 def _one_line(error: Exception) -> str:

@@ -40,7 +40,6 @@ class Plan(NamedTuple):
         root: the folder of the runs.
         folder: the sweep's folder.
         threads: the number of threads of each trial.
-        owner: the identifier of the sweep's folder, see `owner_id`.
     """
 
     space: SearchSpace
@@ -48,7 +47,6 @@ class Plan(NamedTuple):
     root: Path
     folder: Path
     threads: int
-    owner: str
 
 
 class TrialRunner:
@@ -83,8 +81,10 @@ class TrialRunner:
             self.study.tell(trial, state=TrialState.PRUNED)
         elif self.stop.is_set() or status in INTERRUPTED:
             self.stop.set()
+        elif status == 0 and (accuracy := run.summary().get("val/accuracy")) is not None:
+            self.study.tell(trial, accuracy)
         elif status == 0:
-            self._record_value(trial, run)
+            self._record_failure(trial, "no val/accuracy")
         else:
             reason = f"status {status}" if status > 0 else f"killed, {signal.Signals(-status).name}"
             self._record_failure(trial, f"{reason}: {_last_line(Path(log.name))}")
@@ -97,7 +97,7 @@ class TrialRunner:
         """
         name = Path(str(trial.user_attrs.get("run", ""))).name
         folder = self.plan.root / name
-        mark = f"{self.plan.owner} {trial.number}"
+        mark = f"{owner_id(self.plan.folder)} {trial.number}"
         if VERSION.fullmatch(name) and not folder.is_symlink() and _read_mark(folder) == mark:
             return Run(folder.resolve())
         run = Run(run_directory.create_next(self.plan.root).folder.resolve())
@@ -126,12 +126,10 @@ class TrialRunner:
         else:
             _clear_folder(run.folder)
             command = ["fit", *self.plan.options, *options, "--run_dir", str(run.folder)]
+        command = [sys.executable, "-m", "mnist_lightning", *command]
+        environment = {"OMP_NUM_THREADS": str(self.plan.threads)} | os.environ
         process = subprocess.Popen(
-            [sys.executable, "-m", "mnist_lightning", *command],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env={"OMP_NUM_THREADS": str(self.plan.threads)} | os.environ,
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
         )
         pruned = False
         while process.poll() is None:
@@ -157,13 +155,6 @@ class TrialRunner:
         self._reported[trial.number] = last
         # Do not prune after the last epoch.
         return last > reported and last != _max_epochs(run) and trial.should_prune()
-
-    def _record_value(self, trial: optuna.Trial, run: Run) -> None:
-        accuracy = run.summary().get("val/accuracy")
-        if accuracy is not None:
-            self.study.tell(trial, accuracy)
-        else:
-            self._record_failure(trial, "no val/accuracy")
 
     def _record_failure(self, trial: optuna.Trial, reason: str) -> None:
         trial.set_user_attr("error", reason)

@@ -205,9 +205,7 @@ def test_equal_failures_end_the_sweep(command: Command, place: Path) -> None:
 
 
 def plan(folder: Path) -> Plan:
-    return Plan(
-        SearchSpace({"a": Range("choice", (1,))}), [], folder / "lightning_logs", folder, 1, "me"
-    )
+    return Plan(SearchSpace({"a": Range("choice", (1,))}), [], folder / "lightning_logs", folder, 1)
 
 
 def test_a_bad_trial_is_pruned_but_not_after_its_last_epoch(tmp_path: Path) -> None:
