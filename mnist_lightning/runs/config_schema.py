@@ -27,10 +27,11 @@ _INERT = re.compile(r"[\w:,/+-]*")
 
 
 class Parameter(NamedTuple):
-    """A parameter of a class or an option: its type, and its default (`...` if it has none)."""
+    """A parameter or an option: its type, its default (`...` if it has none) and its help."""
 
     hint: Any
     default: Any
+    help: str = ""
 
 
 class Schema(NamedTuple):

@@ -36,10 +36,9 @@ def signing_key(create: bool = False) -> bytes | None:
     if create and not path.exists():
         with suppress(OSError):
             _create_key(path)
-    try:
+    key = b""
+    with suppress(OSError):
         key = path.read_bytes()
-    except OSError:
-        return None
     return key if len(key) == _KEY_BYTES else None
 
 

@@ -26,33 +26,21 @@ class RunRow(NamedTuple):
 
 NEWEST, BEST = "newest", "best"
 _DESCENDING = ("val_accuracy", "test_accuracy")
+# The names of columns in `summary.json`, if they differ.
+_FACTS = {"val_accuracy": "val/accuracy", "test_accuracy": "test/accuracy"}
+_FACTS |= {"seconds": "fit_seconds"}
 
 
 def read_row(run: Run) -> RunRow:
     """Read the row of a run from its `summary.json`; values may be missing."""
     summary = run.summary()
-    network = summary.get("network")
-    return RunRow(
-        run=run.folder.name,
-        dataset=summary.get("dataset"),
-        network=network["class_path"].rsplit(".", 1)[-1] if network else None,
-        parameters=summary.get("parameters"),
-        seed=summary.get("seed"),
-        epochs=summary.get("epochs"),
-        val_accuracy=summary.get("val/accuracy"),
-        test_accuracy=summary.get("test/accuracy"),
-        seconds=summary.get("fit_seconds"),
-        state=_state(run, summary.get("state", "unknown")),
-        started=summary.get("started"),
-    )
-
-
-def _state(run: Run, state: str) -> str:
-    """Return the state of a run; a killed process leaves the state `running`."""
+    network, state = summary.get("network"), summary.get("state", "unknown")
     with suppress(OSError):  # the folder is read-only
-        if state == "running" and not run.is_locked():
-            return "interrupted"
-    return state
+        if state == "running" and not run.is_locked():  # left by a process that was killed
+            state = "interrupted"
+    facts = {name: summary.get(_FACTS.get(name, name)) for name in RunRow._fields}
+    name = network["class_path"].rsplit(".", 1)[-1] if network else None
+    return RunRow(**facts | {"run": run.folder.name, "network": name, "state": state})
 
 
 def sort_rows(rows: Sequence[RunRow], order: str) -> list[RunRow]:
@@ -77,8 +65,7 @@ def format_table(rows: Sequence[RunRow]) -> str:
             run.dataset or "?",
             run.network or "?",
             "" if run.parameters is None else f"{run.parameters:,}",
-            "" if run.seed is None else str(run.seed),
-            "" if run.epochs is None else str(run.epochs),
+            *("" if number is None else str(number) for number in (run.seed, run.epochs)),
             _percent(run.val_accuracy),
             _percent(run.test_accuracy),
             _duration(run.seconds),

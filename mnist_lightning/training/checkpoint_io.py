@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from mnist_lightning.files import write_atomically
 from mnist_lightning.runs.checkpoint import dump_checkpoint, parse_checkpoint, read_checkpoint
 
 
+@dataclass(eq=False)
 class AtomicCheckpointIO(CheckpointIO):
     """Saves by renaming a complete file into place, and loads only intact files.
 
@@ -23,15 +25,9 @@ class AtomicCheckpointIO(CheckpointIO):
             may have changed since then.
     """
 
-    def __init__(
-        self,
-        folder: Path | None = None,
-        sign: bool = True,
-        loaded: Mapping[Path, dict[str, Any]] | None = None,
-    ) -> None:
-        self.folder = folder
-        self.sign = sign
-        self.loaded = {} if loaded is None else loaded
+    folder: Path | None = None
+    sign: bool = True
+    loaded: Mapping[Path, dict[str, Any]] = field(default_factory=dict)
 
     def _check_inside(self, path: Path) -> None:
         folder = self.folder

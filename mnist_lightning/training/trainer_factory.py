@@ -16,6 +16,8 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.training.checkpoint_io import AtomicCheckpointIO
 from mnist_lightning.training.trainer import RunTrainer
 
+_OPTION_ERRORS = MisconfigurationException, ArithmeticError, ImportError, TypeError, ValueError
+
 
 class TrainerFactory:
     """Creates trainers with the same options.
@@ -69,18 +71,8 @@ class TrainerFactory:
         }
         try:
             trainer = RunTrainer(**self._options | overrides)
-        except (
-            MisconfigurationException,
-            ArithmeticError,
-            ImportError,
-            TypeError,
-            ValueError,
-        ) as error:
+        except _OPTION_ERRORS as error:
             raise UserError(f"--trainer: {' '.join(str(error).split())}", status=2) from None
-        self._check_strategy(trainer)
-        return trainer
-
-    def _check_strategy(self, trainer: Trainer) -> None:
         strategy = trainer.strategy
         is_ddp = isinstance(strategy, DDPStrategy) and isinstance(
             strategy.launcher, _SubprocessScriptLauncher
@@ -91,6 +83,7 @@ class TrainerFactory:
                 "device, or ddp.",
                 status=2,
             )
+        return trainer
 
 
 def _cluster_plugins() -> list[SLURMEnvironment]:

@@ -4,6 +4,7 @@ import math
 import platform
 import re
 import time
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -36,6 +37,7 @@ _UNRESTORED = {
 }
 
 
+@dataclass(eq=False)
 class RunCheckpoints(SafePointCallback):
     """Saves checkpoints from which a run can be resumed exactly, and ends the run on request.
 
@@ -55,19 +57,14 @@ class RunCheckpoints(SafePointCallback):
         autosave: minutes between saves within an epoch; None: save only at its end.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        config: dict[str, Any],
-        shutdown: GracefulShutdown,
-        keep_last: int = 3,
-        autosave: float | None = None,
-    ) -> None:
-        self.run = run
-        self.config = config
-        self.shutdown = shutdown
-        self.keep_last = keep_last
-        self.autosave_seconds = math.inf if autosave is None else 60 * autosave
+    run: Run
+    config: dict[str, Any]
+    shutdown: GracefulShutdown
+    keep_last: int = 3
+    autosave: float | None = None
+
+    def __post_init__(self) -> None:
+        self.autosave_seconds = math.inf if self.autosave is None else 60 * self.autosave
         self.best: dict[str, float] = {}
         self._saved_at = 0.0
         self._saved_step = -1
@@ -100,8 +97,7 @@ class RunCheckpoints(SafePointCallback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Store the metrics and their step."""
-        names = ("val/accuracy", "val/loss")
-        metrics = trainer.callback_metrics
+        metrics, names = trainer.callback_metrics, ("val/accuracy", "val/loss")
         self._validated = {name: as_float(metrics[name]) for name in names if name in metrics}
         self._validated_step = trainer.global_step
 
@@ -194,11 +190,8 @@ class RunCheckpoints(SafePointCallback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best score so far, and the last validation."""
-        return {
-            "best": dict(self.best),
-            "validated": dict(self._validated),
-            "validated_step": self._validated_step,
-        }
+        scores = {"best": dict(self.best), "validated": dict(self._validated)}
+        return scores | {"validated_step": self._validated_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore a checkpoint's best score and last validation."""
@@ -206,9 +199,7 @@ class RunCheckpoints(SafePointCallback):
         self._validated = dict(state_dict["validated"])
         self._validated_step = state_dict["validated_step"]
 
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, _: Any, checkpoint: dict[str, Any]) -> None:
         """Add the configuration, and trainer state that Lightning does not save."""
         checkpoint["config"] = self.config
         checkpoint["versions"] = versions()
@@ -232,9 +223,7 @@ class RunCheckpoints(SafePointCallback):
             },
         }
 
-    def on_load_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, _: Any, checkpoint: dict[str, Any]) -> None:
         """Store the state to restore when training starts, and the step of the checkpoint."""
         if trainer.state.fn == TrainerFn.FITTING:
             self._restored = checkpoint["trainer"]
@@ -249,18 +238,15 @@ def remove_later_checkpoints(trainer: Trainer, step: int) -> None:
     """
     if not trainer.is_global_zero:
         return
-    for callback in trainer.checkpoint_callbacks:
-        folder = Path(callback.dirpath or "") if isinstance(callback, ModelCheckpoint) else None
-        for path in folder.glob("*.ckpt") if folder is not None else ():
-            if RESERVED.match(path.name):
-                continue
-            try:
-                is_later = read_checkpoint(path)["global_step"] > step
-            except DamagedCheckpointError as error:
-                say(f"{error}; renamed to {rename_damaged(path).name}")
-                continue
-            if is_later:
+    callbacks = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+    for path in [path for each in callbacks for path in Path(each.dirpath or "").glob("*.ckpt")]:
+        if RESERVED.match(path.name):
+            continue
+        try:
+            if read_checkpoint(path)["global_step"] > step:
                 path.unlink()
+        except DamagedCheckpointError as error:
+            say(f"{error}; renamed to {rename_damaged(path).name}")
 
 
 @cache

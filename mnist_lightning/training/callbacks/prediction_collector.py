@@ -9,7 +9,6 @@ from torch import Tensor
 
 from mnist_lightning import distributed
 from mnist_lightning.runs.metrics_csv import PredictionsTable
-from mnist_lightning.training.logger import as_float
 
 
 class PredictionCollector(Callback):
@@ -24,13 +23,7 @@ class PredictionCollector(Callback):
         self._logits, self._labels = [], []
 
     def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any, **__: Any
     ) -> None:
         """Store a batch's logits (`outputs`) and labels."""
         self._logits.append(outputs)
@@ -63,15 +56,3 @@ class PredictionCollector(Callback):
         """The number of correct predictions."""
         table = self.table()
         return int((table.true == table.predicted).sum())
-
-    def test_results(self, trainer: Trainer) -> dict[str, float]:
-        """Return the results of a trainer's test; empty if it ran none."""
-        metrics = trainer.callback_metrics
-        if "test/accuracy" not in metrics:
-            return {}
-        return {
-            "test/accuracy": as_float(metrics["test/accuracy"]),
-            "test/loss": as_float(metrics["test/loss"]),
-            "test/correct": self.correct,
-            "test/total": self.total,
-        }
