@@ -141,9 +141,8 @@ class DigitClassifier(LightningModule):
         They are not part of a checkpoint: a resumed run logs those of the complete epoch.
         """
         if not self.trainer.is_last_batch:
-            means = self.train_metrics.compute()
-            log(self.trainer, {"epoch": self.current_epoch + 1})
-            log(self.trainer, {f"train/{name}": value for name, value in means.items()})
+            means = {f"train/{name}": mean for name, mean in self.train_metrics.compute().items()}
+            log(self.trainer, {"epoch": self.current_epoch + 1, **means})
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Evaluate a batch of the validation set; return its logits (B, C)."""
@@ -252,18 +251,13 @@ class DigitClassifier(LightningModule):
             return int(trainer.estimated_stepping_batches)
         limits = [] if trainer.max_steps == -1 else [trainer.max_steps]
         if trainer.max_epochs is not None and trainer.max_epochs > 0:
-            limits.append(trainer.max_epochs * self._steps_per_epoch())
+            batches, limit = MNISTDataModule.of(trainer).train_batches, trainer.limit_train_batches
+            batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+            steps_per_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
+            limits.append(trainer.max_epochs * steps_per_epoch)
         if not limits:
             raise UserError(lr_schedules.UNBOUNDED_SCHEDULE, status=2)
         return min(limits)
-
-    def _steps_per_epoch(self) -> int:
-        trainer = self.trainer
-        data = MNISTDataModule.of(trainer)
-        limit = trainer.limit_train_batches
-        batches = data.train_batches
-        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-        return math.ceil(batches / trainer.accumulate_grad_batches)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the description of the network."""

@@ -159,17 +159,15 @@ def _read_events(path: Path, limits: _Limits) -> tuple[list[bytes], bool]:
         end = position + _HEADER + length + _FOOTER
         if end > len(content):
             break
-        if length > limits.content:
-            return records, False
-        data = content[position + _HEADER : end - _FOOTER]
-        if masked_crc32c(data) != struct.unpack_from("<I", content, end - _FOOTER)[0]:
-            return records, False
-        records.append(content[position:end])
         limits.records -= 1
         limits.content -= end - position
-        position = end
         if limits.records < 0 or limits.content < 0:
             return records, False
+        data, (checksum,) = content[position:end], struct.unpack_from("<I", content, end - _FOOTER)
+        if masked_crc32c(data[_HEADER:-_FOOTER]) != checksum:
+            return records, False
+        records.append(data)
+        position = end
     return records, True
 
 

@@ -115,9 +115,8 @@ def parameters(cls: type) -> dict[str, Parameter]:
         with suppress(NameError):  # a name that is imported only for type checking
             hints = get_type_hints(constructor)
         for name, parameter in list(signature.items())[1:]:
-            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                continue
-            if name != _SUPPLIED.get(base):
+            is_named = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            if is_named and name != _SUPPLIED.get(base):
                 default = ... if parameter.default is parameter.empty else parameter.default
                 collected.setdefault(name, Parameter(hints.get(name, Any), default))
         if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in signature.values()):

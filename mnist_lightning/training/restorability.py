@@ -30,12 +30,12 @@ def restorability_error(model: DigitClassifier, checkpoint: dict[str, Any]) -> s
         types = {weight.dtype for weight in weights if isinstance(weight, torch.Tensor)}
         _compare_optimizer_states(optimizer, saved, types)
         optimizer.load_state_dict(saved)
-        if (schedule is not None) != bool(checkpoint["lr_schedulers"]):
+        saved_schedules = copy.deepcopy(checkpoint["lr_schedulers"])
+        if (schedule is not None) != bool(saved_schedules):
             return "lr_schedulers does not match this run's schedule"
         if schedule is not None:
-            steps = checkpoint["global_step"]
-            _compare_schedule_states(schedule, checkpoint["lr_schedulers"][0], steps)
-            schedule.load_state_dict(copy.deepcopy(checkpoint["lr_schedulers"][0]))
+            _compare_schedule_states(schedule, saved_schedules[0], checkpoint["global_step"])
+            schedule.load_state_dict(saved_schedules[0])
         take_zero_step(network, optimizer)
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         return " ".join(f"{type(error).__name__} {error}".split())[:MAX_REASON_CHARS]

@@ -57,14 +57,16 @@ class TrainerFactory:
             UserError: the options contradict each other, or do not fit this machine.
         """
         has_own_logger = self._options["logger"] not in (None, True)
+        checkpoint_io = AtomicCheckpointIO(folder, self._sign, self.loaded)
+        plugins = [*_as_list(self._options["plugins"]), checkpoint_io]
+        if SLURMEnvironment.detect():
+            # Lightning's requeueing would save outside the run, and handle the signals on which a
+            # run saves itself.
+            plugins.append(SLURMEnvironment(auto_requeue=False))
         overrides = {
             "logger": self._options["logger"] if has_own_logger else logger or False,
             "callbacks": [*self.callbacks, *callbacks],
-            "plugins": [
-                *_as_list(self._options["plugins"]),
-                AtomicCheckpointIO(folder, self._sign, self.loaded),
-                *_cluster_plugins(),
-            ],
+            "plugins": plugins,
             "enable_progress_bar": False,  # the progress callback shows it
             "enable_model_summary": False,
             "default_root_dir": folder or self._options["default_root_dir"],
@@ -74,9 +76,8 @@ class TrainerFactory:
         except _OPTION_ERRORS as error:
             raise UserError(f"--trainer: {' '.join(str(error).split())}", status=2) from None
         strategy = trainer.strategy
-        is_ddp = isinstance(strategy, DDPStrategy) and isinstance(
-            strategy.launcher, _SubprocessScriptLauncher
-        )
+        is_launchable = isinstance(strategy.launcher, _SubprocessScriptLauncher)
+        is_ddp = isinstance(strategy, DDPStrategy) and is_launchable
         if not is_ddp and not isinstance(strategy, SingleDeviceStrategy):
             raise UserError(
                 f"Invalid --trainer.strategy {self._options['strategy']}: expected a single "
@@ -84,14 +85,6 @@ class TrainerFactory:
                 status=2,
             )
         return trainer
-
-
-def _cluster_plugins() -> list[SLURMEnvironment]:
-    """Return SLURM without Lightning's requeueing, if SLURM started this process.
-
-    Lightning would save outside the run, and handle the signals on which a run saves itself.
-    """
-    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -160,33 +160,27 @@ class RunCheckpoints(SafePointCallback):
     def _rotate(self) -> None:
         """Copy `last.ckpt` to `last-1.ckpt` and shift the others, unless it is within an epoch.
 
-        If the process is killed here, the next call completes the rotation.
+        Rename a damaged one. If the process is killed here, the next call completes the rotation.
         """
-        last = self.run.recent()
-        if self.keep_last == 1 or not last.exists() or not self._is_end_of_epoch(last):
+        recent = [self.run.recent(index) for index in range(self.keep_last)]
+        if self.keep_last == 1 or not recent[0].exists():
             return
-        content = last.read_bytes()
-        if self.run.recent(1).is_file() and self.run.recent(1).read_bytes() == content:
-            return
-        free = next(
-            (index for index in range(1, self.keep_last) if not self.run.recent(index).exists()),
-            self.keep_last - 1,
-        )
-        for index in reversed(range(1, free)):
-            self.run.recent(index).replace(self.run.recent(index + 1))
-        # Copy, not rename: last.ckpt of the newest epoch must exist at every moment.
-        write_atomically(content, self.run.recent(1))
-
-    @staticmethod
-    def _is_end_of_epoch(path: Path) -> bool:
-        """Return whether an epoch is complete in a checkpoint; move a damaged one aside."""
         try:
-            checkpoint = read_checkpoint(path)
+            checkpoint = read_checkpoint(recent[0])
             validate_checkpoint(checkpoint)
         except DamagedCheckpointError as error:
-            say(f"{error}; renamed to {rename_damaged(path)}")
-            return False
-        return progress(checkpoint).batches == 0
+            say(f"{error}; renamed to {rename_damaged(recent[0])}")
+            return
+        content = recent[0].read_bytes()
+        is_copied = recent[1].is_file() and recent[1].read_bytes() == content
+        if is_copied or progress(checkpoint).batches > 0:
+            return
+        indices = range(1, self.keep_last - 1)
+        free = next((i for i in indices if not recent[i].exists()), self.keep_last - 1)
+        for index in reversed(range(1, free)):
+            recent[index].replace(recent[index + 1])
+        # Copy, not rename: last.ckpt of the newest epoch must exist at every moment.
+        write_atomically(content, recent[1])
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best score so far, and the last validation."""
@@ -253,11 +247,8 @@ def remove_later_checkpoints(trainer: Trainer, step: int) -> None:
 def versions() -> dict[str, str]:
     """Return the versions of the packages that affect a run's results."""
     packages = ("torch", "torchvision", "lightning", "torchmetrics", "numpy")
-    return {
-        "mnist-lightning": __version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-    }
+    own = {"mnist-lightning": __version__, "python": platform.python_version()}
+    return own | {name: version(name) for name in packages}
 
 
 def _rank(score: dict[str, float]) -> tuple[float, float]:

@@ -42,9 +42,8 @@ class PredictionCollector(Callback):
     def table(self) -> PredictionsTable:
         """Return labels and probabilities, in the order of the images."""
         logits, labels = torch.cat(self._logits).float().cpu(), torch.cat(self._labels).cpu()
-        return PredictionsTable(
-            labels.numpy(), logits.argmax(dim=1).numpy(), logits.softmax(dim=1).numpy()
-        )
+        predicted, probabilities = logits.argmax(dim=1), logits.softmax(dim=1)
+        return PredictionsTable(labels.numpy(), predicted.numpy(), probabilities.numpy())
 
     @property
     def total(self) -> int:
