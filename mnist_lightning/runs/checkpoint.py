@@ -168,9 +168,8 @@ def parse_checkpoint(content: bytes, path: Path) -> tuple[dict[str, Any], bool]:
         checkpoint = _load(content)
     except Exception as error:  # an unpickler may raise any error for an untrusted file
         reason = str(error).strip().split(". ")[0].splitlines() or [type(error).__name__]
-        raise DamagedCheckpointError(
-            f"{path} is damaged or not a checkpoint: {reason[0]}"
-        ) from None
+        problem = f"{path} is damaged or not a checkpoint: {reason[0]}"
+        raise DamagedCheckpointError(problem) from None
     upgrade_checkpoint(checkpoint)
     return checkpoint, signature.is_signed(_KIND, content, signed)
 

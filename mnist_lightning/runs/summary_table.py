@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import printable
@@ -38,7 +38,7 @@ def read_row(run: Run) -> RunRow:
     with suppress(OSError):  # the folder is read-only
         if state == "running" and not run.is_locked():  # left by a process that was killed
             state = "interrupted"
-    facts = {name: summary.get(_FACTS.get(name, name)) for name in RunRow._fields}
+    facts: dict[str, Any] = {name: summary.get(_FACTS.get(name, name)) for name in RunRow._fields}
     name = network["class_path"].rsplit(".", 1)[-1] if network else None
     return RunRow(**facts | {"run": run.folder.name, "network": name, "state": state})
 
@@ -58,7 +58,7 @@ def sort_rows(rows: Sequence[RunRow], order: str) -> list[RunRow]:
 def format_table(rows: Sequence[RunRow]) -> str:
     """Format rows with column headings, as aligned text."""
     names = "run", "data set", "network", "parameters", "seed", "epochs", "val", "test", "time"
-    cells = [(*names, "state")]
+    cells: list[tuple[str, ...]] = [(*names, "state")]
     cells += [
         (
             printable(run.run.removeprefix("version_")),

@@ -34,9 +34,7 @@ class AtomicCheckpointIO(CheckpointIO):
         if folder is not None and not path.resolve().is_relative_to(folder.resolve()):
             raise UserError(f"Checkpoint path outside of the run directory {folder}: {path}.")
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, *_: Any, **__: Any) -> None:
         """Write `checkpoint` with its digest, after checking that it can be read back.
 
         Raises:
@@ -49,9 +47,7 @@ class AtomicCheckpointIO(CheckpointIO):
         parse_checkpoint(content, Path(path))
         write_atomically(content, Path(path))
 
-    def load_checkpoint(
-        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
+    def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
         """Read a checkpoint on the CPU; Lightning moves its parts to their devices."""
         loaded = self.loaded.get(Path(path))
         return read_checkpoint(Path(path)) if loaded is None else copy.copy(loaded)

@@ -24,8 +24,10 @@ from mnist_lightning.training.lightning_module import DigitClassifier
 # The version of Lightning that this loop was written for; other versions use their own loop.
 SUPPORTED_VERSION = "2.6."
 # The hooks that the fast step skips.
-_SKIPPED_HOOKS = ("on_train_batch_start", "on_before_zero_grad", "on_before_backward")
-_SKIPPED_HOOKS += ("on_after_backward", "on_before_optimizer_step")
+_SKIPPED_HOOKS = (
+    *("on_train_batch_start", "on_before_zero_grad", "on_before_backward"),
+    *("on_after_backward", "on_before_optimizer_step"),
+)
 
 
 class FastEpochLoop(_TrainingEpochLoop):

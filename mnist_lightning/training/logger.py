@@ -96,9 +96,7 @@ class RunLogger(Logger):
         self.experiment.close()
 
 
-def truncate_logs(
-    folder: Path, step: int, logged: dict[str, int] | None = None, shared: bool = True
-) -> None:
+def truncate_logs(folder: Path, step: int, logged: dict[str, int] | None, shared: bool) -> None:
     """Remove from a run's logs everything after a checkpoint; call it while no logger is open.
 
     A killed run has logged steps after its last checkpoint, and repeats them when it is resumed.
@@ -175,8 +173,10 @@ def _read_events(path: Path, limits: _Limits) -> tuple[list[bytes], bool]:
 _UNTRACKED_SCALARS = ("images_per_second",)
 _VALIDATION_TAGS = ("mistakes/val", "confusion/val", "precision and recall, val/")
 # What a run writes after training: a resumed run will write it again.
-_TEST_TAGS = ("_hparams_/", "final/", "test/", "precision and recall, test/")
-_TEST_TAGS += ("mistakes/test", "confusion/test")
+_TEST_TAGS = (
+    *("_hparams_/", "final/", "test/"),
+    *("mistakes/test", "confusion/test", "precision and recall, test/"),
+)
 
 
 def _is_before(record: bytes, step: int, logged: dict[str, int] | None) -> bool:

@@ -72,9 +72,8 @@ def _check_model_checkpoint(callback: ModelCheckpoint) -> None:
         ("filename", is_reserved, "best.ckpt and last.ckpt are reserved names"),
     ]:
         if conflicts:
-            raise UserError(
-                f"--trainer.callbacks ModelCheckpoint: {reason}. Remove {option}.", status=2
-            )
+            problem = f"--trainer.callbacks ModelCheckpoint: {reason}. Remove {option}."
+            raise UserError(problem, status=2)
 
 
 def callback_state_error(configured: Iterable[Callback], states: dict[str, Any]) -> str | None:

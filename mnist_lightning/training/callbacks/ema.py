@@ -92,9 +92,7 @@ class ExponentialMovingAverage(Callback):
         _load(self._average, pl_module)
         self._average = {}
 
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, _: Any, checkpoint: dict[str, Any]) -> None:
         """Save the average as the network's weights, and the trained weights in addition."""
         if self._average:
             checkpoint[TRAINED_KEY] = network_weights(checkpoint)
