@@ -74,11 +74,9 @@ def format_table(rows: Sequence[RunRow]) -> str:
         for run in rows
     ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    formats = [f"{{:{side}{width}}}" for side, width in zip(_ALIGNMENT, widths, strict=True)]
+    # Text is aligned to the left, numbers to the right.
+    formats = [f"{{:{side}{width}}}" for side, width in zip("<<<>>>>>><", widths, strict=True)]
     return "\n".join("  ".join(formats).format(*row).rstrip() for row in cells)
-
-
-_ALIGNMENT = "<<<>>>>>><"  # of the columns: text to the left, numbers to the right
 
 
 def _percent(share: float | None) -> str:

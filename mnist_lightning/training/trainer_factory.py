@@ -27,18 +27,15 @@ class TrainerFactory:
         sign: whether to sign checkpoints as the user's own.
 
     Attributes:
+        callbacks: the callbacks of the configuration.
         loaded: checkpoints that the trainers need not read again, by path.
     """
 
     def __init__(self, options: dict[str, Any], sign: bool) -> None:
         self._options = options
         self._sign = sign
+        self.callbacks: list[Callback] = _as_list(options["callbacks"])
         self.loaded: dict[Path, dict[str, Any]] = {}
-
-    @property
-    def callbacks(self) -> list[Callback]:
-        """The callbacks of the configuration."""
-        return _as_list(self._options["callbacks"])
 
     def __call__(
         self,

@@ -233,7 +233,8 @@ def remove_later_checkpoints(trainer: Trainer, step: int) -> None:
     if not trainer.is_global_zero:
         return
     callbacks = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
-    for path in [path for each in callbacks for path in Path(each.dirpath or "").glob("*.ckpt")]:
+    files = [file for each in callbacks for file in Path(each.dirpath or "").glob("*.ckpt")]
+    for path in files:
         if RESERVED.match(path.name):
             continue
         try:

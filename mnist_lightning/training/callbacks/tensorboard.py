@@ -57,9 +57,7 @@ class Dashboards(Callback):
         level: `basic`, or `full` for dashboards that take more time.
     """
 
-    def __init__(
-        self, logger: RunLogger, predictions: PredictionCollector, level: Level = "basic"
-    ) -> None:
+    def __init__(self, logger: RunLogger, predictions: PredictionCollector, level: Level) -> None:
         self.board: SummaryWriter = logger.experiment
         self.folder = Path(logger.folder)
         self.full = level == "full"
@@ -174,13 +172,10 @@ class Dashboards(Callback):
         remove(self.folder / EMBEDDING_FOLDER)
         features = inspection.penultimate_features(model.network, normalize(embedded))
         if features is not None:
-            labels = zip(table.true, table.predicted, strict=True)
+            labels = list(zip(table.true, table.predicted, strict=True))[:MAX_EMBEDDINGS]
+            images, header = 1 - embedded.unsqueeze(1) / 255, ["true", "read as"]
             self.board.add_embedding(
-                features.float().cpu(),
-                list(labels)[:MAX_EMBEDDINGS],
-                1 - embedded.unsqueeze(1) / 255,
-                tag="test",
-                metadata_header=["true", "read as"],
+                features.float().cpu(), labels, images, tag="test", metadata_header=header
             )
 
     def show_hyperparameters(
