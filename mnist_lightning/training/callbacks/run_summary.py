@@ -42,13 +42,11 @@ class RunSummary(Callback):
 
     def __post_init__(self) -> None:
         self._earlier: dict[str, Any] = self.run.summary() if self.run is not None else {}
-        kept = {name: self._earlier.get(name) for name in ("epoch_seconds", "init_from")}
-        facts: dict[str, Any] = {
-            "epochs": self.epochs,
-            **kept,
-            "init_from": self.init_from or kept["init_from"],
-        }
-        self.facts = {name: value for name, value in facts.items() if value is not None}
+        self.facts: dict[str, Any] = {"epochs": self.epochs}
+        names = ("epoch_seconds", "init_from")
+        self.facts |= {name: self._earlier[name] for name in names if name in self._earlier}
+        if self.init_from:
+            self.facts["init_from"] = self.init_from
         self._started_at = time.perf_counter()
         self._epoch_started_at: float | None = None
         self._epoch_seconds: list[float] = []
