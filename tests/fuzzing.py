@@ -59,7 +59,6 @@ CLOSING_PLACES = [
     ("mnist_lightning.training.logger", "RunLogger.close", 1),
     ("mnist_lightning.training.callbacks.run_summary", "RunSummary.finish", 1),
     (TRAINING, "_test", 1),
-    (TRAINING, "_save_test", 1),
     (TRAINING, "write_predictions", 1),
     (TRAINING, "_fit_temperature", 1),
     (TRAINING, "_show_hyperparameters", 1),

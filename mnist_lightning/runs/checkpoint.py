@@ -49,6 +49,16 @@ class DamagedCheckpointError(UserError):
     """A file is a truncated or altered checkpoint, or not a checkpoint."""
 
 
+def require(condition: bool, problem: str) -> None:
+    """Check a property of a checkpoint.
+
+    Raises:
+        DamagedCheckpointError: the condition is false.
+    """
+    if not condition:
+        raise DamagedCheckpointError(problem)
+
+
 def network_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """Return the weights of a classifier's network, by their names in the network."""
     prefix = "network."
@@ -72,9 +82,8 @@ def check_format(value: Any, expected: Any, name: str) -> None:
         DamagedCheckpointError: they differ.
     """
     kind: Any = type(expected) if isinstance(expected, dict | list) else expected
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        wanted = getattr(kind, "__name__", kind)
-        raise DamagedCheckpointError(f"{name} is {type(value).__name__}, not {wanted}")
+    is_valid = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+    require(is_valid, f"{name} is {type(value).__name__}, not {getattr(kind, '__name__', kind)}")
     if isinstance(expected, list):
         for index, item in enumerate(value):
             check_format(item, expected[0], f"{name}[{index}]")
@@ -84,9 +93,8 @@ def check_format(value: Any, expected: Any, name: str) -> None:
                 for each, item in value.items():
                     check_format(each, key, f"a key of {name}")
                     check_format(item, inner, f"{name}[{repr(each)[:80]}]")
-            elif key not in value:
-                raise DamagedCheckpointError(f"{name} has no {key}: `fit` did not write it")
             else:
+                require(key in value, f"{name} has no {key}: `fit` did not write it")
                 check_format(value[key], inner, f"{name}.{key}")
 
 
@@ -143,9 +151,8 @@ def _size_limit(path: Path) -> int:
             return MAX_UNSIGNED_BYTES
         file.seek(0)
         digest = hashlib.sha256()
-        while left > 0 and (part := file.read(min(left, 2**20))):
+        while part := file.read(min(left - file.tell(), 2**20)):
             digest.update(part)
-            left -= len(part)
     own = signature.is_signed_digest(_KIND, digest.digest(), signed.removeprefix(_SIGNATURE_MARK))
     return MAX_CHECKPOINT_BYTES if own else MAX_UNSIGNED_BYTES
 
@@ -161,9 +168,8 @@ def parse_checkpoint(content: bytes, path: Path) -> tuple[dict[str, Any], bool]:
         checkpoint = _load(content)
     except Exception as error:  # an unpickler may raise any error for an untrusted file
         reason = str(error).strip().split(". ")[0].splitlines() or [type(error).__name__]
-        raise DamagedCheckpointError(
-            f"{path} is damaged or not a checkpoint: {reason[0]}"
-        ) from None
+        problem = f"{path} is damaged or not a checkpoint: {reason[0]}"
+        raise DamagedCheckpointError(problem) from None
     upgrade_checkpoint(checkpoint)
     return checkpoint, signature.is_signed(_KIND, content, signed)
 

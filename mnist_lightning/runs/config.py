@@ -45,8 +45,7 @@ def remove_machine_options(config: Config) -> Config:
     portable = {name: value for name, value in config.items() if name not in MACHINE_OPTIONS}
     for name, value in portable.items():
         if isinstance(value, dict):
-            options = {n: v for n, v in value.items() if f"{name}.{n}" not in MACHINE_OPTIONS}
-            portable[name] = options
+            portable[name] = {n: value[n] for n in value if f"{name}.{n}" not in MACHINE_OPTIONS}
     return portable
 
 

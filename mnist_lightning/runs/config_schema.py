@@ -27,10 +27,11 @@ _INERT = re.compile(r"[\w:,/+-]*")
 
 
 class Parameter(NamedTuple):
-    """A parameter of a class or an option: its type, and its default (`...` if it has none)."""
+    """A parameter or an option: its type, its default (`...` if it has none) and its help."""
 
     hint: Any
     default: Any
+    help: str = ""
 
 
 class Schema(NamedTuple):
@@ -161,9 +162,8 @@ class _Checker:
 
     def _string(self, value: str, members: Sequence[Any], where: str) -> None:
         classes = _classes(members)
-        if any(_accepts(member, value) for member in members):
-            return
-        if classes and self._component(value, classes) is not None:
+        is_class = bool(classes) and self._component(value, classes) is not None
+        if is_class or any(_accepts(member, value) for member in members):
             return
         plain = any(member in (str, Path, timedelta) for member in members)
         others = classes or any(get_origin(member) in (list, dict) for member in members)

@@ -55,6 +55,12 @@ class MetricsFile:
         self.path = path
         self.dataset = dataset
         rows = read_metrics(path, cells=math.inf)
+        self.last_steps = {  # of each metric
+            tag: int(row["step"])
+            for row in rows
+            for tag, value in row.items()
+            if value and tag not in KEYS
+        }
         columns = list(rows[0]) if rows else list(KEYS)
         last = [{name: value for name, value in row.items() if value} for row in rows[-1:]]
         size = path.stat().st_size if path.exists() else 0
@@ -66,6 +72,7 @@ class MetricsFile:
         if not rows or rows[-1]["step"] != str(step):
             rows.append({"step": str(step), "dataset": self.dataset})
         rows[-1].update({name: f"{value:.7g}" for name, value in metrics.items()})
+        self.last_steps |= dict.fromkeys(metrics, step)
 
     def flush(self) -> None:
         """Write all rows to the file."""
@@ -189,16 +196,15 @@ def read_history(path: Path) -> dict[str, list[float]]:
     """
     tags = [f"{stage}/{name}" for stage in ("train", "val") for name in ("loss", "accuracy")]
     try:
-        history: dict[str, list[float]] = {tag: [] for tag in tags}
+        epochs: list[dict[str, float]] = []
         latest = dict.fromkeys(tags, math.nan)
         for row in read_metrics(path):
             # Without a validation at the end of the epoch, use the last one within it.
             latest |= {tag: float(row[tag]) for tag in tags if row.get(tag)}
             if row.get("epoch"):
-                for tag in tags:
-                    history[tag].append(latest[tag])
+                epochs.append(latest)
                 latest = dict.fromkeys(tags, math.nan)
-        return history
+        return {tag: [epoch[tag] for epoch in epochs] for tag in tags}
     except ValueError:  # not a number, or not text
         raise UserError(f"{path} is damaged: a value is not a number") from None
 

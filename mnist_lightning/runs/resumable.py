@@ -14,13 +14,8 @@ from torch import Tensor
 
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import rename_damaged
-from mnist_lightning.runs.checkpoint import (
-    PARTS,
-    DamagedCheckpointError,
-    check_format,
-    network_weights,
-    read_checkpoint,
-)
+from mnist_lightning.runs import checkpoint as checkpoint_file
+from mnist_lightning.runs.checkpoint import DamagedCheckpointError, network_weights, require
 from mnist_lightning.runs.run_directory import Run, entries
 from mnist_lightning.text import say
 
@@ -76,23 +71,22 @@ def validate_checkpoint(checkpoint: dict[str, Any]) -> None:
         DamagedCheckpointError: a part is missing, a part does not have the format of `fit`, or its
             counters contradict each other.
     """
-    check_format(checkpoint, _FORMAT, "checkpoint")
-    if not network_weights(checkpoint):
-        raise DamagedCheckpointError("state_dict has no weights of a network")
+    checkpoint_file.check_format(checkpoint, _FORMAT, "checkpoint")
+    require(bool(network_weights(checkpoint)), "state_dict has no weights of a network")
     _check_trainer(checkpoint["trainer"])
     with _malformed("loops"):
         _check_counters(checkpoint, checkpoint["loops"]["fit_loop"])
     _check_optimizer(checkpoint)
     best = checkpoint["callbacks"]["RunCheckpoints"]["best"]
-    if best and not 0 <= best.get("epoch", -1) < 2**31:
-        raise DamagedCheckpointError("callbacks.RunCheckpoints.best has no epoch")
+    has_epoch = not best or 0 <= best.get("epoch", -1) < 2**31
+    require(has_epoch, "callbacks.RunCheckpoints.best has no epoch")
     with _malformed("callbacks.RandomState"):
         _check_random_states(checkpoint["callbacks"]["RandomState"])
 
 
 _SCORES = {"validated_step": int, "best": {str: float}, "validated": {str: float}}
 _GROUPS = [{"params": [int], "lr": float | int | Tensor}]
-_FORMAT = PARTS | {
+_FORMAT = checkpoint_file.PARTS | {
     "network": {"class_path": str},
     "trainer": {
         "accumulate_grad_batches": int,
@@ -117,12 +111,11 @@ def _malformed(name: str) -> Iterator[None]:
 
 
 def _check_trainer(trainer: dict[str, Any]) -> None:
-    if trainer["accumulate_grad_batches"] < 1:
-        raise DamagedCheckpointError("trainer.accumulate_grad_batches is below 1")
+    accumulated = trainer["accumulate_grad_batches"]
+    require(accumulated >= 1, "trainer.accumulate_grad_batches is below 1")
     _check_counts(trainer["logged_steps"] or {}, "trainer.logged_steps")
     for name, value in trainer["callback_metrics"].items():
-        if value.numel() != 1:
-            raise DamagedCheckpointError(f"trainer.callback_metrics[{name!r}] is not a number")
+        require(value.numel() == 1, f"trainer.callback_metrics[{name!r}] is not a number")
 
 
 def _check_counters(checkpoint: dict[str, Any], loop: dict[str, Any]) -> None:
@@ -135,12 +128,11 @@ def _check_counters(checkpoint: dict[str, Any], loop: dict[str, Any]) -> None:
     (loader,) = loop["state_dict"]["combined_loader"]
     loader = {"epoch": loader["epoch"], "given": loader["given"]}
     _check_counts(loader, "loader")
-    if not steps == count > 0:
-        raise DamagedCheckpointError(f"global_step is {count}, the loops count {steps} steps")
-    if epoch != position.epochs:
-        raise DamagedCheckpointError(f"epoch is {epoch}, the loops count {position.epochs}")
-    if position.batches and loader != {"epoch": position.epochs, "given": position.batches}:
-        raise DamagedCheckpointError(f"the loader is at {loader}, the loops are at {position}")
+    require(steps == count > 0, f"global_step is {count}, the loops count {steps} steps")
+    require(epoch == position.epochs, f"epoch is {epoch}, the loops count {position.epochs}")
+    if position.batches:
+        expected = {"epoch": position.epochs, "given": position.batches}
+        require(loader == expected, f"the loader is at {loader}, the loops are at {position}")
 
 
 def _check_counts(counters: Any, name: str) -> None:
@@ -152,16 +144,14 @@ def _check_counts(counters: Any, name: str) -> None:
 
 
 def _check_optimizer(checkpoint: dict[str, Any]) -> None:
-    if len(checkpoint["optimizer_states"]) != 1 or len(checkpoint["lr_schedulers"]) > 1:
-        raise DamagedCheckpointError("expected one optimizer and at most one schedule")
-    (state,) = checkpoint["optimizer_states"]
-    numbers = [number for group in state["param_groups"] for number in group["params"]]
-    if numbers != list(range(len(numbers))) or state["state"].keys() - numbers or not numbers:
-        raise DamagedCheckpointError("optimizer_states: the parameter numbers are invalid")
-    if len(numbers) > len(network_weights(checkpoint)):
-        raise DamagedCheckpointError(
-            f"optimizer_states has {len(numbers)} parameters, more than the network"
-        )
+    states, count = checkpoint["optimizer_states"], len(network_weights(checkpoint))
+    is_single = len(states) == 1 and len(checkpoint["lr_schedulers"]) <= 1
+    require(is_single, "expected one optimizer and at most one schedule")
+    numbers = [number for group in states[0]["param_groups"] for number in group["params"]]
+    is_valid = numbers == list(range(len(numbers))) and not states[0]["state"].keys() - numbers
+    require(is_valid and len(numbers) > 0, "optimizer_states: the parameter numbers are invalid")
+    few = len(numbers) <= count
+    require(few, f"optimizer_states has {len(numbers)} parameters, more than the network")
 
 
 def _check_random_states(states: dict[str, Any]) -> None:
@@ -198,7 +188,7 @@ def newest_checkpoint(run: Run, move: bool = False) -> Path:
     paths = recent_checkpoints(run)
     for path in paths:
         try:
-            validate_checkpoint(read_checkpoint(path))
+            validate_checkpoint(checkpoint_file.read_checkpoint(path))
         except DamagedCheckpointError as error:
             text = str(error) if str(path) in str(error) else f"{path} is damaged: {error}"
             text += "; using the checkpoint before it" if path != paths[-1] else ""

@@ -16,16 +16,8 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from mnist_lightning import files
 from mnist_lightning.errors import PROGRAM, UserError
-from mnist_lightning.files import (
-    MAX_YAML_BYTES,
-    LimitError,
-    create_folder,
-    parse_yaml,
-    read_bounded,
-    refuse_links,
-    write_atomically,
-)
 from mnist_lightning.runs import signature
 from mnist_lightning.runs.former_versions import upgrade_names
 from mnist_lightning.runs.summary_json import read_summary
@@ -91,7 +83,7 @@ class Run:
         content = yaml.safe_dump(config, sort_keys=False).encode()
         signed = signature.sign(_CONFIG, content) if sign else None
         tail = b"" if signed is None else _SIGNED + signed.hex().encode() + b"\n"
-        write_atomically(content + tail, self.config)
+        files.write_atomically(content + tail, self.config)
         return signed is not None
 
     def read_config(self) -> dict[str, Any]:
@@ -109,9 +101,9 @@ class Run:
             UserError: it is damaged.
         """
         try:
-            content = read_bounded(self.config, MAX_YAML_BYTES)
-            config = parse_yaml(content.decode())
-        except (UserError, OSError, ValueError, yaml.YAMLError, LimitError):
+            content = files.read_bounded(self.config, files.MAX_YAML_BYTES)
+            config = files.parse_yaml(content.decode())
+        except (UserError, OSError, ValueError, yaml.YAMLError, files.LimitError):
             config = None
         if not isinstance(config, dict):
             raise UserError(f"{self.config} is damaged or not a configuration")
@@ -152,7 +144,7 @@ class Run:
         """
         if self.folder.is_symlink():
             raise UserError(f"{self.folder} is a link; use the path of its target instead")
-        refuse_links(self.folder, (".pbtxt",))
+        files.refuse_links(self.folder, (".pbtxt",))
 
     def delete_temporary_files(self) -> None:
         """Delete the incomplete files of a killed process; the caller must hold the lock."""
@@ -179,7 +171,7 @@ class Run:
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Replace `summary.json`."""
         text = json.dumps(summary, indent=2) + "\n"
-        write_atomically(text.encode(), self.folder / "summary.json")
+        files.write_atomically(text.encode(), self.folder / "summary.json")
 
     def best_checkpoint(self) -> Path:
         """Find the checkpoint to evaluate: `best.ckpt`, or the newest of a stock Lightning run.
@@ -190,10 +182,9 @@ class Run:
         if self.best.is_file():
             return self.best
         others = [path for path in self.checkpoints.glob("*.ckpt") if path.is_file()]
-        others.sort(key=lambda path: path.stat().st_mtime)
         if not others or self.config.is_file():
             raise self.no_checkpoint_error("best.ckpt")
-        return others[-1]
+        return max(others, key=lambda path: path.stat().st_mtime)
 
 
 def create_next(root: Path) -> Run:
@@ -230,7 +221,7 @@ def create_at(folder: Path) -> Run:
     run = Run(folder)
     if run.config.exists():
         raise UserError(f"--run_dir {folder}: this is already a run; continue it with resume", 2)
-    create_folder(run.checkpoints, "--run_dir")
+    files.create_folder(run.checkpoints, "--run_dir")
     return run
 
 

@@ -39,10 +39,9 @@ def signing_key(create: bool = False) -> bytes | None:
     if create and not path.exists():
         with suppress(OSError):
             _create_key(path)
-    try:
+    key = b""
+    with suppress(OSError, UserError):
         key = read_bounded(path, _KEY_BYTES)
-    except (OSError, UserError):
-        return None
     return key if len(key) == _KEY_BYTES else None
 
 

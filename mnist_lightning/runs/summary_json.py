@@ -7,6 +7,7 @@ as missing, and text is made printable: all commands can rely on the types.
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,6 @@ def _text(value: Any, limit: int = MAX_TEXT_CHARS) -> str | None:
     return printable(value)[:limit] if isinstance(value, str) else None
 
 
-def _origin(value: Any) -> str | None:
-    return _text(value, MAX_PATH_CHARS)
-
-
 def _count(value: Any) -> int | None:
     is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_COUNT
     return value if is_count else None
@@ -55,10 +52,6 @@ def _count(value: Any) -> int | None:
 def _number(value: Any, low: float = -MAX_NUMBER, high: float = MAX_NUMBER) -> float | None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return value if is_number and low <= value <= high else None
-
-
-def _accuracy(value: Any) -> float | None:
-    return _number(value, 0, 1)
 
 
 def valid_temperature(value: Any) -> float | None:
@@ -77,10 +70,8 @@ def _network(value: Any) -> dict[str, Any] | None:
         return None
     arguments = value.get("init_args")
     known = isinstance(arguments, dict) and _is_shallow(arguments)
-    return {
-        "class_path": printable(value["class_path"]),
-        "init_args": arguments if known else None,
-    }
+    path = printable(value["class_path"])
+    return {"class_path": path, "init_args": arguments if known else None}
 
 
 def _is_shallow(value: Any, levels: int = 16) -> bool:
@@ -97,12 +88,12 @@ def _table(read: Callable[[Any], Any], names: str) -> dict[str, Callable[[Any], 
 
 _READERS = (
     _table(_text, "state started dataset checksum resume device commit")
-    | _table(_origin, "init_from")
+    | _table(partial(_text, limit=MAX_PATH_CHARS), "init_from")
     | _table(_network, "network")
     | _table(_texts, "versions extra_checksums")
     | _table(_count, "val_size split_seed train_size test_size parameters seed threads")
     | _table(_count, "epochs best_epoch test/correct test/total")
-    | _table(_accuracy, "val/accuracy test/accuracy")
+    | _table(partial(_number, low=0, high=1), "val/accuracy test/accuracy")
     | _table(_number, "val/loss test/loss fit_seconds epoch_seconds")
     | _table(valid_temperature, "temperature")
 )

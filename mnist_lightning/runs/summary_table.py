@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import printable
@@ -26,33 +26,21 @@ class RunRow(NamedTuple):
 
 NEWEST, BEST = "newest", "best"
 _DESCENDING = ("val_accuracy", "test_accuracy")
+# The names of columns in `summary.json`, if they differ.
+_FACTS = {"val_accuracy": "val/accuracy", "test_accuracy": "test/accuracy"}
+_FACTS |= {"seconds": "fit_seconds"}
 
 
 def read_row(run: Run) -> RunRow:
     """Read the row of a run from its `summary.json`; values may be missing."""
     summary = run.summary()
-    network = summary.get("network")
-    return RunRow(
-        run=run.folder.name,
-        dataset=summary.get("dataset"),
-        network=network["class_path"].rsplit(".", 1)[-1] if network else None,
-        parameters=summary.get("parameters"),
-        seed=summary.get("seed"),
-        epochs=summary.get("epochs"),
-        val_accuracy=summary.get("val/accuracy"),
-        test_accuracy=summary.get("test/accuracy"),
-        seconds=summary.get("fit_seconds"),
-        state=_state(run, summary.get("state", "unknown")),
-        started=summary.get("started"),
-    )
-
-
-def _state(run: Run, state: str) -> str:
-    """Return the state of a run; a killed process leaves the state `running`."""
+    network, state = summary.get("network"), summary.get("state", "unknown")
     with suppress(OSError):  # the folder is read-only
-        if state == "running" and not run.is_locked():
-            return "interrupted"
-    return state
+        if state == "running" and not run.is_locked():  # left by a process that was killed
+            state = "interrupted"
+    facts: dict[str, Any] = {name: summary.get(_FACTS.get(name, name)) for name in RunRow._fields}
+    name = network["class_path"].rsplit(".", 1)[-1] if network else None
+    return RunRow(**facts | {"run": run.folder.name, "network": name, "state": state})
 
 
 def sort_rows(rows: Sequence[RunRow], order: str) -> list[RunRow]:
@@ -70,15 +58,14 @@ def sort_rows(rows: Sequence[RunRow], order: str) -> list[RunRow]:
 def format_table(rows: Sequence[RunRow]) -> str:
     """Format rows with column headings, as aligned text."""
     names = "run", "data set", "network", "parameters", "seed", "epochs", "val", "test", "time"
-    cells = [(*names, "state")]
+    cells: list[tuple[str, ...]] = [(*names, "state")]
     cells += [
         (
             printable(run.run.removeprefix("version_")),
             run.dataset or "?",
             run.network or "?",
             "" if run.parameters is None else f"{run.parameters:,}",
-            "" if run.seed is None else str(run.seed),
-            "" if run.epochs is None else str(run.epochs),
+            *("" if number is None else str(number) for number in (run.seed, run.epochs)),
             _percent(run.val_accuracy),
             _percent(run.test_accuracy),
             _duration(run.seconds),
@@ -87,11 +74,9 @@ def format_table(rows: Sequence[RunRow]) -> str:
         for run in rows
     ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    formats = [f"{{:{side}{width}}}" for side, width in zip(_ALIGNMENT, widths, strict=True)]
+    # Text is aligned to the left, numbers to the right.
+    formats = [f"{{:{side}{width}}}" for side, width in zip("<<<>>>>>><", widths, strict=True)]
     return "\n".join("  ".join(formats).format(*row).rstrip() for row in cells)
-
-
-_ALIGNMENT = "<<<>>>>>><"  # of the columns: text to the left, numbers to the right
 
 
 def _percent(share: float | None) -> str:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from mnist_lightning.files import write_atomically
 from mnist_lightning.runs.checkpoint import dump_checkpoint, parse_checkpoint, read_checkpoint
 
 
+@dataclass(eq=False)
 class AtomicCheckpointIO(CheckpointIO):
     """Saves by renaming a complete file into place, and loads only intact files.
 
@@ -23,24 +25,16 @@ class AtomicCheckpointIO(CheckpointIO):
             may have changed since then.
     """
 
-    def __init__(
-        self,
-        folder: Path | None = None,
-        sign: bool = True,
-        loaded: Mapping[Path, dict[str, Any]] | None = None,
-    ) -> None:
-        self.folder = folder
-        self.sign = sign
-        self.loaded = {} if loaded is None else loaded
+    folder: Path | None = None
+    sign: bool = True
+    loaded: Mapping[Path, dict[str, Any]] = field(default_factory=dict)
 
     def _check_inside(self, path: Path) -> None:
         folder = self.folder
         if folder is not None and not path.resolve().is_relative_to(folder.resolve()):
             raise UserError(f"Checkpoint path outside of the run directory {folder}: {path}.")
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, *_: Any, **__: Any) -> None:
         """Write `checkpoint` with its digest, after checking that it can be read back.
 
         Raises:
@@ -53,9 +47,7 @@ class AtomicCheckpointIO(CheckpointIO):
         parse_checkpoint(content, Path(path))
         write_atomically(content, Path(path))
 
-    def load_checkpoint(
-        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
+    def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
         """Read a checkpoint on the CPU; Lightning moves its parts to their devices."""
         loaded = self.loaded.get(Path(path))
         return read_checkpoint(Path(path)) if loaded is None else copy.copy(loaded)

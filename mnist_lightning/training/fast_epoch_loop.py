@@ -5,18 +5,14 @@ Measured by `benchmarks/epoch.py`; see `docs/decisions/fast-epoch-loop.md`.
 
 import inspect
 import os
+from itertools import product
 from typing import Any
 
 import torch
 from lightning.__version__ import version as lightning_version
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
-from lightning.pytorch.plugins.precision import (
-    DoublePrecision,
-    HalfPrecision,
-    MixedPrecision,
-    Precision,
-)
+from lightning.pytorch.plugins import DoublePrecision, HalfPrecision, MixedPrecision, Precision
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch.optim import Optimizer
@@ -29,11 +25,8 @@ from mnist_lightning.training.lightning_module import DigitClassifier
 SUPPORTED_VERSION = "2.6."
 # The hooks that the fast step skips.
 _SKIPPED_HOOKS = (
-    "on_train_batch_start",
-    "on_before_zero_grad",
-    "on_before_backward",
-    "on_after_backward",
-    "on_before_optimizer_step",
+    *("on_train_batch_start", "on_before_zero_grad", "on_before_backward"),
+    *("on_after_backward", "on_before_optimizer_step"),
 )
 
 
@@ -55,8 +48,7 @@ class FastEpochLoop(_TrainingEpochLoop):
             return
         for loop in (self, self.val_loop):
             loop._restarting = False
-        self.reset_restart_stage()
-        self.val_loop.reset_restart_stage()
+            loop.reset_restart_stage()
 
     @property
     def done(self) -> bool:
@@ -70,12 +62,8 @@ class FastEpochLoop(_TrainingEpochLoop):
         super().on_run_start(data_fetcher)
         self._safe_point_callbacks = safe_point_callbacks(self.trainer)
         self._is_fast = self._supports_fast_step()
-        self._batch_end_callbacks = [
-            callback
-            for callback in self.trainer.callbacks
-            if _implements(callback, "on_train_batch_end")
-        ]
-        trainer = self.trainer
+        trainer, hook = self.trainer, "on_train_batch_end"
+        self._batch_end_callbacks = [each for each in trainer.callbacks if _implements(each, hook)]
         self._validates_at_epoch_end = (
             trainer.check_val_every_n_epoch is not None
             and getattr(trainer, "_val_check_time_interval", None) is None
@@ -98,11 +86,7 @@ class FastEpochLoop(_TrainingEpochLoop):
             and not trainer.gradient_clip_val
             and trainer.accumulate_grad_batches == 1
             and not self.automatic_optimization._skip_backward  # set by weight averaging
-            and not any(
-                _implements(callback, hook)
-                for callback in trainer.callbacks
-                for hook in _SKIPPED_HOOKS
-            )
+            and not any(_implements(*pair) for pair in product(trainer.callbacks, _SKIPPED_HOOKS))
         )
 
     def advance(self, data_fetcher: Any) -> None:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from lightning.pytorch import Trainer
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.loops.loop import _Loop
 
@@ -17,9 +16,6 @@ class RunFitLoop(_FitLoop):
     that a run with `max_steps` stopped within an epoch, and ends a partial epoch like a complete
     one: such a run differs after a resume, and cannot be extended.
     """
-
-    def __init__(self, trainer: Trainer, min_epochs: int | None, max_epochs: int | None) -> None:
-        super().__init__(trainer, min_epochs, max_epochs)
 
     @property
     def restarting(self) -> bool:

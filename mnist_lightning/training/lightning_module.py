@@ -20,16 +20,18 @@ from mnist_lightning.data.loader import Batch
 from mnist_lightning.errors import UserError
 from mnist_lightning.networks import registry
 from mnist_lightning.networks.classic_cnn import ClassicCNN
+from mnist_lightning.training import lr_schedules
 from mnist_lightning.training.callbacks.step_logger import StepLosses, log
-from mnist_lightning.training.lr_schedules import (
-    UNBOUNDED_SCHEDULE,
-    LRSchedulerCallable,
-    needs_run_length,
-)
 from mnist_lightning.training.metrics import LossAndAccuracy
 from mnist_lightning.training.optimizer_state import load_in_saved_precision
 
 OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+
+def network_of(pl_module: LightningModule) -> nn.Module:
+    """Return the network of a `DigitClassifier`, as a callback gets it."""
+    assert isinstance(pl_module, DigitClassifier)
+    return pl_module.network
 
 
 class DigitClassifier(LightningModule):
@@ -65,7 +67,7 @@ class DigitClassifier(LightningModule):
         optimizer: OptimizerCallable = lambda parameters: torch.optim.Adam(
             parameters, lr=1e-3, fused=True
         ),
-        lr_scheduler: LRSchedulerCallable | None = None,
+        lr_scheduler: lr_schedules.LRSchedulerCallable | None = None,
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
         label_smoothing: float = 0.0,
         channels_last: bool = True,
@@ -139,9 +141,8 @@ class DigitClassifier(LightningModule):
         They are not part of a checkpoint: a resumed run logs those of the complete epoch.
         """
         if not self.trainer.is_last_batch:
-            means = self.train_metrics.compute()
-            log(self.trainer, {"epoch": self.current_epoch + 1})
-            log(self.trainer, {f"train/{name}": value for name, value in means.items()})
+            means = {f"train/{name}": mean for name, mean in self.train_metrics.compute().items()}
+            log(self.trainer, {"epoch": self.current_epoch + 1, **means})
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Evaluate a batch of the validation set; return its logits (B, C)."""
@@ -195,9 +196,8 @@ class DigitClassifier(LightningModule):
         schedule = self.make_schedule(optimizer, self._total_steps() if spans else 0)
         if schedule is None:
             return optimizer
-        config: Any = {"scheduler": schedule, "interval": self.lr_scheduler_interval}
-        if spans:
-            config["interval"] = "step"
+        interval = "step" if spans else self.lr_scheduler_interval
+        config: Any = {"scheduler": schedule, "interval": interval}
         if isinstance(schedule, ReduceLROnPlateau):
             # Lightning would step it after the checkpoint at the end of the epoch, and a resumed
             # run would miss that step; `on_train_epoch_end` steps it before.
@@ -219,7 +219,7 @@ class DigitClassifier(LightningModule):
     @property
     def schedule_needs_run_length(self) -> bool:
         """Whether the learning-rate schedule depends on the length of the run."""
-        return needs_run_length(self.lr_scheduler_factory)
+        return lr_schedules.needs_run_length(self.lr_scheduler_factory)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Step a schedule, except ReduceLROnPlateau: `on_train_epoch_end` steps it."""
@@ -232,21 +232,13 @@ class DigitClassifier(LightningModule):
         if not isinstance(schedule, ReduceLROnPlateau):
             return
         name = "loss" if schedule.mode == "min" else "accuracy"
-        if not self._is_validated():
+        data = self.trainer.datamodule  # type: ignore[attr-defined] # set by Trainer.fit
+        is_split = not isinstance(data, MNISTDataModule) or len(data.val_indices) > 0
+        # Not `Trainer.num_val_batches`: it is empty until the first validation of a process.
+        if not (is_split and self.trainer.enable_validation):
             schedule.step(self.trainer.callback_metrics[f"train/{name}"])
         elif self._validated_step == self.global_step:
             schedule.step(self.trainer.callback_metrics[f"val/{name}"])
-
-    def _is_validated(self) -> bool:
-        """Whether the run has validations.
-
-        Not `Trainer.num_val_batches`: it is empty until the first validation, also in a resumed
-        run.
-        """
-        data = self.trainer.datamodule  # type: ignore[attr-defined] # set by Trainer.fit
-        if isinstance(data, MNISTDataModule) and len(data.val_indices) == 0:
-            return False
-        return bool(self.trainer.enable_validation)
 
     def _total_steps(self) -> int:
         """Return the number of optimizer steps of the run.
@@ -259,18 +251,13 @@ class DigitClassifier(LightningModule):
             return int(trainer.estimated_stepping_batches)
         limits = [] if trainer.max_steps == -1 else [trainer.max_steps]
         if trainer.max_epochs is not None and trainer.max_epochs > 0:
-            limits.append(trainer.max_epochs * self._steps_per_epoch())
+            batches, limit = MNISTDataModule.of(trainer).train_batches, trainer.limit_train_batches
+            batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+            steps_per_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
+            limits.append(trainer.max_epochs * steps_per_epoch)
         if not limits:
-            raise UserError(UNBOUNDED_SCHEDULE, status=2)
+            raise UserError(lr_schedules.UNBOUNDED_SCHEDULE, status=2)
         return min(limits)
-
-    def _steps_per_epoch(self) -> int:
-        trainer = self.trainer
-        data = MNISTDataModule.of(trainer)
-        limit = trainer.limit_train_batches
-        batches = data.train_batches
-        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-        return math.ceil(batches / trainer.accumulate_grad_batches)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the description of the network."""

@@ -1,8 +1,8 @@
 """Log a run to TensorBoard events and `metrics.csv`, each value once."""
 
-import math
 import struct
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import read_bounded, rename_damaged, write_atomically
-from mnist_lightning.runs.metrics_csv import (
-    KEYS,
-    METRICS_FILE,
-    MetricsFile,
-    read_metrics,
-    truncate_metrics,
-)
+from mnist_lightning.runs.metrics_csv import METRICS_FILE, MetricsFile, truncate_metrics
 from mnist_lightning.text import say
 
 FLUSH_SECONDS = 5.0
@@ -52,12 +46,7 @@ class RunLogger(Logger):
         if not resumed:
             self.experiment.add_text("dataset", dataset, 0)
         self._metrics_file = MetricsFile(folder / METRICS_FILE, dataset)
-        self._last_step = {
-            tag: int(row["step"])
-            for row in read_metrics(folder / METRICS_FILE, cells=math.inf)
-            for tag, value in row.items()
-            if value and tag not in KEYS
-        }
+        self.last_steps = self._metrics_file.last_steps
         self._flushed_at = time.monotonic()
 
     @property
@@ -65,10 +54,7 @@ class RunLogger(Logger):
         """Nothing: what Lightning's callbacks save goes straight into `save_dir`."""
         return ""
 
-    @property
-    def version(self) -> str:
-        """Nothing: what Lightning's callbacks save goes straight into `save_dir`."""
-        return ""
+    version = name
 
     @property
     def save_dir(self) -> str:
@@ -81,25 +67,15 @@ class RunLogger(Logger):
         Lightning's own callbacks log events after a step, such as a validation, at the step before.
         """
         assert step is not None, "a metric needs a step"
-        step = max(step, *self._last_step.values(), 0)
-        new = {tag: as_float(value) for tag, value in metrics.items() if self._is_new(tag, step)}
-        for tag, value in new.items():
+        step = max(step, *self.last_steps.values(), 0)
+        new = [tag for tag in metrics if step > self.last_steps.get(tag, -1)]
+        values = {tag: as_float(metrics[tag]) for tag in new}
+        for tag, value in values.items():
             self.experiment.add_scalar(tag, value, step)
-        if new:
-            self._metrics_file.add(new, step)
+        if values:
+            self._metrics_file.add(values, step)
         if time.monotonic() - self._flushed_at > FLUSH_SECONDS:
             self.flush()
-
-    def _is_new(self, tag: str, step: int) -> bool:
-        if step <= self._last_step.get(tag, -1):
-            return False
-        self._last_step[tag] = step
-        return True
-
-    @property
-    def last_steps(self) -> dict[str, int]:
-        """The last step of each metric."""
-        return dict(self._last_step)
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Do nothing: a run's settings are in its `config.yaml`."""
@@ -120,9 +96,7 @@ class RunLogger(Logger):
         self.experiment.close()
 
 
-def truncate_logs(
-    folder: Path, step: int, logged: dict[str, int] | None = None, shared: bool = True
-) -> None:
+def truncate_logs(folder: Path, step: int, logged: dict[str, int] | None, shared: bool) -> None:
     """Remove from a run's logs everything after a checkpoint; call it while no logger is open.
 
     A killed run has logged steps after its last checkpoint, and repeats them when it is resumed.
@@ -136,10 +110,10 @@ def truncate_logs(
         shared: apply the size limits to all event files together, for an untrusted run.
     """
     truncate_metrics(folder / METRICS_FILE, step, logged)
-    limits = _Limits(MAX_EVENTS, MAX_CHECKED_BYTES)
+    limits = _Limits()
     for path in sorted(folder.glob("events.out.tfevents.*")):
         if not shared:
-            limits = _Limits(MAX_EVENTS, MAX_CHECKED_BYTES)
+            limits = _Limits()
         records, is_intact = _read_events(path, limits)
         remaining = b"".join(record for record in records if _is_before(record, step, logged))
         if not is_intact:
@@ -156,12 +130,12 @@ def truncate_logs(
 _HEADER, _FOOTER = 12, 4
 
 
+@dataclass
 class _Limits:
     """How many records and bytes may still be read, over all event files."""
 
-    def __init__(self, records: float, content: float) -> None:
-        self.records = records
-        self.content = content
+    records: int = MAX_EVENTS
+    content: int = MAX_CHECKED_BYTES
 
 
 def _read_events(path: Path, limits: _Limits) -> tuple[list[bytes], bool]:
@@ -183,22 +157,26 @@ def _read_events(path: Path, limits: _Limits) -> tuple[list[bytes], bool]:
         end = position + _HEADER + length + _FOOTER
         if end > len(content):
             break
-        if length > limits.content:
-            return records, False
-        data = content[position + _HEADER : end - _FOOTER]
-        if masked_crc32c(data) != struct.unpack_from("<I", content, end - _FOOTER)[0]:
-            return records, False
-        records.append(content[position:end])
         limits.records -= 1
         limits.content -= end - position
-        position = end
         if limits.records < 0 or limits.content < 0:
             return records, False
+        data, (checksum,) = content[position:end], struct.unpack_from("<I", content, end - _FOOTER)
+        if masked_crc32c(data[_HEADER:-_FOOTER]) != checksum:
+            return records, False
+        records.append(data)
+        position = end
     return records, True
 
 
 # Scalars that do not pass through `RunLogger.log_metrics`.
 _UNTRACKED_SCALARS = ("images_per_second",)
+_VALIDATION_TAGS = ("mistakes/val", "confusion/val", "precision and recall, val/")
+# What a run writes after training: a resumed run will write it again.
+_TEST_TAGS = (
+    *("_hparams_/", "final/", "test/"),
+    *("mistakes/test", "confusion/test", "precision and recall, test/"),
+)
 
 
 def _is_before(record: bytes, step: int, logged: dict[str, int] | None) -> bool:
@@ -210,21 +188,12 @@ def _is_before(record: bytes, step: int, logged: dict[str, int] | None) -> bool:
     if event.step > step:
         return False
     for value in event.summary.value:
-        if _is_test_tag(value.tag):
+        if value.tag.startswith(_TEST_TAGS):
             return False
         is_logged = value.HasField("simple_value") and value.tag not in _UNTRACKED_SCALARS
         # The images of a validation are written together with its metrics.
-        metric = "val/loss" if _is_validation_tag(value.tag) else value.tag if is_logged else None
+        is_validation = value.tag.startswith(_VALIDATION_TAGS)
+        metric = "val/loss" if is_validation else value.tag if is_logged else None
         if logged is not None and metric is not None and event.step > logged.get(metric, -1):
             return False
     return True
-
-
-def _is_validation_tag(tag: str) -> bool:
-    return tag in ("mistakes/val", "confusion/val") or tag.startswith("precision and recall, val/")
-
-
-def _is_test_tag(tag: str) -> bool:
-    """Return whether a run writes a tag after training: a resumed run will write it again."""
-    prefixes = ("_hparams_/", "final/", "test/", "precision and recall, test/")
-    return tag.startswith(prefixes) or tag in ("mistakes/test", "confusion/test")

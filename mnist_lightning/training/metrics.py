@@ -1,6 +1,6 @@
 """The loss and the accuracy of an epoch, as part of a checkpoint."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -35,9 +35,7 @@ class LossAndAccuracy(Metric):
         self.add_state("total", zero.clone(), dist_reduce_fx="sum", persistent=True)
         self.logits, self.labels = [], []  # of batches that are not counted yet
 
-    def _apply(
-        self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ""
-    ) -> nn.Module:
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Any = "") -> nn.Module:
         """Move to the network's device, but not to its precision.
 
         That would round the sums, also those of a checkpoint.

@@ -5,7 +5,7 @@ import math
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from lightning.pytorch import Trainer
@@ -40,18 +40,14 @@ def preflight_check(
         UserError: the options leave nothing to train, or the network does not fit the data.
     """
     options = config["trainer"]
-    if 0 in (trainer.max_epochs, trainer.max_steps, trainer.limit_train_batches):
-        names = ("max_epochs", "max_steps", "limit_train_batches")
-        zero = next(name for name in names if getattr(trainer, name) == 0)
-        raise UserError(f"Nothing to train: --trainer.{zero} is 0; give at least 1.", status=2)
+    for name in ("max_epochs", "max_steps", "limit_train_batches"):
+        if getattr(trainer, name) == 0:
+            _reject(f"Nothing to train: --trainer.{name} is 0; give at least 1.")
     unbounded = trainer.max_steps == -1 and trainer.max_epochs in (None, -1)
     if unbounded and model.schedule_needs_run_length:
-        raise UserError(UNBOUNDED_SCHEDULE, status=2)
+        _reject(UNBOUNDED_SCHEDULE)
     if options["overfit_batches"]:
-        raise UserError(
-            "--trainer.overfit_batches is not supported: use --trainer.limit_train_batches.",
-            status=2,
-        )
+        _reject("--trainer.overfit_batches is not supported: use --trainer.limit_train_batches.")
     _check_data(model, data)
     _check_limits(data, options)
     _check_early_stopping(data, trainer, options)
@@ -62,26 +58,27 @@ def preflight_check(
         _check_disk(model, config["keep_last"], root)
 
 
+def _reject(problem: str) -> NoReturn:
+    raise UserError(problem, status=2) from None
+
+
 def _check_data(model: DigitClassifier, data: MNISTDataModule) -> None:
     """Check that there are images to train on, and that the network fits them."""
     name, test_labels = data.data.name, data.data.test_labels
     if data.own_train_size == 0:
-        raise UserError(
+        _reject(
             f"{name} has no training images: all {len(test_labels)} are in the test set. "
-            "Add images, or give --data.test_share 0.",
-            status=2,
+            "Add images, or give --data.test_share 0."
         )
     classes = 1 + int(torch.cat([data.data.train_labels, test_labels]).max())
     try:
         shape = tuple(probe_logits(model.network).shape)
     except (RuntimeError, ValueError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"The network fails on (B, 1, 28, 28) images: {reason}", 2) from None
+        _reject(f"The network fails on (B, 1, 28, 28) images: {' '.join(str(error).split())}")
     if len(shape) != 2 or shape[1] < classes:
-        raise UserError(
+        _reject(
             f"Invalid network output {shape} for one image: expected (1, {classes}) for the labels "
-            f"of {name}. Give --model.network.num_classes {classes}.",
-            status=2,
+            f"of {name}. Give --model.network.num_classes {classes}."
         )
     if shape[1] > MAX_CLASSES:
         raise UserError(
@@ -99,27 +96,24 @@ def _check_limits(data: MNISTDataModule, options: dict[str, Any]) -> None:
     for stage, batches in sizes.items():
         limit = options[f"limit_{stage}_batches"]
         if isinstance(limit, float) and batches > 0 and limit > 0 and batches * limit < 1:
-            raise UserError(
+            _reject(
                 f"--trainer.limit_{stage}_batches {limit} of {batches} batches is less than one: "
-                f"give at least {math.ceil(100 / batches) / 100}, or a number of batches, say 1.",
-                status=2,
+                f"give at least {math.ceil(100 / batches) / 100}, or a number of batches, say 1."
             )
     every = options["check_val_every_n_epoch"]
     if every is not None and every < 1:
-        raise UserError(
+        _reject(
             f"Invalid --trainer.check_val_every_n_epoch {every}: expected at least 1. To disable "
-            "validation, give --trainer.limit_val_batches 0.",
-            status=2,
+            "validation, give --trainer.limit_val_batches 0."
         )
     limit, interval = options["limit_train_batches"], options["val_check_interval"]
     batches = min(sizes["train"], limit) if isinstance(limit, int) else sizes["train"]
     batches = int(batches * limit) if isinstance(limit, float) else batches
     within = every is not None and options["limit_val_batches"] != 0
     if isinstance(interval, int) and interval > batches and within:
-        raise UserError(
+        _reject(
             f"--trainer.val_check_interval {interval} exceeds the {batches} batches of an epoch. "
-            "To count batches across epochs, give --trainer.check_val_every_n_epoch null.",
-            status=2,
+            "To count batches across epochs, give --trainer.check_val_every_n_epoch null."
         )
 
 
@@ -145,9 +139,7 @@ def _check_early_stopping(data: MNISTDataModule, trainer: Trainer, options: dict
         elif stage == "train" and not reads_at_epoch_end:
             problem = "It is read before an epoch ends: set check_on_train_epoch_end true."
         if problem:
-            raise UserError(
-                f"--trainer.callbacks EarlyStopping: no {callback.monitor}. {problem}", status=2
-            )
+            _reject(f"--trainer.callbacks EarlyStopping: no {callback.monitor}. {problem}")
 
 
 def _check_optimizer(model: DigitClassifier, trainer: Trainer) -> None:
@@ -160,9 +152,7 @@ def _check_optimizer(model: DigitClassifier, trainer: Trainer) -> None:
         reason, remedy = " ".join(str(error).split()), "Use AdamW or SGD."
         if "view size" in reason:  # LBFGS flattens gradients, which channels-last memory prevents
             reason, remedy = "it needs contiguous weights", "Set --model.channels_last false."
-        raise UserError(
-            f"--model.optimizer {type(optimizer).__name__}: {reason}. {remedy}", status=2
-        ) from None
+        _reject(f"--model.optimizer {type(optimizer).__name__}: {reason}. {remedy}")
 
 
 def check_loss_scaling(optimizer: Optimizer, trainer: Trainer) -> None:
@@ -173,10 +163,9 @@ def check_loss_scaling(optimizer: Optimizer, trainer: Trainer) -> None:
     """
     scales = getattr(trainer.precision_plugin, "scaler", None) is not None
     if scales and isinstance(optimizer, LBFGS):
-        raise UserError(
+        _reject(
             "--model.optimizer LBFGS does not support the loss scaling of --trainer.precision "
-            "16-mixed: use --trainer.precision bf16-mixed.",
-            status=2,
+            "16-mixed: use --trainer.precision bf16-mixed."
         )
 
 
@@ -200,9 +189,7 @@ def _check_disk(model: DigitClassifier, keep_last: int, root: Path) -> None:
             f"signature, and no key can be stored as {key_path()}: make that path writable."
         )
     needed = 3 * weights * (keep_last + 2) + 2**20
-    place = root.resolve()
-    while not place.exists():
-        place = place.parent
+    place = next(path for path in (root.resolve(), *root.resolve().parents) if path.exists())
     free = shutil.disk_usage(place).free
     if free < needed:
         raise UserError(

@@ -5,8 +5,9 @@ from any file. Any other class needs the user's consent; see `docs/decisions/tru
 """
 
 import inspect
+from contextlib import suppress
 from types import ModuleType
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, get_type_hints
 
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 from lightning.pytorch import callbacks, loggers, profilers, strategies
@@ -15,7 +16,7 @@ from torch.optim import lr_scheduler
 
 from mnist_lightning.data import augmentations
 from mnist_lightning.data.datamodule import MNISTDataModule
-from mnist_lightning.networks.registry import ARCHITECTURES
+from mnist_lightning.networks.registry import REGISTERED
 from mnist_lightning.runs.config_schema import Parameter, Schema
 from mnist_lightning.training import lr_schedules
 from mnist_lightning.training.callbacks.ema import ExponentialMovingAverage
@@ -33,26 +34,25 @@ def _by_path(*classes: type, exported: str | None = None) -> Components:
     return defined | ({f"{exported}.{cls.__name__}": cls for cls in classes} if exported else {})
 
 
-def _exported(module: ModuleType, names: str) -> Components:
+def exported(module: ModuleType, names: str) -> Components:
     """Map the class paths of the named classes of a module to the classes."""
     return _by_path(*(getattr(module, name) for name in names.split()), exported=module.__name__)
 
 
-NETWORKS: Components = _by_path(*ARCHITECTURES.values())
-OPTIMIZERS: Components = _exported(
-    optim,
-    "ASGD Adadelta Adafactor Adagrad Adam AdamW Adamax LBFGS NAdam RAdam RMSprop Rprop SGD",
+NETWORKS: Components = {**REGISTERED}
+OPTIMIZERS: Components = exported(
+    optim, "ASGD Adadelta Adafactor Adagrad Adam AdamW Adamax LBFGS NAdam RAdam RMSprop Rprop SGD"
 )
 # Not LambdaLR and MultiplicativeLR: their argument is the name of a function.
-SCHEDULES: Components = _by_path(lr_schedules.Cosine, lr_schedules.OneCycle) | _exported(
+SCHEDULES: Components = _by_path(lr_schedules.Cosine, lr_schedules.OneCycle) | exported(
     lr_scheduler,
     "ConstantLR CosineAnnealingLR CosineAnnealingWarmRestarts CyclicLR ExponentialLR LinearLR "
     "MultiStepLR OneCycleLR PolynomialLR ReduceLROnPlateau StepLR",
 )
-AUGMENTATIONS: Components = _exported(
+AUGMENTATIONS: Components = exported(
     augmentations, "Cutout Deformation Mixup NoDigit Noise StrokeWidth"
 )
-CALLBACKS: Components = _by_path(ExponentialMovingAverage, WeightsFile) | _exported(
+CALLBACKS: Components = _by_path(ExponentialMovingAverage, WeightsFile) | exported(
     callbacks,
     "DeviceStatsMonitor EarlyStopping GradientAccumulationScheduler LearningRateMonitor "
     "ModelSummary RichModelSummary RichProgressBar TQDMProgressBar",
@@ -60,42 +60,35 @@ CALLBACKS: Components = _by_path(ExponentialMovingAverage, WeightsFile) | _expor
 # The arguments of these classes choose where to write or send data. A `--config` file may name
 # them, the files of an untrusted run may not.
 WRITERS: Components = (
-    _exported(
+    exported(
         callbacks,
         "BackboneFinetuning BatchSizeFinder EMAWeightAveraging LearningRateFinder "
         "ModelCheckpoint ModelPruning OnExceptionCheckpoint SpikeDetection "
         "StochasticWeightAveraging ThroughputMonitor Timer WeightAveraging",
     )
-    | _exported(loggers, "CSVLogger CometLogger MLFlowLogger TensorBoardLogger WandbLogger")
-    | _exported(profilers, "AdvancedProfiler PyTorchProfiler SimpleProfiler")
-    | _exported(strategies, "DDPStrategy SingleDeviceStrategy")
-    | _exported(optim, "Muon SparseAdam")
+    | exported(loggers, "CSVLogger CometLogger MLFlowLogger TensorBoardLogger WandbLogger")
+    | exported(profilers, "AdvancedProfiler PyTorchProfiler SimpleProfiler")
+    | exported(strategies, "DDPStrategy SingleDeviceStrategy")
+    | exported(optim, "Muon SparseAdam")
 )
 
 # The classes that the files of any run may name.
 COMPONENTS: Components = NETWORKS | OPTIMIZERS | SCHEDULES | AUGMENTATIONS | CALLBACKS
 
 
-class RunOption(NamedTuple):
-    """An option of a run besides those of its model, its data and its trainer."""
-
-    hint: Any
-    default: Any
-    help: str
-
-
+# The options of a run besides those of its model, its data and its trainer.
 RUN_OPTIONS = {
-    "log_lines": RunOption(PositiveInt | None, None, "Print the loss every so many batches."),
-    "auto_resume": RunOption(
+    "log_lines": Parameter(PositiveInt | None, None, "Print the loss every so many batches."),
+    "auto_resume": Parameter(
         bool, False, "Resume the newest run with the same options, if there is one."
     ),
-    "autosave": RunOption(
+    "autosave": Parameter(
         NonNegativeFloat | None, None, "Save every so many minutes, also within an epoch."
     ),
-    "dashboards": RunOption(
+    "dashboards": Parameter(
         Level, "basic", "What TensorBoard shows besides curves; `full` takes more time."
     ),
-    "keep_last": RunOption(
+    "keep_last": Parameter(
         PositiveInt, 3, "How many of the newest checkpoints to keep, besides the best."
     ),
 }
@@ -118,11 +111,12 @@ def parameters(cls: type) -> dict[str, Parameter]:
         if constructor is None:
             continue
         signature = inspect.signature(constructor).parameters
-        hints = _hints(constructor)
+        hints: dict[str, Any] = {}
+        with suppress(NameError):  # a name that is imported only for type checking
+            hints = get_type_hints(constructor)
         for name, parameter in list(signature.items())[1:]:
-            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                continue
-            if name != _SUPPLIED.get(base):
+            is_named = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            if is_named and name != _SUPPLIED.get(base):
                 default = ... if parameter.default is parameter.empty else parameter.default
                 collected.setdefault(name, Parameter(hints.get(name, Any), default))
         if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in signature.values()):
@@ -130,17 +124,9 @@ def parameters(cls: type) -> dict[str, Parameter]:
     return collected
 
 
-def _hints(constructor: Any) -> dict[str, Any]:
-    try:
-        return get_type_hints(constructor)
-    except NameError:  # a name that is imported only for type checking
-        return {}
-
-
 SCHEMA = Schema(
     sections={
-        "": {"seed_everything": Parameter(bool | int, 42)}
-        | {name: Parameter(each.hint, each.default) for name, each in RUN_OPTIONS.items()},
+        "": {"seed_everything": Parameter(bool | int, 42), **RUN_OPTIONS},
         "model": parameters(DigitClassifier),
         "data": parameters(MNISTDataModule),
         "trainer": parameters(RunTrainer),

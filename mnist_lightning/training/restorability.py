@@ -28,20 +28,14 @@ def restorability_error(model: DigitClassifier, checkpoint: dict[str, Any]) -> s
         # Compare before loading: a fused optimizer writes beyond the end of a state that is small.
         weights = [*network_weights(checkpoint).values(), *checkpoint.get(TRAINED_KEY, {}).values()]
         types = {weight.dtype for weight in weights if isinstance(weight, torch.Tensor)}
-        _compare_optimizer_states(
-            optimizer.state_dict(),
-            saved,
-            list(network.parameters()),
-            types,
-            isinstance(optimizer, LBFGS),
-        )
+        _compare_optimizer_states(optimizer, saved, types)
         optimizer.load_state_dict(saved)
-        if (schedule is not None) != bool(checkpoint["lr_schedulers"]):
+        saved_schedules = copy.deepcopy(checkpoint["lr_schedulers"])
+        if (schedule is not None) != bool(saved_schedules):
             return "lr_schedulers does not match this run's schedule"
         if schedule is not None:
-            steps = checkpoint["global_step"]
-            _compare_schedule_states(schedule, checkpoint["lr_schedulers"][0], steps)
-            schedule.load_state_dict(copy.deepcopy(checkpoint["lr_schedulers"][0]))
+            _compare_schedule_states(schedule, saved_schedules[0], checkpoint["global_step"])
+            schedule.load_state_dict(saved_schedules[0])
         take_zero_step(network, optimizer)
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         return " ".join(f"{type(error).__name__} {error}".split())[:MAX_REASON_CHARS]
@@ -81,35 +75,30 @@ def _compare_shapes(current: dict[str, torch.Tensor], saved: dict[str, torch.Ten
 
 
 def _compare_optimizer_states(
-    fresh: dict[str, Any],
-    saved: dict[str, Any],
-    parameters: list[nn.Parameter],
-    types: set[torch.dtype],
-    lbfgs: bool,
+    optimizer: Optimizer, saved: dict[str, Any], types: set[torch.dtype]
 ) -> None:
     """Compare the state of an optimizer after one step with a saved state.
 
-    `types` are those of the saved weights; in another precision they differ from those of `fresh`.
-    A kernel would write beyond the end of a state that is too small.
+    `types` are those of the saved weights; in another precision they differ from those of the
+    optimizer. A kernel would write beyond the end of a state that is too small.
 
     Raises:
         ValueError: the saved state belongs to another optimizer or network.
     """
+    fresh = optimizer.state_dict()
     for new, old in zip(fresh["param_groups"], saved["param_groups"], strict=True):
-        if missing := new.keys() - old.keys():
-            raise ValueError(f"optimizer_states has no {', '.join(sorted(missing))}")
+        _require_names(new, old)
         # Flags select the kernel and the state that it needs.
         if flags := [name for name, value in new.items() if _is_flag(value, old[name])]:
             raise ValueError(f"optimizer_states: {', '.join(flags)} differs from the options")
-    count = sum(parameter.numel() for parameter in parameters)
+    count = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
     for index, old in saved["state"].items():
         new = fresh["state"][index]
-        if missing := new.keys() - old.keys():
-            raise ValueError(f"optimizer_states has no {', '.join(sorted(missing))}")
+        _require_names(new, old)
         for name, value in old.items():
             # LBFGS stores vectors of all parameters after a step that changed them.
             shapes = [new[name].shape] if isinstance(new.get(name), torch.Tensor) else [()]
-            if lbfgs:
+            if isinstance(optimizer, LBFGS):
                 shapes.append(torch.Size([count]))
             elif name not in new:
                 raise ValueError(f"optimizer_states has {name}, unknown to this optimizer")
@@ -120,6 +109,11 @@ def _compare_optimizer_states(
                     raise ValueError(f"optimizer_states: {name} has shape {tuple(tensor.shape)}")
                 if tensor.dtype not in types | {getattr(new.get(name), "dtype", torch.float32)}:
                     raise ValueError(f"optimizer_states: {name} is of type {tensor.dtype}")
+
+
+def _require_names(new: dict[str, Any], old: dict[str, Any]) -> None:
+    if missing := new.keys() - old.keys():
+        raise ValueError(f"optimizer_states has no {', '.join(sorted(missing))}")
 
 
 def _is_flag(new: Any, old: Any) -> bool:

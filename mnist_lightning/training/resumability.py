@@ -8,55 +8,30 @@ from lightning.pytorch import callbacks
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from mnist_lightning.errors import UserError
+from mnist_lightning.training import registry
 from mnist_lightning.training.callbacks.checkpointing import RESERVED
 from mnist_lightning.training.callbacks.ema import ExponentialMovingAverage
-from mnist_lightning.training.registry import (
-    AUGMENTATIONS,
-    CALLBACKS,
-    NETWORKS,
-    OPTIMIZERS,
-    SCHEDULES,
-    Components,
-)
 
 # Lightning callbacks that prevent an exact resume: the reason and the alternative.
-_UNSUPPORTED: dict[type[Callback], tuple[str, str]] = {
-    callbacks.StochasticWeightAveraging: (
-        "its averaged weights are not in the checkpoints",
-        "Use ExponentialMovingAverage.",
-    ),
-    callbacks.WeightAveraging: (
-        "the test would use the weights of the last step, not the average",
-        "Use ExponentialMovingAverage.",
-    ),
-    callbacks.ModelPruning: (
-        "it renames the weights, and its masks are not in the checkpoints",
-        "Train without it and prune the exported weights with torch.nn.utils.prune.",
-    ),
-    callbacks.BaseFinetuning: (
-        "it adds parameters to the optimizer during the run, and needs a `backbone`",
-        "Start from other weights with --init_from RUN.",
-    ),
-    callbacks.BatchSizeFinder: (
-        "it trains before the run, outside of its checkpoints",
-        "Compare batch sizes with the command sweep.",
-    ),
-    callbacks.LearningRateFinder: (
-        "it trains before the run, outside of its checkpoints",
-        "Compare learning rates with the command sweep.",
-    ),
-    callbacks.OnExceptionCheckpoint: (
-        "a new run would start from the checkpoint of another one",
-        "Remove it: a run saves itself, also within an epoch with --autosave MINUTES.",
-    ),
-    callbacks.SpikeDetection: (
-        "the losses that it compares are not in the checkpoints",
-        "Use EarlyStopping with check_finite or divergence_threshold.",
-    ),
-    callbacks.ProgressBar: (
-        "a run has its own progress bar",
-        "Remove it, or disable the bar with --trainer.enable_progress_bar false.",
-    ),
+_UNSUPPORTED: dict[type[Callback], str] = {
+    callbacks.StochasticWeightAveraging: "its averaged weights are not in the checkpoints. "
+    "Use ExponentialMovingAverage.",
+    callbacks.WeightAveraging: "the test would use the weights of the last step, not the average. "
+    "Use ExponentialMovingAverage.",
+    callbacks.ModelPruning: "it renames the weights, and its masks are not in the checkpoints. "
+    "Train without it and prune the exported weights with torch.nn.utils.prune.",
+    callbacks.BaseFinetuning: "it adds parameters to the optimizer during the run, and needs a "
+    "`backbone`. Start from other weights with --init_from RUN.",
+    callbacks.BatchSizeFinder: "it trains before the run, outside of its checkpoints. "
+    "Compare batch sizes with the command sweep.",
+    callbacks.LearningRateFinder: "it trains before the run, outside of its checkpoints. "
+    "Compare learning rates with the command sweep.",
+    callbacks.OnExceptionCheckpoint: "a new run would start from the checkpoint of another one. "
+    "Remove it: a run saves itself, also within an epoch with --autosave MINUTES.",
+    callbacks.SpikeDetection: "the losses that it compares are not in the checkpoints. "
+    "Use EarlyStopping with check_finite or divergence_threshold.",
+    callbacks.ProgressBar: "a run has its own progress bar. "
+    "Remove it, or disable the bar with --trainer.enable_progress_bar false.",
 }
 
 
@@ -80,32 +55,25 @@ def check_callbacks(configured: Iterable[Callback], accumulated: int) -> None:
                 f"--trainer.accumulate_grad_batches {accumulated}: give one.",
                 status=2,
             )
-        for unsupported, (reason, alternative) in _UNSUPPORTED.items():
+        for unsupported, reason in _UNSUPPORTED.items():
             if isinstance(callback, unsupported):
                 name = type(callback).__name__
-                raise UserError(f"--trainer.callbacks {name}: {reason}. {alternative}", status=2)
+                raise UserError(f"--trainer.callbacks {name}: {reason}", status=2)
         if isinstance(callback, ModelCheckpoint):
             _check_model_checkpoint(callback)
 
 
 def _check_model_checkpoint(callback: ModelCheckpoint) -> None:
-    conflicts = {
-        "save_last": "the run saves last.ckpt itself, at the end of each epoch"
-        if callback.save_last
-        else "",
-        "save_on_exception": "the run saves itself before it ends"
-        if callback.save_on_exception
-        else "",
-        "dirpath": "other runs would find its files" if callback.dirpath is not None else "",
-        "filename": "best.ckpt and last.ckpt are reserved names"
-        if RESERVED.match(f"{callback.filename}.ckpt")
-        else "",
-    }
-    for option, reason in conflicts.items():
-        if reason:
-            raise UserError(
-                f"--trainer.callbacks ModelCheckpoint: {reason}. Remove {option}.", status=2
-            )
+    is_reserved = RESERVED.match(f"{callback.filename}.ckpt")
+    for option, conflicts, reason in [
+        ("save_last", callback.save_last, "the run saves last.ckpt itself, after each epoch"),
+        ("save_on_exception", callback.save_on_exception, "the run saves itself before it ends"),
+        ("dirpath", callback.dirpath is not None, "other runs would find its files"),
+        ("filename", is_reserved, "best.ckpt and last.ckpt are reserved names"),
+    ]:
+        if conflicts:
+            problem = f"--trainer.callbacks ModelCheckpoint: {reason}. Remove {option}."
+            raise UserError(problem, status=2)
 
 
 def callback_state_error(configured: Iterable[Callback], states: dict[str, Any]) -> str | None:
@@ -128,11 +96,12 @@ def callback_state_error(configured: Iterable[Callback], states: dict[str, Any])
 def unverified_parts(config: dict[str, Any]) -> list[str]:
     """Return the parts of a configuration for which an exact resume was not tested."""
     model, trainer = config["model"], config["trainer"]
-    parts = _unknown_classes(model["network"], NETWORKS)
-    parts += _unknown_classes(model["optimizer"], OPTIMIZERS)
-    parts += _unknown_classes(model["lr_scheduler"], SCHEDULES)
-    parts += _unknown_classes(config["data"]["augment"], AUGMENTATIONS)
-    parts += _unknown_classes(trainer["callbacks"], CALLBACKS | _CHECKPOINT)
+    checkpoint = registry.exported(callbacks, "ModelCheckpoint")
+    parts = _unknown_classes(model["network"], registry.NETWORKS)
+    parts += _unknown_classes(model["optimizer"], registry.OPTIMIZERS)
+    parts += _unknown_classes(model["lr_scheduler"], registry.SCHEDULES)
+    parts += _unknown_classes(config["data"]["augment"], registry.AUGMENTATIONS)
+    parts += _unknown_classes(trainer["callbacks"], registry.CALLBACKS | checkpoint)
     parts += _unknown_classes(trainer["plugins"], {})
     if trainer["max_time"] is not None:
         parts.append("--trainer.max_time")
@@ -144,13 +113,7 @@ def unverified_parts(config: dict[str, Any]) -> list[str]:
     return parts
 
 
-_CHECKPOINT: Components = {
-    f"{module}.ModelCheckpoint": ModelCheckpoint
-    for module in ("lightning.pytorch.callbacks", ModelCheckpoint.__module__)
-}
-
-
-def _unknown_classes(value: Any, known: Components) -> list[str]:
+def _unknown_classes(value: Any, known: registry.Components) -> list[str]:
     """Return the class paths in a value of the configuration that are not known."""
     specs = [spec for spec in (value if isinstance(value, list) else [value]) if spec is not None]
     paths = [spec["class_path"] if isinstance(spec, dict) else str(spec) for spec in specs]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGTERM
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from lightning.pytorch import Trainer
@@ -16,7 +16,7 @@ from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.networks.calibration import temperature
 from mnist_lightning.runs.checkpoint import read_checkpoint
 from mnist_lightning.runs.config import is_unbounded, reproducibility_key
-from mnist_lightning.runs.metrics_csv import PredictionsTable, write_predictions
+from mnist_lightning.runs.metrics_csv import write_predictions
 from mnist_lightning.runs.resumable import progress
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.runs.signature import key_path
@@ -34,11 +34,15 @@ from mnist_lightning.training.resumability import unverified_parts
 
 MAX_MESSAGE_CHARS = 300  # of another library's error message
 MIN_IMAGES_FOR_TEMPERATURE = 100  # a network may classify fewer images without an error
+_TEST_METRICS = ("test/loss", "test/accuracy")
 
 
 class TrainingSession(NamedTuple):
-    """The trainer of a run and the callbacks that are used after training."""
+    """A training: what is trained and where, its trainer, and the callbacks used afterwards."""
 
+    experiment: Experiment
+    reporter: Reporter
+    run: Run | None
     trainer: Trainer
     summary: RunSummary
     shutdown: GracefulShutdown
@@ -79,9 +83,9 @@ def train(
     reporter.show_start(experiment, session.trainer, run)
     try:
         with _report_failures(run):
-            state = _fit(experiment, reporter, run, session, checkpoint)
-            results = _test(experiment, run, session)
-            _show_hyperparameters(experiment, session, results)
+            state = _fit(session, checkpoint)
+            results = _test(session) | _fit_temperature(experiment)
+            _show_hyperparameters(session, results)
             if session.logger is not None:
                 session.logger.flush()
             # Last, because a run in the state `finished` must be complete.
@@ -105,10 +109,8 @@ def _build_session(
     config, own = experiment.config, experiment.own
     shutdown = GracefulShutdown()
     show_bar = config["trainer"]["enable_progress_bar"] is not False
-    callbacks: list[Callback] = [
-        ProgressLines(reporter.console, show_bar, config["log_lines"]),
-        RandomState(),
-    ]
+    progress_lines = ProgressLines(reporter.console, show_bar, config["log_lines"])
+    callbacks: list[Callback] = [progress_lines, RandomState()]
     # Only the first process writes.
     output_run = run if distributed.is_rank_zero() else None
     logger, dashboards, checkpoints = None, None, None
@@ -139,32 +141,28 @@ def _build_session(
     )
     trainer = experiment.make_trainer(logger, [*callbacks, summary], run.folder if run else None)
     best = run.best if run is not None and checkpoints is not None else None
-    return TrainingSession(trainer, summary, shutdown, logger, dashboards, best)
+    parts = (trainer, summary, shutdown, logger, dashboards, best)
+    return TrainingSession(experiment, reporter, run, *parts)
 
 
-def _fit(
-    experiment: Experiment,
-    reporter: Reporter,
-    run: Run | None,
-    session: TrainingSession,
-    checkpoint: Path | None,
-) -> str:
+def _fit(session: TrainingSession, checkpoint: Path | None) -> str:
     """Train; return `finished`, or `interrupted` if the best checkpoint is still to be tested.
 
     Raises:
         SystemExit: training was interrupted, without a test.
     """
+    model, data, _, config, _ = session.experiment
     try:
-        session.trainer.fit(experiment.model, datamodule=experiment.data, ckpt_path=checkpoint)
+        session.trainer.fit(model, datamodule=data, ckpt_path=checkpoint)
         if session.shutdown.is_requested(session.trainer):  # after the last step
             raise SystemExit
     except SystemExit:  # raised by Lightning after Ctrl-C
         # An unbounded run always ends by an interrupt. SIGTERM leaves no time for a test.
         testable = session.best is not None and session.best.exists()
-        unbounded = is_unbounded(experiment.config)
-        if not unbounded or session.shutdown.signal == SIGTERM or not testable:
+        if not is_unbounded(config) or session.shutdown.signal == SIGTERM or not testable:
             raise
-        reporter.show_line(f"Interrupted. {_saved(run)} Testing the best checkpoint.")
+        saved = _saved(session.run)
+        session.reporter.show_line(f"Interrupted. {saved} Testing the best checkpoint.")
         return "interrupted"
     return "finished"
 
@@ -188,34 +186,24 @@ def _report_failures(run: Run | None) -> Iterator[None]:
         raise UserError(f"{reason}. {_saved(run)} After fixing this, run: {resume}") from None
 
 
-def _test(experiment: Experiment, run: Run | None, session: TrainingSession) -> dict[str, float]:
+def _test(session: TrainingSession) -> dict[str, float]:
     """Test the best checkpoint, or the last weights if none is saved; save the results."""
-    predictions = PredictionCollector()
+    predictions, run = PredictionCollector(), session.run
+    model, data, make_trainer, *_ = session.experiment
     folder = run.folder if run else None
-    trainer = experiment.make_trainer(callbacks=[predictions, session.summary], folder=folder)
-    trainer.test(experiment.model, experiment.data, ckpt_path=session.best, verbose=False)
-    results = predictions.test_results(trainer)
-    if results:
-        _save_test(results, predictions.table(), experiment, run, session)
-    return results | _fit_temperature(experiment)
-
-
-def _save_test(
-    results: dict[str, float],
-    table: PredictionsTable,
-    experiment: Experiment,
-    run: Run | None,
-    session: TrainingSession,
-) -> None:
-    """Write the results of the test to the logs, the dashboards and the run directory."""
-    step = session.trainer.global_step
+    trainer = make_trainer(callbacks=[predictions, session.summary], folder=folder)
+    trainer.test(model, data, ckpt_path=session.best, verbose=False)
+    if predictions.total == 0:  # --trainer.limit_test_batches 0
+        return {}
+    results = {name: as_float(trainer.callback_metrics[name]) for name in _TEST_METRICS}
+    table, step = predictions.table(), session.trainer.global_step
     if session.logger is not None:
-        metrics = {name: results[name] for name in ("test/loss", "test/accuracy")}
-        session.logger.log_metrics(metrics, step)
+        session.logger.log_metrics(results, step)
     if session.dashboards is not None:
-        session.dashboards.show_test(experiment.model, experiment.data, table, step)
+        session.dashboards.show_test(model, data, table, step)
     if run is not None and distributed.is_rank_zero():
         write_predictions(table, run.predictions)
+    return results | {"test/correct": predictions.correct, "test/total": predictions.total}
 
 
 def _fit_temperature(experiment: Experiment) -> dict[str, float]:
@@ -234,26 +222,17 @@ def _fit_temperature(experiment: Experiment) -> dict[str, float]:
     return {"temperature": as_float(temperature(table.probabilities, table.true))}
 
 
-def _show_hyperparameters(
-    experiment: Experiment, session: TrainingSession, results: dict[str, float]
-) -> None:
+def _show_hyperparameters(session: TrainingSession, results: dict[str, float]) -> None:
     """Show the hyperparameters and the results in the dashboards."""
     if session.dashboards is not None:
-        config = experiment.config
+        config, facts = session.experiment.config, session.summary.facts
         settings = reproducibility_key(config) | {"seed": config["seed_everything"]}
-        metrics = _final_metrics(session.summary.facts | results)
-        session.dashboards.show_hyperparameters(settings, metrics, session.trainer.global_step)
-
-
-def _final_metrics(facts: dict[str, Any]) -> dict[str, float]:
-    values = {
-        "test/accuracy": facts.get("test/accuracy"),
-        "test/loss": facts.get("test/loss"),
-        "final/val_accuracy": facts["val/accuracy"],
-        "final/val_loss": facts["val/loss"],
-        "final/fit_seconds": facts["fit_seconds"],
-    }
-    return {name: value for name, value in values.items() if value is not None}
+        metrics = {name: results.get(name) for name in _TEST_METRICS} | {
+            f"final/{name.replace('/', '_')}": facts[name]
+            for name in ("val/accuracy", "val/loss", "fit_seconds")
+        }
+        known = {name: value for name, value in metrics.items() if value is not None}
+        session.dashboards.show_hyperparameters(settings, known, session.trainer.global_step)
 
 
 def _saved(run: Run | None) -> str:

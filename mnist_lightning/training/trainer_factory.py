@@ -16,6 +16,8 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.training.checkpoint_io import AtomicCheckpointIO
 from mnist_lightning.training.trainer import RunTrainer
 
+_OPTION_ERRORS = MisconfigurationException, ArithmeticError, ImportError, TypeError, ValueError
+
 
 class TrainerFactory:
     """Creates trainers with the same options.
@@ -25,18 +27,15 @@ class TrainerFactory:
         sign: whether to sign checkpoints as the user's own.
 
     Attributes:
+        callbacks: the callbacks of the configuration.
         loaded: checkpoints that the trainers need not read again, by path.
     """
 
     def __init__(self, options: dict[str, Any], sign: bool) -> None:
         self._options = options
         self._sign = sign
+        self.callbacks: list[Callback] = _as_list(options["callbacks"])
         self.loaded: dict[Path, dict[str, Any]] = {}
-
-    @property
-    def callbacks(self) -> list[Callback]:
-        """The callbacks of the configuration."""
-        return _as_list(self._options["callbacks"])
 
     def __call__(
         self,
@@ -55,50 +54,34 @@ class TrainerFactory:
             UserError: the options contradict each other, or do not fit this machine.
         """
         has_own_logger = self._options["logger"] not in (None, True)
+        checkpoint_io = AtomicCheckpointIO(folder, self._sign, self.loaded)
+        plugins = [*_as_list(self._options["plugins"]), checkpoint_io]
+        if SLURMEnvironment.detect():
+            # Lightning's requeueing would save outside the run, and handle the signals on which a
+            # run saves itself.
+            plugins.append(SLURMEnvironment(auto_requeue=False))
         overrides = {
             "logger": self._options["logger"] if has_own_logger else logger or False,
             "callbacks": [*self.callbacks, *callbacks],
-            "plugins": [
-                *_as_list(self._options["plugins"]),
-                AtomicCheckpointIO(folder, self._sign, self.loaded),
-                *_cluster_plugins(),
-            ],
+            "plugins": plugins,
             "enable_progress_bar": False,  # the progress callback shows it
             "enable_model_summary": False,
             "default_root_dir": folder or self._options["default_root_dir"],
         }
         try:
             trainer = RunTrainer(**self._options | overrides)
-        except (
-            MisconfigurationException,
-            ArithmeticError,
-            ImportError,
-            TypeError,
-            ValueError,
-        ) as error:
+        except _OPTION_ERRORS as error:
             raise UserError(f"--trainer: {' '.join(str(error).split())}", status=2) from None
-        self._check_strategy(trainer)
-        return trainer
-
-    def _check_strategy(self, trainer: Trainer) -> None:
         strategy = trainer.strategy
-        is_ddp = isinstance(strategy, DDPStrategy) and isinstance(
-            strategy.launcher, _SubprocessScriptLauncher
-        )
+        is_launchable = isinstance(strategy.launcher, _SubprocessScriptLauncher)
+        is_ddp = isinstance(strategy, DDPStrategy) and is_launchable
         if not is_ddp and not isinstance(strategy, SingleDeviceStrategy):
             raise UserError(
                 f"Invalid --trainer.strategy {self._options['strategy']}: expected a single "
                 "device, or ddp.",
                 status=2,
             )
-
-
-def _cluster_plugins() -> list[SLURMEnvironment]:
-    """Return SLURM without Lightning's requeueing, if SLURM started this process.
-
-    Lightning would save outside the run, and handle the signals on which a run saves itself.
-    """
-    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+        return trainer
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -4,6 +4,7 @@ import math
 import platform
 import re
 import time
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -36,6 +37,7 @@ _UNRESTORED = {
 }
 
 
+@dataclass(eq=False)
 class RunCheckpoints(SafePointCallback):
     """Saves checkpoints from which a run can be resumed exactly, and ends the run on request.
 
@@ -55,19 +57,14 @@ class RunCheckpoints(SafePointCallback):
         autosave: minutes between saves within an epoch; None: save only at its end.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        config: dict[str, Any],
-        shutdown: GracefulShutdown,
-        keep_last: int = 3,
-        autosave: float | None = None,
-    ) -> None:
-        self.run = run
-        self.config = config
-        self.shutdown = shutdown
-        self.keep_last = keep_last
-        self.autosave_seconds = math.inf if autosave is None else 60 * autosave
+    run: Run
+    config: dict[str, Any]
+    shutdown: GracefulShutdown
+    keep_last: int = 3
+    autosave: float | None = None
+
+    def __post_init__(self) -> None:
+        self.autosave_seconds = math.inf if self.autosave is None else 60 * self.autosave
         self.best: dict[str, float] = {}
         self._saved_at = 0.0
         self._saved_step = -1
@@ -100,8 +97,7 @@ class RunCheckpoints(SafePointCallback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Store the metrics and their step."""
-        names = ("val/accuracy", "val/loss")
-        metrics = trainer.callback_metrics
+        metrics, names = trainer.callback_metrics, ("val/accuracy", "val/loss")
         self._validated = {name: as_float(metrics[name]) for name in names if name in metrics}
         self._validated_step = trainer.global_step
 
@@ -164,41 +160,32 @@ class RunCheckpoints(SafePointCallback):
     def _rotate(self) -> None:
         """Copy `last.ckpt` to `last-1.ckpt` and shift the others, unless it is within an epoch.
 
-        If the process is killed here, the next call completes the rotation.
+        Rename a damaged one. If the process is killed here, the next call completes the rotation.
         """
-        last = self.run.recent()
-        if self.keep_last == 1 or not last.exists() or not self._is_end_of_epoch(last):
+        recent = [self.run.recent(index) for index in range(self.keep_last)]
+        if self.keep_last == 1 or not recent[0].exists():
             return
-        content = last.read_bytes()
-        if self.run.recent(1).is_file() and self.run.recent(1).read_bytes() == content:
-            return
-        free = next(
-            (index for index in range(1, self.keep_last) if not self.run.recent(index).exists()),
-            self.keep_last - 1,
-        )
-        for index in reversed(range(1, free)):
-            self.run.recent(index).replace(self.run.recent(index + 1))
-        # Copy, not rename: last.ckpt of the newest epoch must exist at every moment.
-        write_atomically(content, self.run.recent(1))
-
-    @staticmethod
-    def _is_end_of_epoch(path: Path) -> bool:
-        """Return whether an epoch is complete in a checkpoint; move a damaged one aside."""
         try:
-            checkpoint = read_checkpoint(path)
+            checkpoint = read_checkpoint(recent[0])
             validate_checkpoint(checkpoint)
         except DamagedCheckpointError as error:
-            say(f"{error}; renamed to {rename_damaged(path)}")
-            return False
-        return progress(checkpoint).batches == 0
+            say(f"{error}; renamed to {rename_damaged(recent[0])}")
+            return
+        content = recent[0].read_bytes()
+        is_copied = recent[1].is_file() and recent[1].read_bytes() == content
+        if is_copied or progress(checkpoint).batches > 0:
+            return
+        indices = range(1, self.keep_last - 1)
+        free = next((i for i in indices if not recent[i].exists()), self.keep_last - 1)
+        for index in reversed(range(1, free)):
+            recent[index].replace(recent[index + 1])
+        # Copy, not rename: last.ckpt of the newest epoch must exist at every moment.
+        write_atomically(content, recent[1])
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best score so far, and the last validation."""
-        return {
-            "best": dict(self.best),
-            "validated": dict(self._validated),
-            "validated_step": self._validated_step,
-        }
+        scores = {"best": dict(self.best), "validated": dict(self._validated)}
+        return scores | {"validated_step": self._validated_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore a checkpoint's best score and last validation."""
@@ -206,9 +193,7 @@ class RunCheckpoints(SafePointCallback):
         self._validated = dict(state_dict["validated"])
         self._validated_step = state_dict["validated_step"]
 
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, _: Any, checkpoint: dict[str, Any]) -> None:
         """Add the configuration, and trainer state that Lightning does not save."""
         checkpoint["config"] = self.config
         checkpoint["versions"] = versions()
@@ -232,9 +217,7 @@ class RunCheckpoints(SafePointCallback):
             },
         }
 
-    def on_load_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, _: Any, checkpoint: dict[str, Any]) -> None:
         """Store the state to restore when training starts, and the step of the checkpoint."""
         if trainer.state.fn == TrainerFn.FITTING:
             self._restored = checkpoint["trainer"]
@@ -249,29 +232,24 @@ def remove_later_checkpoints(trainer: Trainer, step: int) -> None:
     """
     if not trainer.is_global_zero:
         return
-    for callback in trainer.checkpoint_callbacks:
-        folder = Path(callback.dirpath or "") if isinstance(callback, ModelCheckpoint) else None
-        for path in folder.glob("*.ckpt") if folder is not None else ():
-            if RESERVED.match(path.name):
-                continue
-            try:
-                is_later = read_checkpoint(path)["global_step"] > step
-            except DamagedCheckpointError as error:
-                say(f"{error}; renamed to {rename_damaged(path).name}")
-                continue
-            if is_later:
+    callbacks = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+    files = [file for each in callbacks for file in Path(each.dirpath or "").glob("*.ckpt")]
+    for path in files:
+        if RESERVED.match(path.name):
+            continue
+        try:
+            if read_checkpoint(path)["global_step"] > step:
                 path.unlink()
+        except DamagedCheckpointError as error:
+            say(f"{error}; renamed to {rename_damaged(path).name}")
 
 
 @cache
 def versions() -> dict[str, str]:
     """Return the versions of the packages that affect a run's results."""
     packages = ("torch", "torchvision", "lightning", "torchmetrics", "numpy")
-    return {
-        "mnist-lightning": __version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-    }
+    own = {"mnist-lightning": __version__, "python": platform.python_version()}
+    return own | {name: version(name) for name in packages}
 
 
 def _rank(score: dict[str, float]) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from mnist_lightning.runs.checkpoint import network_weights
-from mnist_lightning.training.lightning_module import DigitClassifier
+from mnist_lightning.training.lightning_module import network_of
 
 # The key in a checkpoint for the weights from which training resumes.
 TRAINED_KEY = "trained_weights"
@@ -48,7 +48,7 @@ class ExponentialMovingAverage(Callback):
         if trainer.state.fn == TrainerFn.FITTING:
             self._average = network_weights(checkpoint)
             if TRAINED_KEY in checkpoint:
-                _network(pl_module).load_state_dict(checkpoint[TRAINED_KEY])
+                network_of(pl_module).load_state_dict(checkpoint[TRAINED_KEY])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Create the average on the weights' device, at least in single precision.
@@ -66,9 +66,7 @@ class ExponentialMovingAverage(Callback):
         """Average the steps after this one."""
         self._averaged_step = trainer.global_step
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Update the average after a new step; a step may have several batches."""
         step = trainer.global_step
         if step > self._averaged_step:
@@ -94,9 +92,7 @@ class ExponentialMovingAverage(Callback):
         _load(self._average, pl_module)
         self._average = {}
 
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, _: Any, checkpoint: dict[str, Any]) -> None:
         """Save the average as the network's weights, and the trained weights in addition."""
         if self._average:
             checkpoint[TRAINED_KEY] = network_weights(checkpoint)
@@ -113,11 +109,6 @@ class ExponentialMovingAverage(Callback):
         return weights
 
 
-def _network(pl_module: LightningModule) -> nn.Module:
-    assert isinstance(pl_module, DigitClassifier)
-    return pl_module.network
-
-
 def _load(values: Mapping[str, Tensor], pl_module: LightningModule) -> None:
     for name, weights in _weights(pl_module).items():
         weights.copy_(values[name])
@@ -129,5 +120,5 @@ def _at_least_single(weights: Tensor) -> torch.dtype:
 
 def _weights(pl_module: LightningModule) -> dict[str, Tensor]:
     """Return the network's parameters and statistics, without integer counters."""
-    state = _network(pl_module).state_dict()
+    state = network_of(pl_module).state_dict()
     return {name: weights for name, weights in state.items() if weights.is_floating_point()}

@@ -55,9 +55,8 @@ class GracefulShutdown(Callback):
         if distributed.world_size() == 1:
             self._shared_signal = self.signal
             return is_due or self.signal is not None
-        number = distributed.all_reduce_max(
-            self.signal or int(is_due), trainer.strategy.root_device
-        )
+        device = trainer.strategy.root_device
+        number = distributed.all_reduce_max(self.signal or int(is_due), device)
         if number > 1:  # the next call handles a signal that arrives after this
             self.signal = self._shared_signal = signal.Signals(number)
         return number > 0

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from mnist_lightning import distributed
 from mnist_lightning.runs.metrics_csv import PredictionsTable
-from mnist_lightning.training.logger import as_float
 
 
 class PredictionCollector(Callback):
@@ -24,13 +23,7 @@ class PredictionCollector(Callback):
         self._logits, self._labels = [], []
 
     def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any, **__: Any
     ) -> None:
         """Store a batch's logits (`outputs`) and labels."""
         self._logits.append(outputs)
@@ -49,9 +42,8 @@ class PredictionCollector(Callback):
     def table(self) -> PredictionsTable:
         """Return labels and probabilities, in the order of the images."""
         logits, labels = torch.cat(self._logits).float().cpu(), torch.cat(self._labels).cpu()
-        return PredictionsTable(
-            labels.numpy(), logits.argmax(dim=1).numpy(), logits.softmax(dim=1).numpy()
-        )
+        predicted, probabilities = logits.argmax(dim=1), logits.softmax(dim=1)
+        return PredictionsTable(labels.numpy(), predicted.numpy(), probabilities.numpy())
 
     @property
     def total(self) -> int:
@@ -63,15 +55,3 @@ class PredictionCollector(Callback):
         """The number of correct predictions."""
         table = self.table()
         return int((table.true == table.predicted).sum())
-
-    def test_results(self, trainer: Trainer) -> dict[str, float]:
-        """Return the results of a trainer's test; empty if it ran none."""
-        metrics = trainer.callback_metrics
-        if "test/accuracy" not in metrics:
-            return {}
-        return {
-            "test/accuracy": as_float(metrics["test/accuracy"]),
-            "test/loss": as_float(metrics["test/loss"]),
-            "test/correct": self.correct,
-            "test/total": self.total,
-        }

@@ -56,8 +56,7 @@ class ProgressLines(Callback):
         if self._progress is not None:
             for task in self._progress.task_ids:
                 self._progress.remove_task(task)
-            name = f"epoch {_count(trainer.current_epoch + 1, trainer.max_epochs)}"
-            self._progress.add_task(name, total=trainer.num_training_batches)
+            self._progress.add_task(_epoch(trainer), total=trainer.num_training_batches)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -66,23 +65,17 @@ class ProgressLines(Callback):
         if self.log_lines and (batch_idx + 1) % self.log_lines == 0:
             # Lightning divides the loss by the number of batches of a step.
             loss = float(trainer.strategy.reduce(outputs["loss"])) * trainer.accumulate_grad_batches
-            self._print_batch(trainer, loss, batch_idx + 1)
-        if self._progress is None:
-            return
-        now = time.perf_counter()
-        if now - self._shown_at > REFRESH_SECONDS:
-            self._shown_at = now
+            data = MNISTDataModule.of(trainer)
+            total = len(data.train_indices)
+            done = min((batch_idx + 1) * data.batch_size, total)
+            self._print(
+                f"{_epoch(trainer)}  {done:{len(str(total))}}/{total} "
+                f"({100 * done / total:3.0f} %)  loss {loss:.6f}"
+            )
+        if self._progress and time.perf_counter() - self._shown_at > REFRESH_SECONDS:
+            self._shown_at = time.perf_counter()
             task = self._progress.task_ids[0]
             self._progress.update(task, completed=batch_idx + 1, refresh=True)
-
-    def _print_batch(self, trainer: Trainer, loss: float, batches: int) -> None:
-        data = MNISTDataModule.of(trainer)
-        total = len(data.train_indices)
-        done = min(batches * data.batch_size, total)
-        self._print(
-            f"epoch {_count(trainer.current_epoch + 1, trainer.max_epochs)}  "
-            f"{done:{len(str(total))}}/{total} ({100 * done / total:3.0f} %)  loss {loss:.6f}"
-        )
 
     def _print(self, line: str) -> None:
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -93,7 +86,7 @@ class ProgressLines(Callback):
             return
         seconds = time.perf_counter() - self._started_at
         metrics = trainer.callback_metrics
-        parts = [f"epoch {_count(trainer.current_epoch + 1, trainer.max_epochs)}"]
+        parts = [_epoch(trainer)]
         for stage in ("train", "val"):
             if f"{stage}/loss" in metrics:
                 loss, accuracy = metrics[f"{stage}/loss"], metrics[f"{stage}/accuracy"]
@@ -123,12 +116,9 @@ class ProgressLines(Callback):
         self._close()
         if not trainer.is_last_batch and trainer.is_global_zero:
             batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-            epoch = _count(trainer.current_epoch + 1, trainer.max_epochs)
-            self._print(f"epoch {epoch}  ended by a limit after batch {batches}")
+            self._print(f"{_epoch(trainer)}  ended by a limit after batch {batches}")
 
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, *_: Any) -> None:
         """Close the bar, so that the terminal stays usable."""
         self._close()
 
@@ -138,8 +128,9 @@ class ProgressLines(Callback):
             self._progress = None
 
 
-def _count(number: int, total: int | None) -> str:
-    """Format `number/total`, or only the number if the total is unknown."""
+def _epoch(trainer: Trainer) -> str:
+    """Return `epoch 3/10`, or only `epoch 3` if the total is unknown."""
+    number, total = trainer.current_epoch + 1, trainer.max_epochs
     if total is None or total < 1:
-        return str(number)
-    return f"{number:{len(str(total))}}/{total}"
+        return f"epoch {number}"
+    return f"epoch {number:{len(str(total))}}/{total}"

@@ -35,7 +35,7 @@ class RandomState(Callback):
             "python": random.getstate(),
             "numpy": (name, torch.from_numpy(np.array(keys)), position, has_gauss, gauss),
             "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if _cuda_is_used() else [],
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -45,15 +45,16 @@ class RandomState(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the states of a checkpoint; without them, seed each process differently."""
         saved = [self._restored, *self._restored.get("others", ())] if self._restored else []
-        if len(saved) == distributed.world_size() or (saved and distributed.rank() == 0):
-            _restore(saved[distributed.rank()])
-        elif distributed.rank() > 0:
-            seeds = np.random.SeedSequence([torch.initial_seed(), distributed.rank()])
+        rank, processes = distributed.rank(), distributed.world_size()
+        if len(saved) == processes or (saved and rank == 0):
+            _restore(saved[rank])
+        elif rank > 0:
+            seeds = np.random.SeedSequence([torch.initial_seed(), rank])
             torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0]))
-        if saved and len(saved) != distributed.world_size() and distributed.is_rank_zero():
+        if saved and len(saved) != processes and distributed.is_rank_zero():
             say(
-                f"The checkpoint is from {len(saved)} processes, this run uses "
-                f"{distributed.world_size()}: same batches, but different random numbers."
+                f"The checkpoint is from {len(saved)} processes, this run uses {processes}: "
+                "same batches, but different random numbers."
             )
         self._restored = None
 
@@ -73,8 +74,3 @@ def _restore(states: dict[str, Any]) -> None:
     torch.set_rng_state(states["torch"])
     if len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(states["cuda"])
-
-
-def _cuda_is_used() -> bool:
-    used: bool = torch.cuda.is_initialized()
-    return used

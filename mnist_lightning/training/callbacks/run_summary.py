@@ -3,6 +3,7 @@
 import statistics
 import subprocess
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.networks.registry import describe
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.training.callbacks.checkpointing import RunCheckpoints, versions
-from mnist_lightning.training.lightning_module import DigitClassifier
+from mnist_lightning.training.lightning_module import network_of
 
 
+@dataclass(eq=False)
 class RunSummary(Callback):
     """Collects the facts of a run, and writes them to its directory if it has one.
 
@@ -31,26 +33,20 @@ class RunSummary(Callback):
         exact: whether an exact resume is verified for the parts of the run.
     """
 
-    def __init__(
-        self,
-        run: Run | None,
-        seed: int,
-        epochs: int = 0,
-        checkpoints: RunCheckpoints | None = None,
-        init_from: str | None = None,
-        exact: bool = True,
-    ) -> None:
-        self.run = run
-        self.seed = seed
-        self.exact = exact
-        self.checkpoints = checkpoints
-        self._earlier: dict[str, Any] = run.summary() if run is not None else {}
-        self.facts: dict[str, Any] = {"epochs": epochs}
-        if "epoch_seconds" in self._earlier:
-            self.facts["epoch_seconds"] = self._earlier["epoch_seconds"]
-        init_from = init_from or self._earlier.get("init_from")
-        if init_from is not None:
-            self.facts["init_from"] = init_from
+    run: Run | None
+    seed: int
+    epochs: int = 0
+    checkpoints: RunCheckpoints | None = None
+    init_from: str | None = None
+    exact: bool = True
+
+    def __post_init__(self) -> None:
+        self._earlier: dict[str, Any] = self.run.summary() if self.run is not None else {}
+        self.facts: dict[str, Any] = {"epochs": self.epochs}
+        names = ("epoch_seconds", "init_from")
+        self.facts |= {name: self._earlier[name] for name in names if name in self._earlier}
+        if self.init_from:
+            self.facts["init_from"] = self.init_from
         self._started_at = time.perf_counter()
         self._epoch_started_at: float | None = None
         self._epoch_seconds: list[float] = []
@@ -58,10 +54,13 @@ class RunSummary(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the facts about the data, the network and the environment."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
+        data = MNISTDataModule.of(trainer)
         self.facts = {
             "state": "running",
             "started": self._earlier.get("started", now),
-            **data_facts(MNISTDataModule.of(trainer)),
+            **data.state_dict(),
+            "train_size": len(data.train_indices),
+            "test_size": len(data.data.test_labels),
             **network_facts(pl_module),
             "seed": self.seed,
             "resume": "exact" if self.exact else "unverified",
@@ -90,9 +89,7 @@ class RunSummary(Callback):
             self._epoch_seconds.append(time.perf_counter() - self._epoch_started_at)
             self.facts["epoch_seconds"] = round(statistics.median(self._epoch_seconds), 3)
 
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: Trainer, _: Any, exception: BaseException) -> None:
         """Write how the run ended."""
         interrupted = isinstance(exception, KeyboardInterrupt | SIGTERMException)
         self.facts["state"] = "interrupted" if interrupted else "failed"
@@ -124,20 +121,11 @@ class RunSummary(Callback):
             self.run.write_summary(self.facts)
 
 
-def data_facts(data: MNISTDataModule) -> dict[str, Any]:
-    """Return the name, checksum, sizes and split of the data."""
-    return {
-        **data.state_dict(),
-        "train_size": len(data.train_indices),
-        "test_size": len(data.data.test_labels),
-    }
-
-
 def network_facts(model: LightningModule) -> dict[str, Any]:
     """Return the class, arguments and size of the network."""
-    assert isinstance(model, DigitClassifier)
-    count = sum(parameter.numel() for parameter in model.network.parameters())
-    return {"network": describe(model.network), "parameters": count}
+    network = network_of(model)
+    count = sum(parameter.numel() for parameter in network.parameters())
+    return {"network": describe(network), "parameters": count}
 
 
 def device_name(device: torch.device) -> str:

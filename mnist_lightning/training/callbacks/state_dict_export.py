@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import write_atomically
 from mnist_lightning.training.callbacks.ema import ExponentialMovingAverage
-from mnist_lightning.training.lightning_module import DigitClassifier
+from mnist_lightning.training.lightning_module import network_of
 
 
 class WeightsFile(Callback):
@@ -48,14 +48,13 @@ class WeightsFile(Callback):
         fast_dev_run = trainer.fast_dev_run  # type: ignore[attr-defined] # set by a connector
         if fast_dev_run or not trainer.is_global_zero:
             return
-        assert isinstance(pl_module, DigitClassifier)
         folder = Path(trainer.log_dir or trainer.default_root_dir)
         path = folder / self.name
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.parent.resolve().is_relative_to(folder.resolve()):  # by a link
             raise UserError(f"WeightsFile: {path} is outside of the run directory: remove the link")
         buffer = io.BytesIO()
-        weights = ExponentialMovingAverage.weights_to_export(trainer, pl_module.network)
+        weights = ExponentialMovingAverage.weights_to_export(trainer, network_of(pl_module))
         on_cpu = {name: weight.cpu() for name, weight in weights.items()}  # loads without a GPU
         torch.save(on_cpu, buffer)
         write_atomically(buffer.getvalue(), path)

@@ -30,9 +30,7 @@ class StepLosses(Callback):
         """Log the steps after this one."""
         self._logged_step = trainer.global_step
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, _: Any, outputs: Any, *others: Any) -> None:
         """Log the loss if the step is due; a step may have several batches."""
         step = trainer.global_step
         interval = trainer.log_every_n_steps  # type: ignore[attr-defined] # set by a connector

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
@@ -25,7 +25,7 @@ from mnist_lightning.preprocessing.mnist_format import MEAN, PAPER, STD, normali
 from mnist_lightning.runs.metrics_csv import PredictionsTable
 from mnist_lightning.text import say
 from mnist_lightning.training.callbacks.prediction_collector import PredictionCollector
-from mnist_lightning.training.lightning_module import DigitClassifier
+from mnist_lightning.training.lightning_module import DigitClassifier, network_of
 from mnist_lightning.training.logger import RunLogger
 
 Level = Literal["none", "basic", "full"]
@@ -57,9 +57,7 @@ class Dashboards(Callback):
         level: `basic`, or `full` for dashboards that take more time.
     """
 
-    def __init__(
-        self, logger: RunLogger, predictions: PredictionCollector, level: Level = "basic"
-    ) -> None:
+    def __init__(self, logger: RunLogger, predictions: PredictionCollector, level: Level) -> None:
         self.board: SummaryWriter = logger.experiment
         self.folder = Path(logger.folder)
         self.full = level == "full"
@@ -68,9 +66,7 @@ class Dashboards(Callback):
         self._first_step = 0
         self._validated_step = -1
 
-    def on_load_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, _: Any, checkpoint: dict[str, Any]) -> None:
         """Restore the step of the last validation, which is already shown."""
         state = checkpoint["callbacks"].get("RunCheckpoints", {})
         self._validated_step = state.get("validated_step", -1)
@@ -80,7 +76,7 @@ class Dashboards(Callback):
         self._started_at, self._first_step = time.perf_counter(), trainer.global_step
         if trainer.global_step > 0:
             return
-        model, data = _typed(trainer, pl_module)
+        data = MNISTDataModule.of(trainer)
         self.board.add_custom_scalars(LAYOUT)
         pixels, labels = data.data.train_images, data.data.train_labels
         indices = data.train_indices[:MAX_IMAGES]
@@ -89,11 +85,11 @@ class Dashboards(Callback):
         if data.augment and trainer.train_dataloader is not None:
             batch = trainer.train_dataloader.dataset[0, 0][0][:MAX_IMAGES]
             self._add_image("samples/augmented", image_grid.grid(_as_pixels(batch), 10), 0)
-        self._add_graph(model)
+        self._add_graph(network_of(pl_module))
 
-    def _add_graph(self, model: DigitClassifier) -> None:
+    def _add_graph(self, network: nn.Module) -> None:
         """Show the network's graph; print a message if it cannot be traced."""
-        network = copy.deepcopy(model.network).eval().float().cpu()
+        network = copy.deepcopy(network).eval().float().cpu()
         blank = torch.full((1, 1, 28, 28), PAPER)
         try:
             with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -106,25 +102,22 @@ class Dashboards(Callback):
         """Start the timer."""
         self._started_at, self._first_step = time.perf_counter(), trainer.global_step
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Show the speed and the weights after an epoch's last batch, while gradients exist."""
         if not trainer.is_last_batch:
             return
-        model, data = _typed(trainer, pl_module)
+        network, data = network_of(pl_module), MNISTDataModule.of(trainer)
         seconds = time.perf_counter() - self._started_at
         steps = trainer.global_step - self._first_step
         # Count steps, because the run may have been resumed within the epoch.
-        images = min(
-            steps * trainer.accumulate_grad_batches * data.batch_size, len(data.train_indices)
-        )
+        images = steps * trainer.accumulate_grad_batches * data.batch_size
+        images = min(images, len(data.train_indices))
         self.board.add_scalar("images_per_second", images / seconds, trainer.global_step)
         if self.full:
-            for name, parameter in model.network.named_parameters():
+            for name, parameter in network.named_parameters():
                 self._add_histogram(f"weights/{name}", parameter, trainer.global_step)
                 self._add_histogram(f"gradients/{name}", parameter.grad, trainer.global_step)
-        filters = inspection.first_layer_weights(model.network)
+        filters = inspection.first_layer_weights(network)
         if filters is not None:
             pixels = image_grid.as_pixels(filters.float().cpu().numpy()[:MAX_IMAGES])
             zoom = max(1, 56 // pixels.shape[-1])
@@ -136,37 +129,35 @@ class Dashboards(Callback):
 
         While gradients are accumulated, several validations may follow one step.
         """
-        _, data = _typed(trainer, pl_module)
-        table, step = self.predictions.table(), trainer.global_step
-        if step == self._validated_step:
+        data = MNISTDataModule.of(trainer)
+        if trainer.global_step != self._validated_step:
+            self._validated_step = trainer.global_step
+            pixels = data.data.train_images[data.val_indices]
+            table = self.predictions.table()
+            self._show_predictions(table, pixels, "val", self.full, trainer.global_step)
+
+    def _show_predictions(
+        self, table: PredictionsTable, pixels: Tensor, stage: str, full: bool, step: int
+    ) -> None:
+        """Show the most confident mistakes; if `full`, the confusion matrix, precision and recall.
+
+        Show nothing if the network diverged.
+        """
+        true, predicted, probabilities = table
+        if not np.isfinite(probabilities).all():
             return
-        self._validated_step = step
-        if not np.isfinite(table.probabilities).all():
-            return  # it diverged
-        self._add_mistakes(table, data.data.train_images[data.val_indices], "val", step)
-        if self.full:
-            self._add_confusion(table, "val", step)
-            self._add_pr_curves(table, "val", step)
-
-    def _add_mistakes(self, table: PredictionsTable, pixels: Tensor, stage: str, step: int) -> None:
-        """Show wrong predictions, the most confident first."""
-        indices = metrics.surest_mistakes(table.true, table.probabilities)[:MAX_IMAGES]
-        if len(indices) == 0:
-            return
-        scores = table.probabilities.max(axis=1)
-        captions = [f"{table.true[i]} as {table.predicted[i]} {scores[i]:4.0%}" for i in indices]
-        grid = image_grid.grid(pixels[indices].numpy(), 10, captions, zoom=3)
-        self._add_image(f"mistakes/{stage}", grid, step)
-
-    def _add_confusion(self, table: PredictionsTable, stage: str, step: int) -> None:
-        counts = metrics.confusion(table.true, table.predicted, table.probabilities.shape[1])
-        figure = plots.confusion(counts)
-        self._add_image(f"confusion/{stage}", plots.pixels(figure), step, "HWC")
-
-    def _add_pr_curves(self, table: PredictionsTable, stage: str, step: int) -> None:
-        for digit, probabilities in enumerate(table.probabilities.T):
-            tag = f"precision and recall, {stage}/{digit}"
-            self.board.add_pr_curve(tag, table.true == digit, probabilities, step)
+        indices = metrics.surest_mistakes(true, probabilities)[:MAX_IMAGES]
+        if len(indices) > 0:
+            scores = probabilities.max(axis=1)
+            captions = [f"{true[i]} as {predicted[i]} {scores[i]:4.0%}" for i in indices]
+            grid = image_grid.grid(pixels[indices].numpy(), 10, captions, zoom=3)
+            self._add_image(f"mistakes/{stage}", grid, step)
+        if full:
+            figure = plots.confusion(metrics.confusion(true, predicted, probabilities.shape[1]))
+            self._add_image(f"confusion/{stage}", plots.pixels(figure), step, "HWC")
+            for digit, column in enumerate(probabilities.T):
+                tag = f"precision and recall, {stage}/{digit}"
+                self.board.add_pr_curve(tag, true == digit, column, step)
 
     def show_test(
         self, model: DigitClassifier, data: MNISTDataModule, table: PredictionsTable, step: int
@@ -175,21 +166,16 @@ class Dashboards(Callback):
         if not np.isfinite(table.probabilities).all():
             return
         pixels = data.data.test_images
-        self._add_mistakes(table, pixels, "test", step)
-        self._add_confusion(table, "test", step)
-        self._add_pr_curves(table, "test", step)
+        self._show_predictions(table, pixels, "test", True, step)
         embedded = pixels[: len(table.true)][:MAX_EMBEDDINGS]
         # A resumed run is tested again, and replaces the embeddings.
         remove(self.folder / EMBEDDING_FOLDER)
         features = inspection.penultimate_features(model.network, normalize(embedded))
         if features is not None:
-            labels = zip(table.true, table.predicted, strict=True)
+            labels = list(zip(table.true, table.predicted, strict=True))[:MAX_EMBEDDINGS]
+            images, header = 1 - embedded.unsqueeze(1) / 255, ["true", "read as"]
             self.board.add_embedding(
-                features.float().cpu(),
-                list(labels)[:MAX_EMBEDDINGS],
-                1 - embedded.unsqueeze(1) / 255,
-                tag="test",
-                metadata_header=["true", "read as"],
+                features.float().cpu(), labels, images, tag="test", metadata_header=header
             )
 
     def show_hyperparameters(
@@ -219,15 +205,9 @@ def _hparam_values(settings: Mapping[str, Any]) -> dict[str, bool | float | str]
         if name.endswith(".class_path"):
             values[name.removesuffix(".class_path")] = value.rsplit(".", 1)[-1]
         elif value not in (None, False):
-            is_primitive = isinstance(value, bool | int | float | str)
-            values[name.replace(".init_args", "")] = value if is_primitive else str(value)
+            is_number = isinstance(value, int | float)
+            values[name.replace(".init_args", "")] = value if is_number else str(value)
     return values
-
-
-def _typed(trainer: Trainer, pl_module: LightningModule) -> tuple[DigitClassifier, MNISTDataModule]:
-    """Return the model and its data with their types."""
-    assert isinstance(pl_module, DigitClassifier)
-    return pl_module, MNISTDataModule.of(trainer)
 
 
 def _as_pixels(images: Tensor) -> image_grid.Pixels:
