@@ -21,14 +21,7 @@ if TYPE_CHECKING:
     from mnist_lightning.inference import Recognizer, load
     from mnist_lightning.training.lightning_module import DigitClassifier
 
-__all__ = [
-    "DigitClassifier",
-    "MNISTDataModule",
-    "Recognizer",
-    "UserError",
-    "__version__",
-    "load",
-]
+__all__ = ["DigitClassifier", "MNISTDataModule", "Recognizer", "UserError", "__version__", "load"]
 
 _MODULES = {
     "DigitClassifier": "mnist_lightning.training.lightning_module",

@@ -7,8 +7,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -53,35 +52,25 @@ def join(trainer: "Trainer") -> None:
     """
     if trainer.world_size == 1:
         started = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
-        if started > 1 and "LOCAL_RANK" in os.environ | _slurm_local_rank():
+        # A shell of a SLURM batch script, outside of a step, has no rank.
+        if started > 1 and not {"LOCAL_RANK", "SLURM_STEP_ID"}.isdisjoint(os.environ):
             raise UserError(
                 f"{started} processes were started, but this run is for one: use "
                 f"--trainer.devices {started} (on each machine) and --trainer.strategy ddp",
                 status=2,
             )
         return
-    with _exit_on_ctrl_c():
-        trainer.strategy.launcher.launch(lambda: None)  # type: ignore[union-attr] # ddp has one
-        trainer.strategy.setup_environment()
-    if not is_rank_zero():
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the process ends
-
-
-def _slurm_local_rank() -> dict[str, str]:
-    """Return the local rank in a SLURM step; empty in the shell of a batch script."""
-    return {"LOCAL_RANK": os.environ["SLURM_LOCALID"]} if "SLURM_STEP_ID" in os.environ else {}
-
-
-@contextmanager
-def _exit_on_ctrl_c() -> Iterator[None]:
-    """Exit at once on Ctrl-C: Python would wait for the other processes, which may have ended."""
+    # Exit at once on Ctrl-C: Python would wait for the other processes, which may have ended.
     previous = signal.getsignal(signal.SIGINT)
     if previous is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        yield
+        trainer.strategy.launcher.launch(lambda: None)  # type: ignore[union-attr] # ddp has one
+        trainer.strategy.setup_environment()
     finally:
         signal.signal(signal.SIGINT, previous)
+    if not is_rank_zero():
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the process ends
 
 
 def run_on_rank_zero(function: Callable[[], Value]) -> Value:
@@ -126,9 +115,7 @@ def assert_same_path(*paths: Path) -> None:
 
 
 def all_reduce_max(number: int, device: torch.device) -> int:
-    """Return the maximum of the numbers of all ranks."""
-    if world_size() == 1:
-        return number
+    """Return the maximum of the numbers of all ranks, of which there are several."""
     numbers = torch.tensor(number, device=device)
     distributed.all_reduce(numbers, distributed.ReduceOp.MAX)
     return int(numbers)

@@ -9,8 +9,9 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 
@@ -38,22 +39,34 @@ def write_atomically(content: bytes, path: Path) -> None:
 
     The new file is written beside its target, flushed to the disk, and then renamed.
     """
+    with _replacement(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def _replacement(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file for writing, which replaces `path` at the end of the block."""
     # The name is unpredictable, so that nobody can create a link with this name.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        _flush_folder(path.parent)
+        # Flush the rename too: the folder stores the names of its files.
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
     except OSError as error:  # the error of a full disk contains no path
         raise type(error)(error.errno, error.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def read_bounded(path: Path, limit: float = math.inf) -> bytes:
+def read_bounded(path: Path, limit: float) -> bytes:
     """Read a regular file of at most `limit` bytes; never block on a pipe.
 
     Raises:
@@ -65,10 +78,9 @@ def read_bounded(path: Path, limit: float = math.inf) -> bytes:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        if math.isinf(limit):
-            return file.read()
         # Files in /proc report no sizes.
-        content = b"" if status.st_size > limit else file.read(int(limit) + 1)
+        count = -1 if math.isinf(limit) else int(limit) + 1
+        content = b"" if status.st_size > limit else file.read(count)
         if max(status.st_size, len(content)) > limit:
             raise UserError(f"{path} is too large: the limit is {limit:,.0f} bytes")
         return content
@@ -108,7 +120,9 @@ def refuse_links(folder: Path, suffixes: tuple[str, ...]) -> None:
         if written and not path.is_file() and not (suffixes == ("",) and path.is_dir()):
             raise UserError(f"{path} is not a regular file; remove it")
         if written and path.is_file() and path.stat().st_nlink > 1:
-            _break_hard_link(path)
+            # Replace it by a copy, so that writing to it does not change another file.
+            with path.open("rb") as source, _replacement(path) as copy:
+                shutil.copyfileobj(source, copy)
 
 
 def refuse_linked_folders(folder: Path, root: Path) -> None:
@@ -122,17 +136,6 @@ def refuse_linked_folders(folder: Path, root: Path) -> None:
             return
         if path.is_symlink():
             raise UserError(f"{path} is a link out of {root}; use the path of its target instead")
-
-
-def _break_hard_link(path: Path) -> None:
-    """Replace a file by a copy, so that writing to it does not change another file."""
-    copy = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with path.open("rb") as source, copy.open("xb") as target:
-            shutil.copyfileobj(source, target)
-        copy.replace(path)
-    finally:
-        copy.unlink(missing_ok=True)
 
 
 def rename_damaged(path: Path) -> Path:
@@ -164,10 +167,9 @@ def read_yaml(path: Path) -> Any:
         mark = error.problem_mark
         position = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
         raise UserError(f"invalid YAML in {path}{position}: {error.problem}", status=2) from None
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}", status=2) from None
-    except LimitError as error:
-        raise UserError(f"{path}: {error}", status=2) from None
+    except (OSError, LimitError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: {reason}", status=2) from None
     except (ValueError, yaml.YAMLError):
         raise UserError(f"{path} is not a text file", status=2) from None
 
@@ -211,8 +213,7 @@ class _Loader(yaml.SafeLoader):
         """Return the tag of a node; a long plain scalar is text, whatever it looks like."""
         if kind is yaml.ScalarNode and len(value) > MAX_NUMBER_CHARS:
             implicit = (False, True)
-        tag: str = super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call] # PyYAML's
-        return tag
+        return str(super().resolve(kind, value, implicit))  # type: ignore[no-untyped-call] # PyYAML's
 
 
 _Loader.add_implicit_resolver(
@@ -271,12 +272,3 @@ def create_folder(folder: Path, option: str) -> None:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UserError(f"{option} {folder}: {reason}; use another folder") from None
-
-
-def _flush_folder(folder: Path) -> None:
-    """Flush a rename to the disk: the folder stores the names of its files."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

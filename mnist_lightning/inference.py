@@ -62,8 +62,7 @@ class DigitPrediction(NamedTuple):
     @property
     def ranks(self) -> list[int]:
         """The labels, the most probable first."""
-        ranks: list[int] = np.argsort(-self.probabilities, kind="stable").tolist()
-        return ranks
+        return list(map(int, np.argsort(-self.probabilities, kind="stable")))
 
     @property
     def label(self) -> int:
@@ -201,13 +200,6 @@ def _check_header(path: Path) -> None:
     limit = min(size - 8, MAX_HEADER_BYTES)
     if length > limit:
         raise ValueError(f"its header has {length:,} bytes; the limit is {limit:,}")
-
-
-def untrained_copy(recognizer: Recognizer) -> Recognizer:
-    """Return a recognizer of the same architecture, with random initial weights."""
-    network = recognizer.network
-    copy = registry.build(registry.describe(network), [type(network)])
-    return Recognizer(copy, recognizer.temperature)
 
 
 def _as_input(image: ImageInput) -> Tensor:

@@ -23,8 +23,7 @@ def fill(path: str, /, **values: Any) -> str:
         finalize=lambda value: printable(value, keep="\n") if type(value) is str else value,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = percent
-    environment.filters |= {"md": markdown, "code": code_span, "repr": repr}
+    environment.filters |= {"percent": percent, "md": markdown, "code": code_span, "repr": repr}
     return environment.get_template(path).render(values)
 
 

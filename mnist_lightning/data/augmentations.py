@@ -7,6 +7,7 @@ the training images.
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
@@ -16,6 +17,12 @@ from mnist_lightning.data.synthetic import draw_non_digits
 from mnist_lightning.preprocessing.mnist_format import MEAN, PAPER, SIZE, STD
 
 NUM_NON_DIGITS = 2_000  # images of letters, signs and scribbles
+
+
+def check_value(is_valid: bool, name: str, value: float, expected: str) -> None:
+    """Raise a ValueError if the value of an option is not valid."""
+    if not is_valid:
+        raise ValueError(f"{name}: invalid value {value}; expected {expected}")
 
 
 class Augmentation(ABC):
@@ -49,6 +56,7 @@ class Mixture(Augmentation):
         return self.mix(images, images.new_zeros(len(images), 1), generator)[0]
 
 
+@dataclass(eq=False)
 class Deformation(Augmentation):
     """Rotates, scales, shears, shifts and warps each image in one resampling step.
 
@@ -66,29 +74,21 @@ class Deformation(Augmentation):
         smoothness: standard deviation of the Gaussian in pixels.
     """
 
-    def __init__(
-        self,
-        degrees: float = 10.0,
-        scale: float = 0.1,
-        shear: float = 5.0,
-        shift: float = 2.0,
-        warp: float = 0.0,
-        smoothness: float = 4.0,
-    ) -> None:
-        ranges = {"degrees": degrees, "shear": shear, "shift": shift, "warp": warp, "scale": scale}
-        for name, value in ranges.items():
-            if value < 0:
-                raise ValueError(f"{name}: invalid value {value}; expected at least 0")
-        if scale >= 1 or shear >= 90:
-            raise ValueError(f"scale {scale}, shear {shear}: expected below 1 and 90 degrees")
-        if smoothness <= 0:
-            raise ValueError(f"smoothness: invalid value {smoothness}; expected more than 0")
-        self.degrees = degrees
-        self.scale = scale
-        self.shear = shear
-        self.shift = shift
-        self.warp = warp
-        self.smoothness = smoothness
+    degrees: float = 10.0
+    scale: float = 0.1
+    shear: float = 5.0
+    shift: float = 2.0
+    warp: float = 0.0
+    smoothness: float = 4.0
+
+    def __post_init__(self) -> None:
+        for name in ("degrees", "shear", "shift", "warp", "scale"):
+            value = getattr(self, name)
+            check_value(value >= 0, name, value, "at least 0")
+        if self.scale >= 1 or self.shear >= 90:
+            values = f"scale {self.scale}, shear {self.shear}"
+            raise ValueError(f"{values}: expected below 1 and 90 degrees")
+        check_value(self.smoothness > 0, "smoothness", self.smoothness, "more than 0")
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """Return deformed copies of (B, 1, 28, 28) normalized images."""
@@ -137,8 +137,7 @@ class StrokeWidth(Augmentation):
 
     def __init__(self, thinner: float = 0.5, thicker: float = 1.0) -> None:
         for name, value in (("thinner", thinner), ("thicker", thicker)):
-            if not 0 <= value <= SIZE:
-                raise ValueError(f"{name}: invalid value {value}; expected 0 to {SIZE}")
+            check_value(0 <= value <= SIZE, name, value, f"0 to {SIZE}")
         self.thinner = thinner
         self.thicker = thicker
 
@@ -171,8 +170,7 @@ class Noise(Augmentation):
     """
 
     def __init__(self, std: float = 0.1) -> None:
-        if std < 0:
-            raise ValueError(f"std: invalid value {std}; expected at least 0")
+        check_value(std >= 0, "std", std, "at least 0")
         self.std = std
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
@@ -195,8 +193,7 @@ class NoDigit(Mixture):
     """
 
     def __init__(self, share: float = 0.1) -> None:
-        if not 0 <= share < 1:
-            raise ValueError(f"share: invalid value {share}; expected at least 0 and below 1")
+        check_value(0 <= share < 1, "share", share, "at least 0 and below 1")
         self.share = share
         self._non_digits: Tensor | None = None
 
@@ -251,8 +248,7 @@ class Mixup(Mixture):
     """
 
     def __init__(self, alpha: float = 0.2) -> None:
-        if alpha <= 0:
-            raise ValueError(f"alpha: invalid value {alpha}; expected more than 0")
+        check_value(alpha > 0, "alpha", alpha, "more than 0")
         self.alpha = alpha
 
     def mix(self, images: Tensor, targets: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:

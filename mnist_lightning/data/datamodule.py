@@ -10,12 +10,12 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from mnist_lightning import distributed
-from mnist_lightning.data.augmentations import Augmentation
+from mnist_lightning.data.augmentations import Augmentation, check_value
 from mnist_lightning.data.datasets import SOURCES, DigitData, SourceName
 from mnist_lightning.data.image_folder import load_folder
 from mnist_lightning.data.loader import BatchDataset, BatchLoader
 from mnist_lightning.data.mnist_download import FetchError
-from mnist_lightning.data.splits import Split, combine, default_val_size, split_data
+from mnist_lightning.data.splits import Split, combine, default_val_size, split
 from mnist_lightning.errors import PROGRAM, UserError
 
 DatasetName = Literal["auto", "folder"] | SourceName
@@ -103,17 +103,14 @@ class MNISTDataModule(LightningDataModule):
             raise ValueError(f"unknown data set {self.dataset!r}; known: {', '.join(known)}")
         if (self.dataset == "folder") != (self.folder is not None):
             raise ValueError("own images need both --data.dataset folder and --data.folder DIR")
-        if not 0 <= self.test_share <= 1:
-            raise ValueError(f"test_share: invalid value {self.test_share}; expected 0 to 1")
-        if not 0.01 <= self.extra_share <= 0.99:  # the images are repeated up to this share
-            raise ValueError(
-                f"extra_share: invalid value {self.extra_share}; expected 0.01 to 0.99"
-            )
+        check_value(0 <= self.test_share <= 1, "test_share", self.test_share, "0 to 1")
+        share = self.extra_share  # the images are repeated up to this share
+        check_value(0.01 <= share <= 0.99, "extra_share", share, "0.01 to 0.99")
         limits = {"batch_size": 1, "eval_batch_size": 1, "val_size": 0, "num_workers": 0, "seed": 0}
         for name, minimum in limits.items():
             value = getattr(self, name)
-            if value is not None and value < minimum:
-                raise ValueError(f"{name}: invalid value {value}; expected at least {minimum}")
+            if value is not None:
+                check_value(value >= minimum, name, value, f"at least {minimum}")
 
     @classmethod
     def of(cls, trainer: Trainer) -> Self:
@@ -170,7 +167,7 @@ class MNISTDataModule(LightningDataModule):
                 f"{data.name} has {count:,}; use a smaller value",
                 status=2,
             )
-        return split_data(data, val_size, self.split_seed)
+        return Split(data, *split(count, min(val_size, count), self.split_seed))
 
     def _load(self, name: str) -> DigitData:
         if self.folder is not None and name == "folder":

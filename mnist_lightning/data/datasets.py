@@ -220,26 +220,20 @@ def _torchvision_source(
     return Source(description, VAL_SHARE, files.load, files.fetch, class_name)
 
 
+_TORCHVISION_SETS = [
+    ("fashion_mnist", "FashionMNIST", "clothing, 60,000 + 10,000", (60_000, 10_000)),
+    ("kmnist", "KMNIST", "cursive Japanese, 60,000 + 10,000", (60_000, 10_000)),
+    ("qmnist", "QMNIST", "MNIST with all its 60,000 test digits", (60_000, 60_000)),
+    ("emnist_digits", "EMNIST", "digits of NIST, 240,000 + 40,000", (240_000, 40_000)),
+]
 SourceName = Literal[
     "mnist", "fashion_mnist", "kmnist", "qmnist", "emnist_digits", "digits", "strokes"
 ]
-
 SOURCES: dict[str, Source] = {
     "mnist": Source(
         "handwritten digits, 60,000 + 10,000", VAL_SHARE, _load_mnist, mnist_download.fetch, "MNIST"
     ),
-    "fashion_mnist": _torchvision_source(
-        "fashion_mnist", "FashionMNIST", "clothing, 60,000 + 10,000", (60_000, 10_000)
-    ),
-    "kmnist": _torchvision_source(
-        "kmnist", "KMNIST", "cursive Japanese, 60,000 + 10,000", (60_000, 10_000)
-    ),
-    "qmnist": _torchvision_source(
-        "qmnist", "QMNIST", "MNIST with all its 60,000 test digits", (60_000, 60_000)
-    ),
-    "emnist_digits": _torchvision_source(
-        "emnist_digits", "EMNIST", "digits of NIST, 240,000 + 40,000", (240_000, 40_000)
-    ),
+    **{row[0]: _torchvision_source(*row) for row in _TORCHVISION_SETS},
     "digits": Source("embedded 8x8 digits, 1,500 + 297", 2 / 15, _load_digits, _fetch_nothing),
     "strokes": Source("synthetic digits, 2,000 + 500", 1 / 10, _load_strokes, _fetch_nothing),
 }

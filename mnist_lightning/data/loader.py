@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ def _generator(*key: int, device: torch.device | str = "cpu") -> torch.Generator
     return torch.Generator(device).manual_seed(seed)
 
 
+@dataclass(eq=False)
 class BatchDataset(Dataset[Batch]):
     """The batches of every epoch, addressed by (epoch, index).
 
@@ -45,20 +47,14 @@ class BatchDataset(Dataset[Batch]):
     change a batch.
     """
 
-    def __init__(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        batch_size: int,
-        seed: int | None,
-        augment: Sequence[Augmentation] = (),
-    ) -> None:
-        self.images = images
-        self.labels = labels
-        self.batch_size = batch_size
-        self.seed = seed
-        self.augment = augment
-        self.num_classes = 1 + int(labels.max()) if len(labels) > 0 else 0
+    images: Tensor
+    labels: Tensor
+    batch_size: int
+    seed: int | None
+    augment: Sequence[Augmentation] = ()
+
+    def __post_init__(self) -> None:
+        self.num_classes = 1 + int(self.labels.max()) if len(self.labels) > 0 else 0
         self._order: tuple[int, Tensor] | None = None
 
     def __len__(self) -> int:
@@ -118,13 +114,13 @@ class BatchDataset(Dataset[Batch]):
         return self._order[1]
 
 
+@dataclass(eq=False)
 class EpochSampler(Sampler[tuple[int, int]]):
     """Yields the addresses of the batches of the current epoch, from `start` on."""
 
-    def __init__(self, length: int) -> None:
-        self.length = length
-        self.epoch = 0
-        self.start = 0
+    length: int
+    epoch: int = 0
+    start: int = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch; Lightning calls this before each epoch."""

@@ -9,9 +9,9 @@ import threading
 import time
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,26 +21,23 @@ from mnist_lightning.data.download import DownloadError, Limits, describe_error,
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import refuse_linked_folders, write_atomically
 
-
-class File(NamedTuple):
-    """Length and SHA-256 of a file's uncompressed content."""
-
-    size: int
-    sha256: str
-
-
+# Length and SHA-256 of the uncompressed content of each file.
 FILES = {
-    "train-images-idx3-ubyte": File(
-        47_040_016, "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"
+    "train-images-idx3-ubyte": (
+        47_040_016,
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     ),
-    "train-labels-idx1-ubyte": File(
-        60_008, "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"
+    "train-labels-idx1-ubyte": (
+        60_008,
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
     ),
-    "t10k-images-idx3-ubyte": File(
-        7_840_016, "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"
+    "t10k-images-idx3-ubyte": (
+        7_840_016,
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     ),
-    "t10k-labels-idx1-ubyte": File(
-        10_008, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"
+    "t10k-labels-idx1-ubyte": (
+        10_008,
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     ),
 }
 # The same four .gz files on independent hosts: PyTorch's copy, the CVDF's, the original.
@@ -71,11 +68,6 @@ def raw_folder(data_dir: Path) -> Path:
     return data_dir / "MNIST" / "raw"
 
 
-def _candidates(data_dir: Path, name: str) -> list[Path]:
-    folders = (raw_folder(data_dir), data_dir)
-    return [folder / f"{name}{ending}" for folder in folders for ending in ("", ".gz")]
-
-
 def _content(path: Path, size: int) -> bytes:
     """Read a file, and decompress a `.gz`, up to `size` + 1 bytes."""
     with path.open("rb") as file:
@@ -100,16 +92,16 @@ def verified_content(path: Path, name: str) -> bytes:
     Raises:
         DamagedError: its size or its content is wrong.
     """
-    expected = FILES[name]
-    content = _content(path, expected.size)
-    if len(content) != expected.size:
-        size = "more" if len(content) > expected.size else f"{len(content):,} bytes"
-        raise DamagedError(f"{path} is damaged: {size}, expected {expected.size:,}")
+    expected_size, expected_digest = FILES[name]
+    content = _content(path, expected_size)
+    if len(content) != expected_size:
+        size = "more" if len(content) > expected_size else f"{len(content):,} bytes"
+        raise DamagedError(f"{path} is damaged: {size}, expected {expected_size:,}")
     digest = hashlib.sha256(content).hexdigest()
-    if digest != expected.sha256:
+    if digest != expected_digest:
         raise DamagedError(
             f"{path} is not MNIST's file: its SHA-256 is {digest[:12]}…, "
-            f"expected {expected.sha256[:12]}…"
+            f"expected {expected_digest[:12]}…"
         )
     return content
 
@@ -122,7 +114,9 @@ def read(data_dir: Path, name: str) -> bytes:
         DamagedError: every copy is damaged.
     """
     damage = None
-    for path in filter(Path.is_file, _candidates(data_dir, name)):
+    folders = (raw_folder(data_dir), data_dir)
+    paths = (folder / f"{name}{ending}" for folder in folders for ending in ("", ".gz"))
+    for path in filter(Path.is_file, paths):
         try:
             return verified_content(path, name)
         except DamagedError as error:
@@ -185,11 +179,10 @@ def _store(name: str, folder: Path, compressed: Path) -> None:
 
 
 def _is_intact(data_dir: Path, name: str) -> bool:
-    try:
+    with suppress(FileNotFoundError, DamagedError):
         read(data_dir, name)
-    except (FileNotFoundError, DamagedError):
-        return False
-    return True
+        return True
+    return False
 
 
 def _available_mirrors(mirrors: Sequence[str], file: str) -> list[str]:

@@ -34,12 +34,6 @@ def default_val_size(data: DigitData) -> int:
     return round(len(data.train_labels) * (VAL_SHARE if source is None else source.val_share))
 
 
-def split_data(data: DigitData, val_size: int, seed: int) -> Split:
-    """Use `val_size` images for validation, or all if there are fewer."""
-    count = len(data.train_labels)
-    return Split(data, *split(count, min(val_size, count), seed))
-
-
 def combine(own: Split, others: Sequence[Split], share: float) -> Split:
     """Train and validate on all data sets, and test on `own`.
 

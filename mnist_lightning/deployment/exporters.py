@@ -18,6 +18,7 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.files import write_atomically
 from mnist_lightning.inference import Recognizer
 from mnist_lightning.networks.inspection import trace
+from mnist_lightning.networks.registry import build, describe
 from mnist_lightning.preprocessing import mnist_format
 
 CHECK_IMAGES = 1_000  # default number of test images
@@ -90,9 +91,9 @@ def _write_pth(export: Export, path: Path) -> None:
 
 
 def _load_pth(export: Export, path: Path) -> Predict:
-    recognizer = inference.untrained_copy(export.recognizer)
-    recognizer.network.load_state_dict(torch.load(path, weights_only=True))
-    return predictor(FromPixels(recognizer.network))
+    network = export.recognizer.network
+    weights = torch.load(path, weights_only=True)
+    return predictor(FromPixels(build(describe(network), [type(network)], weights).eval()))
 
 
 def _write_safetensors(export: Export, path: Path) -> None:

@@ -47,7 +47,7 @@ class ReadingPool:
 
         Raises:
             BusyError, ClientGoneError: see these classes.
-            ValueError: see `extraction_process.find_digits`.
+            ValueError: see `ExtractionProcess.answer`.
         """
         if self.turns.statistics().tasks_waiting >= MAX_WAITING:
             raise BusyError(f"busy: {MAX_WAITING} images are waiting; try again later")

@@ -21,7 +21,8 @@ from mnist_lightning.deployment import hosts, service
 from mnist_lightning.deployment.reading_pool import BusyError, ClientGoneError, ReadingPool
 from mnist_lightning.deployment.service import Answer, Health, KnownRun, ModelRegistry, ProblemError
 from mnist_lightning.errors import __version__
-from mnist_lightning.preprocessing.extraction_process import ExtractedDigits
+from mnist_lightning.preprocessing.extraction_process import ExtractedDigits, NoDigitError
+from mnist_lightning.preprocessing.mnist_format import TooLargeError
 from mnist_lightning.text import say
 
 MAX_BYTES = 25_000_000
@@ -33,6 +34,14 @@ TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 # The page loads nothing from other sites, and its contents cannot change that.
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
 POLICY += "img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+
+# The status and the type of the errors for an image; of others 422, unreadable.
+PROBLEMS = {
+    BusyError: (503, "busy"),
+    TooLargeError: (413, "too_large"),
+    NoDigitError: (422, "no_digit"),
+}
 
 
 class Bodies:
@@ -189,7 +198,7 @@ def _add_prediction(app: FastAPI, models: ModelRegistry, bodies: Bodies, pool: R
             start = time.perf_counter()
             image = await _find_digits(pool, content, inference.MULTIPLE[multiple], request)
         recognizer = models.default
-        if run is not None and not models.is_default(run):
+        if run and run != models.run.folder.name:
             recognizer = await to_thread.run_sync(models.load, run, limiter=loading)
         predictions = await to_thread.run_sync(
             recognizer.read_digits, image.digits, limiter=pool.turns
@@ -209,7 +218,8 @@ async def _find_digits(
     try:
         return await pool.find_digits(content, multiple, request.is_disconnected)
     except (BusyError, ValueError) as error:
-        raise service.to_problem(error) from None
+        status, kind = PROBLEMS.get(type(error), (422, "unreadable"))
+        raise ProblemError(status, kind, str(error)) from None
 
 
 def _add_corrections(app: FastAPI, directory: Path, bodies: Bodies, pool: ReadingPool) -> None:

@@ -12,12 +12,10 @@ from pydantic import BaseModel
 from torch import nn
 
 from mnist_lightning import inference
-from mnist_lightning.deployment.reading_pool import BusyError
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import write_atomically
 from mnist_lightning.inference import DigitPrediction, Recognizer
-from mnist_lightning.preprocessing.extraction_process import NoDigitError
-from mnist_lightning.preprocessing.mnist_format import DigitImage, TooLargeError, png
+from mnist_lightning.preprocessing.mnist_format import DigitImage, png
 from mnist_lightning.runs import run_directory
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.runs.summary_table import read_row
@@ -106,10 +104,6 @@ class ModelRegistry:
         others = {run.folder.name: run for run in runs if run.best.is_file()}
         return others | {self.run.folder.name: self.run}
 
-    def is_default(self, name: str | None) -> bool:
-        """Return whether a name means the default run, whose network is in memory."""
-        return not name or name == self.run.folder.name
-
     def load(self, name: str) -> Recognizer:
         """Load the network of a run; call it from one thread at a time.
 
@@ -131,16 +125,6 @@ class ModelRegistry:
             return inference.load(self._root / name, self._root, self._classes)
         except UserError as error:
             return error
-
-
-def to_problem(error: Exception) -> ProblemError:
-    """Return the error for an image that could not be read."""
-    if isinstance(error, BusyError):
-        return ProblemError(503, "busy", str(error))
-    if isinstance(error, TooLargeError):
-        return ProblemError(413, "too_large", str(error))
-    kind = "no_digit" if isinstance(error, NoDigitError) else "unreadable"
-    return ProblemError(422, kind, str(error))
 
 
 def to_answer(prediction: DigitPrediction) -> DigitAnswer:

@@ -24,8 +24,7 @@ def saliency(network: nn.Module, images: Tensor) -> Maps:
     images = images.clone().requires_grad_()
     logits = network(images)
     (gradient,) = torch.autograd.grad(logits.max(dim=1).values.sum(), images)
-    maps: Maps = gradient[:, 0].abs().float().cpu().numpy()
-    return maps
+    return np.asarray(gradient[:, 0].abs().float().cpu())
 
 
 def occlusion(predict: Callable[[NDArray[np.uint8]], Maps], images: NDArray[np.uint8]) -> Maps:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,32 +20,6 @@ from mnist_lightning.runs.summary_table import RunRow, format_table, read_row
 from mnist_lightning.text import printable, say
 
 SIGNIFICANT = 0.05
-
-
-class PairwiseTest(NamedTuple):
-    """McNemar's test of two runs on the same test images.
-
-    Attributes:
-        first: the name of a run.
-        second: the name of the other run.
-        only_first: the number of images on which only the first is correct.
-        only_second: the number on which only the second is.
-        p: the probability of this difference or a larger one, if both were equally good.
-    """
-
-    first: str
-    second: str
-    only_first: int
-    only_second: int
-    p: float
-
-
-class SeedGroup(NamedTuple):
-    """Runs that differ only in their seed, with mean and deviation of `val` and `test` accuracy."""
-
-    runs: list[str]
-    mean: dict[str, float]
-    std: dict[str, float]
 
 
 def show(runs: Sequence[Run], as_json: bool, png: Path | None) -> int:
@@ -66,11 +40,10 @@ def show(runs: Sequence[Run], as_json: bool, png: Path | None) -> int:
         facts = {
             "runs": [row._asdict() for row in rows],
             "settings": {
-                name: dict(zip([row.run for row in rows], values, strict=True))
-                for name, values in differing.items()
+                name: dict(zip(named, values, strict=True)) for name, values in differing.items()
             },
-            "mcnemar": [test._asdict() for test in tests],
-            "pools": [group._asdict() for group in groups],
+            "mcnemar": tests,
+            "pools": groups,
             "missing": warnings,
         }
         say(json.dumps(facts, indent=2))
@@ -82,7 +55,8 @@ def show(runs: Sequence[Run], as_json: bool, png: Path | None) -> int:
         for value, names in _runs_by_value(values, rows).items():
             say(f"    {printable(', '.join(names))}: {printable(value)}")
     say()
-    for line in [*map(_test_line, tests), *warnings, *map(_group_line, groups)]:
+    lines = [_test_line(**test) for test in tests]
+    for line in [*lines, *warnings, *(_group_line(**group) for group in groups)]:
         say(printable(line))
     if png is not None:
         say(f"curves: {png}")
@@ -114,13 +88,12 @@ def _short(name: str) -> str:
     return name.removeprefix("version_")
 
 
-def _group_line(group: SeedGroup) -> str:
-    figures = ", ".join(
-        f"{name} {100 * mean:.2f} ± {100 * group.std[name]:.2f} %"
-        for name, mean in group.mean.items()
+def _group_line(runs: Sequence[str], mean: dict[str, float], std: dict[str, float]) -> str:
+    figures = [f"{name} {100 * mean[name]:.2f} ± {100 * std[name]:.2f} %" for name in mean]
+    return (
+        f"{', '.join(map(_short, runs))} differ only in their seed: {', '.join(figures)} "
+        "(mean ± standard deviation)"
     )
-    runs = ", ".join(map(_short, group.runs))
-    return f"{runs} differ only in their seed: {figures} (mean ± standard deviation)"
 
 
 def _named(runs: Sequence[Run]) -> dict[str, Run]:
@@ -181,30 +154,38 @@ def _classes_differ(values: Sequence[Mapping[str, Any]]) -> bool:
 
 def _pairwise_tests(
     tables: Mapping[str, PredictionsTable], warnings: list[str]
-) -> list[PairwiseTest]:
-    """Test the predictions of each pair of runs; add the pairs that cannot be to `warnings`."""
+) -> list[dict[str, Any]]:
+    """Apply McNemar's test to each pair of runs: their names and the fields of `McNemar`.
+
+    Add the pairs that cannot be compared to `warnings`.
+    """
     tests = []
     for (first, left), (second, right) in combinations(tables.items(), 2):
         if np.array_equal(left.true, right.true):
             result = mcnemar(left.predicted == left.true, right.predicted == right.true)
-            tests.append(PairwiseTest(first, second, *result))
+            tests.append({"first": first, "second": second, **result._asdict()})
         else:
             warnings.append(f"{first} and {second} were tested on different images")
     return tests
 
 
-def _test_line(test: PairwiseTest) -> str:
-    first, second = _short(test.first), _short(test.second)
-    better = first if test.only_first > test.only_second else second
-    verdict = f"{better} is better" if test.p < SIGNIFICANT else "not significant"
+def _test_line(first: str, second: str, only_first: int, only_second: int, p: float) -> str:
+    first, second = _short(first), _short(second)
+    better = first if only_first > only_second else second
+    verdict = f"{better} is better" if p < SIGNIFICANT else "not significant"
     return (
-        f"{first} against {second}: only {first} is correct on {test.only_first:,} test images, "
-        f"only {second} on {test.only_second:,}; McNemar's p = {test.p:.2g}: {verdict}"
+        f"{first} against {second}: only {first} is correct on {only_first:,} test images, "
+        f"only {second} on {only_second:,}; McNemar's p = {p:.2g}: {verdict}"
     )
 
 
-def _seed_groups(rows: Sequence[RunRow], settings: Mapping[str, dict[str, Any]]) -> list[SeedGroup]:
-    """Group the runs that differ only in their seed."""
+def _seed_groups(
+    rows: Sequence[RunRow], settings: Mapping[str, dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Group the runs that differ only in their seed.
+
+    Return the names of each group, and mean and deviation of the `val` and `test` accuracy.
+    """
     rows_by_key: dict[str, list[RunRow]] = {}
     for row in rows:
         if settings.get(row.run):
@@ -213,12 +194,10 @@ def _seed_groups(rows: Sequence[RunRow], settings: Mapping[str, dict[str, Any]])
     groups = []
     for group in rows_by_key.values():
         if len({row.seed for row in group}) == len(group) > 1:
-            spreads = {}
+            pool: dict[str, Any] = {"runs": [row.run for row in group], "mean": {}, "std": {}}
             for stage in ("val", "test"):
                 values = [getattr(row, f"{stage}_accuracy") for row in group]
                 if None not in values:
-                    spreads[stage] = spread(values)
-            means = {stage: result.mean for stage, result in spreads.items()}
-            stds = {stage: result.std for stage, result in spreads.items()}
-            groups.append(SeedGroup([row.run for row in group], means, stds))
+                    pool["mean"][stage], pool["std"][stage], *_ = spread(values)
+            groups.append(pool)
     return groups

@@ -1,6 +1,7 @@
 """Corruptions of test images, in five severities."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,8 +33,7 @@ def _noise(ink: Ink, strength: float, generator: Generator) -> Ink:
 
 
 def _blur(ink: Ink, strength: float, generator: Generator) -> Ink:
-    blurred: Ink = ndimage.gaussian_filter(ink, (0, strength, strength))
-    return blurred
+    return np.asarray(ndimage.gaussian_filter(ink, (0, strength, strength)))
 
 
 def _rotation(ink: Ink, strength: float, generator: Generator) -> Ink:
@@ -67,23 +67,19 @@ def _occlusion(ink: Ink, strength: float, generator: Generator) -> Ink:
     return covered
 
 
-def _thinning(ink: Ink, strength: float, generator: Generator) -> Ink:
-    return _repeat(ink, strength, ndimage.grey_erosion)
-
-
-def _thickening(ink: Ink, strength: float, generator: Generator) -> Ink:
-    return _repeat(ink, strength, ndimage.grey_dilation)
-
-
 _CROSS = np.array([[[0, 1, 0], [1, 1, 1], [0, 1, 0]]])
 
 
-def _repeat(ink: Ink, strength: float, step: Callable[..., Ink]) -> Ink:
+def _repeat(step: Callable[..., Ink], ink: Ink, strength: float, generator: Generator) -> Ink:
     """Move the edges of strokes by whole pixels, and by the rest by a mix of two images."""
     whole, rest = divmod(strength, 1)
     for _ in range(int(whole)):
         ink = step(ink, footprint=_CROSS)
     return (1 - rest) * ink + rest * step(ink, footprint=_CROSS)
+
+
+_thinning = partial(_repeat, ndimage.grey_erosion)
+_thickening = partial(_repeat, ndimage.grey_dilation)
 
 
 def _signs(count: int) -> NDArray[np.int64]:
@@ -99,8 +95,8 @@ def _resample(ink: Ink, matrices: Ink, shifts: Ink) -> Ink:
     sources = np.einsum("abn,bp->anp", matrices, points) + center[:, None, None]
     sources += shifts[:, :, None]
     indices = np.broadcast_to(np.arange(count)[:, None], sources.shape[1:])
-    resampled: Ink = ndimage.map_coordinates(ink, [indices, *sources], order=1)
-    return resampled.reshape(ink.shape)
+    resampled = ndimage.map_coordinates(ink, [indices, *sources], order=1)
+    return np.reshape(resampled, ink.shape)
 
 
 CORRUPTIONS = (

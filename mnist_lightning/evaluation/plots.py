@@ -105,10 +105,8 @@ def confusion(counts: NDArray[np.int64]) -> Figure:
     for true, predicted in zip(*np.nonzero(counts), strict=True):
         color = "white" if shares[true, predicted] > 0.2 else "black"
         axis.text(predicted, true, counts[true, predicted], ha="center", va="center", color=color)
-    axis.set_xticks(range(classes))
-    axis.set_yticks(range(classes))
-    axis.set_xlabel("predicted label")
-    axis.set_ylabel("true label")
+    axis.set(xticks=range(classes), yticks=range(classes))
+    axis.set(xlabel="predicted label", ylabel="true label")
     return figure
 
 
@@ -130,9 +128,7 @@ def reliability(calibrations: Mapping[str, Calibration]) -> Figure:
         upper.set_title(f"{title}: calibration error {100 * calibration.error:.2f} %")
         upper.set_ylabel("accuracy")
         lower.bar(left, calibration.support, width, align="edge", alpha=0.6)
-        lower.set_yscale("log")
-        lower.set_ylabel("images")
-        lower.set_xlabel("confidence")
+        lower.set(yscale="log", ylabel="images", xlabel="confidence")
     return figure
 
 
@@ -177,10 +173,8 @@ def attributions(
     """
     columns = len(images)
     figure = Figure(figsize=(1.3 * columns + 0.6, 1.45 * (1 + len(rows))), layout="constrained")
-    axes = figure.subplots(1 + len(rows), columns, squeeze=False)
-    for axis in axes.flatten():
-        axis.set_xticks([])
-        axis.set_yticks([])
+    no_ticks: dict[str, Any] = {"xticks": [], "yticks": []}
+    axes = figure.subplots(1 + len(rows), columns, squeeze=False, subplot_kw=no_ticks)
     for axis, image, title in zip(axes[0], images, titles, strict=True):
         axis.imshow(image, cmap="gray_r", vmin=0, vmax=255)
         axis.set_title(title, fontsize=8)
@@ -220,9 +214,8 @@ def png(figure: Figure) -> bytes:
 
 
 @default_style()
-def pixels(figure: Figure, dpi: int = 100) -> NDArray[np.uint8]:
+def pixels(figure: Figure) -> NDArray[np.uint8]:
     """Draw a figure as an array (H, W, 3)."""
-    figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[:, :, :3]
@@ -251,7 +244,7 @@ def _plot_epochs(
 ) -> None:
     values = history.get(f"{stage}/{quantity}", [])
     axis.plot(range(1, len(values) + 1), values, marker="o", markersize=3, label=label)
-    axis.set_title(f"{'training' if stage == 'train' else 'validation'} {quantity}")
-    axis.set_xlabel("epoch")
+    title = f"{'training' if stage == 'train' else 'validation'} {quantity}"
+    axis.set(title=title, xlabel="epoch")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(visible=True, alpha=0.3)

@@ -2,11 +2,8 @@
 
 import base64
 import json
-import math
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import yaml
 
 from mnist_lightning import templating
@@ -28,7 +25,9 @@ def write(analysis: RunAnalysis, run: Run, folder: Path) -> None:
         (folder / f"{name}.png").unlink(missing_ok=True)
     for name, content in images.items():
         write_atomically(content, folder / f"{name}.png")
-    facts = _as_json(analysis.facts)
+    # Arrays become lists; NaN and infinities, which JSON lacks, become None.
+    text = json.dumps(analysis.facts, default=lambda array: array.tolist())
+    facts = json.loads(text, parse_constant=lambda _: None)
     text = json.dumps(facts, indent=2, allow_nan=False) + "\n"
     write_atomically(text.encode(), folder / FACTS)
     page = templating.fill(
@@ -42,14 +41,3 @@ def write(analysis: RunAnalysis, run: Run, folder: Path) -> None:
         version=__version__,
     )
     write_atomically(page.encode(), folder / PAGE)
-
-
-def _as_json(value: Any) -> Any:
-    """Convert a value to the types of JSON; NaN and infinities become None."""
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, dict):
-        return {str(name): _as_json(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_as_json(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

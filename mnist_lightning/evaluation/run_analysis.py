@@ -105,8 +105,8 @@ def _test(table: PredictionsTable, pixels: NDArray[np.uint8], analysis: RunAnaly
     facts["confusion"] = metrics.confusion(true, predicted, probabilities.shape[1])
     classes = metrics.per_class(true, predicted, probabilities.shape[1])
     facts["digits"] = [
-        {"digit": digit, **{name: values[digit] for name, values in classes.items()}}
-        for digit in range(probabilities.shape[1])
+        {"digit": digit, **dict(zip(classes, values, strict=True))}
+        for digit, values in enumerate(zip(*classes.values(), strict=True))
     ]
     figures["predictions"] = plots.predictions(pixels, true, predicted)
     figures["confusion"] = plots.confusion(facts["confusion"])
@@ -133,20 +133,13 @@ def _calibration(table: PredictionsTable, temperature: float | None, analysis: R
         stages["temperature-scaled"] = apply_temperature(table.probabilities, temperature)
     else:
         analysis.missing.append("no temperature: a run fits it on the validation set at its end")
-    calibrations = {
-        name: metrics.calibration(probabilities.max(axis=1), correct)
-        for name, probabilities in stages.items()
-    }
-    analysis.facts["calibration"] = {
-        "temperature": temperature,
-        **{
-            re.sub("[ -]", "_", name): {
-                **result._asdict(),
-                "log_loss": log_loss(stages[name], table.true),
-            }
-            for name, result in calibrations.items()
-        },
-    }
+    facts: dict[str, Any] = {"temperature": temperature}
+    calibrations = {}
+    for name, probabilities in stages.items():
+        result = calibrations[name] = metrics.calibration(probabilities.max(axis=1), correct)
+        loss = log_loss(probabilities, table.true)
+        facts[re.sub("[ -]", "_", name)] = result._asdict() | {"log_loss": loss}
+    analysis.facts["calibration"] = facts
     analysis.figures["reliability"] = plots.reliability(calibrations)
 
 

@@ -16,8 +16,7 @@ def apply_temperature(probabilities: Floats, temperature: float) -> NDArray[np.f
     with np.errstate(divide="ignore"):
         logits = np.log(probabilities.astype(np.float64)) / temperature
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    scaled: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
-    return scaled
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def log_loss(probabilities: Floats, true: Labels) -> float:

@@ -1,5 +1,7 @@
 """Inspect a network: its layers, its output for an image, its first-layer weights."""
 
+from contextlib import ExitStack
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -24,26 +26,18 @@ def layers(network: nn.Module) -> list[Layer]:
     """
     listed: list[Layer] = []
 
-    def listing_hook(name: str) -> Any:
-        def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
-            own = [] if name in {item.name for item in listed} else layer.parameters()
-            count = sum(parameter.numel() for parameter in own)
-            first = output[0] if isinstance(output, tuple) else output  # for example of an LSTM
-            shape = [-1, *first.shape[1:]] if isinstance(first, Tensor) else []
-            listed.append(Layer(name, type(layer).__name__, shape, count))
+    def add(name: str, layer: nn.Module, inputs: Any, output: Any) -> None:
+        own = [] if name in {item.name for item in listed} else layer.parameters()
+        count = sum(parameter.numel() for parameter in own)
+        first = output[0] if isinstance(output, tuple) else output  # for example of an LSTM
+        shape = [-1, *first.shape[1:]] if isinstance(first, Tensor) else []
+        listed.append(Layer(name, type(layer).__name__, shape, count))
 
-        return hook
-
-    hooks = [
-        module.register_forward_hook(listing_hook(name))
-        for name, module in network.named_modules()
-        if not list(module.children())
-    ]
-    try:
+    with ExitStack() as hooks:
+        for name, module in network.named_modules():
+            if not list(module.children()):
+                hooks.enter_context(module.register_forward_hook(partial(add, name)))
         probe_logits(network)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return listed
 
 
@@ -107,14 +101,10 @@ def penultimate_features(network: nn.Module, images: Tensor) -> Tensor | None:
     Return None if the network has no linear layer, or if the shape is different. The network is
     evaluated as in `compute_logits`.
     """
-    last = [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1:]
+    linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+    if not linear:
+        return None
     inputs: list[Tensor] = []
-    hooks = [
-        layer.register_forward_pre_hook(lambda _, args: inputs.append(args[0])) for layer in last
-    ]
-    try:
+    with linear[-1].register_forward_pre_hook(lambda _, args: inputs.append(args[0])):
         compute_logits(network, images)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return inputs[-1] if inputs and inputs[-1].shape[:-1] == (len(images),) else None

@@ -18,5 +18,4 @@ class MultilayerPerceptron(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (B, 1, 28, 28) normalized images to (B, num_classes) logits."""
-        logits: Tensor = self.layers(images)
-        return logits
+        return self.layers(images)

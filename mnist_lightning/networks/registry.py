@@ -51,8 +51,12 @@ def _find_architectures() -> dict[str, type[nn.Module]]:
     return architectures
 
 
+def _by_path(classes: Iterable[type[nn.Module]]) -> dict[str, type[nn.Module]]:
+    return {f"{cls.__module__}.{cls.__qualname__}": cls for cls in classes}
+
+
 ARCHITECTURES = _find_architectures()
-REGISTERED = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in ARCHITECTURES.values()}
+REGISTERED = _by_path(ARCHITECTURES.values())
 
 
 def describe(network: nn.Module) -> dict[str, Any]:
@@ -96,13 +100,12 @@ def build(
         UserError: the class is unknown, its arguments were not stored or are invalid, or the
             weights do not match the network.
     """
-    known = [*ARCHITECTURES.values(), *user_classes]
-    by_path = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in known}
+    known = REGISTERED | _by_path(user_classes)
     path, init_args = parse_description(description)
-    if path not in by_path:
+    if path not in known:
         raise UnknownNetworkError(
             f"the checkpoint contains a network of unknown class {path}; known classes: "
-            f"{', '.join(cls.__name__ for cls in known)}; name the class with "
+            f"{', '.join(cls.__name__ for cls in known.values())}; name the class with "
             "--model.network MODULE.CLASS, or in Python pass the class or the network itself"
         )
     if init_args is None:
@@ -110,10 +113,10 @@ def build(
             f"the checkpoint does not contain the arguments of {path}: the class does not store "
             "its constructor arguments as attributes; pass the network itself"
         )
-    if weights is not None and path in ARCHITECTURES | REGISTERED:
+    if weights is not None and path in REGISTERED:
         check_weights(description, weights)
     try:
-        network = by_path[path](**init_args)
+        network = known[path](**init_args)
         if weights is not None:
             network.load_state_dict(dict(weights))
     except (TypeError, ValueError, RuntimeError, AttributeError) as error:

@@ -13,9 +13,8 @@ class Residual(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, channels, H, W) to the same shape."""
-        normal: Tensor = self.norm(features)
-        changed: Tensor = normal + self.change(normal)
-        return changed
+        normal = self.norm(features)
+        return normal + self.change(normal)
 
 
 def _widen(channels: int) -> nn.Sequential:
@@ -58,5 +57,4 @@ class ResidualCNN(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (B, 1, 28, 28) normalized images to (B, num_classes) logits."""
-        logits: Tensor = self.head(self.features(images))
-        return logits
+        return self.head(self.features(images))

@@ -26,5 +26,4 @@ class SpeedCNN(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (B, 1, 28, 28) normalized images to (B, num_classes) logits."""
-        logits: Tensor = self.head(self.features(images))
-        return logits
+        return self.head(self.features(images))

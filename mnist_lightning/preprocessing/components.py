@@ -130,13 +130,12 @@ def _is_near(part: Component, digit: Component) -> bool:
 
 
 def _are_obvious(groups: list[list[Component]]) -> bool:
-    """Return whether there are at least two groups, all high, inked and separate."""
+    """Return whether all groups are high, inked and separate."""
     digits = [_bounds(group) for group in groups]
     highest = max(digit.height for digit in digits)
     max_mass = max(digit.mass for digit in digits)
     return (
-        len(digits) >= 2
-        and all(digit.height >= CLEAR_HEIGHT * highest for digit in digits)
+        all(digit.height >= CLEAR_HEIGHT * highest for digit in digits)
         and all(digit.mass >= CLEAR_MASS * max_mass for digit in digits)
         and all(_gap(first, second) > 0 for first, second in combinations(digits, 2))
     )
@@ -157,14 +156,8 @@ def _in_reading_order(groups: list[list[Component]]) -> list[list[Component]]:
 
 def _bounds(parts: list[Component]) -> Component:
     """Return the bounding box of parts, with the sum of their ink."""
-    return Component(
-        parts[0].label,
-        min(part.top for part in parts),
-        min(part.left for part in parts),
-        max(part.bottom for part in parts),
-        max(part.right for part in parts),
-        sum(part.mass for part in parts),
-    )
+    labels, tops, lefts, bottoms, rights, masses = zip(*parts, strict=True)
+    return Component(labels[0], min(tops), min(lefts), max(bottoms), max(rights), sum(masses))
 
 
 def touches_border(part: Component, shape: tuple[int, ...]) -> bool:
@@ -190,10 +183,9 @@ def label_components(mask: Mask, ink: Gray) -> tuple[NDArray[np.int32], list[Com
 
     labels, _ = ndimage.label(mask, np.ones((3, 3)))
     masses = np.bincount(labels[mask], ink[mask])[1:].tolist()
+    found = zip(ndimage.find_objects(labels), masses, strict=True)
     components = [
         Component(number, rows.start, columns.start, rows.stop, columns.stop, mass)
-        for number, ((rows, columns), mass) in enumerate(
-            zip(ndimage.find_objects(labels), masses, strict=True), 1
-        )
+        for number, ((rows, columns), mass) in enumerate(found, 1)
     ]
     return labels, components

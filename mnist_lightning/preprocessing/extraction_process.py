@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mnist_lightning.preprocessing import mnist_format
-from mnist_lightning.preprocessing.ink_extraction import upright
-from mnist_lightning.preprocessing.mnist_format import SIZE, DigitImage, TooLargeError
+from mnist_lightning.preprocessing.ink_extraction import DigitImage, upright
+from mnist_lightning.preprocessing.mnist_format import SIZE, TooLargeError
 
 MAX_SECONDS = 20.0  # the slowest valid image, of 120 megapixels, takes 7 s on one core
 MAX_MEMORY = 2_500_000_000  # bytes of address space; the same image takes 1.9 GB
@@ -85,13 +85,17 @@ class ExtractionProcess:
         assert self._process.stdin is not None
         request = struct.pack(">QB", len(content) + 1, _MULTIPLE.index(multiple))
         with suppress(BrokenPipeError):  # the process has died; `answer` reports it
-            _write(self._process.stdin, request, content)
+            for part in (request, content):
+                unsent = memoryview(part)
+                while unsent:
+                    unsent = unsent[self._process.stdin.write(unsent) :]
 
     def answer(self, seconds: float = MAX_SECONDS) -> ExtractedDigits | None:
         """Wait for the answer; return None if it takes longer than `seconds`.
 
         Raises:
-            TooLargeError, UnreadableError, NoDigitError: see `find_digits`.
+            TooLargeError, UnreadableError: the image cannot be read.
+            NoDigitError: it contains no digit.
         """
         assert self._process.stdout is not None
         if not self._is_readable(min(self._deadline, time.monotonic() + seconds)):
@@ -132,28 +136,6 @@ class ExtractionProcess:
         return bytes(content)
 
 
-def find_digits(
-    process: ExtractionProcess, content: bytes, multiple: bool | None
-) -> ExtractedDigits:
-    """Find the digits in an image file.
-
-    Raises:
-        TooLargeError, UnreadableError: the image cannot be read.
-        NoDigitError: it contains no digit.
-    """
-    process.send(content, multiple)
-    result = process.answer()
-    assert result is not None  # after MAX_SECONDS it raises
-    return result
-
-
-def _write(pipe: Any, *parts: bytes) -> None:
-    for part in parts:
-        unsent = memoryview(part)
-        while unsent:
-            unsent = unsent[pipe.write(unsent) :]
-
-
 def _unpack(answer: bytes) -> ExtractedDigits:
     facts = json.loads(answer)
     if "error" in facts:
@@ -169,7 +151,10 @@ def _unpack(answer: bytes) -> ExtractedDigits:
 def serve() -> None:
     """Answer requests on standard input until it ends. It is the child's main function."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
-    _limit_memory()
+    import resource  # only on Unix, as signal.alarm
+
+    with suppress(ValueError, OSError):  # a lower limit is set already, or none can be set
+        resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # text that a library prints must not reach the answers
     import scipy.ndimage  # noqa: F401 - used for every image
@@ -202,12 +187,3 @@ def _read(content: memoryview, multiple: bool | None) -> dict[str, Any]:
         return {"error": UnreadableError.__name__, "message": message}
     described = [(ink.tobytes().hex(), dark, box, wide) for ink, dark, box, wide in digits]
     return {"digits": described, "width": image.width, "height": image.height}
-
-
-def _limit_memory() -> None:
-    try:
-        import resource
-    except ModuleNotFoundError:  # not on this system
-        return
-    with suppress(ValueError, OSError):  # a lower limit is set already, or none can be set
-        resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))

@@ -23,8 +23,8 @@ MIN_CONTRAST = 0.12  # of the paper's brightness; a lower contrast is not ink
 MIN_BRIGHTNESS = 64  # of 255: darker paper is treated as this bright
 
 
-class DigitCrop(NamedTuple):
-    """The ink of one digit, cropped from an image.
+class DigitImage(NamedTuple):
+    """The ink of one digit of an image.
 
     Attributes:
         ink: (H, W) uint8, 0 for paper, 255 for a stroke's full strength; only the digit's ink.
@@ -39,7 +39,7 @@ class DigitCrop(NamedTuple):
     wide: bool
 
 
-def extract_digits(image: Image.Image, multiple: bool | None = False) -> list[DigitCrop]:
+def extract_digits(image: Image.Image, multiple: bool | None = False) -> list[DigitImage]:
     """Extract the ink of the digits in an image, for any paper and light.
 
     Args:
@@ -66,12 +66,10 @@ def extract_digits(image: Image.Image, multiple: bool | None = False) -> list[Di
     scale = max(image.size) / view.side
     crops = []
     for digit in components.segment_digits(ink, multiple):
-        starts = (view.left, view.top) * 2
-        left, top, right, bottom = (
-            round((start + side) * scale) for start, side in zip(starts, digit.box, strict=True)
-        )
+        sides = zip((view.left, view.top) * 2, digit.box, strict=True)
+        left, top, right, bottom = (round((start + side) * scale) for start, side in sides)
         box = left, top, right, bottom
-        crops.append(DigitCrop(_crop(padded, digit), dark, box, digit.wide))
+        crops.append(DigitImage(_crop(padded, digit), dark, box, digit.wide))
     return crops
 
 
@@ -87,8 +85,7 @@ def _crop(padded: Gray, digit: components.DigitComponents) -> NDArray[np.uint8]:
     left, top, right, bottom = digit.box
     widened = ndimage.binary_dilation(np.pad(digit.mask, 1), np.ones((3, 3)))
     ink = padded[top : bottom + 2, left : right + 2]
-    crop: NDArray[np.uint8] = np.rint(255 * ink * widened).astype(np.uint8)
-    return crop
+    return np.asarray(np.rint(255 * ink * widened), dtype=np.uint8)
 
 
 def upright(image: Image.Image) -> Image.Image:

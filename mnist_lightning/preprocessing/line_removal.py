@@ -80,5 +80,4 @@ def _run_lengths(mask: Mask) -> NDArray[np.int64]:
     from scipy import ndimage
 
     runs, _ = ndimage.label(mask, [[0, 0, 0], [1, 1, 1], [0, 0, 0]])
-    lengths: NDArray[np.int64] = np.bincount(runs.ravel())[runs]
-    return np.where(mask, lengths, 0)
+    return np.where(mask, np.bincount(runs.ravel())[runs], 0)

@@ -9,7 +9,7 @@ so that its center of mass is at the field's center.
 import warnings
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import read_bounded
 from mnist_lightning.preprocessing import image_limits, ink_extraction
+from mnist_lightning.preprocessing.ink_extraction import DigitImage as DigitImage
 
 if TYPE_CHECKING:  # torch takes a second to import, and finding a digit does not need it
     from torch import Tensor
@@ -99,27 +100,24 @@ def read(source: Path | BinaryIO) -> Image.Image:
     content = _read_content(source)
     image_limits.check(content)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about sizes, which are checked here, and oddities
+        # The warnings are about sizes, which are checked here, and oddities.
+        with warnings.catch_warnings(action="ignore"):
             image = Image.open(BytesIO(content), formats=FORMATS)
-            small_enough = image.width * image.height <= MAX_PIXELS
-            small_enough &= max(image.size) <= MAX_SIDE
-            if small_enough:
-                image.load()
+            if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
+                raise Image.DecompressionBombError
+            image.load()
     except UnidentifiedImageError:
         if content[4:8] == b"ftyp":
             raise ValueError("HEIC and AVIF are not supported; save the image as JPEG") from None
         raise ValueError("not an image of a supported format") from None
     except Image.DecompressionBombError:
-        small_enough = False
+        raise TooLargeError(
+            f"too large: the limit is {MAX_PIXELS // 10**6} megapixels, {MAX_SIDE:,} pixels a side"
+        ) from None
     except MemoryError:
         raise TooLargeError("too large: it does not fit in memory") from None
     except Exception as error:  # decoders raise anything on damaged files
         raise ValueError(f"the image is damaged: {error}") from None
-    if not small_enough:
-        raise TooLargeError(
-            f"too large: the limit is {MAX_PIXELS // 10**6} megapixels, {MAX_SIDE:,} pixels a side"
-        )
     if image.mode == "P" and image.palette is None:  # Pillow's conversion would fail later
         raise ValueError("the image is damaged: it has no palette")
     return image
@@ -139,26 +137,11 @@ def _read_content(source: Path | BinaryIO) -> bytes:
     return content
 
 
-class DigitImage(NamedTuple):
-    """A digit of an image, in MNIST's format.
-
-    Attributes:
-        ink: (28, 28), as the makers of MNIST would have produced it.
-        dark: whether the ink was darker than the paper.
-        box: left, top, right and bottom (ends excluded) in pixels of the upright image.
-        wide: whether the digit is so wide that it may be several touching digits.
-    """
-
-    ink: Ink
-    dark: bool
-    box: tuple[int, int, int, int]
-    wide: bool
-
-
 def find_digits(image: Image.Image, multiple: bool | None = None) -> list[DigitImage]:
     """Find the digits in an image, darker or lighter than the paper, in reading order.
 
-    An image of MNIST's size with a black border is already in the format, and is not changed.
+    Their ink is (28, 28), as the makers of MNIST would have produced it. An image of MNIST's size
+    with a black border is already in the format, and is not changed.
 
     Args:
         image: of any size and mode.
@@ -174,7 +157,7 @@ def find_digits(image: Image.Image, multiple: bool | None = None) -> list[DigitI
                 raise ValueError("no digit in the image: it is blank")
             return [DigitImage(gray.astype(np.uint8), False, (0, 0, SIZE, SIZE), False)]
     crops = ink_extraction.extract_digits(image, multiple)
-    return [DigitImage(from_ink(crop.ink), *crop[1:]) for crop in crops]
+    return [crop._replace(ink=from_ink(crop.ink)) for crop in crops]
 
 
 def png(ink: Ink) -> bytes:
@@ -225,8 +208,7 @@ def stretch(ink: Ink | FloatInk) -> Ink:
     """
     inked = ink[ink > INKED_LEVEL / 255 * ink.max()]
     white = np.quantile(inked, 1 - WHITE_SHARE)
-    stretched: Ink = np.rint(np.clip(ink * (255 / white), 0, 255)).astype(np.uint8)
-    return stretched
+    return np.asarray(np.rint(np.clip(ink * (255 / white), 0, 255)), dtype=np.uint8)
 
 
 def center_by_mass(ink: Ink, size: int = SIZE) -> Ink:

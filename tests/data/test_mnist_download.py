@@ -32,7 +32,7 @@ def contents() -> dict[str, bytes]:
 def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     """The small files, known to the package in place of the large ones."""
     made = contents()
-    known = {n: mnist_download.File(len(c), hashlib.sha256(c).hexdigest()) for n, c in made.items()}
+    known = {n: (len(c), hashlib.sha256(c).hexdigest()) for n, c in made.items()}
     monkeypatch.setattr(mnist_download, "FILES", known)
     return made
 
@@ -156,9 +156,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 def _fetch(folder: Path, mirror: str, start: object) -> None:
     made = contents()
-    mnist_download.FILES = {
-        n: mnist_download.File(len(c), hashlib.sha256(c).hexdigest()) for n, c in made.items()
-    }
+    mnist_download.FILES = {n: (len(c), hashlib.sha256(c).hexdigest()) for n, c in made.items()}
     start.wait()  # type: ignore[attr-defined] # a barrier of multiprocessing
     mnist_download.fetch(folder, [mirror])
     assert len(mnist_download.load(folder)[0]) == 30

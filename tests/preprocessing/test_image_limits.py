@@ -18,10 +18,10 @@ from PIL import Image
 
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.extraction_process import (
+    ExtractedDigits,
     ExtractionProcess,
     NoDigitError,
     UnreadableError,
-    find_digits,
 )
 from mnist_lightning.preprocessing.image_limits import RefusedError
 from tests.image_bombs import gif_with, png_chunk, png_with, saved, scan_bomb, slow_webp
@@ -33,6 +33,13 @@ def process() -> Iterator[ExtractionProcess]:
     process = ExtractionProcess()
     yield process
     process.stop()
+
+
+def find_digits(process: ExtractionProcess, content: bytes) -> ExtractedDigits:
+    process.send(content, None)
+    result = process.answer()
+    assert result is not None
+    return result
 
 
 def test_a_scan_bomb_is_refused_at_once_with_the_limit() -> None:
@@ -57,7 +64,7 @@ def test_photos_of_phones_are_accepted(
     expected = mnist_format.find_digits(Image.open(io.BytesIO(content)))
     for digits in (
         mnist_format.find_digits(mnist_format.read(io.BytesIO(content))),
-        find_digits(process, content, None).digits,
+        find_digits(process, content).digits,
     ):
         assert len(digits) == len(expected) == 1
         assert np.array_equal(digits[0].ink, expected[0].ink)
@@ -207,8 +214,8 @@ def test_a_process_raises_the_same_errors(process: ExtractionProcess) -> None:
         (scan_bomb(1000), UnreadableError, "2,000 scans"),
     ):
         with pytest.raises(kind, match=message):
-            find_digits(process, content, None)
-    assert len(find_digits(process, saved(drawn(), "png"), None).digits) == 1
+            find_digits(process, content)
+    assert len(find_digits(process, saved(drawn(), "png")).digits) == 1
 
 
 def test_a_crash_of_the_process_is_reported(process: ExtractionProcess) -> None:
@@ -216,7 +223,7 @@ def test_a_crash_of_the_process_is_reported(process: ExtractionProcess) -> None:
     process._process.wait()
     assert not process.alive
     with pytest.raises(UnreadableError, match="the decoder crashed"):
-        find_digits(process, saved(drawn(), "png"), None)
+        find_digits(process, saved(drawn(), "png"))
 
 
 def test_a_tile_much_larger_than_the_image_is_refused() -> None:
