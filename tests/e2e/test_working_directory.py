@@ -2,7 +2,10 @@
 
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+
+import pytest
 
 from tests.conftest import DIGITS
 
@@ -18,19 +21,53 @@ BEFORE = {
 }
 
 
-def test_no_module_of_the_standard_library_is_replaced(tmp_path: Path) -> None:
-    for name in sys.stdlib_module_names - BEFORE:
-        (tmp_path / f"{name}.py").write_text(f"print('{name} is executed')\n")
-    for arguments in (["--version"], ["fit", "--help"], ["test", "0"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "mnist_lightning", *arguments],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert "is executed" not in done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
+FIT = [*DIGITS, "--model.network", "TinyCNN", "--trainer.max_epochs", "1"]
+FIT += ["--trainer.limit_train_batches", "2", "--trainer.accelerator", "cpu"]
+COMMANDS = {
+    "version": ["--version"],
+    "help": ["fit", "--help"],
+    "test": ["test", "0"],
+    "verify": ["verify", *FIT],
+    "sweep": ["sweep", *FIT, "--space", "space.yaml", "--trials", "1"],
+    "two processes": ["fit", *FIT, "--trainer.devices", "2", "--trainer.strategy", "ddp"],
+}
+
+
+def _run(command: list[str], folder: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=300
+    )
+    logs = "".join(path.read_text() for path in folder.rglob("*.log"))
+    return done.stdout + done.stderr + logs
+
+
+def _replace_modules(folder: Path, names: Iterable[str]) -> None:
+    for name in names:
+        (folder / f"{name}.py").write_text(f"print('{name} is executed', flush=True)\n")
+    (folder / "space.yaml").write_text("model.optimizer.lr: {loguniform: [1.0e-4, 1.0e-2]}\n")
+
+
+@pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
+def test_no_module_is_replaced_for_python_m(tmp_path: Path, arguments: list[str]) -> None:
+    _replace_modules(tmp_path, sys.stdlib_module_names - BEFORE)
+    printed = _run(["-m", "mnist_lightning", *arguments], tmp_path)
+    assert "is executed" not in printed
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
+def test_no_module_is_replaced_for_the_installed_script(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    script = tmp_path / "bin" / "mnist-lightning"
+    script.parent.mkdir()
+    script.write_text("from mnist_lightning.cli.main import run\nrun()\n")
+    folder = tmp_path / "downloaded"
+    folder.mkdir()
+    _replace_modules(folder, sys.stdlib_module_names | BEFORE)
+    printed = _run([str(script), *arguments], folder)
+    assert "is executed" not in printed
+    assert "Traceback" not in printed
 
 
 def test_figures_do_not_follow_its_matplotlibrc(tmp_path: Path) -> None:
