@@ -20,16 +20,24 @@ BEFORE = {
     "mnist_lightning",
 }
 
-
+# As pip writes it.
+SCRIPT = """
+from mnist_lightning.cli.main import run
+if __name__ == "__main__":
+    run()
+"""
 FIT = [*DIGITS, "--model.network", "TinyCNN", "--trainer.max_epochs", "1"]
 FIT += ["--trainer.limit_train_batches", "2", "--trainer.accelerator", "cpu"]
 COMMANDS = {
-    "version": ["--version"],
-    "help": ["fit", "--help"],
-    "test": ["test", "0"],
-    "verify": ["verify", *FIT],
-    "sweep": ["sweep", *FIT, "--space", "space.yaml", "--trials", "1"],
-    "two processes": ["fit", *FIT, "--trainer.devices", "2", "--trainer.strategy", "ddp"],
+    "version": (["--version"], "mnist-lightning"),
+    "help": (["fit", "--help"], "usage"),
+    "test": (["test", "0"], "no run"),
+    "verify": (["verify", *FIT], "all checks passed"),
+    "sweep": (["sweep", *FIT, "--space", "space.yaml", "--trials", "1"], "1 finished"),
+    "two processes": (
+        ["fit", *FIT, "--trainer.devices", "2", "--trainer.strategy", "ddp"],
+        "test accuracy",
+    ),
 }
 
 
@@ -44,30 +52,34 @@ def _run(command: list[str], folder: Path) -> str:
 def _replace_modules(folder: Path, names: Iterable[str]) -> None:
     for name in names:
         (folder / f"{name}.py").write_text(f"print('{name} is executed', flush=True)\n")
-    (folder / "space.yaml").write_text("model.optimizer.lr: {loguniform: [1.0e-4, 1.0e-2]}\n")
+    (folder / "space.yaml").write_text("model.optimizer.lr: {log_uniform: [1.0e-4, 1.0e-2]}\n")
 
 
-@pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
-def test_no_module_is_replaced_for_python_m(tmp_path: Path, arguments: list[str]) -> None:
+@pytest.mark.parametrize(("arguments", "expected"), COMMANDS.values(), ids=COMMANDS)
+def test_no_module_is_replaced_for_python_m(
+    tmp_path: Path, arguments: list[str], expected: str
+) -> None:
     _replace_modules(tmp_path, sys.stdlib_module_names - BEFORE)
     printed = _run(["-m", "mnist_lightning", *arguments], tmp_path)
     assert "is executed" not in printed
     assert "Traceback" not in printed
+    assert expected in printed
 
 
-@pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize(("arguments", "expected"), COMMANDS.values(), ids=COMMANDS)
 def test_no_module_is_replaced_for_the_installed_script(
-    tmp_path: Path, arguments: list[str]
+    tmp_path: Path, arguments: list[str], expected: str
 ) -> None:
     script = tmp_path / "bin" / "mnist-lightning"
     script.parent.mkdir()
-    script.write_text("from mnist_lightning.cli.main import run\nrun()\n")
+    script.write_text(SCRIPT)
     folder = tmp_path / "downloaded"
     folder.mkdir()
     _replace_modules(folder, sys.stdlib_module_names | BEFORE)
     printed = _run([str(script), *arguments], folder)
     assert "is executed" not in printed
     assert "Traceback" not in printed
+    assert expected in printed
 
 
 def test_figures_do_not_follow_its_matplotlibrc(tmp_path: Path) -> None:
