@@ -69,6 +69,37 @@ def command(
     return type_in
 
 
+Train = Callable[..., None]
+
+
+@pytest.fixture(scope="session")
+def _trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[str, ...]], Path]:
+    """Return the function that runs `fit` in a folder of its own, once for the same options."""
+    folders: dict[tuple[str, ...], Path] = {}
+
+    def train(options: tuple[str, ...]) -> Path:
+        if options not in folders:
+            folder = tmp_path_factory.mktemp("trained")
+            with pytest.MonkeyPatch.context() as patch:
+                patch.chdir(folder)
+                assert main(["fit", *options]) == 0
+            folders[options] = folder / "lightning_logs" / "version_0"
+        return folders[options]
+
+    return train
+
+
+@pytest.fixture
+def trained_run(command: Command, _trained: Callable[[tuple[str, ...]], Path]) -> Train:
+    """Return the function that adds a copy of a trained run to the directory of the command."""
+
+    def copy(*options: str) -> None:
+        root = Path("lightning_logs")
+        shutil.copytree(_trained(options), root / f"version_{len(list(root.glob('*')))}")
+
+    return copy
+
+
 @pytest.fixture
 def run_0(tmp_path: Path) -> Run:
     """The first run that a command makes."""

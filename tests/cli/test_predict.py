@@ -15,14 +15,14 @@ from mnist_lightning.cli import predict
 from mnist_lightning.networks.calibration import apply_temperature
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.runs.run_directory import Run
-from tests.conftest import DIGITS, Command
+from tests.conftest import DIGITS, Command, Train
 from tests.preprocessing.test_ink_extraction import drawn, like_the_seven
 
 
 @pytest.fixture
-def fitted(command: Command) -> Command:
+def fitted(command: Command, trained_run: Train) -> Command:
     """A command in a directory with a run, and images in `pictures`."""
-    assert command("fit", *DIGITS, "--trainer.max_epochs", "4").status == 0
+    trained_run(*DIGITS, "--trainer.max_epochs", "4")
     Path("pictures", "deeper").mkdir(parents=True)
     drawn().save("pictures/seven.png")
     drawn(paper=20, ink=240).save("pictures/deeper/chalk.jpg")

@@ -15,7 +15,7 @@ from PIL import Image
 
 from mnist_lightning.files import write_atomically
 from mnist_lightning.runs.run_directory import Run
-from tests.conftest import DIGITS, Command
+from tests.conftest import DIGITS, Command, Train
 
 ROOT = Path("lightning_logs")
 
@@ -42,11 +42,15 @@ def pretend(version: int, **facts: object) -> Run:
 
 
 @pytest.fixture
-def three(command: Command) -> Command:
+def three(command: Command, trained_run: Train) -> Command:
     """A command in a directory with two runs of different seeds, and one of another rate."""
     short = [*DIGITS, "--trainer.max_epochs", "2", "--dashboards", "none"]
-    for options in (["--seeds", "1..2"], ["--model.optimizer.lr", "0.003"]):
-        assert command("fit", *short, *options).status == 0
+    for options in (
+        ["--seed_everything", "1"],
+        ["--seed_everything", "2"],
+        ["--model.optimizer.lr", "0.003"],
+    ):
+        trained_run(*short, *options)
     return command
 
 

@@ -24,7 +24,7 @@ from mnist_lightning.inference import Recognizer
 from mnist_lightning.networks.registry import ARCHITECTURES
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.runs.run_directory import Run
-from tests.conftest import DIGITS, Command
+from tests.conftest import DIGITS, Command, Train
 from tests.preprocessing.test_ink_extraction import drawn
 
 pytestmark = pytest.mark.slow
@@ -34,10 +34,10 @@ SUMMARY = {"dataset": "digits", "checksum": "0" * 64, "seed": 1, "versions": {"t
 
 
 @pytest.fixture
-def fitted(command: Command) -> Command:
+def fitted(command: Command, trained_run: Train) -> Command:
     """Return a command line in a directory with a run."""
     few = ("--trainer.max_epochs", "1", "--dashboards", "none")
-    assert command("fit", *DIGITS, *few).status == 0
+    trained_run(*DIGITS, *few)
     return command
 
 

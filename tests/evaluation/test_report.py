@@ -12,13 +12,13 @@ from playwright.sync_api import Browser
 from mnist_lightning.evaluation import metrics
 from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_history, read_predictions
 from mnist_lightning.runs.run_directory import Run
-from tests.conftest import DIGITS, Command
+from tests.conftest import DIGITS, Command, Train
 
 
 @pytest.fixture
-def fitted(command: Command) -> Command:
+def fitted(command: Command, trained_run: Train) -> Command:
     """Return a command line in a directory with one run of two epochs."""
-    assert command("fit", *DIGITS, "--trainer.max_epochs", "2").status == 0
+    trained_run(*DIGITS, "--trainer.max_epochs", "2")
     return command
 
 

@@ -16,22 +16,20 @@ from mnist_lightning.networks.multilayer_perceptron import MultilayerPerceptron
 from mnist_lightning.preprocessing.mnist_format import PAPER
 from mnist_lightning.runs import lookup, run_directory
 from mnist_lightning.runs.metrics_csv import read_predictions
-from tests.conftest import DIGITS, Command
+from tests.conftest import DIGITS, Command, Train
 from tests.preprocessing.test_ink_extraction import drawn
 
 PIXELS = SOURCES["digits"].load(Path()).test_images
 
 
 @pytest.fixture
-def three(command: Command) -> Command:
+def three(command: Command, trained_run: Train) -> Command:
     """A command line in a folder with three runs, of two architectures."""
     few = ("--trainer.max_epochs", "2", "--dashboards", "none")
-    for network in ("MultilayerPerceptron", "MultilayerPerceptron", "ClassicCNN"):
-        seed = (
-            "--seed_everything",
-            str(len(list(run_directory.list_runs(Path("lightning_logs"))))),
-        )
-        assert command("fit", *DIGITS, "--model.network", network, *few, *seed).status == 0
+    networks = ("MultilayerPerceptron", "MultilayerPerceptron", "ClassicCNN")
+    for seed, network in enumerate(networks):
+        options = ("--model.network", network, "--seed_everything", str(seed))
+        trained_run(*DIGITS, *options, *few)
     return command
 
 
