@@ -174,8 +174,36 @@ def explain(error: BaseException) -> tuple[str, int]:
         option = "--trainer.deterministic false (the run is then not exactly reproducible)"
         fix = f"give {option} or --trainer.accelerator cpu"
         return f"{str(error).split()[0]} is not deterministic on this device; {fix}", 1
+    if (option := _configured_option(error)) is not None:
+        return f"--{option}: {' '.join(str(error).split()) or type(error).__name__}", 1
     advice = "this looks like a bug; --debug shows the traceback"
     return f"{type(error).__name__}: {error} ({advice})", 1
+
+
+# The classes that a user configures, by their modules.
+CONFIGURED = {
+    "torch.optim": "model.optimizer",
+    "mnist_lightning.training.lr_schedules": "model.lr_scheduler",
+    "mnist_lightning.data.augmentations": "data.augment",
+    "lightning.pytorch.callbacks": "trainer.callbacks",
+}
+
+
+def _configured_option(error: BaseException) -> str | None:
+    """Return the option whose class raised an error during training; None for other code.
+
+    Some classes accept arguments with which they fail later. The error must come from their own
+    code, or from functions of torch that they call.
+    """
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    for frame in reversed(frames):
+        module = frame.f_globals.get("__name__", "")
+        for prefix, option in CONFIGURED.items():
+            if f"{module}.".startswith(f"{prefix}."):
+                return option
+        if not f"{module}.".startswith("torch."):
+            return None
+    return None
 
 
 def _protect_child_processes() -> None:

@@ -126,6 +126,9 @@ def refuse_foreign_space(space: SearchSpace, path: Path, arguments: list[str]) -
         machine = next((each for each in NOT_SEARCHED if f"{name}.".startswith(f"{each}.")), None)
         if machine is not None:
             raise UserError(f"{where}: give {machine} in the command; a sweep cannot vary it", 2)
+        *sections, option = name.removesuffix("+").split(".")[:2]
+        if option not in SCHEMA.sections.get("".join(sections), {}) or name.endswith(".help"):
+            raise UserError(f"{where}: unknown option {name}", status=2)
         for value in values.values:
             refuse_foreign(nest_options({name: _parsed(value)}), where, named, SCHEMA)
 

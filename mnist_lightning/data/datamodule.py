@@ -104,6 +104,8 @@ class MNISTDataModule(LightningDataModule):
         if (self.dataset == "folder") != (self.folder is not None):
             raise ValueError("own images need both --data.dataset folder and --data.folder DIR")
         check_value(0 <= self.test_share <= 1, "test_share", self.test_share, "0 to 1")
+        if len(set(self.extra)) < len(self.extra):
+            raise ValueError(f"extra names a data set twice: {', '.join(self.extra)}")
         share = self.extra_share  # the images are repeated up to this share
         check_value(0.01 <= share <= 0.99, "extra_share", share, "0.01 to 0.99")
         limits = {"batch_size": 1, "eval_batch_size": 1, "val_size": 0, "num_workers": 0, "seed": 0}

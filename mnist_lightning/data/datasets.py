@@ -15,8 +15,8 @@ from torch import Tensor
 from mnist_lightning.data import mnist_download
 from mnist_lightning.data.download import DownloadError, Limits, download_any
 from mnist_lightning.data.synthetic import draw_digits
-from mnist_lightning.errors import PROGRAM
-from mnist_lightning.files import refuse_linked_folders, refuse_links
+from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.files import refuse_linked_folders, refuse_links, remove
 from mnist_lightning.preprocessing import mnist_format
 
 
@@ -109,11 +109,7 @@ class _TorchvisionFiles:
         except Exception as error:  # torchvision does not check for damage
             if isinstance(error, RuntimeError) and "not found" in str(error):
                 raise FileNotFoundError(f"no {self.name} in {folder}") from None
-            reason = " ".join(str(error).split()) or type(error).__name__
-        raise mnist_download.DamagedError(
-            f"the files of {self.name} in {folder} are damaged ({reason}); delete that folder, "
-            f"then run: {PROGRAM} data {self.name} --fetch --data.data_dir {data_dir}"
-        )
+            raise self._damaged(data_dir, error) from None
 
     def fetch(self, data_dir: Path) -> None:
         from filelock import FileLock
@@ -123,6 +119,7 @@ class _TorchvisionFiles:
             refuse_linked_folders(raw, data_dir)
             raw.mkdir(parents=True, exist_ok=True)
             refuse_links(raw, ("",))  # torchvision follows links when it extracts
+            remove(raw / "gzip")  # torchvision extracts all archives in it, also to other places
             with FileLock(data_dir / f".{self.name}.lock"):
                 # torchvision's own download has no limit of time or size. It only extracts an
                 # archive that is already there with the correct MD5.
@@ -132,9 +129,17 @@ class _TorchvisionFiles:
                 self._read(data_dir, download=True)
         except (OSError, RuntimeError, DownloadError) as error:
             raise mnist_download.FetchError(
-                f"{self.name} could not be downloaded into {data_dir}: "
-                f"{' '.join(str(error).split())}"
+                f"{self.name} could not be downloaded into {data_dir}: {_one_line(error)}"
             ) from None
+        except Exception as error:
+            raise self._damaged(data_dir, error) from None
+
+    def _damaged(self, data_dir: Path, error: Exception) -> UserError:
+        return mnist_download.DamagedError(
+            f"the files of {self.name} in {data_dir / self.class_name} are damaged "
+            f"({_one_line(error)}); delete that folder, then run: {PROGRAM} data {self.name} "
+            f"--fetch --data.data_dir {data_dir}"
+        )
 
     def _read(self, data_dir: Path, download: bool = False) -> DigitData:
         """Read the files; download them first if `download`."""
@@ -178,6 +183,10 @@ class _TorchvisionFiles:
             else:
                 sizes[f"{prefix}{part}-labels-idx1-ubyte"] = 8 + count
         return sizes
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _archives(class_name: str) -> list[tuple[str, str, list[str]]]:

@@ -38,11 +38,15 @@ def load_folder(folder: Path, test_share: float) -> tuple[DigitData, str | None]
     images: list[NDArray[np.uint8]] = []
     classes: list[int] = []
     skipped: list[str] = []
+    read_before: dict[tuple[int, int], NDArray[np.uint8]] = {}
     for path in (file for label in labels for file in walk(label)):
         if not path.is_file() or path.name.startswith("."):
             continue
         try:
-            images.append(mnist_format.from_image(mnist_format.read(path)))
+            file = path.stat().st_dev, path.stat().st_ino  # many links may name the same file
+            if file not in read_before:
+                read_before[file] = mnist_format.from_image(mnist_format.read(path))
+            images.append(read_before[file])
             classes.append(int(path.relative_to(folder).parts[0]))
         except (OSError, ValueError) as error:
             skipped.append(printable(f"{path.relative_to(folder)} ({error})"))

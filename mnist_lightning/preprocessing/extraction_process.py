@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mnist_lightning.preprocessing import mnist_format
-from mnist_lightning.preprocessing.ink_extraction import DigitImage, upright
+from mnist_lightning.preprocessing.ink_extraction import DigitImage
 from mnist_lightning.preprocessing.mnist_format import SIZE, TooLargeError
 
 MAX_SECONDS = 20.0  # the slowest valid image, of 120 megapixels, takes 7 s on one core
@@ -173,7 +173,7 @@ def serve() -> None:
 
 def _read(content: memoryview, multiple: bool | None) -> dict[str, Any]:
     try:
-        image = upright(mnist_format.read(BytesIO(content)))
+        image = mnist_format.read(BytesIO(content))
     except ValueError as error:
         return {"error": type(error).__name__, "message": str(error)}
     try:

@@ -88,14 +88,15 @@ def _crop(padded: Gray, digit: components.DigitComponents) -> NDArray[np.uint8]:
     return np.asarray(np.rint(255 * ink * widened), dtype=np.uint8)
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """Rotate an image as its Exif orientation says."""
+def upright(image: Image.Image, in_place: bool = False) -> Image.Image:
+    """Rotate an image as its Exif orientation says; `in_place` saves the memory of a second one."""
     try:
         with warnings.catch_warnings(action="ignore"):  # about each tag that is not a number
-            rotated = image.getexif().get(ExifTags.Base.Orientation) in range(2, 9)
-            return ImageOps.exif_transpose(image) if rotated else image
+            if image.getexif().get(ExifTags.Base.Orientation) in range(2, 9):
+                return ImageOps.exif_transpose(image, in_place=in_place) or image
     except Exception:  # the Exif data is damaged, the pixels are not
-        return image
+        pass
+    return image
 
 
 def _reduce_huge(image: Image.Image) -> Image.Image:

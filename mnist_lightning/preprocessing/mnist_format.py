@@ -87,7 +87,7 @@ def from_array(array: NDArray[Any]) -> Image.Image:
 
 
 def read(source: Path | BinaryIO) -> Image.Image:
-    """Read an image from a file that may be invalid or hostile.
+    """Read an image from a file that may be invalid or hostile, and rotate it upright.
 
     Args:
         source: a path, or an open file. The first frame of an animation is read.
@@ -106,6 +106,7 @@ def read(source: Path | BinaryIO) -> Image.Image:
             if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
                 raise Image.DecompressionBombError
             image.load()
+            ink_extraction.upright(image, in_place=True)
     except UnidentifiedImageError:
         if content[4:8] == b"ftyp":
             raise ValueError("HEIC and AVIF are not supported; save the image as JPEG") from None

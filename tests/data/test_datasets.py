@@ -3,14 +3,17 @@
 import gc
 import gzip
 import hashlib
+import io
 import socket
+import tarfile
+import zipfile
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
 import torch
-from torchvision.datasets import KMNIST
+from torchvision.datasets import EMNIST, KMNIST
 
 from mnist_lightning.data import datasets
 from mnist_lightning.data.mnist_download import DamagedError, FetchError
@@ -207,3 +210,36 @@ def test_nothing_is_extracted_through_a_link(tmp_path: Path) -> None:
 
 def test_the_options_name_every_data_set() -> None:
     assert set(get_args(datasets.SourceName)) == datasets.SOURCES.keys()
+
+
+def test_only_what_was_downloaded_is_extracted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another archive in the folder is not extracted, which could write anywhere."""
+    packed = tmp_path / "packed"
+    write_like_mnist(packed, (30, 20), prefix="emnist-digits-")
+    raw = tmp_path / "data" / "EMNIST" / "raw"
+    (raw / "gzip").mkdir(parents=True)
+    with tarfile.open(raw / "gzip" / "00.tar.gz", "w:gz") as archive:
+        member = tarfile.TarInfo("../../../written")
+        archive.addfile(member, io.BytesIO())
+    with zipfile.ZipFile(raw / "gzip.zip", "w") as downloaded:
+        for path in packed.iterdir():
+            downloaded.writestr(f"gzip/{path.name}.gz", gzip.compress(path.read_bytes()))
+    digest = hashlib.md5((raw / "gzip.zip").read_bytes()).hexdigest()
+    monkeypatch.setattr(EMNIST, "md5", digest)
+    monkeypatch.setattr(EMNIST, "url", "http://127.0.0.1:1/gzip.zip")
+    emnist = source("emnist_digits", "EMNIST", (30, 20))
+    emnist.fetch(tmp_path / "data")
+    assert len(emnist.load(tmp_path / "data").train_labels) == 30
+    assert not list(tmp_path.rglob("written"))
+
+
+@pytest.mark.parametrize("header", ["00000000", "00000a03"])
+def test_forged_files_beside_an_intact_archive_are_damaged(kmnist: Path, header: str) -> None:
+    served = source("kmnist", "KMNIST", (30, 20))
+    served.fetch(kmnist)
+    path = kmnist / "KMNIST" / "raw" / "train-images-idx3-ubyte"
+    path.write_bytes(bytes.fromhex(header) + path.read_bytes()[4:])
+    with pytest.raises(DamagedError, match="delete that folder"):
+        served.fetch(kmnist)

@@ -4,12 +4,15 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import yaml
 from PIL import Image, ImageDraw
 
+from mnist_lightning.data.image_folder import load_folder
 from mnist_lightning.networks.tiny_cnn import TinyCNN
+from mnist_lightning.preprocessing import mnist_format
 from tests.conftest import Command
 from tests.e2e.conftest import FIT
 
@@ -90,3 +93,63 @@ def test_long_names_around_a_long_text_are_compared_in_bounded_memory(tmp_path: 
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True)
     assert done.returncode == 0, done.stderr
+
+
+FAILING = {
+    "model.optimizer": ("LBFGS", {"history_size": 0}, "--model.optimizer: pop from empty list"),
+    "data.augment": ("Mixup", {"alpha": 1e308}, "--data.augment: value cannot be converted"),
+    "trainer.callbacks": ("EarlyStopping", {"monitor": "\x1b[31mx"}, "--trainer.callbacks: Early"),
+}
+
+
+@pytest.mark.parametrize("option", FAILING)
+def test_an_argument_that_fails_in_training_is_reported_with_its_option(
+    command: Command, tmp_path: Path, option: str
+) -> None:
+    name, arguments, message = FAILING[option]
+    component: object = {"class_path": name, "init_args": arguments}
+    if option == "trainer.callbacks":
+        component = [component]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({option: component}))
+    result = command(*FIT, "--config", "config.yaml", "--trainer.limit_train_batches", "4")
+    assert result.status == 1
+    assert message in result.err
+    assert "bug" not in result.err
+    assert "\x1b" not in result.err
+
+
+def test_a_data_set_named_twice_is_refused(command: Command) -> None:
+    result = command(*FIT, "--data.extra", "[strokes, strokes]")
+    assert result.status == 2
+    assert "extra names a data set twice: strokes, strokes" in result.err
+
+
+def test_a_huge_rotated_image_is_read_within_the_memory_of_two_copies(tmp_path: Path) -> None:
+    image = Image.new("RGBA", (10_000, 10_000), "white")
+    exif = image.getexif()
+    exif[0x0112] = 6  # rotated by a quarter
+    image.save(tmp_path / "huge.png", exif=exif, compress_level=1)
+    script = (
+        "import resource; from mnist_lightning.preprocessing import mnist_format\n"
+        "from pathlib import Path\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try: mnist_format.from_image(mnist_format.read(Path('huge.png')))\n"
+        "except ValueError as error: assert 'contrast' in str(error)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 1_000_000  # kB; two copies of 400 MB
+
+
+def test_links_to_one_image_are_read_once(tmp_path: Path) -> None:
+    picture = Image.new("L", (60, 60), 255)
+    ImageDraw.Draw(picture).line((30, 10, 30, 50), fill=0, width=5)
+    (tmp_path / "1").mkdir()
+    picture.save(tmp_path / "1" / "0.png")
+    for number in range(1, 5):
+        (tmp_path / "1" / f"{number}.png").symlink_to("0.png")
+    with patch.object(mnist_format, "from_image", wraps=mnist_format.from_image) as convert:
+        data, _ = load_folder(tmp_path, test_share=0.0)
+    assert len(data.train_labels) == 5
+    assert convert.call_count == 1

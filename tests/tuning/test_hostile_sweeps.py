@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import struct
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -28,7 +29,6 @@ EVIL = "open('executed', 'w')\nimport torch\nclass Net(torch.nn.Flatten): pass\n
         "model.network: {choice: [TinyCNN, {class_path: evil.Net}]}",
         'model.network: {choice: [\'{"class_path": "evil.Net"}\']}',
         "model.network.class_path: {choice: [evil.Net]}",
-        "model: {choice: [{network: {class_path: evil.Net}}]}",
         "trainer.callbacks: {choice: [[{class_path: evil.Net}]]}",
         "trainer.callbacks+: {choice: [evil.Net]}",
         "model.optimizer: {choice: [Adam, evil.Net]}",
@@ -41,6 +41,18 @@ def test_a_space_cannot_add_classes(command: Command, tmp_path: Path, space: str
     assert (result.status, "evil.Net" in result.err) == (2, True)
     assert not (tmp_path / "executed").exists()
     assert not (tmp_path / "lightning_logs").exists()
+
+
+@pytest.mark.parametrize("option", ["model.network", "model.lr_scheduler", "model.optimizer"])
+def test_the_help_of_a_class_is_not_an_option_of_a_space(
+    command: Command, tmp_path: Path, option: str
+) -> None:
+    """The parser imports the class whose help is requested."""
+    (tmp_path / "space.yaml").write_text(f"{option}.help: {{choice: [this.s]}}")
+    result = command(*SWEEP)
+    assert result.status == 2
+    assert f"unknown option {option}.help" in result.err
+    assert "this" not in sys.modules
 
 
 def test_a_space_may_use_the_classes_of_the_command(command: Command, tmp_path: Path) -> None:
@@ -61,6 +73,7 @@ def test_a_space_may_use_the_classes_of_the_command(command: Command, tmp_path: 
         ("data.data_dir: {choice: [/tmp/elsewhere]}", "data.data_dir"),
         ("trainer.devices: {choice: [2]}", "trainer.devices"),
         ("trust: {choice: [true]}", "trust"),
+        ("model: {choice: [{network: {class_path: evil.Net}}]}", "unknown option model"),
         ("'model.network=evil.Net --x': {choice: [1]}", "is not the name"),
         ("trainer.callbacks: {choice: [[ModelCheckpoint]]}", "ModelCheckpoint"),
     ],
