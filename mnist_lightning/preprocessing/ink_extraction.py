@@ -93,7 +93,9 @@ def upright(image: Image.Image, in_place: bool = False) -> Image.Image:
     try:
         with warnings.catch_warnings(action="ignore"):  # about each tag that is not a number
             if image.getexif().get(ExifTags.Base.Orientation) in range(2, 9):
-                return ImageOps.exif_transpose(image, in_place=in_place) or image
+                if not in_place:
+                    return ImageOps.exif_transpose(image)
+                ImageOps.exif_transpose(image, in_place=True)
     except Exception:  # the Exif data is damaged, the pixels are not
         pass
     return image
