@@ -12,10 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-from mnist_lightning import templating
+from mnist_lightning import inference, templating
 from mnist_lightning.errors import UserError
 from mnist_lightning.networks.inspection import trace
-from mnist_lightning.preprocessing import mnist_format
+from mnist_lightning.preprocessing import (
+    components,
+    ink_extraction,
+    line_removal,
+    mnist_format,
+)
 
 PACKAGE = Path(__file__).parent.parent
 # The scripts that predict, in the order of their dependencies; then the scripts of the page.
@@ -53,10 +58,24 @@ def write(network: nn.Module, metadata: dict[str, Any], summary: str, path: Path
         summary=summary,
         style=scripts(["deployment/static/page.css"]),
         model=json.dumps(metadata | describe(network)).replace("<", "\\u003c"),
-        reading=scripts(PREDICTION_SCRIPTS),
+        reading=prediction_script(),
         seen=scripts(PAGE_SCRIPTS),
     )
     path.write_text(page, encoding="utf-8")
+
+
+def prediction_script() -> str:
+    """Return the script that predicts, with the constants of the Python modules."""
+    modules = (components, line_removal, ink_extraction, mnist_format, inference)
+    constants = {
+        module.__name__.rpartition(".")[2]: {
+            name: value
+            for name, value in vars(module).items()
+            if name.isupper() and isinstance(value, int | float)
+        }
+        for module in modules
+    }
+    return f"const constants = {json.dumps(constants)};\n{scripts(PREDICTION_SCRIPTS)}"
 
 
 def scripts(names: Iterable[str]) -> str:

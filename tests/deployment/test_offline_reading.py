@@ -37,7 +37,7 @@ function find(data, width, height, multiple) {
 @pytest.fixture(scope="module")
 def engine() -> MiniRacer:
     engine = MiniRacer()
-    engine.eval(html_export.scripts(html_export.PREDICTION_SCRIPTS) + FIND)
+    engine.eval(html_export.prediction_script() + FIND)
     return engine
 
 

@@ -3,7 +3,7 @@
 
 const backend = (() => {
   const MAX_SIDE = 4096; // a photo is reduced to this size, which the canvas of every browser supports
-  const UNSURE_BELOW = 0.8;
+  const { UNSURE_BELOW } = constants.inference;
   const MULTIPLE = { auto: null, true: true, false: false };
 
   const model = JSON.parse($("model").textContent);

@@ -2,15 +2,9 @@
 "use strict";
 
 const components = (() => {
-  const INK_THRESHOLD = Math.fround(0.35);
-  const CORE_THRESHOLD = Math.fround(0.6);
-  const MIN_MASS = 0.02;
-  const MAX_GAP = 0.2;
-  const MIN_HEIGHT = 0.45;
-  const CLEAR_HEIGHT = 0.5;
-  const CLEAR_MASS = 0.1;
-  const MAX_ASPECT = 1.4;
-  const MAX_DIGITS = 200;
+  const { MIN_MASS, MAX_GAP, MIN_HEIGHT, CLEAR_HEIGHT, CLEAR_MASS, MAX_ASPECT, MAX_DIGITS } = constants.components;
+  const INK_THRESHOLD = Math.fround(constants.components.INK_THRESHOLD);
+  const CORE_THRESHOLD = Math.fround(constants.components.CORE_THRESHOLD);
 
   const heightOf = (part) => part.bottom - part.top;
   const widthOf = (part) => part.right - part.left;

@@ -2,13 +2,8 @@
 "use strict";
 
 const inkExtraction = (() => {
-  const WORKING_SIDE = 800;
-  const THUMBNAIL_SIDE = 64;
-  const MAX_STROKE = 0.22;
-  const MAX_STROKE_CLOSE_CROP = 0.5;
-  const MIN_TABLE_BORDER = 0.95;
-  const MIN_CONTRAST = 0.12;
-  const MIN_BRIGHTNESS = 64;
+  const { WORKING_SIDE, THUMBNAIL_SIDE, MAX_STROKE, MAX_STROKE_CLOSE_CROP, MIN_TABLE_BORDER,
+    MIN_CONTRAST, MIN_BRIGHTNESS } = constants.ink_extraction;
 
   const { fround } = Math;
   const { rint, map, share } = arrays;

@@ -2,14 +2,8 @@
 "use strict";
 
 const lineRemoval = (() => {
-  const MIN_COVERAGE = 0.6;
-  const MAX_THICKNESS = 0.04;
-  const MAX_SLOPE = 0.09;
-  const COARSE_STEP = 0.004;
-  const FINE_STEP = 0.001;
-  const MAX_SAMPLES = 20000;
-  const BORDER = 0.02;
-  const MIN_INSIDE = 0.3;
+  const { MIN_COVERAGE, MAX_THICKNESS, MAX_SLOPE, COARSE_STEP, FINE_STEP, MAX_SAMPLES, BORDER,
+    MIN_INSIDE } = constants.line_removal;
 
   function removeLines(ink) {
     const mask = arrays.map(ink, (value) => value > components.INK_THRESHOLD, Uint8Array);

@@ -2,10 +2,7 @@
 "use strict";
 
 const mnistFormat = (() => {
-  const SIZE = 28;
-  const BOX = 20;
-  const WHITE_SHARE = 0.43;
-  const INKED_LEVEL = 40;
+  const { SIZE, BOX, WHITE_SHARE, INKED_LEVEL } = constants.mnist_format;
   const { rint } = arrays;
 
   // The digits of an image in reading order: {ink, dark, box, wide}, the ink 28x28. `multiple` is
