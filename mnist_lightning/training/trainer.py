@@ -47,7 +47,7 @@ class RunTrainer(Trainer):
         for name in ("devices", "num_nodes"):
             number = str(others.get(name))
             if number.isdecimal() and int(number) > MAX_PROCESSES:
-                raise ValueError(f"Invalid --trainer.{name} {number}: at most {MAX_PROCESSES:,}")
+                raise ValueError(f"{name} {number} exceeds {MAX_PROCESSES:,}")
         super().__init__(
             limit_train_batches=limit_train_batches,
             limit_val_batches=limit_val_batches,
