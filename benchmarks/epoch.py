@@ -31,7 +31,7 @@ from turns import Turns, compete, table, write
 from mnist_lightning.cli import fit
 from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser, configure_warnings
 from mnist_lightning.data.loader import epoch_order
-from mnist_lightning.preprocessing.mnist_format import MEAN, STD, normalize
+from mnist_lightning.preprocessing.normalization import MEAN, STD, normalize
 from mnist_lightning.training.fast_epoch_loop import disable_nvml_check
 
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]

@@ -21,7 +21,7 @@ from turns import write
 from mnist_lightning.data.augmentations import Deformation
 from mnist_lightning.data.datasets import SOURCES
 from mnist_lightning.data.loader import BatchDataset, BatchLoader
-from mnist_lightning.preprocessing.mnist_format import MEAN, STD
+from mnist_lightning.preprocessing.normalization import MEAN, STD
 
 BATCH_SIZE = 100
 

@@ -21,7 +21,7 @@ from mnist_lightning import load
 from mnist_lightning.data.datasets import SOURCES
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.ink_extraction import upright
-from mnist_lightning.preprocessing.mnist_format import normalize
+from mnist_lightning.preprocessing.normalization import normalize
 from mnist_lightning.runs import lookup, run_directory
 
 AT_ONCE = 500

@@ -19,7 +19,7 @@ from mnist_lightning import load
 from mnist_lightning.data.datasets import SOURCES
 from mnist_lightning.inference import Recognizer
 from mnist_lightning.preprocessing import mnist_format
-from mnist_lightning.preprocessing.mnist_format import normalize
+from mnist_lightning.preprocessing.normalization import normalize
 
 Ink = NDArray[np.uint8]
 PASTED = 600

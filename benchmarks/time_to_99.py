@@ -24,7 +24,7 @@ from turns import Turns, compete, table, write
 
 from mnist_lightning.cli import fit
 from mnist_lightning.data.datasets import SOURCES
-from mnist_lightning.preprocessing.mnist_format import normalize
+from mnist_lightning.preprocessing.normalization import normalize
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.training.fast_epoch_loop import disable_nvml_check
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.errors import PROGRAM
-from mnist_lightning.evaluation.metrics import mcnemar, spread
+from mnist_lightning.evaluation.significance import mcnemar, spread
 from mnist_lightning.networks import inspection
 from mnist_lightning.runs.metrics_csv import PredictionsTable
 from mnist_lightning.runs.run_directory import Run

@@ -15,7 +15,7 @@ from mnist_lightning.cli.parser import option_value
 from mnist_lightning.cli.trust import check_network, convert_errors, trusted_config
 from mnist_lightning.errors import UserError
 from mnist_lightning.networks.ensemble import Ensemble, ShiftAveraging
-from mnist_lightning.preprocessing.mnist_format import PAPER
+from mnist_lightning.preprocessing.normalization import PAPER
 from mnist_lightning.runs import lookup
 from mnist_lightning.runs.checkpoint import read_signed_checkpoint
 from mnist_lightning.runs.config import evaluation_config

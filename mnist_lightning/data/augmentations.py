@@ -14,7 +14,8 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from mnist_lightning.data.synthetic import draw_non_digits
-from mnist_lightning.preprocessing.mnist_format import MEAN, PAPER, SIZE, STD
+from mnist_lightning.preprocessing.mnist_format import SIZE
+from mnist_lightning.preprocessing.normalization import MEAN, PAPER, STD
 
 NUM_NON_DIGITS = 2_000  # images of letters, signs and scribbles
 

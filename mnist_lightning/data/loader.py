@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mnist_lightning import distributed
 from mnist_lightning.data.augmentations import Augmentation, Mixture
-from mnist_lightning.preprocessing.mnist_format import normalize
+from mnist_lightning.preprocessing.normalization import normalize
 
 Batch = tuple[Tensor, Tensor]
 SAMPLES_PER_GATHER = 8192  # 6 MB

@@ -20,6 +20,7 @@ from mnist_lightning.inference import Recognizer
 from mnist_lightning.networks.inspection import trace
 from mnist_lightning.networks.registry import build, describe
 from mnist_lightning.preprocessing import mnist_format
+from mnist_lightning.preprocessing.normalization import MEAN, STD
 
 CHECK_IMAGES = 1_000  # default number of test images
 ENSEMBLE_FORMATS = ("onnx", "pt2")  # formats with a program rather than weights
@@ -45,7 +46,7 @@ class FromPixels(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map images (B, 28, 28) uint8, 0 for paper, to logits or probabilities (B, C)."""
-        scaled = (pixels.unsqueeze(1).float() - 255 * mnist_format.MEAN) / (255 * mnist_format.STD)
+        scaled = (pixels.unsqueeze(1).float() - 255 * MEAN) / (255 * STD)
         logits: Tensor = self.network(scaled)
         return logits.softmax(dim=1) if self.softmax else logits
 

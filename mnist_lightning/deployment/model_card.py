@@ -4,10 +4,10 @@ from typing import Any, NamedTuple
 
 from mnist_lightning import templating
 from mnist_lightning.errors import __version__
-from mnist_lightning.evaluation.metrics import wilson
+from mnist_lightning.evaluation.significance import wilson
 from mnist_lightning.inference import Recognizer
 from mnist_lightning.networks.registry import describe
-from mnist_lightning.preprocessing import mnist_format
+from mnist_lightning.preprocessing import mnist_format, normalization
 from mnist_lightning.templating import percent
 
 
@@ -19,8 +19,8 @@ def metadata(summary: dict[str, Any], recognizer: Recognizer) -> dict[str, Any]:
         "members": len(getattr(recognizer.network, "members", "1")),
         "parameters": sum(weight.numel() for weight in recognizer.network.parameters()),
         "temperature": recognizer.temperature,
-        "mean": mnist_format.MEAN,
-        "std": mnist_format.STD,
+        "mean": normalization.MEAN,
+        "std": normalization.STD,
         "preprocessing": mnist_format.VERSION,
         "dataset": summary["dataset"],
         "checksum": summary["checksum"],

@@ -10,7 +10,7 @@ import numpy as np
 
 from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation import plots
-from mnist_lightning.evaluation.metrics import mcnemar, spread
+from mnist_lightning.evaluation.significance import mcnemar, spread
 from mnist_lightning.files import write_atomically
 from mnist_lightning.runs import metrics_csv
 from mnist_lightning.runs.config import reproducibility_key

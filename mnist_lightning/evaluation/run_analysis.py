@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from mnist_lightning.data.datasets import DigitData
 from mnist_lightning.errors import PROGRAM, UserError
-from mnist_lightning.evaluation import attribution, corruptions, metrics, plots
+from mnist_lightning.evaluation import attribution, corruptions, metrics, plots, significance
 from mnist_lightning.inference import Recognizer
 from mnist_lightning.networks.calibration import apply_temperature, log_loss
-from mnist_lightning.preprocessing.mnist_format import normalize
+from mnist_lightning.preprocessing.normalization import normalize
 from mnist_lightning.runs import metrics_csv
 from mnist_lightning.runs.metrics_csv import PredictionsTable
 from mnist_lightning.runs.run_directory import Run
@@ -97,7 +97,7 @@ def _test(table: PredictionsTable, pixels: NDArray[np.uint8], analysis: RunAnaly
     facts, figures = analysis.facts, analysis.figures
     facts["test"] = {
         "accuracy": correct / total,
-        "interval": metrics.wilson(correct, total),
+        "interval": significance.wilson(correct, total),
         "correct": correct,
         "total": total,
         "log_loss": log_loss(probabilities, true),
@@ -157,7 +157,7 @@ def _robustness(
     results = []
     for kind in corruptions.CORRUPTIONS:
         correct = [count_correct(corruptions.corrupt(kind, pixels, s)) for s in kind.strengths]
-        intervals = [metrics.wilson(number, count) for number in correct]
+        intervals = [significance.wilson(number, count) for number in correct]
         accuracies = [number / count for number in correct]
         results.append(plots.Robustness(*kind[:3], accuracies, intervals))
     clean_accuracy = count_correct(pixels) / count

@@ -1,4 +1,4 @@
-"""MNIST's format: the only owner of its size, centering, mean and standard deviation.
+"""MNIST's format: the only owner of its size and centering.
 
 Images are arrays of ink, uint8, 0 for paper and 255 for full ink, as in MNIST's files.
 Source of the format: Y. LeCun, C. Cortes and C. Burges, "The MNIST database of handwritten
@@ -9,7 +9,7 @@ so that its center of mass is at the field's center.
 import warnings
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,16 +20,9 @@ from mnist_lightning.files import read_bounded
 from mnist_lightning.preprocessing import image_limits, ink_extraction
 from mnist_lightning.preprocessing.ink_extraction import DigitImage as DigitImage
 
-if TYPE_CHECKING:  # torch takes a second to import, and finding a digit does not need it
-    from torch import Tensor
-
 VERSION = 2  # of the preprocessing: increases when the same image gives other 28x28 pixels
 SIZE = 28
 BOX = 20
-# Mean and standard deviation of MNIST's 60,000 training images scaled to [0, 1].
-MEAN, STD = 0.1307, 0.3081
-PAPER = -MEAN / STD  # the normalized value of paper
-
 # 43 % of MNIST's inked pixels (above 40 of 255) are white (250 and more): mean over 20,000 training
 # images.
 WHITE_SHARE, INKED_LEVEL = 0.43, 40
@@ -45,11 +38,6 @@ FORMATS = ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"]
 Ink = NDArray[np.uint8]
 FloatInk = NDArray[np.float32]  # the same, not rounded
 AnyInk = TypeVar("AnyInk", Ink, FloatInk)
-
-
-def normalize(pixels: "Tensor") -> "Tensor":
-    """Map (B, 28, 28) uint8 images to normalized (B, 1, 28, 28) float32, the input of networks."""
-    return pixels.unsqueeze(1).float().sub_(255 * MEAN).div_(255 * STD)
 
 
 class TooLargeError(ValueError):

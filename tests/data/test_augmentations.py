@@ -16,7 +16,7 @@ from mnist_lightning.data.augmentations import (
     StrokeWidth,
 )
 from mnist_lightning.data.loader import BatchDataset, BatchLoader
-from mnist_lightning.preprocessing.mnist_format import PAPER, STD
+from mnist_lightning.preprocessing.normalization import PAPER, STD
 
 STILL = {"degrees": 0.0, "scale": 0.0, "shear": 0.0, "shift": 0.0}
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mnist_lightning.data.loader import BatchDataset, BatchLoader, epoch_order
-from mnist_lightning.preprocessing.mnist_format import MEAN, STD, normalize
+from mnist_lightning.preprocessing.normalization import MEAN, STD, normalize
 
 
 def loader(num_workers: int = 0, count: int = 105, seed: int | None = 3) -> BatchLoader:

@@ -22,7 +22,7 @@ from mnist_lightning.deployment import exporters, model_card
 from mnist_lightning.deployment.exporters import FORMATS, Export, FromPixels, compare, write
 from mnist_lightning.inference import Recognizer
 from mnist_lightning.networks.registry import ARCHITECTURES
-from mnist_lightning.preprocessing import mnist_format
+from mnist_lightning.preprocessing import mnist_format, normalization
 from mnist_lightning.runs.run_directory import Run
 from tests.conftest import DIGITS, Command, Train
 from tests.preprocessing.test_ink_extraction import drawn
@@ -143,7 +143,7 @@ def test_safetensors_are_loaded_without_unpickling_and_predict(fitted: Command, 
     with safe_open(path, "pt") as file:
         about = json.loads(file.metadata()["mnist_lightning"])
     assert about["network"]["class_path"] == "mnist_lightning.networks.classic_cnn.ClassicCNN"
-    assert (about["mean"], about["std"]) == (mnist_format.MEAN, mnist_format.STD)
+    assert (about["mean"], about["std"]) == (normalization.MEAN, normalization.STD)
     assert about["preprocessing"] == mnist_format.VERSION
     exported, original = load(path), load("0")
     assert exported.temperature == original.temperature
@@ -197,8 +197,8 @@ def test_the_normalization_is_included() -> None:
     inside = FromPixels(network)(torch.from_numpy(PIXELS))
     outside = Recognizer(network).probabilities
     scaled = (
-        torch.from_numpy(PIXELS).float()[:, None] / 255 - mnist_format.MEAN
-    ) / mnist_format.STD
+        torch.from_numpy(PIXELS).float()[:, None] / 255 - normalization.MEAN
+    ) / normalization.STD
     assert torch.allclose(inside.softmax(dim=1), outside(scaled), atol=1e-6)
 
 

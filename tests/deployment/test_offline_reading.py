@@ -16,6 +16,7 @@ from torch import nn
 from mnist_lightning.deployment import html_export
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.ink_extraction import upright
+from mnist_lightning.preprocessing.normalization import MEAN, STD
 from tests.preprocessing.test_components import page as page_of_sevens
 from tests.preprocessing.test_ink_extraction import drawn
 
@@ -186,7 +187,10 @@ def test_photos_give_the_same_pixels(engine: MiniRacer, mnist_dir: Path) -> None
 
 def steps_of(layers: nn.Module, engine: MiniRacer, ink: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Compute the output of layers for (28, 28) ink with the JavaScript of a page."""
-    described = html_export.describe(layers) | {"mean": mnist_format.MEAN, "std": mnist_format.STD}
+    described = html_export.describe(layers) | {
+        "mean": MEAN,
+        "std": STD,
+    }
     pass_array(engine, ink, "Uint8Array")
     logits = engine.eval(f"JSON.stringify([...network.load({json.dumps(described)})(given.data)])")
     return np.array(json.loads(str(logits)))
@@ -259,7 +263,7 @@ def test_each_step_equals_torch(engine: MiniRacer, name: str) -> None:
             weight.data = weight.data.half().float()
     layers.eval()
     ink = noise(28, 28)
-    scaled = (torch.from_numpy(ink.astype(np.float32)) / 255 - mnist_format.MEAN) / mnist_format.STD
+    scaled = (torch.from_numpy(ink.astype(np.float32)) / 255 - MEAN) / STD
     with torch.no_grad():
         expected = layers(scaled[None, None])[0].numpy()
     assert steps_of(layers, engine, ink) == pytest.approx(expected, rel=1e-4, abs=1e-4)

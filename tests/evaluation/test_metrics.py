@@ -17,12 +17,10 @@ from mnist_lightning.evaluation.metrics import (
     calibration,
     closest_calls,
     confusion,
-    mcnemar,
     per_class,
-    spread,
     surest_mistakes,
-    wilson,
 )
+from mnist_lightning.evaluation.significance import mcnemar, spread, wilson
 from mnist_lightning.networks.calibration import apply_temperature, log_loss, temperature
 
 

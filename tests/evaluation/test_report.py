@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser
 
-from mnist_lightning.evaluation import metrics
+from mnist_lightning.evaluation import metrics, significance
 from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_history, read_predictions
 from mnist_lightning.runs.run_directory import Run
 from tests.conftest import DIGITS, Command, Train
@@ -61,7 +61,7 @@ def test_every_number_is_in_the_json(fitted: Command, run_0: Run) -> None:
     assert facts["test"]["correct"] == summary["test/correct"]
     assert facts["test"]["accuracy"] == pytest.approx(summary["test/accuracy"])
     assert facts["test"]["log_loss"] == pytest.approx(summary["test/loss"], rel=1e-4)
-    assert facts["test"]["interval"] == list(metrics.wilson(int(correct.sum()), 297))
+    assert facts["test"]["interval"] == list(significance.wilson(int(correct.sum()), 297))
     assert np.sum(facts["confusion"]) == 297
     assert [row["recall"] for row in facts["digits"]] == pytest.approx(
         [correct[table.true == digit].mean() for digit in range(10)]

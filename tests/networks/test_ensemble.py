@@ -13,7 +13,7 @@ from mnist_lightning.data.datasets import SOURCES
 from mnist_lightning.networks.classic_cnn import ClassicCNN
 from mnist_lightning.networks.ensemble import Ensemble, ShiftAveraging
 from mnist_lightning.networks.multilayer_perceptron import MultilayerPerceptron
-from mnist_lightning.preprocessing.mnist_format import PAPER
+from mnist_lightning.preprocessing.normalization import PAPER
 from mnist_lightning.runs import lookup, run_directory
 from mnist_lightning.runs.metrics_csv import read_predictions
 from tests.conftest import DIGITS, Command, Train

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mnist_lightning.preprocessing import mnist_format
+from mnist_lightning.preprocessing import mnist_format, normalization
 
 
 def blob(height: int, width: int) -> mnist_format.Ink:
@@ -51,5 +51,5 @@ def test_constants_are_those_of_the_training_images(mnist_dir: Path) -> None:
     from mnist_lightning.data import mnist_download
 
     pixels = mnist_download.load(mnist_dir)[0].double() / 255
-    assert pixels.mean().item() == pytest.approx(mnist_format.MEAN, abs=5e-5)
-    assert pixels.std().item() == pytest.approx(mnist_format.STD, abs=5e-5)
+    assert pixels.mean().item() == pytest.approx(normalization.MEAN, abs=5e-5)
+    assert pixels.std().item() == pytest.approx(normalization.STD, abs=5e-5)

@@ -15,7 +15,7 @@ from mnist_lightning.data.datasets import SOURCES
 from mnist_lightning.data.splits import split
 from mnist_lightning.evaluation.image_grid import GAP
 from mnist_lightning.networks.calibration import temperature
-from mnist_lightning.preprocessing.mnist_format import normalize
+from mnist_lightning.preprocessing.normalization import normalize
 from mnist_lightning.runs.checkpoint import read_checkpoint
 from mnist_lightning.runs.run_directory import Run
 from tests.conftest import DIGITS, Command
