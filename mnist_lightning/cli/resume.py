@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
                 if path is not None:
                     raise
                 new_name = rename_damaged(error.path).name if distributed.is_rank_zero() else ""
-                say(f"{error}; renamed to {new_name}; using the checkpoint before it")
+                say(f"{error}; renamed to {new_name}; using the previous checkpoint")
 
 
 def _has_config(run: Run) -> bool:

@@ -80,7 +80,9 @@ def _evaluate_with(
     out = console.make_console()
     console.show_data_notices(out, cli.datamodule)
     if command == "validate" and len(cli.datamodule.val_indices) == 0:
-        raise UserError(f"{first.path}: its run has no validation set (val_size 0); use test")
+        raise UserError(
+            f"{first.path}: the run has no validation set (val_size 0); use the command test"
+        )
     evaluate = partial(_run_evaluation, cli, trainer, predictions, command)
     members: dict[str, PredictionsTable] = {}
     if len(checkpoints) == 1 and not max_shift:

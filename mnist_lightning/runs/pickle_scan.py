@@ -95,7 +95,7 @@ class _Machine:
         elif name == "BUILD":  # the `_metadata` of a network's weights
             self._pop(1)
             if self.stack[-1].name != f"result of {_ORDERED_DICT}":
-                raise ForbiddenPickleError("it sets the attributes of a value")
+                raise ForbiddenPickleError("it sets attributes of an object")
         elif name == "BINPERSID":  # the numbers of a tensor
             self._pop(1)
             self.stack.append(_Value())

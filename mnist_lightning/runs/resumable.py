@@ -191,7 +191,7 @@ def newest_checkpoint(run: Run, move: bool = False) -> Path:
             validate_checkpoint(checkpoint_file.read_checkpoint(path))
         except DamagedCheckpointError as error:
             text = str(error) if str(path) in str(error) else f"{path} is damaged: {error}"
-            text += "; using the checkpoint before it" if path != paths[-1] else ""
+            text += "; using the previous checkpoint" if path != paths[-1] else ""
             say(text + (f"; renamed to {rename_damaged(path).name}" if move else ""))
         else:
             return path

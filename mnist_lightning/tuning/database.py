@@ -103,7 +103,7 @@ def _path(url: str) -> Path | None:
     except ArgumentError:
         return None  # optuna reports it
     if "uri" in parsed.query or (parsed.database or "").startswith("file:"):
-        raise UserError(f"Invalid --storage {url}: expected sqlite:/// and a path.", status=2)
+        raise UserError(f"Invalid --storage {url}: expected sqlite:///PATH.", status=2)
     return Path(parsed.database) if parsed.database not in (None, "", ":memory:") else None
 
 

@@ -100,7 +100,7 @@ def test_the_checkpoint_before_a_damaged_one_is_resumed(
     trained: Path, tmp_path: Path, damage: Damage
 ) -> None:
     there, printed = resumed(trained, tmp_path, "checkpoints/last.ckpt", damage)
-    assert "using the checkpoint before it" in printed
+    assert "using the previous checkpoint" in printed
     assert "after epoch 2, from lightning_logs/version_0/checkpoints/last-1.ckpt" in printed
     assert "renamed to last.ckpt.damaged-1" in printed
     assert os.path.lexists(there.checkpoints / "last.ckpt.damaged-1")

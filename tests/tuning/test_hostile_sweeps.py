@@ -155,7 +155,7 @@ def test_garbage_is_not_a_database(tmp_path: Path) -> None:
 
 
 def test_a_database_url_with_options_is_rejected() -> None:
-    with pytest.raises(UserError, match="expected sqlite:/// and a path"):
+    with pytest.raises(UserError, match="expected sqlite:///PATH"):
         check_database("sqlite:///file:study.db?mode=rw&uri=true")
 
 
