@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mnist_lightning.runs import run_directory
-from mnist_lightning.runs.resumable import recent_checkpoints
+from mnist_lightning.runs.recent_checkpoints import recent_checkpoints
 from mnist_lightning.runs.run_directory import LOGS_FOLDER, Run
 from tests.processes import Place, begun, ended, start
 from tests.random_cases import Case, Options, draw

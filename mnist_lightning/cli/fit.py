@@ -21,7 +21,7 @@ from mnist_lightning.runs.checkpoint import network_weights, read_checkpoint, re
 from mnist_lightning.runs.class_names import class_names
 from mnist_lightning.runs.config import is_unbounded
 from mnist_lightning.runs.config_schema import check_config
-from mnist_lightning.runs.resumable import newest_checkpoint, progress
+from mnist_lightning.runs.recent_checkpoints import newest_checkpoint, progress
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.runs.signature import signing_key
 from mnist_lightning.text import say

@@ -11,17 +11,17 @@ from mnist_lightning.cli.trust import TrustedConfig, check_network, convert_erro
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import rename_damaged, write_atomically
 from mnist_lightning.networks.registry import WrongWeightsError
-from mnist_lightning.runs import lookup, resumable, run_directory
+from mnist_lightning.runs import lookup, recent_checkpoints, run_directory
 from mnist_lightning.runs.checkpoint import DamagedCheckpointError, read_signed_checkpoint
 from mnist_lightning.runs.config import LENGTHS, find_conflicts
 from mnist_lightning.runs.config_schema import InvalidConfigError
 from mnist_lightning.runs.recovery import rename_damaged_config, rename_damaged_files
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import say
+from mnist_lightning.training.compatibility import find_incompatibility
+from mnist_lightning.training.exact_resume import callback_state_error
 from mnist_lightning.training.logger import truncate_logs
 from mnist_lightning.training.registry import USER_SCHEMA
-from mnist_lightning.training.restorability import restorability_error
-from mnist_lightning.training.resumability import callback_state_error
 
 
 def main(arguments: list[str]) -> int:
@@ -68,13 +68,13 @@ def _resume_from(
     run.refuse_links()
     if first:
         rename_damaged_config(run)
-    path = given or resumable.newest_checkpoint(run, move=first)
+    path = given or recent_checkpoints.newest_checkpoint(run, move=first)
     checkpoint, signed = read_signed_checkpoint(path)
     if "config" not in checkpoint:
         runs = f"Runs that can be resumed: {PROGRAM} runs"
         raise UserError(f"{path} has no configuration: `fit` did not make it. {runs}")
     try:
-        resumable.validate_checkpoint(checkpoint)
+        recent_checkpoints.validate_checkpoint(checkpoint)
     except DamagedCheckpointError as error:
         raise DamagedCheckpointError(f"{path}: {error}") from None
     with convert_errors(path, signed):
@@ -124,13 +124,13 @@ def continue_run(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]
         raise UserError(f"options differ from those of the run: {'; '.join(found)}; {fix}", 2)
     cli.datamodule.check_same_data(checkpoint["MNISTDataModule"])
     cli.make_trainer.loaded[path] = checkpoint
-    reason = restorability_error(cli.model, checkpoint)
+    reason = find_incompatibility(cli.model, checkpoint)
     reason = reason or callback_state_error(cli.make_trainer.callbacks, checkpoint["callbacks"])
     if reason is not None:
         raise UnusableCheckpointError(path, reason)
     if run.config.is_file() and distributed.is_rank_zero():
         rename_damaged_files(run)
-    done, ends = resumable.progress(checkpoint), cli.config.trainer.max_epochs
+    done, ends = recent_checkpoints.progress(checkpoint), cli.config.trainer.max_epochs
     steps, logged_steps = checkpoint["global_step"], checkpoint["trainer"]["logged_steps"]
     if _is_finished(run, checkpoint["config"], cli, done.epochs):
         count = f"{done.epochs} of {max(ends, done.epochs)} epochs"
@@ -151,7 +151,7 @@ def continue_run(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]
     return _continue_in_new_run(cli, path, done)
 
 
-def _continue_in_new_run(cli: DigitCLI, path: Path, done: resumable.Progress) -> int:
+def _continue_in_new_run(cli: DigitCLI, path: Path, done: recent_checkpoints.Progress) -> int:
     """Train on from a checkpoint that is in no run directory; return the exit status."""
     run = distributed.run_on_rank_zero(lambda: run_directory.create_next(cli.root))
     say(f"{path} is in no run directory: resuming after {done} in a new one, {run.folder}")

@@ -27,8 +27,8 @@ def main(arguments: list[str]) -> int:
     parser.add_network()
     options = parser.parse_args(arguments)
     from mnist_lightning.deployment import hosts
+    from mnist_lightning.deployment.responses import ModelRegistry
     from mnist_lightning.deployment.server import make_app
-    from mnist_lightning.deployment.service import ModelRegistry
     from mnist_lightning.inference import import_network_class
 
     run, checkpoint = lookup.find(options.run, options.root)

@@ -10,10 +10,10 @@ from mnist_lightning.cli.lightning_cli import DigitCLI
 from mnist_lightning.runs.config import Config
 from mnist_lightning.runs.recovery import rename_damaged_lock
 from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.training.exact_resume import check_callbacks
 from mnist_lightning.training.experiment import Experiment
 from mnist_lightning.training.lightning_module import DigitClassifier
 from mnist_lightning.training.preflight import preflight_check
-from mnist_lightning.training.resumability import check_callbacks
 from mnist_lightning.training.runner import train
 
 

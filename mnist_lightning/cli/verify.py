@@ -20,7 +20,7 @@ from mnist_lightning.cli.parser import option_value
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.runs.checkpoint import read_checkpoint
 from mnist_lightning.runs.metrics_csv import METRICS_FILE
-from mnist_lightning.runs.resumable import progress
+from mnist_lightning.runs.recent_checkpoints import progress
 from mnist_lightning.runs.run_directory import LOGS_FOLDER, Run
 from mnist_lightning.text import say
 

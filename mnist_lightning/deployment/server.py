@@ -17,9 +17,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from mnist_lightning import inference, templating
-from mnist_lightning.deployment import hosts, service
+from mnist_lightning.deployment import hosts, responses
 from mnist_lightning.deployment.reading_pool import BusyError, ClientGoneError, ReadingPool
-from mnist_lightning.deployment.service import Answer, Health, KnownRun, ModelRegistry, ProblemError
+from mnist_lightning.deployment.responses import (
+    Answer,
+    Health,
+    KnownRun,
+    ModelRegistry,
+    ProblemError,
+)
 from mnist_lightning.errors import __version__
 from mnist_lightning.preprocessing.extraction_process import ExtractedDigits, NoDigitError
 from mnist_lightning.preprocessing.mnist_format import TooLargeError
@@ -181,7 +187,7 @@ def _add_information(app: FastAPI, models: ModelRegistry, collects: bool) -> Non
     @app.get("/api/runs")
     def list_runs() -> list[KnownRun]:
         """List the runs that can predict."""
-        return [service.known_run(run) for run in models.known().values()]
+        return [responses.known_run(run) for run in models.known().values()]
 
 
 def _add_prediction(app: FastAPI, models: ModelRegistry, bodies: Bodies, pool: ReadingPool) -> None:
@@ -207,7 +213,7 @@ def _add_prediction(app: FastAPI, models: ModelRegistry, bodies: Bodies, pool: R
             run=run or models.run.folder.name,
             width=image.width,
             height=image.height,
-            digits=[service.to_answer(prediction) for prediction in predictions],
+            digits=[responses.to_answer(prediction) for prediction in predictions],
             milliseconds=round(1000 * (time.perf_counter() - start), 2),
         )
 
@@ -229,7 +235,7 @@ def _add_corrections(app: FastAPI, directory: Path, bodies: Bodies, pool: Readin
         async with bodies.received(request) as content:
             image = await _find_digits(pool, content, False, request)
         saved = await to_thread.run_sync(
-            service.save_correction, directory, label, image.digits[0], limiter=pool.turns
+            responses.save_correction, directory, label, image.digits[0], limiter=pool.turns
         )
         return {"kept": saved}
 

@@ -6,7 +6,11 @@ from pathlib import Path
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import rename_damaged, write_atomically
 from mnist_lightning.runs.checkpoint import DamagedCheckpointError, read_checkpoint
-from mnist_lightning.runs.resumable import progress, recent_checkpoints, validate_checkpoint
+from mnist_lightning.runs.recent_checkpoints import (
+    progress,
+    recent_checkpoints,
+    validate_checkpoint,
+)
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import say
 

@@ -19,9 +19,9 @@ from mnist_lightning.networks.registry import MAX_CLASSES
 from mnist_lightning.runs.checkpoint import MAX_UNSIGNED_BYTES
 from mnist_lightning.runs.config import Config
 from mnist_lightning.runs.signature import key_path, signing_key
+from mnist_lightning.training.compatibility import take_zero_step
 from mnist_lightning.training.lightning_module import DigitClassifier
 from mnist_lightning.training.lr_schedules import UNBOUNDED_SCHEDULE
-from mnist_lightning.training.restorability import take_zero_step
 
 
 def preflight_check(

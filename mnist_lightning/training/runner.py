@@ -17,7 +17,7 @@ from mnist_lightning.networks.calibration import temperature
 from mnist_lightning.runs.checkpoint import read_checkpoint
 from mnist_lightning.runs.config import is_unbounded, reproducibility_key
 from mnist_lightning.runs.metrics_csv import write_predictions
-from mnist_lightning.runs.resumable import progress
+from mnist_lightning.runs.recent_checkpoints import progress
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.runs.signature import key_path
 from mnist_lightning.training.callbacks.checkpointing import RunCheckpoints
@@ -27,10 +27,10 @@ from mnist_lightning.training.callbacks.progress import ProgressLines
 from mnist_lightning.training.callbacks.rng_state import RandomState
 from mnist_lightning.training.callbacks.run_summary import RunSummary
 from mnist_lightning.training.callbacks.tensorboard import Dashboards
+from mnist_lightning.training.exact_resume import unverified_parts
 from mnist_lightning.training.experiment import Experiment, Reporter, Result
 from mnist_lightning.training.fast_epoch_loop import disable_nvml_check
 from mnist_lightning.training.logger import RunLogger, as_float
-from mnist_lightning.training.resumability import unverified_parts
 
 MAX_MESSAGE_CHARS = 300  # of another library's error message
 MIN_IMAGES_FOR_TEMPERATURE = 100  # a network may classify fewer images without an error

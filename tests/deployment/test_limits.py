@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from mnist_lightning.deployment import hosts
-from mnist_lightning.deployment.service import ModelRegistry, ProblemError
+from mnist_lightning.deployment.responses import ModelRegistry, ProblemError
 from mnist_lightning.errors import UserError
 from mnist_lightning.inference import Recognizer
 from mnist_lightning.runs.run_directory import Run

@@ -12,7 +12,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_lightning.cli.verify import first_difference_of_runs
-from mnist_lightning.runs.resumable import progress
+from mnist_lightning.runs.recent_checkpoints import progress
 from mnist_lightning.runs.run_directory import Run
 from tests.cli.checks import assert_equal, load, logged
 from tests.conftest import DIGITS

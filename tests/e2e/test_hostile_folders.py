@@ -15,7 +15,7 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from mnist_lightning.data.datasets import SOURCES
 from mnist_lightning.deployment.model_card import metadata
-from mnist_lightning.deployment.service import known_run
+from mnist_lightning.deployment.responses import known_run
 from mnist_lightning.errors import UserError
 from mnist_lightning.inference import DigitPrediction, load
 from mnist_lightning.runs.metrics_csv import read_metrics

@@ -16,7 +16,7 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.runs import checkpoint as checkpoints
 from mnist_lightning.runs import run_directory
 from mnist_lightning.runs.metrics_csv import read_metrics
-from mnist_lightning.runs.resumable import MAX_ATTEMPTS, recent_checkpoints
+from mnist_lightning.runs.recent_checkpoints import MAX_ATTEMPTS, recent_checkpoints
 from mnist_lightning.runs.run_directory import MAX_VERSION, Run
 from tests.cli.checks import load
 from tests.conftest import Command

@@ -19,7 +19,7 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.networks.classic_cnn import ClassicCNN
 from mnist_lightning.networks.registry import describe
 from mnist_lightning.runs.checkpoint import DamagedCheckpointError, read_checkpoint
-from mnist_lightning.runs.resumable import newest_checkpoint
+from mnist_lightning.runs.recent_checkpoints import newest_checkpoint
 from mnist_lightning.runs.run_directory import Run
 from tests.cli.checks import load
 from tests.conftest import DIGITS, Command

@@ -15,7 +15,7 @@ from mnist_lightning.runs.checkpoint import (
     read_checkpoint,
 )
 from mnist_lightning.runs.metrics_csv import read_metrics
-from mnist_lightning.runs.resumable import validate_checkpoint
+from mnist_lightning.runs.recent_checkpoints import validate_checkpoint
 from mnist_lightning.runs.run_directory import Run
 from tests.cli.checks import logged
 from tests.conftest import DIGITS

@@ -14,7 +14,7 @@ import torch
 
 from mnist_lightning.networks.digit_net import DigitNet
 from mnist_lightning.runs.metrics_csv import read_metrics
-from mnist_lightning.runs.resumable import progress
+from mnist_lightning.runs.recent_checkpoints import progress
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.training.callbacks.checkpointing import RunCheckpoints
 from mnist_lightning.training.callbacks.prediction_collector import PredictionCollector

@@ -10,9 +10,9 @@ from lightning.pytorch.plugins import MixedPrecision
 
 from mnist_lightning.errors import UserError
 from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.training.compatibility import _compare_schedule_states
 from mnist_lightning.training.lr_schedules import OneCycle
 from mnist_lightning.training.preflight import check_loss_scaling
-from mnist_lightning.training.restorability import _compare_schedule_states
 from tests.conftest import DIGITS, Command
 
 CALLBACK = "--trainer.callbacks"

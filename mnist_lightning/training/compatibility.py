@@ -15,7 +15,7 @@ from mnist_lightning.training.lightning_module import DigitClassifier
 MAX_REASON_CHARS = 300  # of another library's error message
 
 
-def restorability_error(model: DigitClassifier, checkpoint: dict[str, Any]) -> str | None:
+def find_incompatibility(model: DigitClassifier, checkpoint: dict[str, Any]) -> str | None:
     """Load a checkpoint into copies and take one step; return the error, or None."""
     network = copy.deepcopy(model.network)
     optimizer = model.optimizer_factory(network.parameters())
