@@ -118,7 +118,8 @@ def _deep(levels: int) -> Any:
 
 
 def _tensor(tensor: torch.Tensor, chance: Chance) -> Any:
-    """Return another tensor, or something that is none, in the place of a tensor."""
+    """Return another tensor, or another value, for the place of a tensor."""
+    tensor = tensor.to_dense()  # after an earlier mutation
     kinds: list[Callable[[], Any]] = [
         lambda: torch.full_like(tensor, chance.choice([0, 1, -1])),
         lambda: torch.full(tensor.shape, float("nan")),
