@@ -22,7 +22,7 @@ from mnist_lightning.runs.config import check_storable
 from mnist_lightning.runs.config_schema import find_null
 from mnist_lightning.runs.imports import import_paths, imported_paths
 from mnist_lightning.training.lightning_module import DigitClassifier
-from mnist_lightning.training.lr_schedules import take_trial_steps
+from mnist_lightning.training.lr_schedules import take_trial_step
 from mnist_lightning.training.registry import RUN_OPTIONS, USER_SCHEMA
 from mnist_lightning.training.trainer import TRAINER_DEFAULTS, RunTrainer
 from mnist_lightning.training.trainer_factory import TrainerFactory
@@ -210,7 +210,7 @@ class DigitCLI(LightningCLI):
         try:
             optimizer = self.model.optimizer_factory(self.model.network.parameters())
             option = "lr_scheduler"
-            take_trial_steps(self.model.make_schedule(optimizer, total_steps=1000))
+            take_trial_step(self.model.make_schedule(optimizer, total_steps=1000))
         except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
             if "only supports 2D parameters" in reason:

@@ -175,7 +175,8 @@ def explain(error: BaseException) -> tuple[str, int]:
         fix = f"give {option} or --trainer.accelerator cpu"
         return f"{str(error).split()[0]} is not deterministic on this device; {fix}", 1
     if (configured := _configured_option(error)) is not None:
-        return f"--{configured}: {' '.join(str(error).split()) or type(error).__name__}", 1
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return f"--{configured}: {reason} (--debug shows the traceback)", 1
     advice = "this looks like a bug; --debug shows the traceback"
     return f"{type(error).__name__}: {error} ({advice})", 1
 

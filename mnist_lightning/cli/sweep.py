@@ -126,11 +126,20 @@ def refuse_foreign_space(space: SearchSpace, path: Path, arguments: list[str]) -
         machine = next((each for each in NOT_SEARCHED if f"{name}.".startswith(f"{each}.")), None)
         if machine is not None:
             raise UserError(f"{where}: give {machine} in the command; a sweep cannot vary it", 2)
-        *sections, option = name.removesuffix("+").split(".")[:2]
-        if option not in SCHEMA.sections.get("".join(sections), {}) or name.endswith(".help"):
+        if not _is_option(name):
             raise UserError(f"{where}: unknown option {name}", status=2)
         for value in values.values:
             refuse_foreign(nest_options({name: _parsed(value)}), where, named, SCHEMA)
+
+
+def _is_option(name: str) -> bool:
+    """Return whether a name is an option, such as `data.seed`, or an argument of its class.
+
+    `model.network.help` is not: the parser imports the class whose help is requested.
+    """
+    parts = name.removesuffix("+").split(".")
+    section, option = ("", parts[0]) if len(parts) == 1 else parts[:2]
+    return option in SCHEMA.sections.get(section, {}) and parts[-1] != "help"
 
 
 def _parsed(value: Any) -> Any:

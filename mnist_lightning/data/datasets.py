@@ -119,8 +119,9 @@ class _TorchvisionFiles:
             refuse_linked_folders(raw, data_dir)
             raw.mkdir(parents=True, exist_ok=True)
             refuse_links(raw, ("",))  # torchvision follows links when it extracts
-            remove(raw / "gzip")  # torchvision extracts all archives in it, also to other places
             with FileLock(data_dir / f".{self.name}.lock"):
+                # torchvision extracts all archives in it, and a tar file can write anywhere.
+                remove(raw / "gzip")
                 # torchvision's own download has no limit of time or size. It only extracts an
                 # archive that is already there with the correct MD5.
                 limits = _LIMITS.get(self.class_name, _DEFAULT_LIMITS)

@@ -43,10 +43,10 @@ def load_folder(folder: Path, test_share: float) -> tuple[DigitData, str | None]
         if not path.is_file() or path.name.startswith("."):
             continue
         try:
-            file = path.stat().st_dev, path.stat().st_ino  # many links may name the same file
-            if file not in read_before:
-                read_before[file] = mnist_format.from_image(mnist_format.read(path))
-            images.append(read_before[file])
+            identity = path.stat().st_dev, path.stat().st_ino  # links may name the same file
+            if identity not in read_before:
+                read_before[identity] = mnist_format.from_image(mnist_format.read(path))
+            images.append(read_before[identity])
             classes.append(int(path.relative_to(folder).parts[0]))
         except (OSError, ValueError) as error:
             skipped.append(printable(f"{path.relative_to(folder)} ({error})"))

@@ -24,8 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mnist_lightning.preprocessing import mnist_format
-from mnist_lightning.preprocessing.ink_extraction import DigitImage
-from mnist_lightning.preprocessing.mnist_format import SIZE, TooLargeError
+from mnist_lightning.preprocessing.mnist_format import SIZE, DigitImage, TooLargeError
 
 MAX_SECONDS = 20.0  # the slowest valid image, of 120 megapixels, takes 7 s on one core
 MAX_MEMORY = 2_500_000_000  # bytes of address space; the same image takes 1.9 GB

@@ -23,8 +23,8 @@ MIN_CONTRAST = 0.12  # of the paper's brightness; a lower contrast is not ink
 MIN_BRIGHTNESS = 64  # of 255: darker paper is treated as this bright
 
 
-class DigitImage(NamedTuple):
-    """The ink of one digit of an image.
+class DigitCrop(NamedTuple):
+    """The ink of one digit, cropped from an image.
 
     Attributes:
         ink: (H, W) uint8, 0 for paper, 255 for a stroke's full strength; only the digit's ink.
@@ -39,7 +39,7 @@ class DigitImage(NamedTuple):
     wide: bool
 
 
-def extract_digits(image: Image.Image, multiple: bool | None = False) -> list[DigitImage]:
+def extract_digits(image: Image.Image, multiple: bool | None = False) -> list[DigitCrop]:
     """Extract the ink of the digits in an image, for any paper and light.
 
     Args:
@@ -69,7 +69,7 @@ def extract_digits(image: Image.Image, multiple: bool | None = False) -> list[Di
         sides = zip((view.left, view.top) * 2, digit.box, strict=True)
         left, top, right, bottom = (round((start + side) * scale) for start, side in sides)
         box = left, top, right, bottom
-        crops.append(DigitImage(_crop(padded, digit), dark, box, digit.wide))
+        crops.append(DigitCrop(_crop(padded, digit), dark, box, digit.wide))
     return crops
 
 
@@ -96,6 +96,8 @@ def upright(image: Image.Image, in_place: bool = False) -> Image.Image:
                 if not in_place:
                     return ImageOps.exif_transpose(image)
                 ImageOps.exif_transpose(image, in_place=True)
+    except MemoryError:
+        raise
     except Exception:  # the Exif data is damaged, the pixels are not
         pass
     return image

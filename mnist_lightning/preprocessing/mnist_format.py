@@ -9,7 +9,7 @@ so that its center of mass is at the field's center.
 import warnings
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,6 @@ from PIL import Image, UnidentifiedImageError
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import read_bounded
 from mnist_lightning.preprocessing import image_limits, ink_extraction
-from mnist_lightning.preprocessing.ink_extraction import DigitImage as DigitImage
 
 VERSION = 2  # of the preprocessing: increases when the same image gives other 28x28 pixels
 SIZE = 28
@@ -126,11 +125,26 @@ def _read_content(source: Path | BinaryIO) -> bytes:
     return content
 
 
+class DigitImage(NamedTuple):
+    """A digit of an image, in MNIST's format.
+
+    Attributes:
+        ink: (28, 28), as the makers of MNIST would have produced it.
+        dark: whether the ink was darker than the paper.
+        box: left, top, right and bottom (ends excluded) in pixels of the upright image.
+        wide: whether the digit is so wide that it may be several touching digits.
+    """
+
+    ink: Ink
+    dark: bool
+    box: tuple[int, int, int, int]
+    wide: bool
+
+
 def find_digits(image: Image.Image, multiple: bool | None = None) -> list[DigitImage]:
     """Find the digits in an image, darker or lighter than the paper, in reading order.
 
-    Their ink is (28, 28), as the makers of MNIST would have produced it. An image of MNIST's size
-    with a black border is already in the format, and is not changed.
+    An image of MNIST's size with a black border is already in the format, and is not changed.
 
     Args:
         image: of any size and mode.
@@ -146,7 +160,7 @@ def find_digits(image: Image.Image, multiple: bool | None = None) -> list[DigitI
                 raise ValueError("no digit in the image: it is blank")
             return [DigitImage(gray.astype(np.uint8), False, (0, 0, SIZE, SIZE), False)]
     crops = ink_extraction.extract_digits(image, multiple)
-    return [crop._replace(ink=from_ink(crop.ink)) for crop in crops]
+    return [DigitImage(from_ink(crop.ink), *crop[1:]) for crop in crops]
 
 
 def png(ink: Ink) -> bytes:

@@ -64,7 +64,7 @@ def check_batch_size(config: Config) -> None:
 
 
 def check_storable(value: Any, option: str = "") -> None:
-    """Check that a checkpoint can contain these options: it would be refused when it is read.
+    """Check that a checkpoint with these options can be read again.
 
     Raises:
         UserError: an integer or a text is too large.
@@ -76,9 +76,9 @@ def check_storable(value: Any, option: str = "") -> None:
         for item in value:
             check_storable(item, option)
     elif isinstance(value, int) and abs(value) >= 2**63:
-        raise UserError(f"Invalid --{option} {value:,}"[:80] + ": expected 64 bits at most", 2)
+        raise UserError(f"--{option} exceeds 64 bits: give a smaller integer", status=2)
     elif isinstance(value, str) and len(value) > MAX_CHARS:
-        raise UserError(f"--{option} exceeds {MAX_CHARS:,} characters", status=2)
+        raise UserError(f"--{option} exceeds {MAX_CHARS:,} characters: give a shorter text", 2)
 
 
 def evaluation_config(config: Config) -> Config:

@@ -150,8 +150,8 @@ def _check_optimizer(checkpoint: dict[str, Any]) -> None:
     numbers = [number for group in states[0]["param_groups"] for number in group["params"]]
     is_valid = numbers == list(range(len(numbers))) and not states[0]["state"].keys() - numbers
     require(is_valid and len(numbers) > 0, "optimizer_states: the parameter numbers are invalid")
-    few = len(numbers) <= count
-    require(few, f"optimizer_states has {len(numbers)} parameters, more than the network")
+    has_few = len(numbers) <= count
+    require(has_few, f"optimizer_states has {len(numbers)} parameters, more than the network")
 
 
 def _check_random_states(states: dict[str, Any]) -> None:

@@ -82,14 +82,13 @@ class Cosine(LambdaLR):
         super().__init__(optimizer, factor)
 
 
-def take_trial_steps(schedule: LRScheduler | ReduceLROnPlateau | None) -> None:
-    """Take a hundred steps: some invalid arguments, such as a period of 0, fail only there."""
-    with warnings.catch_warnings(action="ignore"):  # the optimizer takes no steps
-        for _ in range(100):
-            if isinstance(schedule, ReduceLROnPlateau):
-                schedule.step(0.0)
-            elif schedule is not None:
-                schedule.step()
+def take_trial_step(schedule: LRScheduler | ReduceLROnPlateau | None) -> None:
+    """Take one step: some invalid arguments, such as a period of 0, fail only there."""
+    with warnings.catch_warnings(action="ignore"):  # the optimizer takes no step
+        if isinstance(schedule, ReduceLROnPlateau):
+            schedule.step(0.0)
+        elif schedule is not None:
+            schedule.step()
 
 
 def needs_run_length(factory: LRSchedulerCallable | None) -> bool:

@@ -81,9 +81,7 @@ def _check_data(model: DigitClassifier, data: MNISTDataModule) -> None:
             f"of {name}. Give --model.network.num_classes {classes}."
         )
     if shape[1] > MAX_CLASSES:
-        raise UserError(
-            f"The network has {shape[1]} classes: expected at most {MAX_CLASSES}", status=2
-        )
+        _reject(f"The network has {shape[1]} classes: expected at most {MAX_CLASSES}.")
 
 
 def _check_limits(data: MNISTDataModule, options: dict[str, Any]) -> None:

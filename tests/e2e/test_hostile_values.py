@@ -45,6 +45,12 @@ def test_a_value_that_no_run_can_store_is_refused_before_training(
     assert not (tmp_path / "lightning_logs").exists()
 
 
+def test_an_integer_with_more_digits_than_python_prints_is_refused(command: Command) -> None:
+    result = command(*FIT, "--data.seed", "0x" + "f" * 5_000)
+    assert result.status == 2
+    assert "--data.seed exceeds 64 bits" in result.err
+
+
 @pytest.mark.parametrize("schedule", ["StepLR.step_size", "CosineAnnealingLR.T_max"])
 def test_a_schedule_that_fails_at_its_first_step_is_refused_before_training(
     command: Command, tmp_path: Path, schedule: str
@@ -55,6 +61,11 @@ def test_a_schedule_that_fails_at_its_first_step_is_refused_before_training(
     assert result.status == 2
     assert "--model.lr_scheduler: integer modulo by zero" in result.err
     assert not (tmp_path / "lightning_logs").exists()
+
+
+def test_a_schedule_of_exactly_as_many_steps_as_the_run_is_accepted(command: Command) -> None:
+    one_cycle = ["--model.lr_scheduler", "OneCycle", "--model.lr_scheduler.total_steps", "2"]
+    assert command(*FIT, *one_cycle).status == 0
 
 
 def test_a_network_with_a_million_classes_is_refused(command: Command, tmp_path: Path) -> None:

@@ -233,8 +233,9 @@ def remove_later_checkpoints(trainer: Trainer, step: int) -> None:
     if not trainer.is_global_zero:
         return
     callbacks = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
-    files = [file for each in callbacks for file in Path(each.dirpath or "").glob("*.ckpt")]
-    for path in files:
+    # Several callbacks may save to the same folder.
+    files = {file for each in callbacks for file in Path(each.dirpath or "").glob("*.ckpt")}
+    for path in sorted(files):
         if RESERVED.match(path.name):
             continue
         try:
