@@ -20,6 +20,7 @@ from mnist_lightning import files
 from mnist_lightning.cli import console
 from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser
 from mnist_lightning.cli.parser import check_is_file, named_classes, option_value, read_files
+from mnist_lightning.cli.suggestions import closest_option
 from mnist_lightning.cli.trust import refuse_foreign
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.runs.class_names import nest_options
@@ -127,7 +128,10 @@ def refuse_foreign_space(space: SearchSpace, path: Path, arguments: list[str]) -
         if machine is not None:
             raise UserError(f"{where}: give {machine} in the command; a sweep cannot vary it", 2)
         if not _is_option(name):
-            raise UserError(f"{where}: unknown option {name}", status=2)
+            sections = SCHEMA.sections.items()
+            options = [f"{section}.{option}" for section, names in sections for option in names]
+            similar = closest_option(name, options)
+            raise UserError(f"{where}: unknown option {name}{similar}", status=2)
         for value in values.values:
             refuse_foreign(nest_options({name: _parsed(value)}), where, named, SCHEMA)
 

@@ -185,7 +185,8 @@ def test_mistakes_are_reported_before_any_trial(command: Command, place: Path) -
         assert result.status != 0
         assert message in result.err
     (place / "space.yaml").write_text("model.label_smothing: {uniform: [0, 1]}")
-    assert "unknown option --model.label_smothing" in command(*SWEEP).err
+    error = command(*SWEEP).err
+    assert "unknown option model.label_smothing; did you mean model.label_smoothing?" in error
     assert list(run_directory.list_runs(place / "lightning_logs")) == []
 
 
