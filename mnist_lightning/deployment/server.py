@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,8 +13,10 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mnist_lightning import inference, templating
 from mnist_lightning.deployment import hosts, responses
@@ -40,6 +42,11 @@ TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 # The page loads nothing from other sites, and its contents cannot change that.
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
 POLICY += "img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+SECURITY_HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
 
 
 # The status and the type of the errors for an image; of others 422, unreadable.
@@ -94,32 +101,48 @@ IMAGE_BODY: dict[str, Any] = {
 }
 
 
-def _guard(app: FastAPI, names: frozenset[str]) -> None:
-    """Refuse requests of other sites, and set the security headers of responses."""
+class Guard:
+    """Refuses requests of other sites, sets security headers, and reports unexpected errors.
 
-    @app.middleware("http")
-    async def guard(
-        request: Request, call_next: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
-        # HTTP/1.0 allows a request without Host; no browser sends one.
-        if not hosts.is_own(request.headers.get("host"), names):
-            message = "the Host header is not a name of this server; to allow it, start with "
-            return ProblemError(403, "foreign_host", f"{message}--allow_host NAME").response()
-        origin = request.headers.get("origin")
-        if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
-            return ProblemError(403, "foreign_origin", "foreign sites are refused").response()
+    An ASGI middleware: Starlette's `BaseHTTPMiddleware` starts tasks for every request, which
+    takes a millisecond.
+    """
+
+    def __init__(self, app: ASGIApp, names: frozenset[str]) -> None:
+        self._app, self._names = app, names
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if problem := self._problem(Headers(scope=scope)):
+            await problem.response()(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(SECURITY_HEADERS)
+            await send(message)
+
         try:
-            response = await call_next(request)
+            await self._app(scope, receive, send_guarded)
         except (ClientDisconnect, ClientGoneError):  # no client to report to
-            return Response(status_code=499)
+            await Response(status_code=499)(scope, receive, send)
         except Exception as error:
-            say(f"{request.url.path}: {type(error).__name__}: {error}", file=sys.stderr)
+            say(f"{scope['path']}: {type(error).__name__}: {error}", file=sys.stderr)
             message = "internal error; the terminal of the server shows the reason"
-            return ProblemError(500, "failure", message).response()
-        response.headers["Content-Security-Policy"] = POLICY
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Cache-Control"] = "no-store"
-        return response
+            await ProblemError(500, "failure", message).response()(scope, receive, send)
+
+    def _problem(self, headers: Headers) -> ProblemError | None:
+        # HTTP/1.0 allows a request without Host; no browser sends one.
+        if not hosts.is_own(headers.get("host"), self._names):
+            message = "the Host header is not a name of this server; to allow it, start with "
+            return ProblemError(403, "foreign_host", f"{message}--allow_host NAME")
+        origin = headers.get("origin")
+        if origin is not None and origin.partition("://")[2] != headers.get("host"):
+            return ProblemError(403, "foreign_origin", "foreign sites are refused")
+        return None
 
 
 def _handle_errors(app: FastAPI) -> None:
@@ -165,7 +188,7 @@ def make_app(models: ModelRegistry, collect: Path | None, names: frozenset[str])
     )
     torch.set_num_threads(1)
 
-    _guard(app, names)
+    app.add_middleware(Guard, names=names)
     _handle_errors(app)
     _add_information(app, models, collects=collect is not None)
     _add_prediction(app, models, bodies, pool)

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from mnist_lightning import load
+from mnist_lightning.cli.serve import open_socket
 from mnist_lightning.deployment import server
 from mnist_lightning.preprocessing import mnist_format
 from tests.conftest import Command
@@ -192,6 +193,15 @@ def test_mistakes_in_the_command_are_reported(command: Command, home: Path) -> N
         assert f"--port {port}: a port is" in command("serve", "0", *where, "--port", port).err
     result = command("serve", "0", "--port", "x")
     assert "--port: invalid value x; expected an integer" in result.err
+
+
+def test_responses_are_not_delayed() -> None:
+    with (
+        open_socket("127.0.0.1", 0) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as connection,
+    ):
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_missing_extra_is_named(home: Path) -> None:
