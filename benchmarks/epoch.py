@@ -156,7 +156,7 @@ def main() -> None:
         TakeTurns.turns = turns
         level = "none" if asked.contestant == PLAIN else "basic"
         arguments += ["--dashboards", level]
-        assert fit.main([*arguments, "--trainer.callbacks+", "TakeTurns"]) == 0
+        assert fit.main([*arguments, "--trainer.callbacks+", "__main__.TakeTurns"]) == 0
     else:
         bare(arguments, turns, WORKERS.get(asked.contestant))
 
