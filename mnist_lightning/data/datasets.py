@@ -4,12 +4,13 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mnist_lightning.data import mnist_download
@@ -64,14 +65,20 @@ _DIGITS_TEST_SIZE = 297
 
 def _load_digits(data_dir: Path) -> DigitData:
     """Return scikit-learn's 8x8 digits (UCI, Alpaydin and Kaynak, 1998) in MNIST's format."""
+    images, labels = (torch.from_numpy(array.copy()) for array in _embedded_digits())
+    split = len(images) - _DIGITS_TEST_SIZE
+    return DigitData("digits", images[:split], labels[:split], images[split:], labels[split:])
+
+
+@cache
+def _embedded_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return the images (1797, 28, 28) and the labels; converting them takes 0.4 s."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     ink = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
-    images = torch.from_numpy(np.stack([mnist_format.from_ink_unstretched(image) for image in ink]))
-    labels = torch.from_numpy(bunch.target.astype(np.int64))
-    split = len(images) - _DIGITS_TEST_SIZE
-    return DigitData("digits", images[:split], labels[:split], images[split:], labels[split:])
+    images = np.stack([mnist_format.from_ink_unstretched(image) for image in ink])
+    return images, bunch.target.astype(np.int64)
 
 
 def _load_strokes(data_dir: Path) -> DigitData:
