@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 import yaml
 
+from mnist_lightning import posix
 from mnist_lightning.errors import UserError
 
 # A typical configuration has 3 kB and 150 values in ten levels.
@@ -54,12 +55,7 @@ def _replacement(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        # Flush the rename too: the folder stores the names of its files.
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        posix.sync_folder(path.parent)
     except OSError as error:  # the error of a full disk contains no path
         raise type(error)(error.errno, error.strerror, str(path)) from None
     finally:
@@ -73,7 +69,7 @@ def read_bounded(path: Path, limit: float) -> bytes:
         UserError: the file is larger.
         OSError: it cannot be read, or is not a regular file.
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    descriptor = posix.open_descriptor(path)
     with open(descriptor, "rb") as file:  # noqa: PTH123 - a file descriptor
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):

@@ -1,4 +1,4 @@
-"""Text that leaves the program: for the terminal, as CSV, as Markdown.
+"""Text that leaves the program: for the terminal, as CSV, as Markdown, from templates.
 
 File names, runs and checkpoints may come from untrusted sources. Their text must not move the
 cursor, change colors, reverse the line, open a link, become a formula or end a code block.
@@ -76,3 +76,30 @@ def code_span(text: object) -> str:
     fence = "`" * (1 + max(map(len, re.findall("`+", visible)), default=0))
     space = " " if visible.startswith("`") or visible.endswith("`") or not visible.strip() else ""
     return f"{fence}{space}{visible or ' '}{space}{fence}"
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+    """Format a fraction, 0 to 1, as a percentage."""
+    return "-" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def fill_template(path: str, /, **values: Any) -> str:
+    """Fill a template; a missing value is an error.
+
+    Args:
+        path: relative to the package. In `.html`, values are escaped unless marked as safe. In
+            `.md`, filters escape them: `md` in prose, `code` between backticks, `repr` in Python.
+        values: the values of the template's variables.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+    environment = Environment(
+        loader=PackageLoader("mnist_lightning", ""),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        finalize=lambda value: printable(value, keep="\n") if type(value) is str else value,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "md": markdown, "code": code_span, "repr": repr}
+    return environment.get_template(path).render(values)

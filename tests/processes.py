@@ -10,9 +10,10 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mnist_lightning.cli.verify import CONTEXT, PRELOADED, work
+from mnist_lightning import posix
+from mnist_lightning.cli.verify import PRELOADED, work
 
-CONTEXT.set_forkserver_preload([*PRELOADED, "sklearn.datasets"])  # the embedded digits
+posix.fork_server().set_forkserver_preload([*PRELOADED, "sklearn.datasets"])  # the embedded digits
 
 
 class Place(NamedTuple):
@@ -36,7 +37,7 @@ class Place(NamedTuple):
 def start(arguments: list[str], folder: Path, place: Place | None = None) -> ForkServerProcess:
     """Start a command in `folder`; what it prints is appended to `folder/printed`."""
     begun(folder).unlink(missing_ok=True)
-    process = CONTEXT.Process(target=_work, args=(arguments, str(folder), place))
+    process = posix.fork_server().Process(target=_work, args=(arguments, str(folder), place))
     process.start()
     return process
 

@@ -21,8 +21,8 @@ LAYERS = [
     ["evaluation"],
     ["inference", "data"],
     ["networks", "runs", "preprocessing"],
-    ["files", "distributed", "templating"],
-    ["text"],
+    ["files", "distributed"],
+    ["posix", "text"],
     ["errors"],
 ]
 RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
@@ -72,6 +72,13 @@ def test_no_module_imports_itself_through_others() -> None:
 
     for name in graph:
         visit(name, ())
+
+
+def test_only_one_module_needs_a_posix_system() -> None:
+    special = r"\b(fcntl|resource|select|termios)\.\w|os\.(fork|killpg|setsid)|SIGKILL|SIGALRM|"
+    special += r"signal\.alarm|O_NONBLOCK|O_NOFOLLOW|O_DIRECTORY|\"(fork|forkserver)\""
+    users = {name for name, path in modules().items() if re.search(special, path.read_text())}
+    assert users == {"posix"}
 
 
 def test_the_root_has_few_files() -> None:

@@ -111,10 +111,10 @@ def test_a_model_card_contains_no_markup_of_a_summary(format: str) -> None:
 
 
 def test_a_page_contains_no_markup_of_a_summary() -> None:
-    from mnist_lightning import templating
+    from mnist_lightning.text import fill_template
 
     text = "</script><script>alert(1)</script>\u2028<!--"
-    page = templating.fill(
+    page = fill_template(
         "deployment/static/index.html",
         offline=True,
         about=about(text) | {"made_by": f'"{text}'},

@@ -4,11 +4,10 @@ import contextlib
 import io
 import re
 
-from mnist_lightning import templating
 from mnist_lightning.cli.main import COMMANDS, dispatch
 from mnist_lightning.cli.parser import CommandParser
 from mnist_lightning.errors import UserError
-from mnist_lightning.text import say
+from mnist_lightning.text import fill_template, say
 
 
 def main(arguments: list[str]) -> int:
@@ -21,7 +20,7 @@ def main(arguments: list[str]) -> int:
     options = {name: options_of(name) for name in COMMANDS}
     take_runs = [name for name, command in COMMANDS.items() if "[RUN" in command.usage]
     path = "cli/completion.sh"
-    say(templating.fill(path, shell=shell, options=options, take_runs=take_runs), end="")
+    say(fill_template(path, shell=shell, options=options, take_runs=take_runs), end="")
     return 0
 
 

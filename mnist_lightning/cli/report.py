@@ -12,8 +12,7 @@ from mnist_lightning.inference import Recognizer
 from mnist_lightning.networks.registry import UnknownNetworkError
 from mnist_lightning.runs import lookup
 from mnist_lightning.runs.run_directory import Run
-from mnist_lightning.templating import percent
-from mnist_lightning.text import say
+from mnist_lightning.text import percent, say
 
 
 def main(arguments: list[str]) -> int:

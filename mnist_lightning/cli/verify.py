@@ -1,7 +1,6 @@
 """The command `verify`: check determinism, kill and resume, and the data with real runs."""
 
 import json
-import multiprocessing
 import os
 import random
 import runpy
@@ -15,6 +14,7 @@ from typing import Any
 
 import torch
 
+from mnist_lightning import posix
 from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser
 from mnist_lightning.cli.parser import option_value
 from mnist_lightning.errors import PROGRAM, UserError
@@ -34,10 +34,8 @@ SHORT_RUN = {
     "--autosave": "0.002",
 }
 
-# New processes are forked from one that has imported everything: the imports run only once.
-CONTEXT = multiprocessing.get_context("forkserver")
 PRELOADED = ["mnist_lightning.cli.verify", "mnist_lightning.cli.fit"]
-CONTEXT.set_forkserver_preload(PRELOADED)
+posix.fork_server().set_forkserver_preload(PRELOADED)
 
 
 def main(arguments: list[str]) -> int:
@@ -133,7 +131,7 @@ def _kill_and_resume(fit: list[str], folder: Path, max_wait: float) -> list[str]
         time.sleep(random.uniform(0, max_wait))
         process.kill()
         process.join()
-        if process.exitcode != -signal.SIGKILL:
+        if not posix.was_killed(process.exitcode):
             break  # it had already finished
         moments.append(f"after {progress(read_checkpoint(run.recent()))}")
         command = ["resume", "--trust"]
@@ -187,7 +185,7 @@ def first_difference(name: str, left: Any, right: Any) -> str | None:
 def start(arguments: list[str], folder: Path) -> ForkServerProcess:
     """Start a command in `folder`; append its output to the file `printed` there."""
     folder.mkdir(parents=True, exist_ok=True)
-    process = CONTEXT.Process(target=work, args=(arguments, str(folder)))
+    process = posix.fork_server().Process(target=work, args=(arguments, str(folder)))
     process.start()
     return process
 
@@ -195,7 +193,7 @@ def start(arguments: list[str], folder: Path) -> ForkServerProcess:
 def work(arguments: list[str], folder: str) -> None:
     """Run a command as a process that a shell started, and end with its exit status."""
     # Fork the workers of the data from here, not from another fork server.
-    multiprocessing.set_start_method("fork", force=True)
+    posix.fork_workers()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(folder)
     printed = os.open("printed", os.O_WRONLY | os.O_CREAT | os.O_APPEND)

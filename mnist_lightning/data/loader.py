@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from mnist_lightning import distributed
+from mnist_lightning import distributed, posix
 from mnist_lightning.data.augmentations import Augmentation, Mixture
 from mnist_lightning.preprocessing.normalization import normalize
 
@@ -143,7 +143,7 @@ def _ignore_signals(worker: int) -> None:
     SIGTERM if it has no time left: therefore they ignore SIGTERM only for SECONDS_TO_SAVE.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(SECONDS_TO_SAVE))
+    signal.signal(signal.SIGTERM, lambda *_: posix.end_process_after(SECONDS_TO_SAVE))
 
 
 class BatchLoader:

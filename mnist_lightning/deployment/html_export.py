@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-from mnist_lightning import inference, templating
+from mnist_lightning import inference
 from mnist_lightning.errors import UserError
 from mnist_lightning.networks.inspection import trace
 from mnist_lightning.preprocessing import (
@@ -21,6 +21,7 @@ from mnist_lightning.preprocessing import (
     line_removal,
     mnist_format,
 )
+from mnist_lightning.text import fill_template
 
 PACKAGE = Path(__file__).parent.parent
 # The scripts that predict, in the order of their dependencies; then the scripts of the page.
@@ -51,7 +52,7 @@ def write(network: nn.Module, metadata: dict[str, Any], summary: str, path: Path
         summary: a text for people.
         path: of the page.
     """
-    page = templating.fill(
+    page = fill_template(
         "deployment/static/index.html",
         offline=True,
         about=metadata,

@@ -2,13 +2,12 @@
 
 from typing import Any, NamedTuple
 
-from mnist_lightning import templating
 from mnist_lightning.errors import __version__
 from mnist_lightning.evaluation.significance import wilson
 from mnist_lightning.inference import Recognizer
 from mnist_lightning.networks.registry import describe
 from mnist_lightning.preprocessing import mnist_format, normalization
-from mnist_lightning.templating import percent
+from mnist_lightning.text import fill_template, percent
 
 
 def metadata(summary: dict[str, Any], recognizer: Recognizer) -> dict[str, Any]:
@@ -44,7 +43,7 @@ def card(about: dict[str, Any], format: str, file: str, output: str, agreement: 
         output: logits or probabilities.
         agreement: of the file with the original network, as text.
     """
-    return templating.fill(
+    return fill_template(
         "deployment/model_card.md",
         about=about,
         name=_name(about),

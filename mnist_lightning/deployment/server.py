@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mnist_lightning import inference, templating
+from mnist_lightning import inference
 from mnist_lightning.deployment import hosts, responses
 from mnist_lightning.deployment.reading_pool import BusyError, ClientGoneError, ReadingPool
 from mnist_lightning.deployment.responses import (
@@ -31,7 +31,7 @@ from mnist_lightning.deployment.responses import (
 from mnist_lightning.errors import __version__
 from mnist_lightning.preprocessing.extraction_process import ExtractedDigits, NoDigitError
 from mnist_lightning.preprocessing.mnist_format import TooLargeError
-from mnist_lightning.text import say
+from mnist_lightning.text import fill_template, say
 
 MAX_BYTES = 25_000_000
 MAX_SECONDS = 30  # for a request to arrive
@@ -267,6 +267,6 @@ def _static_route(file: Path) -> dict[str, Any]:
     """Return the route of a static file, which is read once."""
     content, media_type = file.read_text(encoding="utf-8"), TYPES[file.suffix]
     if file.name == "index.html":
-        content = templating.fill("deployment/static/index.html", offline=False)
+        content = fill_template("deployment/static/index.html", offline=False)
     path = {"index.html": "/", "docs.html": "/docs"}.get(file.name, f"/{file.name}")
     return {"path": path, "endpoint": lambda: Response(content, media_type=media_type)}

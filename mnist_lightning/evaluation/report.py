@@ -6,13 +6,12 @@ from pathlib import Path
 
 import yaml
 
-from mnist_lightning import templating
 from mnist_lightning.errors import __version__
 from mnist_lightning.evaluation import plots
 from mnist_lightning.evaluation.run_analysis import FIGURE_NAMES, RunAnalysis
 from mnist_lightning.files import write_atomically
 from mnist_lightning.runs.run_directory import Run
-from mnist_lightning.text import printable
+from mnist_lightning.text import fill_template, printable
 
 PAGE, FACTS = "report.html", "report.json"
 
@@ -30,7 +29,7 @@ def write(analysis: RunAnalysis, run: Run, folder: Path) -> None:
     facts = json.loads(text, parse_constant=lambda _: None)
     text = json.dumps(facts, indent=2, allow_nan=False) + "\n"
     write_atomically(text.encode(), folder / FACTS)
-    page = templating.fill(
+    page = fill_template(
         "evaluation/report.html",
         facts=facts,
         missing=analysis.missing,

@@ -11,7 +11,6 @@ hexadecimal. No pickle: a decoder may have been taken over.
 
 import json
 import os
-import select
 import signal
 import struct
 import subprocess
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mnist_lightning import posix
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.mnist_format import SIZE, DigitImage, TooLargeError
 
@@ -117,10 +117,8 @@ class ExtractionProcess:
             self._process.kill()
 
     def _is_readable(self, deadline: float) -> bool:
-        # poll, not select: a server may have more than 1,024 open files.
-        poller = select.poll()
-        poller.register(self._process.stdout, select.POLLIN)  # type: ignore[arg-type]
-        return bool(poller.poll(1000 * max(0.0, deadline - time.monotonic())))
+        assert self._process.stdout is not None
+        return posix.is_readable(self._process.stdout, deadline)
 
     def _receive(self, count: int) -> bytes:
         assert self._process.stdout is not None
@@ -150,10 +148,7 @@ def _unpack(answer: bytes) -> ExtractedDigits:
 def serve() -> None:
     """Answer requests on standard input until it ends. It is the child's main function."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
-    import resource  # only on Unix, as signal.alarm
-
-    with suppress(ValueError, OSError):  # a lower limit is set already, or none can be set
-        resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
+    posix.limit_memory(MAX_MEMORY)
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # text that a library prints must not reach the answers
     import scipy.ndimage  # noqa: F401 - used for every image
@@ -162,12 +157,12 @@ def serve() -> None:
     answers.flush()
     while header := requests.read(8):
         # If the parent was killed, it cannot stop this process.
-        signal.alarm(round(MAX_SECONDS) + 5)
+        posix.end_process_after(round(MAX_SECONDS) + 5)
         request = requests.read(*struct.unpack(">Q", header))
         answer = json.dumps(_read(memoryview(request)[1:], _MULTIPLE[request[0]])).encode()
         answers.write(struct.pack(">Q", len(answer)) + answer)
         answers.flush()
-        signal.alarm(0)
+        posix.end_process_after(0)
 
 
 def _read(content: memoryview, multiple: bool | None) -> dict[str, Any]:

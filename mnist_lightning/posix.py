@@ -1,0 +1,63 @@
+"""Functions that need Linux or another POSIX system. docs/reference.md states what this means.
+
+All other modules use only what Python offers on every system.
+"""
+
+import multiprocessing
+import os
+import select
+import signal
+import time
+from contextlib import suppress
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import IO
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the names of a folder's files to the disk, for example after a rename."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_descriptor(path: Path) -> int:
+    """Open a file for reading; never wait for the other end of a pipe."""
+    return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+
+
+def is_readable(stream: IO[bytes], deadline: float) -> bool:
+    """Wait until a pipe has content or has ended; return False at `deadline`, a monotonic time."""
+    poller = select.poll()  # not `select`: a server may have more than 1,024 open files
+    poller.register(stream, select.POLLIN)
+    return bool(poller.poll(1000 * max(0.0, deadline - time.monotonic())))
+
+
+def end_process_after(seconds: int) -> None:
+    """End this process after so many seconds; 0: do not end it any more."""
+    signal.alarm(seconds)
+
+
+def limit_memory(count: int) -> None:
+    """Limit the address space of this process to `count` bytes, unless a lower limit is set."""
+    import resource
+
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (count, count))
+
+
+def fork_server() -> ForkServerContext:
+    """Return the context whose processes are forks of one process, which imports everything."""
+    return multiprocessing.get_context("forkserver")
+
+
+def was_killed(exit_code: int | None) -> bool:
+    """Return whether a process with this exit code was killed."""
+    return exit_code == -signal.SIGKILL
+
+
+def fork_workers() -> None:
+    """Let processes that this one starts be forks of it, also if a fork server started it."""
+    multiprocessing.set_start_method("fork", force=True)
