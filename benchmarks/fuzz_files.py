@@ -367,6 +367,10 @@ def fuzz(options: argparse.Namespace, original: Path, place: Path) -> int:
         for trial, how, done, wrong in pool.imap(fuzzer.attempt, numbers):
             kinds[trial.file] += 1
             refused += done.status != 0
+            if sum(kinds.values()) % 500 == 0:
+                print(
+                    f"after {time.perf_counter() - began:.0f} s: {sum(kinds.values())}", flush=True
+                )
             if wrong or options.count == 1:
                 failed += bool(wrong)
                 print(f"{trial.number}: {trial.file}, {how}; {' '.join(trial.command)}")

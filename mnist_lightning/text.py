@@ -78,6 +78,11 @@ def code_span(text: object) -> str:
     return f"{fence}{space}{visible or ' '}{space}{fence}"
 
 
+def plural(count: int, word: str) -> str:
+    """Format a number of things: `1 trial`, `1,200 trials`."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
 def percent(share: float | None, digits: int = 2) -> str:
     """Format a fraction, 0 to 1, as a percentage."""
     return "-" if share is None else f"{100 * share:.{digits}f} %"

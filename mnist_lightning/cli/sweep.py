@@ -25,7 +25,7 @@ from mnist_lightning.cli.trust import refuse_foreign
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.runs.class_names import nest_options
 from mnist_lightning.runs.config import MACHINE_OPTIONS, is_unbounded
-from mnist_lightning.text import printable
+from mnist_lightning.text import plural, printable
 from mnist_lightning.training.registry import SCHEMA
 from mnist_lightning.tuning import results, search_space
 from mnist_lightning.tuning import study as studies
@@ -176,7 +176,7 @@ def _search(study: optuna.Study, plan: Plan, count: int, workers: int) -> int:
     out = console.make_console()
     before = len(study.get_trials(deepcopy=False))
     known = f", {before} of them started before" if before else ""
-    summary = f"sweep {study.study_name}: {count} trials{known}, {workers} in parallel"
+    summary = f"sweep {study.study_name}: {plural(count, 'trial')}{known}, {workers} in parallel"
     console.show_line(out, summary)
 
     def show_end(trial: FrozenTrial) -> None:
@@ -201,7 +201,7 @@ def _table(study: optuna.Study, count: int) -> Table:
     ended = sum(trial.state.is_finished() for trial in trials)
     best = results.best_trial(study)
     texts = ["state", "values", "run"]
-    table = console.make_table(f"{ended} of {count} trials", ["trial", *texts], texts)
+    table = console.make_table(f"{ended} of {plural(count, 'trial')}", ["trial", *texts], texts)
     shown = trials[-SHOWN_TRIALS:]
     if best is not None and best.number not in [trial.number for trial in shown]:
         shown = [best, *shown[1:]]
@@ -225,7 +225,7 @@ def _show_outcome(
         TrialState.RUNNING: "to be continued",
     }
     counts = [f"{states.count(each)} {word}" for each, word in words.items() if each in states]
-    console.show_line(out, f"{len(states)} trials: {', '.join(counts)}")
+    console.show_line(out, f"{plural(len(states), 'trial')}: {', '.join(counts)}")
     if status:
         console.show_line(out, "Interrupted. Repeat the command to continue.")
         return status

@@ -22,7 +22,7 @@ from mnist_lightning.runs.checkpoint import read_checkpoint
 from mnist_lightning.runs.metrics_csv import METRICS_FILE
 from mnist_lightning.runs.recent_checkpoints import progress
 from mnist_lightning.runs.run_directory import LOGS_FOLDER, Run
-from mnist_lightning.text import say
+from mnist_lightning.text import plural, say
 
 KILLS = 3
 # Options of a run of a few seconds, unless the command overrides them.
@@ -111,7 +111,7 @@ def _check_determinism(cli: DigitCLI) -> list[bool]:
         if not moments:
             raise UserError("the run is too short to kill it: give it more batches or epochs")
         difference = first_difference_of_runs(_run(first), _run(killed))
-        details = f"killed {len(moments)} times ({', '.join(moments)}) and resumed: "
+        details = f"killed {plural(len(moments), 'time')} ({', '.join(moments)}) and resumed: "
         details += difference or "equal to the uninterrupted run in every bit and logged metric"
         resumes = _report("a killed run resumes exactly", difference is None, details)
     if not repeats and not config["trainer"]["deterministic"]:
