@@ -5,6 +5,7 @@ Nothing in them is replaced but for the one call at which they end.
 
 import os
 import signal
+import sys
 from importlib import import_module
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -34,17 +35,28 @@ class Place(NamedTuple):
     sends: signal.Signals = signal.SIGKILL
 
 
-def start(arguments: list[str], folder: Path, place: Place | None = None) -> ForkServerProcess:
+def start(
+    arguments: list[str],
+    folder: Path,
+    place: Place | None = None,
+    environment: dict[str, str] | None = None,
+) -> ForkServerProcess:
     """Start a command in `folder`; what it prints is appended to `folder/printed`."""
     begun(folder).unlink(missing_ok=True)
-    process = posix.fork_server().Process(target=_work, args=(arguments, str(folder), place))
+    inputs = (arguments, str(folder), place, environment or {})
+    process = posix.fork_server().Process(target=_work, args=inputs)
     process.start()
     return process
 
 
-def run(arguments: list[str], folder: Path, place: Place | None = None) -> int:
+def run(
+    arguments: list[str],
+    folder: Path,
+    place: Place | None = None,
+    environment: dict[str, str] | None = None,
+) -> int:
     """Run a command to its end; return its exit status, as shells have it."""
-    return ended(start(arguments, folder, place))
+    return ended(start(arguments, folder, place, environment))
 
 
 def ended(process: ForkServerProcess) -> int:
@@ -54,10 +66,14 @@ def ended(process: ForkServerProcess) -> int:
     return process.exitcode if process.exitcode >= 0 else 128 - process.exitcode
 
 
-def _work(arguments: list[str], folder: str, place: Place | None) -> None:
+def _work(
+    arguments: list[str], folder: str, place: Place | None, environment: dict[str, str]
+) -> None:
     import torch
 
     torch.set_num_threads(1)
+    os.environ.update(environment)
+    sys.path.insert(0, folder)  # as `python -m` does
     os.setsid()  # a group of its own, as a job of a terminal is
     try:
         begun(Path(folder)).touch()

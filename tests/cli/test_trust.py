@@ -16,6 +16,7 @@ import yaml
 from mnist_lightning.runs import signature
 from mnist_lightning.runs.checkpoint import read_signed_checkpoint
 from mnist_lightning.runs.run_directory import Run
+from tests import processes
 from tests.cli.checks import load
 from tests.conftest import DIGITS, Command, Result, Train
 from tests.strangers import from_elsewhere, unsign
@@ -151,19 +152,12 @@ def test_a_name_that_starts_like_a_registered_one_is_not_registered(
 
 
 def run_command(folder: Path, *arguments: str, home: Path | None = None) -> Result:
-    """Run a command in a process: `python -m` adds the directory to the import path."""
-    environment = os.environ | ({"XDG_CONFIG_HOME": str(home)} if home else {})
-    environment["PYTHONPATH"] = str(Path(__file__).parent.parent.parent)
-    done = subprocess.run(
-        [sys.executable, "-m", "mnist_lightning", *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    return Result(done.returncode, done.stdout, done.stderr)
+    """Run a command in a process of its own, which can import modules of its directory."""
+    printed = folder / "printed"
+    printed.unlink(missing_ok=True)
+    environment = {"XDG_CONFIG_HOME": str(home)} if home else {}
+    status = processes.run(list(arguments), folder, environment=environment)
+    return Result(status, printed.read_text(), printed.read_text())
 
 
 def test_a_downloaded_run_directory_imports_nothing(tmp_path: Path) -> None:
@@ -171,7 +165,6 @@ def test_a_downloaded_run_directory_imports_nothing(tmp_path: Path) -> None:
     assert run_command(tmp_path, *FIT, *SHORT).status == 0
     run = Run(tmp_path / "lightning_logs" / "version_0")
     (run.folder / "net.py").write_text(NETWORK.format(marker=str(marker)))
-    (tmp_path / "yaml.py").write_text(NETWORK.format(marker=str(marker)))  # in place of a library
     name = "lightning_logs.version_0.net.Network"
     checkpoint: Any = load(run.recent())
     for config in (checkpoint["config"], run.read_config()):

@@ -64,7 +64,7 @@ def test_a_server_that_drips_is_abandoned(
     began = time.monotonic()
     with answering(answer) as address, pytest.raises(DownloadError, match="slower than 10 kB/s"):
         download(f"{address}file", tmp_path / "file", Limits(10_000, 60))
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30  # the whole response takes 100 s
 
 
 def test_a_fast_download_ends_at_its_total_time_and_size(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def test_a_host_that_never_answers_costs_seconds(
         started = time.monotonic()
         with pytest.raises(mnist_download.FetchError, match="no response in"):
             mnist_download.fetch(tmp_path, [f"http://127.0.0.1:{silent.getsockname()[1]}/"])
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 10
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
