@@ -6,13 +6,17 @@ Torch and Lightning are not imported: listing five hundred runs takes one second
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mnist_lightning.cli.parser import CommandParser
 from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.files import write_atomically
 from mnist_lightning.runs import lookup, run_directory, summary_table
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.runs.summary_table import BEST, NEWEST, RunRow
-from mnist_lightning.text import as_csv, say
+from mnist_lightning.text import as_csv, plural, printable, say
+
+SIGNIFICANT = 0.05
 
 
 def main(arguments: list[str]) -> int:
@@ -38,10 +42,8 @@ def main(arguments: list[str]) -> int:
         selected = [lookup.find(reference, root)[0] for reference in references]
         _refuse_duplicates(selected)
         if len(selected) > 1 and not options.csv:
-            from mnist_lightning.evaluation import comparison  # imports matplotlib and SciPy
-
             default = root / "comparison.png" if root.is_dir() and not options.json else None
-            return comparison.show(selected, options.json, options.png or default)
+            return _compare(selected, options.json, options.png or default)
     else:
         selected = list(run_directory.list_runs(root))
     default_order = "run" if options.runs else NEWEST
@@ -54,7 +56,7 @@ def main(arguments: list[str]) -> int:
     elif not rows:
         say(f"no runs in {root}; make one with: {PROGRAM} fit")
     else:
-        say(f"{len(rows)} run{'s' * (len(rows) != 1)} in {root}")
+        say(f"{plural(len(rows), 'run')} in {root}")
         say(summary_table.format_table(rows))
     return 0
 
@@ -64,3 +66,74 @@ def _refuse_duplicates(runs: Sequence[Run]) -> None:
     duplicate = next((folder.name for folder in folders if folders.count(folder) > 1), None)
     if duplicate is not None:
         raise UserError(f"{duplicate} is named twice; name each run once", status=2)
+
+
+def _compare(runs: Sequence[Run], as_json: bool, png: Path | None) -> int:
+    """Compare runs; save a figure of the curves if `png` is a path."""
+    from mnist_lightning.evaluation import comparison, plots  # imports matplotlib and SciPy
+
+    if png is not None and not png.parent.is_dir():
+        raise UserError(f"cannot save {png}: the directory {png.parent} does not exist", status=2)
+    result = comparison.compare(runs, with_histories=png is not None)
+    if png is not None:
+        write_atomically(plots.png(plots.overlay_curves(result.histories)), png)
+    if as_json:
+        facts = {
+            "runs": [row._asdict() for row in result.rows],
+            "settings": result.settings,
+            "mcnemar": result.tests,
+            "pools": result.groups,
+            "missing": result.missing,
+        }
+        say(json.dumps(facts, indent=2))
+        return 0
+    say(summary_table.format_table(result.rows))
+    say("\nsettings that differ:" if result.settings else "\nall settings are equal")
+    for name, values in result.settings.items():
+        say(f"  {printable(name)}")
+        texts = {run: _as_text(value) for run, value in values.items()}
+        for text in dict.fromkeys(texts.values()):
+            names = ", ".join(_short(run) for run in texts if texts[run] == text)
+            say(f"    {printable(names)}: {printable(text)}")
+    say()
+    lines = [_test_line(**test) for test in result.tests]
+    for line in [*lines, *result.missing, *(_group_line(**group) for group in result.groups)]:
+        say(printable(line))
+    if png is not None:
+        say(f"curves: {png}")
+    return 0
+
+
+def _as_text(value: Any) -> str:
+    """Format a setting as text; a class with arguments as a call."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_as_text, value))}]"
+    if isinstance(value, dict) and "class_path" in value:
+        arguments = value.get("init_args") or {}
+        if not isinstance(arguments, dict):
+            return str(value)
+        inner = ", ".join(f"{name}={_as_text(argument)}" for name, argument in arguments.items())
+        return f"{str(value['class_path']).rsplit('.', 1)[-1]}({inner})"
+    return str(value)
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("version_")
+
+
+def _test_line(first: str, second: str, only_first: int, only_second: int, p: float) -> str:
+    first, second = _short(first), _short(second)
+    better = first if only_first > only_second else second
+    verdict = f"{better} is better" if p < SIGNIFICANT else "not significant"
+    return (
+        f"{first} against {second}: only {first} is correct on {only_first:,} test images, "
+        f"only {second} on {only_second:,}; McNemar's p = {p:.2g}: {verdict}"
+    )
+
+
+def _group_line(runs: Sequence[str], mean: dict[str, float], std: dict[str, float]) -> str:
+    figures = [f"{name} {100 * mean[name]:.2f} ± {100 * std[name]:.2f} %" for name in mean]
+    return (
+        f"{', '.join(map(_short, runs))} differ only in their seed: {', '.join(figures)} "
+        "(mean ± standard deviation)"
+    )
