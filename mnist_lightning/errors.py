@@ -2,6 +2,7 @@
 
 __version__ = "0.1.0"
 PROGRAM = "python -m mnist_lightning"
+MAX_MESSAGE_CHARS = 2_000  # a file may contain names of megabytes
 
 
 class UserError(Exception):
@@ -12,5 +13,5 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str, status: int = 1) -> None:
-        super().__init__(message)
+        super().__init__(message[:MAX_MESSAGE_CHARS])
         self.status = status

@@ -21,6 +21,7 @@ from mnist_lightning.errors import UserError
 # A typical configuration has 3 kB and 150 values in ten levels.
 MAX_YAML_BYTES = 300_000
 MAX_YAML_NODES = 20_000
+YAML_CHARS_PER_NODE = 50  # a long text counts as several values
 MAX_YAML_DEPTH = 100
 MAX_YAML_OTHER_KEYS = 256  # keys of a mapping that are not strings
 MAX_YAML_KEY_CHARS = 200  # names of options are joined with those above them
@@ -196,13 +197,17 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self.depth -= 1
         assert node is not None
+        if isinstance(node, yaml.ScalarNode):
+            self.total += len(node.value) // YAML_CHARS_PER_NODE
         if is_alias:  # infinite if it contains itself
             self.total = before + self.counts.get(node, MAX_YAML_NODES)
         else:
             _check_node(node)
             self.counts[node] = self.total - before
         if self.total > MAX_YAML_NODES:
-            raise LimitError(f"with its aliases it has more than {MAX_YAML_NODES:,} values")
+            chars = MAX_YAML_NODES * YAML_CHARS_PER_NODE
+            limit = f"{MAX_YAML_NODES:,} values, or {chars:,} characters"
+            raise LimitError(f"with its aliases it has more than {limit}")
         return node
 
     def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:

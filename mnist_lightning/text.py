@@ -83,6 +83,11 @@ def plural(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
+def shorten(text: str, count: int = 500) -> str:
+    """Return a text of at most `count` characters, with `…` in place of the rest."""
+    return text if len(text) <= count else f"{text[: count - 1]}…"
+
+
 def percent(share: float | None, digits: int = 2) -> str:
     """Format a fraction, 0 to 1, as a percentage."""
     return "-" if share is None else f"{100 * share:.{digits}f} %"

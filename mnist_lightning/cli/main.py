@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from mnist_lightning.errors import PROGRAM, UserError, __version__
+from mnist_lightning.errors import MAX_MESSAGE_CHARS, PROGRAM, UserError, __version__
 from mnist_lightning.text import printable, say
 
 
@@ -84,7 +84,6 @@ EXTRAS = {"fastapi": "web", "uvicorn": "web", "optuna": "sweep", "psutil": "swee
 
 # How much later than another process the first one may find the same error.
 ERROR_WAIT_SECONDS = 30
-MAX_MESSAGE_CHARS = 10_000
 
 
 def dispatch(arguments: list[str]) -> int:

@@ -14,7 +14,7 @@ from mnist_lightning.files import write_atomically
 from mnist_lightning.runs import lookup, run_directory, summary_table
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.runs.summary_table import BEST, NEWEST, RunRow
-from mnist_lightning.text import as_csv, plural, printable, say
+from mnist_lightning.text import as_csv, plural, printable, say, shorten
 
 SIGNIFICANT = 0.05
 
@@ -91,7 +91,7 @@ def _compare(runs: Sequence[Run], as_json: bool, png: Path | None) -> int:
     say("\nsettings that differ:" if result.settings else "\nall settings are equal")
     for name, values in result.settings.items():
         say(f"  {printable(name)}")
-        texts = {run: _as_text(value) for run, value in values.items()}
+        texts = {run: shorten(_as_text(value)) for run, value in values.items()}
         for text in dict.fromkeys(texts.values()):
             names = ", ".join(_short(run) for run in texts if texts[run] == text)
             say(f"    {printable(names)}: {printable(text)}")

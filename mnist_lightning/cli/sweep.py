@@ -232,9 +232,9 @@ def _show_outcome(
     best, folder = results.best_trial(study), plan.folder
     if best is None:
         raise UserError(f"No trial finished. Their output is in {folder}/trial_*.log.")
-    console.show_line(out, f"best: {results.format_trial(best)}")
     if not plan.space.contains(best.params):
         raise UserError(f"trial {best.number} has parameters outside the space")
+    console.show_line(out, f"best: {results.format_trial(best)}")
     cli = make_cli(best.params)
     cli.load_data()
     config = cli.complete_config()

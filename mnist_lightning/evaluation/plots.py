@@ -1,6 +1,7 @@
 """Figures of data, predictions and curves: pure functions from arrays to matplotlib."""
 
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from mnist_lightning.evaluation.metrics import Calibration
 from mnist_lightning.text import printable
 
 CORRECT, WRONG = "black", "red"
+MAX_SHOWN = 1e30  # matplotlib cannot scale an axis to larger numbers
 Images = NDArray[np.uint8]
 Labels = NDArray[np.integer[Any]]
 
@@ -243,7 +245,8 @@ def _plot_epochs(
     axis: Axes, history: Mapping[str, Sequence[float]], stage: str, quantity: str, label: str = ""
 ) -> None:
     values = history.get(f"{stage}/{quantity}", [])
-    axis.plot(range(1, len(values) + 1), values, marker="o", markersize=3, label=label)
+    shown = [value if abs(value) < MAX_SHOWN else math.nan for value in values]
+    axis.plot(range(1, len(shown) + 1), shown, marker="o", markersize=3, label=label)
     title = f"{'training' if stage == 'train' else 'validation'} {quantity}"
     axis.set(title=title, xlabel="epoch")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -151,8 +151,10 @@ def _refuse_python_decoded(kind: str, content: bytes) -> None:
 
 def _check_tiff(content: bytes) -> None:
     """Check the first directory: the later ones are not read."""
+    if content.startswith(b"MM\0+"):  # Pillow reads its first numbers as those of a classic TIFF
+        raise RefusedError("Refused: big-endian BigTIFF. Save it as PNG.")
     order = "<" if content.startswith(b"I") else ">"
-    big = b"+" in content[2:4]  # BigTIFF, with 64-bit numbers
+    big = content[2:3] == b"+"  # BigTIFF, with 64-bit numbers
     (at,) = struct.unpack_from(f"{order}Q" if big else f"{order}I", content, 8 if big else 4)
     (tags,) = struct.unpack_from(f"{order}Q" if big else f"{order}H", content, at)
     if tags > MAX_TAGS:

@@ -21,6 +21,7 @@ MAX_PREDICTIONS_BYTES = 50_000_000  # the 60,000 images of QMNIST need 8 MB
 MAX_COLUMNS = 1_000
 MAX_LINE_CHARS = 100_000
 MAX_CELLS = 3_000_000
+MAX_ROWS = 500_000
 MAX_CLASSES = 200  # a confusion matrix has MAX_CLASSES squared cells
 
 Row = dict[str, str]
@@ -54,7 +55,7 @@ class MetricsFile:
     def __init__(self, path: Path, dataset: str) -> None:
         self.path = path
         self.dataset = dataset
-        rows = read_metrics(path, cells=math.inf)
+        rows = read_metrics(path, limited=False)
         self.last_steps = {  # of each metric
             tag: int(row["step"])
             for row in rows
@@ -85,7 +86,7 @@ class MetricsFile:
             # Do not use `final_bytes`: an interrupted flush may have replaced the file.
             steps = {row["step"] for row in rows}
             # The run's own file: limits for files from elsewhere must not end a long run.
-            saved = read_metrics(self.path, cells=math.inf)
+            saved = read_metrics(self.path, limited=False)
             text = _table(columns, [row for row in saved if row["step"] not in steps])
             final_bytes = len(text)
             # The file may already contain the open row: it must survive a kill here.
@@ -98,29 +99,31 @@ class MetricsFile:
         self._file = _FileState(columns, final_bytes + len(_lines(columns, rows[:-1])), rows[-1:])
 
 
-def read_metrics(path: Path, cells: float = MAX_CELLS) -> list[Row]:
+def read_metrics(path: Path, limited: bool = True) -> list[Row]:
     """Read the rows of a `metrics.csv`; none if the file is missing.
 
     Skip an incomplete last line, which a killed run leaves.
     """
     if not path.exists():
         return []
-    columns, *lines = _lines_of(path, cells).decode().split("\n")
+    columns, *lines = _lines_of(path, limited).decode().split("\n")
     if any(len(line) > MAX_LINE_CHARS for line in lines):
         raise UserError(f"{path} is damaged: a line has more than {MAX_LINE_CHARS:,} characters")
     # While a run is active, remains of an earlier row may follow the last row.
     return _rows(columns.split(","), lines[:-1])
 
 
-def _lines_of(path: Path, cells: float) -> bytes:
+def _lines_of(path: Path, limited: bool = True) -> bytes:
     """Read the complete lines of a table within the limits."""
     content = read_bounded(path, MAX_METRICS_BYTES)
     if len(content) > MAX_NON_ASCII_BYTES and not content.isascii():
         raise UserError(f"{path} is too large: non-ASCII limit {MAX_NON_ASCII_BYTES:,} bytes")
     content = content[: content.rfind(b"\n") + 1]
     columns = 1 + content.partition(b"\n")[0].count(b",")
-    if columns > MAX_COLUMNS or content.count(b"\n") * columns > cells:
-        raise UserError(f"{path} is too large: the limit is {MAX_CELLS:,} cells")
+    rows = content.count(b"\n")
+    if columns > MAX_COLUMNS or (limited and (rows > MAX_ROWS or rows * columns > MAX_CELLS)):
+        limit = f"{MAX_CELLS:,} cells in {MAX_ROWS:,} rows"
+        raise UserError(f"{path} is too large: the limit is {limit}")
     return content
 
 
@@ -165,7 +168,7 @@ def _intact_rows(path: Path) -> tuple[list[Row], bool]:
     if path.is_symlink():  # rows would be written to the target of the link
         return [], False
     try:
-        content = _lines_of(path, MAX_CELLS)
+        content = _lines_of(path)
     except (OSError, UserError):  # a folder, a pipe, a broken link, no permission, too large
         return [], False
     if not content:  # the file is empty, or contains the start of the header
@@ -258,7 +261,8 @@ def read_predictions(path: Path) -> PredictionsTable:
         classes = probabilities.shape[1]
         valid = (labels == np.floor(labels)) & (labels >= 0) & (labels < classes)
         numbered = np.array_equal(rows[:, 0], np.arange(len(rows)))
-        if classes > MAX_CLASSES or not valid.all() or not numbered:
+        shares = ((probabilities >= 0) & (probabilities <= 1)) | np.isnan(probabilities)
+        if classes > MAX_CLASSES or not (valid.all() and numbered and shares.all()):
             raise ValueError
         true, predicted = labels.astype(np.int64).T
     except (ValueError, IndexError):

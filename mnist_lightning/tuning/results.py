@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mnist_lightning.evaluation.plots import default_style
 from mnist_lightning.files import write_atomically
-from mnist_lightning.text import printable
+from mnist_lightning.text import printable, shorten
 
 MIN_TRIALS_FOR_IMPORTANCES = 4  # finished ones
 
@@ -20,15 +20,15 @@ MIN_TRIALS_FOR_IMPORTANCES = 4  # finished ones
 def values(params: dict[str, Any]) -> str:
     """Format the values of a trial, each after the last part of its option."""
     texts = {n: f"{v:.4g}" if isinstance(v, float) else v for n, v in params.items()}
-    return "  ".join(f"{name.rsplit('.', 1)[-1]} {text}" for name, text in texts.items())
+    return shorten("  ".join(f"{name.rsplit('.', 1)[-1]} {text}" for name, text in texts.items()))
 
 
 def state(trial: FrozenTrial) -> str:
     """Describe the state of a trial in a few words."""
     if trial.state == TrialState.COMPLETE:
-        return f"val {100 * (trial.value or 0):.2f} %"
+        return f"val {100 * float(trial.value or 0):.2f} %"
     if trial.state == TrialState.FAIL:
-        return f"failed: {trial.user_attrs.get('error', 'unknown')}"
+        return shorten(f"failed: {trial.user_attrs.get('error', 'unknown')}")
     epochs = max(trial.intermediate_values, default=0)
     last = f", val {100 * trial.intermediate_values[epochs]:.2f} %" if epochs else ""
     return f"{'pruned after' if trial.state == TrialState.PRUNED else 'at'} epoch {epochs}{last}"

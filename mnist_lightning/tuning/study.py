@@ -76,13 +76,14 @@ def open_study(options: StudyOptions, folder: Path, digest: str, trust: bool) ->
         study = optuna.create_study(
             storage=storage, study_name=name, direction="maximize", load_if_exists=True
         )
+        trials = len(study.get_trials(deepcopy=False))
     except UserError:
         raise
     except Exception as error:  # each database has its own classes of errors
         raise UserError(f"--storage {url}: {_one_line(error)}") from None
     study.pruner = PRUNERS[options.pruner]()
     # A resumed sweep must not draw the same values again, nor those of other machines.
-    entropy = [options.seed, len(study.get_trials(deepcopy=False))]
+    entropy = [options.seed, trials]
     entropy += [crc32(socket.gethostname().encode())] if options.storage else []
     study.sampler = SAMPLERS[options.sampler](int(SeedSequence(entropy).generate_state(1)[0]))
     made_with = study.user_attrs.get("made_with")
@@ -104,6 +105,9 @@ def _storage(url: str) -> BaseStorage:
     return JournalStorage(JournalFileBackend(str(Path(url).absolute())))
 
 
+_DAMAGE = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+
+
 @contextmanager
 def report_damage(storage: str) -> Iterator[None]:
     """Report errors from reading invalid values as damage of the database.
@@ -116,7 +120,7 @@ def report_damage(storage: str) -> Iterator[None]:
     except StorageInternalError as error:
         problem = f"The study cannot be saved: {_one_line(error)}"
         raise UserError(f"{problem}. Repeat the command to continue.") from None
-    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError) as error:
+    except (*_DAMAGE, RecursionError) as error:
         problem = f"{storage} is damaged, or not the database of a sweep"
         raise UserError(f"{problem}: {type(error).__name__} {_one_line(error)}") from error
 

@@ -110,9 +110,9 @@ class TrialRunner:
     ) -> tuple[bool, int]:
         """Train in a process; return whether it was pruned, and its exit status."""
         # Wait for a process that a killed sweep left running.
-        while run.is_locked() or _processes_of(run):
+        while run.is_locked() or processes_of(run):
             if self._should_prune(trial, run):
-                for process in _processes_of(run):
+                for process in processes_of(run):
                     with suppress(psutil.NoSuchProcess):
                         process.terminate()
                 return True, 0
@@ -167,11 +167,11 @@ def _max_epochs(run: Run) -> Any:
     return trainer.get("max_epochs") if isinstance(trainer, dict) else None
 
 
-def _processes_of(run: Run) -> list[psutil.Process]:
+def processes_of(run: Run) -> list[psutil.Process]:
     """Return the processes that train a run, also those that have not locked it yet."""
-    folder = str(run.folder)
+    names = {"mnist_lightning", str(run.folder)}  # not those of TensorBoard, for example
     processes = psutil.process_iter(["cmdline"])
-    return [process for process in processes if folder in (process.info["cmdline"] or ())]
+    return [process for process in processes if names.issubset(process.info["cmdline"] or ())]
 
 
 def _clear_folder(folder: Path) -> None:

@@ -9,17 +9,19 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from mnist_lightning.data.datasets import SOURCES
 from mnist_lightning.errors import UserError
+from mnist_lightning.files import LimitError, parse_yaml
 from mnist_lightning.runs import checkpoint as checkpoints
 from mnist_lightning.runs import run_directory
 from mnist_lightning.runs.metrics_csv import read_metrics
 from mnist_lightning.runs.recent_checkpoints import MAX_ATTEMPTS, recent_checkpoints
 from mnist_lightning.runs.run_directory import MAX_VERSION, Run
 from tests.cli.checks import load
-from tests.conftest import Command
+from tests.conftest import Command, Train
 from tests.e2e.conftest import FIT, LONGER
 from tests.strangers import from_elsewhere, unsign
 
@@ -188,3 +190,32 @@ def test_a_val_size_that_is_a_mapping_validates_nothing(command: Command, traine
     trained.best.write_bytes(from_elsewhere(checkpoint))
     result = command("validate", "0")
     assert "looks like a bug" not in result.err
+
+
+def test_an_alias_of_a_long_text_counts_with_its_length() -> None:
+    text = f"a: &a {'x ' * 50_000}\nb: [{', '.join(['*a'] * 12)}]\n"
+    with pytest.raises(LimitError, match="1,000,000 characters"):
+        parse_yaml(text)
+
+
+def test_a_comparison_shows_the_start_of_a_long_text(
+    command: Command, trained_run: Train, run_0: Run
+) -> None:
+    for _ in range(2):
+        trained_run(*FIT[1:])
+    config = run_0.read_config()
+    config["model"]["text"] = "x" * 100_000
+    run_0.config.write_text(yaml.safe_dump(config))
+    table = run_0.folder / "metrics.csv"
+    columns = table.read_text().partition("\n")[0].split(",")
+    keys = {"step": "9", "dataset": "digits", "epoch": "2"}
+    huge = [keys.get(name, "1.7e308") for name in columns]
+    table.write_text(f"{table.read_text()}{','.join(huge)}\n")
+    result = command("runs", "0", "1")
+    assert result.status == 0, result.err
+    assert "xxx…" in result.out
+    assert len(result.out) < 5_000
+
+
+def test_a_message_is_bounded() -> None:
+    assert len(str(UserError("x" * 5_000_000))) == 2_000

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.extraction_process import (
@@ -224,6 +224,24 @@ def test_a_crash_of_the_process_is_reported(process: ExtractionProcess) -> None:
     assert not process.alive
     with pytest.raises(UnreadableError, match="the decoder crashed"):
         find_digits(process, saved(drawn(), "png"))
+
+
+@pytest.mark.parametrize("prefix", TiffImagePlugin.PREFIXES)
+def test_pillow_and_the_check_read_the_same_directory(prefix: bytes) -> None:
+    """The classic directory has too many strips, that of BigTIFF is empty."""
+    order, strips = "<" if prefix.startswith(b"I") else ">", 400_000
+    tags = {256: 80, 257: 80, 258: 8, 259: 1, 262: 1, 277: 1, 278: 1, 273: 24}
+    entries = [
+        struct.pack(f"{order}HHII", tag, 4, strips if tag == 273 else 1, value)
+        for tag, value in sorted(tags.items())
+    ]
+    place = 24 + 4 * strips
+    start = struct.pack(f"{order}IQQ", place, 16, 0)
+    directory = struct.pack(f"{order}H", len(tags)) + b"".join(entries) + bytes(4)
+    started = time.process_time()
+    with pytest.raises(ValueError, match=r"Refused|not an image"):
+        mnist_format.read(io.BytesIO(prefix + start + bytes(4 * strips) + directory))
+    assert time.process_time() - started < 1
 
 
 def test_a_tile_much_larger_than_the_image_is_refused() -> None:

@@ -190,6 +190,9 @@ def test_tables_are_bounded(tmp_path: Path) -> None:
         file.truncate(300_000_000)
     with pytest.raises(UserError, match="too large: the limit is 200,000,000 bytes"):
         read_metrics(path)
+    path.write_bytes(b"epoch\n" + b"1\n" * 500_001)
+    with pytest.raises(UserError, match="3,000,000 cells in 500,000 rows"):
+        read_metrics(path)
     table = tmp_path / "predictions.csv"
     for content in (
         "index,true,predicted,p0\n0,0,0," + "9" * 200_000 + "x\n",
@@ -197,6 +200,8 @@ def test_tables_are_bounded(tmp_path: Path) -> None:
         "0,0,0" + ",1" * 2_000 + "\n" + "0,0,0" + ",1" * 2_000 + "\n",
         "index,true,predicted,p0,p1\n0,0,0,1,0\n1,0\n",
         "index,true,predicted,p0,p1\n0,1e400,0,1,0\n",
+        "index,true,predicted,p0,p1\n0,0,1,-0.5,-0.5\n",
+        "index,true,predicted,p0,p1\n0,0,1,0,1e300\n",
     ):
         table.write_text(content)
         with pytest.raises(UserError, match="damaged or not a table of predictions"):

@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import struct
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -12,7 +13,9 @@ import optuna
 import pytest
 
 from mnist_lightning.errors import UserError
+from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.tuning.database import JOURNAL_MAGIC, check_database, check_storage
+from mnist_lightning.tuning.trial_runner import processes_of
 from tests.conftest import DIGITS, Command
 
 pytestmark = pytest.mark.slow
@@ -215,12 +218,18 @@ def _large(path: Path) -> None:
         file.truncate(20_000_000_000)
 
 
+def _lock(path: Path, target: str = "missing") -> None:
+    path.with_name("x.journal.lock").symlink_to(target)
+
+
 JOURNALS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a link": (_link, "is a link"),
     "a pipe": (os.mkfifo, "not a regular file"),
     "large": (_large, "too large"),
     "a long line": (lambda path: path.write_bytes(b"[],\n" + b"[]," * 100_000), "too long"),
-    "locked": (lambda path: path.with_name("x.journal.lock").symlink_to("missing"), "broken link"),
+    "locked": (_lock, "but not to x.journal"),
+    # Its time of modification is always now.
+    "locked forever": (lambda path: _lock(path, "/proc/self/ns/net"), "but not to x.journal"),
 }
 
 
@@ -245,6 +254,45 @@ def test_a_sweep_s_folder_must_not_be_a_link(command: Command, tmp_path: Path, l
     assert not list(outside.iterdir())
 
 
+LONG = "hex(zeroblob(100000))"
+SAME = "WITH RECURSIVE t(n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM t WHERE n < 250000) "
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (f"UPDATE trial_values SET value = 'x' || {LONG}", "longer than 100,000 bytes"),
+        ("UPDATE trial_values SET value = 'text'", "a value in trial_values is not a number"),
+        (f"UPDATE trial_params SET distribution_json = {LONG}", "longer than 100,000 bytes"),
+        (f"UPDATE trial_params SET distribution_json = char(0) || {LONG}", "longer than 100,000"),
+        (
+            f"{SAME} INSERT INTO trials (number, study_id, state) SELECT n, 1, 'FAIL' FROM t",
+            "it has more than 200,000 rows",
+        ),
+        (
+            "INSERT INTO trial_user_attributes (trial_id, key, value_json) "
+            "VALUES (1, 'x', replace(hex(zeroblob(20000)), '0', '['))",
+            "",
+        ),
+        (
+            "UPDATE trial_params SET distribution_json = replace(distribution_json, '32', "
+            "'\"' || hex(zeroblob(20000)) || '\"')",
+            "",
+        ),
+    ],
+)
+def test_hostile_values_in_a_database_are_refused(
+    command: Command, tmp_path: Path, change: str, message: str
+) -> None:
+    (tmp_path / "space.yaml").write_text("data.batch_size: {choice: [32]}")
+    _change_study(tmp_path / "lightning_logs" / "sweeps" / "space", change)
+    result = command(*SWEEP)
+    assert result.status == 1
+    assert message in result.err
+    assert "looks like a bug" not in result.err
+    assert len(result.out + result.err) < 5_000
+
+
 @pytest.mark.parametrize(
     "change", ["UPDATE trial_values SET value = NULL", "UPDATE trials SET state = 'NOPE'"]
 )
@@ -252,7 +300,14 @@ def test_invalid_values_in_a_database_are_reported(
     command: Command, tmp_path: Path, change: str
 ) -> None:
     (tmp_path / "space.yaml").write_text("data.batch_size: {choice: [32]}")
-    folder = tmp_path / "lightning_logs" / "sweeps" / "space"
+    _change_study(tmp_path / "lightning_logs" / "sweeps" / "space", change)
+    result = command(*SWEEP)
+    assert result.status == 1
+    assert "looks like a bug" not in result.err
+
+
+def _change_study(folder: Path, change: str) -> None:
+    """Make the database of a sweep with one finished trial, and change it."""
     folder.mkdir(parents=True)
     url = f"sqlite:///{folder / 'study.db'}"
     study = optuna.create_study(study_name="space", storage=url, direction="maximize")
@@ -265,9 +320,16 @@ def test_invalid_values_in_a_database_are_reported(
     with closing(sqlite3.connect(folder / "study.db")) as connection:
         connection.execute(change)
         connection.commit()
-    result = command(*SWEEP)
-    assert result.status == 1
-    assert "looks like a bug" not in result.err
+
+
+def test_another_program_with_the_run_as_argument_is_not_its_process(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    for more, found in ([], False), (["mnist_lightning"], True):
+        command = [sys.executable, "-c", "input()", *more, str(tmp_path)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+            pids = {each.pid for each in processes_of(run)}
+            process.communicate(b"\n")
+        assert (process.pid in pids) == found
 
 
 def test_huge_files_beside_a_database_are_handled(command: Command, tmp_path: Path) -> None:
