@@ -1,4 +1,4 @@
-"""The command `data`: show where each data set is and whether it is intact; download it."""
+"""The command `data`: show where each data set is, and whether it is complete; download it."""
 
 from pathlib import Path
 

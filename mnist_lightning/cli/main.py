@@ -56,7 +56,7 @@ COMMANDS = {
         "check determinism, kill and resume, and the data on this machine",
     ),
     "data": Command(
-        "[NAME]… [--fetch]", "show where each data set is and whether it is intact; download it"
+        "[NAME]… [--fetch]", "show where each data set is, and whether it is complete; download it"
     ),
     "completion": Command("bash|zsh", "print a script for shell completion"),
 }

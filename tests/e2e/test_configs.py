@@ -14,6 +14,7 @@ CONFIGS = sorted((Path(__file__).parent.parent.parent / "configs").glob("*.yaml"
 def test_config_trains_for_a_batch(command: Command, config: Path) -> None:
     limits = [f"--trainer.limit_{part}_batches=1" for part in ("train", "val", "test")]
     options = [*DIGITS, "--trainer.max_epochs", "1"]
+    options += ["--data.batch_size", "16", "--data.eval_batch_size", "16"]  # for large networks
     if "extra" in yaml.safe_load(config.read_text())["data"]:
         options += ["--data.extra", "strokes"]  # MNIST is not on every machine
     result = command("fit", "--config", str(config), *options, *limits)
