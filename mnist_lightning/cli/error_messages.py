@@ -50,7 +50,12 @@ def explain_class_error(error: Exception) -> str:
     text = " ".join(str(error).split())
     # For a union, the parser lists the error of each type.
     match = re.search(r"Union subtypes Subtypes: .*? Errors: - (.*?) - Expected", text)
-    return match[1] if match else text
+    text = match[1] if match else text
+    if match := re.match(r"(\w+): invalid value", text):  # see `augmentations.check_value`
+        return (
+            f"--{'data' if match[1] in registry.SCHEMA.sections['data'] else 'data.augment'}.{text}"
+        )
+    return text
 
 
 def _unknown_key(message: str) -> str | None:

@@ -1,4 +1,7 @@
-"""Each mistake of a user is reported in one line, exactly as in mistakes.txt."""
+"""Each mistake of a user is reported in one line.
+
+mistakes.txt has the exact line of typical mistakes, mistakes_by_key.txt a part of the line of others.
+"""
 
 from pathlib import Path
 
@@ -7,6 +10,7 @@ import pytest
 from tests.conftest import DIGITS, Command
 
 GOLDEN = Path(__file__).with_name("mistakes.txt")
+BY_KEY = Path(__file__).with_name("mistakes_by_key.txt")
 
 
 def test_a_run_comes_right_after_its_command(command: Command) -> None:
@@ -26,6 +30,21 @@ def mistakes() -> dict[str, str]:
 def test_a_mistake_is_reported_in_one_line_and_creates_no_run(
     command: Command, tmp_path: Path, typed: str, answer: str
 ) -> None:
+    error = reported(command, tmp_path, typed)
+    if answer.endswith("…"):
+        assert error.startswith(answer.removesuffix("…"))
+    else:
+        assert error == answer
+
+
+@pytest.mark.parametrize("line", BY_KEY.read_text().splitlines())
+def test_the_line_names_the_problem(command: Command, tmp_path: Path, line: str) -> None:
+    typed, key = line.split(" -> ")
+    assert key in reported(command, tmp_path, typed)
+
+
+def reported(command: Command, tmp_path: Path, typed: str) -> str:
+    """Make a mistake; return the line that reports it."""
     (tmp_path / "key.yaml").write_text("data: {batchsize: 3}\n")
     (tmp_path / "list.yaml").write_text("trainer: [true, 3]\n")
     (tmp_path / "broken.yaml").write_text("data: [\n")
@@ -37,12 +56,9 @@ def test_a_mistake_is_reported_in_one_line_and_creates_no_run(
     assert result.status == 2
     assert result.out == ""
     error = result.err.replace(f"{tmp_path}/", "").removesuffix("\n")
-    if answer.endswith("…"):
-        assert error.startswith(answer.removesuffix("…"))
-    else:
-        assert error == answer
     assert "\n" not in error
     assert not (tmp_path / "lightning_logs").exists()
+    return error
 
 
 def test_a_failure_in_operation_ends_with_1(command: Command, tmp_path: Path) -> None:
