@@ -1,6 +1,6 @@
 """Each mistake of a user is reported in one line.
 
-mistakes.txt has the exact line of typical mistakes, mistakes_by_key.txt a part of the line of others.
+mistakes.txt has the exact line of typical mistakes, mistakes_by_key.txt a part of other lines.
 """
 
 from pathlib import Path
