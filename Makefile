@@ -16,7 +16,7 @@ test:
 	$(PYTEST) -m "not slow"
 
 slow:
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow --durations=40
 
 style:
 	ruff check .
