@@ -84,8 +84,9 @@ def plural(count: int, word: str) -> str:
 
 
 def shorten(text: str, count: int = 500) -> str:
-    """Return a text of at most `count` characters, with `…` in place of the rest."""
-    return text if len(text) <= count else f"{text[: count - 1]}…"
+    """Return a text of at most `count` characters, with `…` in place of its middle."""
+    half = count // 2
+    return text if len(text) <= count else f"{text[: half - 1]}…{text[-half:]}"
 
 
 def percent(share: float | None, digits: int = 2) -> str:

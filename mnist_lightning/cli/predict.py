@@ -15,10 +15,11 @@ from mnist_lightning.files import create_folder, walk, write_atomically
 from mnist_lightning.inference import MULTIPLE, UNSURE_BELOW, DigitPrediction, Recognizer
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.mnist_format import png
-from mnist_lightning.text import as_csv, printable, say
+from mnist_lightning.text import as_csv, printable, say, shorten
 
 STDIN = "-"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp")
+MAX_NAME_CHARS = 200  # of a file, in the table
 MAX_NAME_BYTES = 100  # of an image file's name, in the name of a saved input
 
 
@@ -138,9 +139,9 @@ def _print(groups: Sequence[Sequence[PredictedDigit]], as_json: bool, in_csv: bo
     if in_csv:
         say(as_csv(PredictedDigit._fields, digits), end="")
         return
-    width = max(len(printable(digit.file)) for digit in digits)
-    for rows in groups:
-        file = printable(rows[0].file)
+    names = [shorten(printable(rows[0].file), MAX_NAME_CHARS) for rows in groups]
+    width = max(map(len, names))
+    for file, rows in zip(names, groups, strict=True):
         if len(rows) > 1:
             say(f"{file:<{width}}  {len(rows)} digits: {' '.join(str(r.label) for r in rows)}")
         for row in rows:

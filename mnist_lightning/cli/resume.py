@@ -132,6 +132,8 @@ def continue_run(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]
         rename_damaged_files(run)
     done, ends = recent_checkpoints.progress(checkpoint), cli.config.trainer.max_epochs
     steps, logged_steps = checkpoint["global_step"], checkpoint["trainer"]["logged_steps"]
+    if done.batches > cli.datamodule.train_batches:
+        raise UnusableCheckpointError(path, f"it is after {done}, which has fewer batches")
     if _is_finished(run, checkpoint["config"], cli, done.epochs):
         count = f"{done.epochs} of {max(ends, done.epochs)} epochs"
         longer = suggest_resume_option(cli.model, cli.complete_config(), done.epochs, steps)

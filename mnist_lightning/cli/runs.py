@@ -17,6 +17,7 @@ from mnist_lightning.runs.summary_table import BEST, NEWEST, RunRow
 from mnist_lightning.text import as_csv, plural, printable, say, shorten
 
 SIGNIFICANT = 0.05
+MAX_SETTINGS = 100  # in a comparison
 
 
 def main(arguments: list[str]) -> int:
@@ -89,8 +90,11 @@ def _compare(runs: Sequence[Run], as_json: bool, png: Path | None) -> int:
         return 0
     say(summary_table.format_table(result.rows))
     say("\nsettings that differ:" if result.settings else "\nall settings are equal")
-    for name, values in result.settings.items():
-        say(f"  {printable(name)}")
+    for place, (name, values) in enumerate(result.settings.items()):
+        if place == MAX_SETTINGS:
+            say(f"  … and {len(result.settings) - MAX_SETTINGS:,} more; --json lists all")
+            break
+        say(f"  {printable(shorten(name))}")
         texts = {run: shorten(_as_text(value)) for run, value in values.items()}
         for text in dict.fromkeys(texts.values()):
             names = ", ".join(_short(run) for run in texts if texts[run] == text)

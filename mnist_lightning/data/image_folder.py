@@ -12,7 +12,7 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.files import walk
 from mnist_lightning.networks.registry import MAX_CLASSES
 from mnist_lightning.preprocessing import mnist_format
-from mnist_lightning.text import printable
+from mnist_lightning.text import printable, shorten
 
 MAX_DIGITS = 3  # of a label
 MAX_LISTED = 5  # files or folders in a message
@@ -49,7 +49,7 @@ def load_folder(folder: Path, test_share: float) -> tuple[DigitData, str | None]
             images.append(read_before[identity])
             classes.append(int(path.relative_to(folder).parts[0]))
         except (OSError, ValueError) as error:
-            skipped.append(printable(f"{path.relative_to(folder)} ({error})"))
+            skipped.append(shorten(printable(f"{path.relative_to(folder)} ({error})")))
     if not images:
         raise UserError(f"{folder}: none of its files is an image of a digit", status=2)
     notices = []

@@ -17,6 +17,7 @@ MAX_SCANS = 100
 MAX_SCANNED_PIXELS = 3_000_000_000
 MAX_PARTS = 10_000  # markers, chunks, blocks or strips; Pillow handles each in Python
 BYTES_PER_PART = 1024  # a large file may have more parts, if they are of a normal length
+MAX_SEGMENTS = 500  # with metadata, of a JPEG: 32 MB; Pillow joins and parses them in Python
 MAX_TAGS = 1_000  # of a TIFF directory; cameras write about 50
 # Pillow decodes some formats in Python: 1 to 3 seconds for this many bytes.
 MAX_PYTHON_DECODED = 5_000_000
@@ -72,7 +73,7 @@ class _Parts:
 
 def _check_jpeg(content: bytes) -> None:
     """Count the scans and the markers; a padding byte counts as a marker."""
-    at, scans, pixels, kind = 2, 0, 0, "JPEG"
+    at, scans, segments, pixels, kind = 2, 0, 0, 0, "JPEG"
     parts = _Parts(content, "JPEG with too many markers")
     while at + 4 <= len(content):
         parts.add()
@@ -86,6 +87,11 @@ def _check_jpeg(content: bytes) -> None:
         if marker == 0xD9:
             break
         (length,) = struct.unpack_from(">H", content, at + 2)
+        segments += 0xE0 <= marker <= 0xEF
+        if segments > MAX_SEGMENTS:
+            raise RefusedError(
+                f"Refused: JPEG with more than {MAX_SEGMENTS} segments of metadata. Save it as PNG."
+            )
         if marker in _FRAMES:
             height, width = struct.unpack_from(">HH", content, at + 5)
             pixels = max(pixels, height * width)
@@ -105,10 +111,13 @@ def _check_jpeg(content: bytes) -> None:
 
 
 def _check_png(content: bytes) -> None:
-    at, parts = 8, _Parts(content, "PNG with too many chunks")
+    at, profiles, parts = 8, 0, _Parts(content, "PNG with too many chunks")
     while at + 8 <= len(content):
         parts.add()
         (length,) = struct.unpack_from(">I", content, at)
+        profiles += content[at + 4 : at + 8] == b"iCCP"
+        if profiles > 1:
+            raise RefusedError("Refused: PNG with several color profiles. Save it as a new PNG.")
         at += 12 + length
 
 

@@ -15,7 +15,7 @@ from mnist_lightning.files import read_bounded, rename_damaged, write_atomically
 from mnist_lightning.text import say
 
 METRICS_FILE = "metrics.csv"
-MAX_METRICS_BYTES = 200_000_000  # 60,000 steps of 20 metrics need 10 MB
+MAX_METRICS_BYTES = 60_000_000  # 60,000 steps of 20 metrics need 10 MB
 MAX_NON_ASCII_BYTES = 5_000_000  # non-ASCII text needs four bytes per character in memory
 MAX_PREDICTIONS_BYTES = 50_000_000  # the 60,000 images of QMNIST need 8 MB
 MAX_COLUMNS = 1_000
@@ -115,8 +115,8 @@ def read_metrics(path: Path, limited: bool = True) -> list[Row]:
 
 def _lines_of(path: Path, limited: bool = True) -> bytes:
     """Read the complete lines of a table within the limits."""
-    content = read_bounded(path, MAX_METRICS_BYTES)
-    if len(content) > MAX_NON_ASCII_BYTES and not content.isascii():
+    content = read_bounded(path, MAX_METRICS_BYTES if limited else math.inf)
+    if limited and len(content) > MAX_NON_ASCII_BYTES and not content.isascii():
         raise UserError(f"{path} is too large: non-ASCII limit {MAX_NON_ASCII_BYTES:,} bytes")
     content = content[: content.rfind(b"\n") + 1]
     columns = 1 + content.partition(b"\n")[0].count(b",")
@@ -254,7 +254,8 @@ def read_predictions(path: Path) -> PredictionsTable:
     try:
         # The csv module's lists of strings would need ten times the memory of numbers.
         _, _, body = content.partition(b"\n")
-        if not body.strip():
+        columns = body.partition(b"\n")[0].count(b",")
+        if not body.strip() or columns > MAX_CLASSES + 3:  # a long line needs much memory
             raise ValueError
         rows = np.loadtxt(io.BytesIO(body), delimiter=",", ndmin=2, comments=None)
         labels, probabilities = rows[:, 1:3], rows[:, 3:]

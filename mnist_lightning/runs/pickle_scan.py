@@ -10,6 +10,7 @@ import pickletools
 from dataclasses import dataclass
 from typing import Any
 
+MAX_INSTRUCTIONS = 1_000_000  # ours have 15,000
 MAX_VALUES = 1_000_000  # a shared value counts each time it occurs; our checkpoints have 5,000
 MAX_TUPLE_VALUES = 10_000  # Python's random state is a tuple of 625 numbers
 MAX_KEY_VALUES = 100  # a key may be a tuple
@@ -18,7 +19,10 @@ MAX_INTEGER_BITS = 64
 
 _ORDERED_DICT = "collections OrderedDict"
 _FUNCTIONS = {f"torch._utils _rebuild_{kind}" for kind in ("tensor_v2", "tensor_v3", "parameter")}
-_FUNCTIONS |= {_ORDERED_DICT, "collections Counter", "_codecs encode"}  # for MultiStepLR, and bytes
+_COUNTER, _ENCODE = "collections Counter", "_codecs encode"  # of MultiStepLR, and for bytes
+_FUNCTIONS |= {_ORDERED_DICT, _COUNTER, _ENCODE}
+# The only arguments of these functions. Another codec would be imported, or take long.
+_ARGUMENTS = {_COUNTER: ("a dictionary",), _ENCODE: ("a text", "latin1")}
 _NUMBERS = ["BFloat16", "Bool", "Byte", "Char", "ComplexDouble", "ComplexFloat", "Double", "Float"]
 _NUMBERS += ["Half", "Int", "Long", "Short"]
 _GLOBALS = _FUNCTIONS | {f"torch {name}Storage" for name in _NUMBERS}
@@ -38,11 +42,14 @@ class ForbiddenPickleError(Exception):
 
 @dataclass(slots=True)
 class _Value:
-    """A simulated value: the number of values in it, the name of a global, whether it is text."""
+    """A simulated value: the number of values in it, its name, and the names of a tuple's items.
+
+    Globals, results of functions, dictionaries and texts have names.
+    """
 
     size: int = 1
     name: str = ""
-    text: bool = False
+    items: tuple[str, ...] = ()
 
 
 def check_pickle(content: bytes) -> None:
@@ -53,7 +60,9 @@ def check_pickle(content: bytes) -> None:
     """
     machine = _Machine()
     try:
-        for opcode, argument, _ in pickletools.genops(content):
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(content)):
+            if count > MAX_INSTRUCTIONS:
+                raise ForbiddenPickleError(f"it has more than {MAX_INSTRUCTIONS:,} instructions")
             machine.execute(opcode.name, argument)
     except (ValueError, IndexError, KeyError, TypeError):
         raise ForbiddenPickleError("its pickle is damaged") from None
@@ -73,7 +82,8 @@ class _Machine:
         if name in _VALUES:
             if name == "LONG1" and argument.bit_length() > MAX_INTEGER_BITS:
                 raise ForbiddenPickleError("it contains an integer of more than 64 bits")
-            self.stack.append(_Value(text=name == "BINUNICODE"))
+            kind = {"BINUNICODE": "a text", "EMPTY_DICT": "a dictionary"}.get(name, "")
+            self.stack.append(_Value(name="latin1" if argument == "latin1" else kind))
         elif name in ("BINPUT", "LONG_BINPUT"):
             self.memo[argument] = self.stack[-1]
         elif name in ("BINGET", "LONG_BINGET"):
@@ -83,7 +93,8 @@ class _Machine:
         elif name in _POPPED:
             values = self._pop(_POPPED[name])
             if name.startswith("TUPLE"):
-                self.stack.append(_Value(_total(values, MAX_TUPLE_VALUES, "a tuple")))
+                items = tuple(value.name for value in values)
+                self.stack.append(_Value(_total(values, MAX_TUPLE_VALUES, "a tuple"), "", items))
             else:
                 self._add(values, keys=values[::2] if name.startswith("SET") else [])
         elif name == "GLOBAL":
@@ -115,7 +126,7 @@ class _Machine:
         if any(key.size > MAX_KEY_VALUES for key in keys):
             raise ForbiddenPickleError(f"a key has more than {MAX_KEY_VALUES} values")
         # Hashes of numbers and tuples are predictable: many colliding keys take quadratic time.
-        self.other_keys += sum(not key.text for key in keys)
+        self.other_keys += sum(key.name not in ("a text", "latin1") for key in keys)
         if self.other_keys > MAX_OTHER_KEYS:
             raise ForbiddenPickleError(f"more than {MAX_OTHER_KEYS:,} keys are not strings")
         container = self.stack[-1]
@@ -126,6 +137,8 @@ class _Machine:
             raise ForbiddenPickleError("it calls something other than a function")
         if function.name == _ORDERED_DICT and arguments.size > 1:
             raise ForbiddenPickleError("it creates a dictionary from another value")
+        if arguments.items != _ARGUMENTS.get(function.name, arguments.items):
+            raise ForbiddenPickleError(f"it calls {function.name} with other arguments")
         self.stack.append(_Value(arguments.size, f"result of {function.name}"))
 
 

@@ -72,7 +72,7 @@ class _PlainCheck:
     def _visit_tensor(self, tensor: Tensor, name: str) -> None:
         # A tensor may repeat one stored number a billion times; a copy would expand it.
         size = tensor.numel() * tensor.itemsize
-        self.tensor_bytes -= size
+        self.tensor_bytes -= tensor.numel() * max(tensor.itemsize, 4)  # it is copied as float32
         is_strided = tensor.layout == torch.strided
         stored = is_strided and _is_dense(tensor) and size <= tensor.untyped_storage().nbytes()
         if not stored or self.tensor_bytes < 0:

@@ -62,7 +62,7 @@ def valid_temperature(value: Any) -> float | None:
 def _texts(value: Any) -> dict[str, str] | None:
     if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
         return None
-    return {printable(name): printable(each) for name, each in value.items()}
+    return {_text(name) or "": _text(each) or "" for name, each in value.items()}
 
 
 def _network(value: Any) -> dict[str, Any] | None:
@@ -70,7 +70,7 @@ def _network(value: Any) -> dict[str, Any] | None:
         return None
     arguments = value.get("init_args")
     known = isinstance(arguments, dict) and _is_shallow(arguments)
-    path = printable(value["class_path"])
+    path = _text(value["class_path"])
     return {"class_path": path, "init_args": arguments if known else None}
 
 

@@ -12,6 +12,7 @@ from mnist_lightning.runs.checkpoint import network_weights
 from mnist_lightning.training.callbacks.ema import TRAINED_KEY
 from mnist_lightning.training.lightning_module import DigitClassifier
 
+_SCHEDULED = ("lr", "initial_lr", "momentum", "base_momentum", "max_momentum")
 MAX_REASON_CHARS = 300  # of another library's error message
 
 
@@ -91,6 +92,10 @@ def _compare_optimizer_states(
         # Flags select the kernel and the state that it needs.
         if flags := [name for name, value in new.items() if _is_flag(value, old[name])]:
             raise ValueError(f"optimizer_states: {', '.join(flags)} differs from the options")
+        # Integers are counts of iterations or of stored vectors.
+        for name in new.keys() - {"params", *_SCHEDULED}:
+            if isinstance(new[name], int) and old[name] != new[name]:
+                raise ValueError(f"optimizer_states: {name} differs from the options")
     count = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
     for index, old in saved["state"].items():
         new = fresh["state"][index]

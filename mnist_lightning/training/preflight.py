@@ -23,6 +23,8 @@ from mnist_lightning.training.compatibility import take_zero_step
 from mnist_lightning.training.lightning_module import DigitClassifier
 from mnist_lightning.training.lr_schedules import UNBOUNDED_SCHEDULE
 
+MAX_KEPT = 1_000  # checkpoints
+
 
 def preflight_check(
     model: DigitClassifier, data: MNISTDataModule, trainer: Trainer, config: Config, root: Path
@@ -48,6 +50,8 @@ def preflight_check(
         _reject(UNBOUNDED_SCHEDULE)
     if options["overfit_batches"]:
         _reject("--trainer.overfit_batches is not supported: use --trainer.limit_train_batches.")
+    if config["keep_last"] > MAX_KEPT:
+        _reject(f"--keep_last {config['keep_last']} exceeds {MAX_KEPT:,}: give a smaller number")
     _check_data(model, data)
     _check_limits(data, options)
     _check_early_stopping(data, trainer, options)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from PIL import Image
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from mnist_lightning.data.datasets import SOURCES
@@ -214,6 +215,66 @@ def test_a_comparison_shows_the_start_of_a_long_text(
     result = command("runs", "0", "1")
     assert result.status == 0, result.err
     assert "xxx…" in result.out
+    assert len(result.out) < 5_000
+
+
+def test_a_comparison_of_nested_settings_is_short(
+    command: Command, trained_run: Train, run_0: Run
+) -> None:
+    for version in range(2):
+        trained_run(*FIT[1:])
+        path = run_0.folder.with_name(f"version_{version}") / "config.yaml"
+        config = yaml.safe_load(path.read_text())
+        settings: dict[str, Any] = {f"leaf{number}": version for number in range(1_000)}
+        for _ in range(40):
+            settings = {"k" * 195: settings}
+        config["model"] |= settings
+        path.write_text(yaml.safe_dump(config, default_flow_style=True))
+    result = command("runs", "0", "1")
+    assert result.status == 0, result.err
+    assert "… and " in result.out
+    assert len(result.out) < 100_000
+
+
+def test_the_counts_of_an_optimizer_are_those_of_the_options(
+    command: Command, trained_run: Train, run_0: Run
+) -> None:
+    trained_run(*FIT[1:], "--model.optimizer", "LBFGS")
+    checkpoint: Any = load(run_0.recent())
+    checkpoint["optimizer_states"][0]["param_groups"][0]["max_iter"] = 10**9
+    run_0.recent().write_bytes(from_elsewhere(checkpoint))
+    result = command("resume", str(run_0.recent()), "--trainer.max_epochs", "2")
+    assert result.status == 1
+    assert "max_iter differs from the options" in result.err
+
+
+def test_an_epoch_has_no_more_batches_than_the_data(command: Command, trained: Run) -> None:
+    checkpoint: Any = load(trained.recent())
+    loop = checkpoint["loops"]["fit_loop"]
+    loop["epoch_progress"]["current"]["ready"] += 1
+    batches = loop["epoch_loop.batch_progress"]
+    batches["is_last_batch"] = False
+    batches["current"] = dict.fromkeys(batches["current"], 10**15)
+    for loader in loop["state_dict"]["combined_loader"]:
+        loader |= {"epoch": 1, "given": 10**15}
+    trained.recent().write_bytes(from_elsewhere(checkpoint))
+    result = command("resume", str(trained.recent()), "--trainer.max_epochs", "2")
+    assert result.status == 1
+    assert "batch 1000000000000000 of epoch 2, which has fewer batches" in result.err
+
+
+def test_a_long_path_of_an_image_is_shortened(command: Command, tmp_path: Path) -> None:
+    folder = tmp_path.joinpath("mine", "3", *["\u200b" * 80] * 10)
+    folder.mkdir(parents=True)
+    (folder / "damaged.png").write_bytes(b"no image")
+    (tmp_path / "mine/3/good.png").write_bytes(b"no image")
+    printed = command("predict", "mine")
+    assert len(printed.out) < 2_000
+    for path in SOURCES["digits"].load(tmp_path).train_images[:20].numpy():
+        Image.fromarray(255 - path).resize((100, 100)).save(tmp_path / f"mine/3/{path.sum()}.png")
+    folder_options = ["--data.dataset", "folder", "--data.folder", "mine"]
+    result = command("fit", *folder_options, *FIT[3:], "--model.network.num_classes", "4")
+    assert "damaged.png" in result.out, result.err
     assert len(result.out) < 5_000
 
 

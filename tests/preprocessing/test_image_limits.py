@@ -89,6 +89,8 @@ REFUSED = {
     "a million blocks": gif_with(b"!\xfe" + b"\x01a" * 1_000_000 + b"\0"),
     "blocks without an image": gif_with(b"")[:13] + b"!\xfe" + b"\x01a" * 1_000_000,
     "a million markers": b"\xff\xd8" + b"\xff\xfe\0\x02" * 1_000_000,
+    "Exif": b"\xff\xd8" + (b"\xff\xe1\0\x10Exif\0\0" + bytes(8)) * 9_000,
+    "color profiles": png_with(png_chunk(b"iCCP", b"p\0\0" + zlib.compress(bytes(2**20))) * 2),
     "padding": b"\xff\xd8" + b"\xff" * 3_000_000,
     "no segments": b"\xff\xd8\xff\xfe\0\x02" + b"\0\0" * 1_000_000,
     "run lengths": bmp(b"\x01\xff" * 3_000_000),

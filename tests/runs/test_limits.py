@@ -187,8 +187,8 @@ def test_tables_are_bounded(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is damaged"):
         read_history(path)
     with path.open("r+b") as file:
-        file.truncate(300_000_000)
-    with pytest.raises(UserError, match="too large: the limit is 200,000,000 bytes"):
+        file.truncate(70_000_000)
+    with pytest.raises(UserError, match="too large: the limit is 60,000,000 bytes"):
         read_metrics(path)
     path.write_bytes(b"epoch\n" + b"1\n" * 500_001)
     with pytest.raises(UserError, match="3,000,000 cells in 500,000 rows"):

@@ -65,6 +65,13 @@ def test_a_damaged_summary_has_no_entries(tmp_path: Path, text: str) -> None:
     assert read_summary(tmp_path / "summary.json") == {}
 
 
+def test_every_text_is_bounded(tmp_path: Path) -> None:
+    long = "x" * 60_000
+    content = {"dataset": long, "network": {"class_path": long}, "versions": {long: long}}
+    (tmp_path / "summary.json").write_text(json.dumps(content))
+    assert len(repr(read_summary(tmp_path / "summary.json"))) < 2_000
+
+
 def test_a_summary_of_a_run_is_read_completely(command: Command, run_0: Run) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "1")
     assert run_0.summary() == json.loads((run_0.folder / "summary.json").read_text())
