@@ -14,6 +14,7 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.files import create_folder, walk, write_atomically
 from mnist_lightning.inference import MULTIPLE, UNSURE_BELOW, DigitPrediction, Recognizer
 from mnist_lightning.preprocessing import mnist_format
+from mnist_lightning.preprocessing.extraction_process import DigitExtractor
 from mnist_lightning.preprocessing.mnist_format import png
 from mnist_lightning.text import as_csv, printable, say, shorten
 
@@ -63,14 +64,15 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     multiple = MULTIPLE[options.multiple]
     classes = inference.import_network_class(options.network)
-    recognizer = inference.load(options.run, options.root, classes)
-    if options.save_inputs is not None:
-        create_folder(options.save_inputs, "--save_inputs")
-    files = [file for argument in options.images for file in _expand(argument)]
-    groups = [
-        _read_digits(index, file, recognizer, multiple, options.save_inputs)
-        for index, file in enumerate(files)
-    ]
+    with DigitExtractor() as extractor:  # its imports run while the network is loaded
+        recognizer = inference.load(options.run, options.root, classes)
+        if options.save_inputs is not None:
+            create_folder(options.save_inputs, "--save_inputs")
+        files = [file for argument in options.images for file in _expand(argument)]
+        groups = [
+            _read_digits(f"{index:03}", file, extractor, recognizer, multiple, options.save_inputs)
+            for index, file in enumerate(files)
+        ]
     _print(groups, options.json, options.csv)
     return int(any(digit.error is not None for group in groups for digit in group))
 
@@ -97,7 +99,12 @@ def _is_hidden(path: Path) -> bool:
 
 
 def _read_digits(
-    index: int, file: str, recognizer: Recognizer, multiple: bool | None, folder: Path | None
+    number: str,
+    file: str,
+    extractor: DigitExtractor,
+    recognizer: Recognizer,
+    multiple: bool | None,
+    folder: Path | None,
 ) -> list[PredictedDigit]:
     try:
         source: Any = Path(file)
@@ -105,9 +112,10 @@ def _read_digits(
         if file == STDIN:
             source = io.BytesIO(sys.stdin.buffer.read(mnist_format.MAX_BYTES + 1))
             stem = "stdin"
-        readings = recognizer.read(mnist_format.read(source), multiple)
+        content = mnist_format.read_content(source)
+        readings = recognizer.read_digits(extractor.find_digits(content, multiple).digits)
         if folder is not None:
-            _save_inputs(readings, folder, f"{index:03}_{stem}")
+            _save_inputs(readings, folder, f"{number}_{stem}")
     except OSError as error:
         return [PredictedDigit(file, error=(error.strerror or str(error)).lower())]
     except ValueError as error:

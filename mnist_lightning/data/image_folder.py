@@ -12,6 +12,7 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.files import walk
 from mnist_lightning.networks.registry import MAX_CLASSES
 from mnist_lightning.preprocessing import mnist_format
+from mnist_lightning.preprocessing.extraction_process import DigitExtractor
 from mnist_lightning.text import printable, shorten
 
 MAX_DIGITS = 3  # of a label
@@ -39,17 +40,19 @@ def load_folder(folder: Path, test_share: float) -> tuple[DigitData, str | None]
     classes: list[int] = []
     skipped: list[str] = []
     read_before: dict[tuple[int, int], NDArray[np.uint8]] = {}
-    for path in (file for label in labels for file in walk(label)):
-        if not path.is_file() or path.name.startswith("."):
-            continue
-        try:
-            identity = path.stat().st_dev, path.stat().st_ino  # links may name the same file
-            if identity not in read_before:
-                read_before[identity] = mnist_format.from_image(mnist_format.read(path))
-            images.append(read_before[identity])
-            classes.append(int(path.relative_to(folder).parts[0]))
-        except (OSError, ValueError) as error:
-            skipped.append(shorten(printable(f"{path.relative_to(folder)} ({error})")))
+    with DigitExtractor() as extractor:
+        for path in (file for label in labels for file in walk(label)):
+            if not path.is_file() or path.name.startswith("."):
+                continue
+            try:
+                identity = path.stat().st_dev, path.stat().st_ino  # links may name the same file
+                if identity not in read_before:
+                    content = mnist_format.read_content(path)
+                    read_before[identity] = extractor.find_digits(content, False).digits[0].ink
+                images.append(read_before[identity])
+                classes.append(int(path.relative_to(folder).parts[0]))
+            except (OSError, ValueError) as error:
+                skipped.append(shorten(printable(f"{path.relative_to(folder)} ({error})")))
     if not images:
         raise UserError(f"{folder}: none of its files is an image of a digit", status=2)
     notices = []

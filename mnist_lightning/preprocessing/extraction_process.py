@@ -18,7 +18,7 @@ import sys
 import time
 from contextlib import suppress
 from io import BytesIO
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -131,6 +131,32 @@ class ExtractionProcess:
         if len(content) < count:
             raise EOFError
         return bytes(content)
+
+
+class DigitExtractor:
+    """Finds the digits in image files, in a process that is replaced after a failure."""
+
+    def __init__(self) -> None:
+        self._process = ExtractionProcess()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.stop()
+
+    def find_digits(self, content: bytes, multiple: bool | None) -> ExtractedDigits:
+        """Find the digits in the content of an image file; see `mnist_format.find_digits`.
+
+        Raises:
+            TooLargeError, UnreadableError, NoDigitError: see `ExtractionProcess.answer`.
+        """
+        if not self._process.alive:
+            self._process = ExtractionProcess()
+        self._process.send(content, multiple)
+        result = self._process.answer()
+        assert result is not None  # it waits for the whole time
+        return result
 
 
 def _unpack(answer: bytes) -> ExtractedDigits:

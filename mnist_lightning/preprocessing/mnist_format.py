@@ -84,7 +84,7 @@ def read(source: Path | BinaryIO) -> Image.Image:
         ValueError: it is not an image, is damaged, or costs too much to decode.
         OSError: the file cannot be opened.
     """
-    content = _read_content(source)
+    content = read_content(source)
     image_limits.check(content)
     try:
         # The warnings are about sizes, which are checked here, and oddities.
@@ -111,7 +111,13 @@ def read(source: Path | BinaryIO) -> Image.Image:
     return image
 
 
-def _read_content(source: Path | BinaryIO) -> bytes:
+def read_content(source: Path | BinaryIO) -> bytes:
+    """Read an image file.
+
+    Raises:
+        TooLargeError: it has more than `MAX_BYTES`.
+        OSError: it cannot be opened.
+    """
     too_large = TooLargeError(f"too large: the limit is {MAX_BYTES // 10**6} megabytes")
     if isinstance(source, Path):
         try:
