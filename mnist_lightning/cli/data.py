@@ -37,8 +37,7 @@ def show(name: str, data_dir: Path) -> str:
     source = SOURCES[name]
     try:
         data = source.load(data_dir)
-        # Only the archives of the others have known checksums.
-        state = "complete" if source.folder and name != "mnist" else "intact"
+        state = "intact" if source.has_checksums else "complete"
         detail = (
             f"{len(data.train_labels):,} + {len(data.test_labels):,} images, "
             f"{data_dir / source.folder if source.folder else 'included in this package'}, "

@@ -53,6 +53,7 @@ class Source:
     load: Callable[[Path], DigitData]
     fetch: Callable[[Path], None]
     folder: str = ""
+    has_checksums: bool = True  # of its files; otherwise only sizes and labels are checked
 
 
 def _load_mnist(data_dir: Path) -> DigitData:
@@ -234,7 +235,7 @@ def _torchvision_source(
     name: str, class_name: str, description: str, counts: tuple[int, int]
 ) -> Source:
     files = _TorchvisionFiles(name, class_name, counts)
-    return Source(description, VAL_SHARE, files.load, files.fetch, class_name)
+    return Source(description, VAL_SHARE, files.load, files.fetch, class_name, False)
 
 
 _TORCHVISION_SETS = [

@@ -142,7 +142,11 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     connection = sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True)
-    connection.execute("SELECT count(*) FROM sqlite_master")  # fails if there is a journal
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master")  # fails if there is a journal
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 

@@ -105,7 +105,11 @@ def _storage(url: str) -> BaseStorage:
     return JournalStorage(JournalFileBackend(str(Path(url).absolute())))
 
 
-_DAMAGE = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+# What Optuna raises for invalid values in a database.
+_DAMAGE = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError),
+    *(TypeError, ValueError),
+)
 
 
 @contextmanager
@@ -120,7 +124,7 @@ def report_damage(storage: str) -> Iterator[None]:
     except StorageInternalError as error:
         problem = f"The study cannot be saved: {_one_line(error)}"
         raise UserError(f"{problem}. Repeat the command to continue.") from None
-    except (*_DAMAGE, RecursionError) as error:
+    except _DAMAGE as error:
         problem = f"{storage} is damaged, or not the database of a sweep"
         raise UserError(f"{problem}: {type(error).__name__} {_one_line(error)}") from error
 
