@@ -162,7 +162,7 @@ def test_links_to_one_image_are_read_once(tmp_path: Path) -> None:
     picture.save(tmp_path / "1" / "0.png")
     for number in range(1, 5):
         (tmp_path / "1" / f"{number}.png").symlink_to("0.png")
-    with patch.object(mnist_format, "from_image", wraps=mnist_format.from_image) as convert:
+    with patch.object(mnist_format, "read_content", wraps=mnist_format.read_content) as read:
         data, _ = load_folder(tmp_path, test_share=0.0)
     assert len(data.train_labels) == 5
-    assert convert.call_count == 1
+    assert read.call_count == 1
