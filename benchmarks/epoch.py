@@ -1,14 +1,14 @@
-"""An epoch of `fit` against a bare loop over tensors, and against torchvision's data set.
+"""Time an epoch of `fit`, of a loop over tensors, and of a loop over torchvision's data set.
 
     python benchmarks/epoch.py [--data_dir DATA] [--config FILE] [--epochs 10] [--json FILE]
 
-All train the same network with the same optimizer, schedule and loss on batches of the same size,
-and validate the same images:
+All variants train the same network with the same optimizer, schedule, loss and batch size, and
+validate on the same images:
 
-- `fit`: the command, with its bar, logs and checkpoints, from the start of an epoch to that of the
-  next;
+- `fit`: the command, with its progress bar, logs and checkpoints, from the start of an epoch to
+  the start of the next;
 - `fit, no dashboards`: the same with `--dashboards none`;
-- `bare`: nothing but the loop, over tensors in memory; the same batches as `fit`;
+- `bare`: only the loop, over tensors in memory, with the same batches as `fit`;
 - `torchvision`: the bare loop over `torchvision.datasets.MNIST` with its usual transforms and a
   DataLoader, without workers and with two.
 """
@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from alternation import RoundReporter, print_table, run_alternately, write_json
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import MNIST
 from torchvision.transforms import Compose, Normalize, ToTensor
-from turns import Turns, compete, table, write
 
 from mnist_lightning.cli import fit
 from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser, configure_warnings
@@ -35,49 +35,49 @@ from mnist_lightning.preprocessing.normalization import MEAN, STD, normalize
 from mnist_lightning.training.fast_epoch_loop import disable_nvml_check
 
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
-PLAIN = "fit, no dashboards"
+NO_DASHBOARDS = "fit, no dashboards"
 WORKERS = {"torchvision": 0, "torchvision, 2 workers": 2}
 
 
-class TakeTurns(Callback):
-    """An epoch of `fit` is a turn."""
+class EpochTimer(Callback):
+    """Reports the time of each epoch of `fit` as a round."""
 
-    turns: Turns
-    started = 0.0
+    reporter: RoundReporter
+    start = 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End the epoch before, and begin the next."""
-        seconds = time.perf_counter() - TakeTurns.started
-        self.turns.hand_over(seconds)
-        TakeTurns.started = time.perf_counter()
+        """Report the last epoch, and start the next."""
+        self.reporter.report(time.perf_counter() - EpochTimer.start)
+        EpochTimer.start = time.perf_counter()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End the last epoch."""
-        self.turns.hand_over(time.perf_counter() - TakeTurns.started)
+        """Report the last epoch."""
+        self.reporter.report(time.perf_counter() - EpochTimer.start)
 
 
-def bare(arguments: list[str], turns: Turns, workers: int | None) -> None:
-    """Train and validate with nothing around it; over torchvision's data set with `workers`."""
+def train_bare(arguments: list[str], reporter: RoundReporter, workers: int | None) -> None:
+    """Train and validate in a plain loop, over tensors or, with `workers`, torchvision's data."""
     configure_warnings()
     disable_nvml_check()
-    parsed = DigitCLI(ExperimentParser("fit"), arguments)
-    parsed.load_data()
-    train, validation = tensors(parsed) if workers is None else usual(parsed, workers)
-    model, settings = parsed.model, parsed.config.trainer
+    cli = DigitCLI(ExperimentParser("fit"), arguments)
+    cli.load_data()
+    batches = tensor_batches(cli) if workers is None else torchvision_batches(cli, workers)
+    train_batches, val_batches = batches
+    model, settings = cli.model, cli.config.trainer
     network, criterion = model.network, model.train_loss
     optimizer = model.optimizer_factory(network.parameters())
     schedule: Any = None
     if model.schedule_needs_run_length:
-        length = settings.limit_train_batches or parsed.datamodule.train_batches
+        length = settings.limit_train_batches or cli.datamodule.train_batches
         steps = int(length) * settings.max_epochs
         schedule = model.lr_scheduler_factory(optimizer, total_steps=steps)  # type: ignore[misc, call-arg] # it has one
     mixed = torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16-mixed")
     seconds = 0.0
     for epoch in range(settings.max_epochs):
-        turns.hand_over(seconds)
-        started = time.perf_counter()
+        reporter.report(seconds)
+        start = time.perf_counter()
         network.train()
-        for index, (images, labels) in enumerate(train(epoch)):
+        for index, (images, labels) in enumerate(train_batches(epoch)):
             if index == settings.limit_train_batches:
                 break
             with mixed:
@@ -88,77 +88,81 @@ def bare(arguments: list[str], turns: Turns, workers: int | None) -> None:
             if schedule is not None:
                 schedule.step()
         network.eval()
-        right = torch.zeros((), dtype=torch.int64)
+        correct = torch.zeros((), dtype=torch.int64)
         with torch.inference_mode(), mixed:
-            for images, labels in validation(epoch):
-                right += (network(images).argmax(1) == labels).sum()
-        right.item()
-        seconds = time.perf_counter() - started
-    turns.hand_over(seconds)
+            for images, labels in val_batches(epoch):
+                correct += (network(images).argmax(1) == labels).sum()
+        correct.item()
+        seconds = time.perf_counter() - start
+    reporter.report(seconds)
 
 
-def tensors(parsed: DigitCLI) -> tuple[Batches, Batches]:
-    """Batches of training and validation, cut from tensors in memory."""
-    data, seed = parsed.datamodule, parsed.config.seed_everything
+def tensor_batches(cli: DigitCLI) -> tuple[Batches, Batches]:
+    """Return the training and validation batches as slices of tensors in memory."""
+    data, seed = cli.datamodule, cli.config.seed_everything
     images, labels = data.data.train_images, data.data.train_labels
-    train, held_out = images[data.train_indices], images[data.val_indices]
+    train_images, val_images = images[data.train_indices], images[data.val_indices]
     train_labels, val_labels = labels[data.train_indices], labels[data.val_indices]
 
-    def training(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for chosen in torch.split(epoch_order(len(train), seed, epoch), data.batch_size):
-            yield normalize(train[chosen]), train_labels[chosen]
+    def train_batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        order = epoch_order(len(train_images), seed, epoch)
+        for indices in torch.split(order, data.batch_size):
+            yield normalize(train_images[indices]), train_labels[indices]
 
-    def validation(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def val_batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         size = data.eval_batch_size
-        images = map(normalize, torch.split(held_out, size))
+        images = map(normalize, torch.split(val_images, size))
         yield from zip(images, torch.split(val_labels, size), strict=True)
 
-    return training, validation
+    return train_batches, val_batches
 
 
-def usual(parsed: DigitCLI, workers: int) -> tuple[Batches, Batches]:
-    """Batches of training and validation, by torchvision and a DataLoader."""
-    data = parsed.datamodule
-    whole = MNIST(str(data.data_dir), transform=Compose([ToTensor(), Normalize(MEAN, STD)]))
-    train, held_out = (
-        Subset(whole, part.tolist()) for part in (data.train_indices, data.val_indices)
+def torchvision_batches(cli: DigitCLI, workers: int) -> tuple[Batches, Batches]:
+    """Return the training and validation batches of torchvision's data set and a DataLoader."""
+    data = cli.datamodule
+    dataset = MNIST(str(data.data_dir), transform=Compose([ToTensor(), Normalize(MEAN, STD)]))
+    train_set, val_set = (
+        Subset(dataset, indices.tolist()) for indices in (data.train_indices, data.val_indices)
     )
-    shuffled = DataLoader(train, data.batch_size, shuffle=True, num_workers=workers)
-    in_order = DataLoader(held_out, data.eval_batch_size, num_workers=workers)
-    return lambda epoch: iter(shuffled), lambda epoch: iter(in_order)
+    train_loader = DataLoader(train_set, data.batch_size, shuffle=True, num_workers=workers)
+    val_loader = DataLoader(val_set, data.eval_batch_size, num_workers=workers)
+    return lambda epoch: iter(train_loader), lambda epoch: iter(val_loader)
+
+
+def run_variant(name: str, arguments: list[str]) -> None:
+    """Train one variant in this process, an epoch per round."""
+    reporter = RoundReporter()
+    if name.startswith("fit"):
+        EpochTimer.reporter = reporter
+        arguments += ["--dashboards", "none" if name == NO_DASHBOARDS else "basic"]
+        assert fit.main([*arguments, "--trainer.callbacks+", "__main__.EpochTimer"]) == 0
+    else:
+        train_bare(arguments, reporter, WORKERS.get(name))
 
 
 def main() -> None:
-    """Let the contestants take turns, and print what each of them took."""
+    """Run the variants alternately, and print their seconds per epoch."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data_dir", default="data", help="a folder with MNIST")
-    parser.add_argument("--config", help="a configuration; by default fit's own")
+    parser.add_argument("--config", help="a configuration; by default that of fit")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--only", nargs="*", default=["bare", "fit", *WORKERS])
-    parser.add_argument("--json", type=Path, help="write the figures there, too")
-    parser.add_argument("--contestant", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    data_dir = str(Path(asked.data_dir).resolve())
-    config = ["--config", str(Path(asked.config).resolve())] if asked.config else []
-    if asked.contestant is None:
-        again = ["--data_dir", data_dir, *config, "--epochs", str(asked.epochs)]
-        seconds = compete(asked.only, asked.epochs, again)
-        print(f"{asked.config or 'default configuration'}: {asked.epochs} epochs each, in turns")
-        table(seconds, against="bare")
-        write({"config": asked.config, "seconds": seconds}, asked.json)
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
+    parser.add_argument("--variant", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    data_dir = str(Path(options.data_dir).resolve())
+    config = ["--config", str(Path(options.config).resolve())] if options.config else []
+    if options.variant is not None:
+        arguments = [*config, "--data.dataset", "mnist", "--data.data_dir", data_dir]
+        run_variant(options.variant, [*arguments, "--trainer.max_epochs", str(options.epochs)])
         return
-    turns = Turns()
-    arguments = [*config, "--data.dataset", "mnist", "--data.data_dir", data_dir]
-    arguments += ["--trainer.max_epochs", str(asked.epochs)]
-    if asked.contestant.startswith("fit"):
-        TakeTurns.turns = turns
-        level = "none" if asked.contestant == PLAIN else "basic"
-        arguments += ["--dashboards", level]
-        assert fit.main([*arguments, "--trainer.callbacks+", "__main__.TakeTurns"]) == 0
-    else:
-        bare(arguments, turns, WORKERS.get(asked.contestant))
+    arguments = ["--data_dir", data_dir, *config, "--epochs", str(options.epochs)]
+    seconds = run_alternately(options.only, options.epochs, arguments)
+    print(f"{options.config or 'default configuration'}: {options.epochs} epochs each, alternately")
+    print_table(seconds, baseline="bare")
+    write_json({"config": options.config, "seconds": seconds}, options.json)
 
 
 if __name__ == "__main__":

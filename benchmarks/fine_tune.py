@@ -1,10 +1,10 @@
-"""What `configs/my_handwriting.yaml` gains from half of a person's pictures, and what it forgets.
+"""Measure the effect of fine-tuning on a person's images and on MNIST.
 
     python benchmarks/fine_tune.py --data_dir DATA RUN
 
-`DATA/photos` holds pictures and their `labels.csv` (file, label), `DATA` MNIST. Of each source with
-at least ten pictures every other one is trained on; the others, and MNIST's test, are read before
-and after.
+`DATA/photos` contains images and `labels.csv` (file, label); `DATA` contains MNIST. For each source
+of at least ten images, `configs/my_handwriting.yaml` trains on every other image. The remaining
+images and MNIST's test set are evaluated before and after.
 """
 
 import argparse
@@ -21,55 +21,60 @@ from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.runs import lookup, run_directory
 
 CONFIG = Path(__file__).parent.parent / "configs" / "my_handwriting.yaml"
-LEAST = 10
+MIN_IMAGES = 10
 
 
-def right(run: Path, files: list[Path], labels: list[int]) -> int:
+def count_correct(run: Path, rows: list[tuple[Path, int]]) -> int:
     """Count the images that a run predicts correctly."""
     recognizer = load(run)
-    read = [recognizer.read(mnist_format.read(file), multiple=False)[0].label for file in files]
-    return sum(one == other for one, other in zip(read, labels, strict=True))
+    return sum(
+        recognizer.read(mnist_format.read(path), multiple=False)[0].label == label
+        for path, label in rows
+    )
 
 
-def work(*arguments: str) -> None:
-    """Run a command."""
-    subprocess.run([sys.executable, "-m", "mnist_lightning", *arguments], check=True, stdout=-3)
+def run_command(*arguments: str) -> None:
+    """Run a command of this program."""
+    command = [sys.executable, "-m", "mnist_lightning", *arguments]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def main() -> None:
-    """Print a line a source."""
+    """Print the number of correct images per source, before and after."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", metavar="RUN")
     parser.add_argument("--data_dir", type=Path, required=True)
-    asked = parser.parse_args()
-    run, _ = lookup.find(asked.run, Path(run_directory.LOGS_FOLDER))
-    folder = asked.data_dir.resolve() / "photos"
+    options = parser.parse_args()
+    run, _ = lookup.find(options.run, Path(run_directory.LOGS_FOLDER))
+    folder = options.data_dir.resolve() / "photos"
     with (folder / "labels.csv").open() as file:
         rows = [(folder / row["file"], int(row["label"])) for row in csv.DictReader(file)]
-    before = run.summary()["test/correct"]
+    mnist_before = run.summary()["test/correct"]
     for source in sorted({path.parent.name for path, _ in rows}):
-        own = [row for row in rows if row[0].parent.name == source]
-        if len(own) < LEAST:
+        source_rows = [row for row in rows if row[0].parent.name == source]
+        if len(source_rows) < MIN_IMAGES:
             continue
-        with tempfile.TemporaryDirectory() as place:
-            for path, label in own[::2]:
-                (Path(place) / "mine" / str(label)).mkdir(parents=True, exist_ok=True)
-                shutil.copy(path, Path(place) / "mine" / str(label) / path.name)
-            options = ["--data.folder", f"{place}/mine", "--data.test_share", "0"]
-            options += ["--data.data_dir", str(asked.data_dir), "--dashboards", "none"]
-            options += ["--trainer.default_root_dir", place]
-            work("fit", "--config", str(CONFIG), "--init_from", str(run.folder), *options)
-            tuned = Path(place) / "lightning_logs" / "version_0"
-            data = ["--data.dataset", "mnist", "--data.data_dir", str(asked.data_dir)]
-            work("test", str(tuned), *data)
+        train_rows, test_rows = source_rows[::2], source_rows[1::2]
+        with tempfile.TemporaryDirectory() as workspace:
+            train_folder = Path(workspace) / "images"
+            for path, label in train_rows:
+                (train_folder / str(label)).mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, train_folder / str(label) / path.name)
+            fit = ["--data.folder", str(train_folder), "--data.test_share", "0"]
+            fit += ["--data.data_dir", str(options.data_dir), "--dashboards", "none"]
+            fit += ["--trainer.default_root_dir", workspace]
+            run_command("fit", "--config", str(CONFIG), "--init_from", str(run.folder), *fit)
+            tuned = Path(workspace) / "lightning_logs" / "version_0"
+            data = ["--data.dataset", "mnist", "--data.data_dir", str(options.data_dir)]
+            run_command("test", str(tuned), *data)
             with (tuned / "checkpoints" / "best.mnist.csv").open() as file:
-                after = sum(row["true"] == row["predicted"] for row in csv.DictReader(file))
+                mnist_after = sum(row["true"] == row["predicted"] for row in csv.DictReader(file))
             seconds = json.loads((tuned / "summary.json").read_text())["fit_seconds"]
-            files, labels = [path for path, _ in own[1::2]], [label for _, label in own[1::2]]
-            counts = f"{right(run.folder, files, labels)} -> {right(tuned, files, labels)}"
+            before, after = count_correct(run.folder, test_rows), count_correct(tuned, test_rows)
         print(
-            f"{source}: trained on {len(own[::2])}; the other {len(files)}: {counts} right; "
-            f"MNIST {before:,} -> {after:,} of 10,000; {seconds:.0f} s",
+            f"{source}: trained on {len(train_rows)} images in {seconds:.0f} s; "
+            f"correct of the other {len(test_rows)}: {before} before, {after} after; "
+            f"correct of MNIST's 10,000: {mnist_before:,} before, {mnist_after:,} after",
             flush=True,
         )
 

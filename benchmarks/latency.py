@@ -1,8 +1,8 @@
-"""How long a single picture takes: torch, as it is and as an exported program, against onnxruntime.
+"""Measure the time per image of torch eager, an exported program, and onnxruntime.
 
     python benchmarks/latency.py [RUN]
 
-The contestants take turns; each has one thread.
+The variants predict one image at a time, on one thread, and alternate.
 """
 
 import argparse
@@ -20,43 +20,43 @@ from mnist_lightning.deployment.exporters import FORMATS, Export, FromPixels, Pr
 from mnist_lightning.runs import lookup
 from mnist_lightning.runs.run_directory import LOGS_FOLDER
 
-TURNS, PICTURES = 11, 300
+ROUNDS, IMAGES_PER_ROUND = 11, 300
 
 
 def main() -> None:
-    """Print a line a contestant."""
+    """Print the median time of each variant, and its ratio to torch eager."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", nargs="?", default="best", metavar="RUN")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    run, _ = lookup.find(asked.run, Path(LOGS_FOLDER))
+    run, _ = lookup.find(options.run, Path(LOGS_FOLDER))
     recognizer = load(run.folder)
-    picture = np.random.default_rng(0).integers(0, 256, (1, 28, 28)).astype(np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (1, 28, 28)).astype(np.uint8)
     export = Export(recognizer, False, {})
 
-    with tempfile.TemporaryDirectory() as place:
-        contestants: dict[str, Predict] = {
+    with tempfile.TemporaryDirectory() as folder:
+        variants: dict[str, Predict] = {
             "torch eager": predictor(FromPixels(recognizer.network).eval())
         }
         for name in ("pt2", "onnx"):
-            path = Path(place) / f"model.{name}"
+            path = Path(folder) / f"model.{name}"
             FORMATS[name].write(export, path)
-            contestants[name] = FORMATS[name].load(export, path)
-        alone = onnxruntime.SessionOptions()
-        alone.intra_op_num_threads = 1
-        session = onnxruntime.InferenceSession(Path(place) / "model.onnx", alone)
-        contestants["onnx"] = lambda pixels: session.run(None, {"pixels": pixels})[0]
-        seconds: dict[str, list[float]] = {name: [] for name in contestants}
-        for _ in range(TURNS):
-            for name, predict in contestants.items():
-                began = time.perf_counter()
-                for _ in range(PICTURES):
-                    predict(picture)
-                seconds[name].append((time.perf_counter() - began) / PICTURES)
-    base = statistics.median(seconds["torch eager"])
-    for name, all_seconds in seconds.items():
-        median = statistics.median(all_seconds)
-        print(f"{name}: {1e6 * median:.0f} us a picture, {median / base:.2f} of torch eager")
+            variants[name] = FORMATS[name].load(export, path)
+        session_options = onnxruntime.SessionOptions()
+        session_options.intra_op_num_threads = 1
+        session = onnxruntime.InferenceSession(Path(folder) / "model.onnx", session_options)
+        variants["onnx"] = lambda pixels: session.run(None, {"pixels": pixels})[0]
+        seconds: dict[str, list[float]] = {name: [] for name in variants}
+        for _ in range(ROUNDS):
+            for name, predict in variants.items():
+                start = time.perf_counter()
+                for _ in range(IMAGES_PER_ROUND):
+                    predict(image)
+                seconds[name].append((time.perf_counter() - start) / IMAGES_PER_ROUND)
+    baseline = statistics.median(seconds["torch eager"])
+    for name, values in seconds.items():
+        median = statistics.median(values)
+        print(f"{name}: {1e6 * median:.0f} µs per image, ratio {median / baseline:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How many of people's pictures a run's network reads, and of MNIST's own on larger canvases.
+"""Measure a run's accuracy on people's images, and on MNIST digits pasted onto larger canvases.
 
     python benchmarks/photos.py --data_dir DATA RUN…
 
-`DATA/photos` holds pictures and their `labels.csv` (file, label), `DATA` MNIST.
+`DATA/photos` contains images and `labels.csv` (file, label); `DATA` contains MNIST.
 """
 
 import argparse
@@ -22,27 +22,27 @@ from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.normalization import normalize
 
 Ink = NDArray[np.uint8]
-PASTED = 600
+NUM_PASTED = 600
 
 
-def plainly(path: Path) -> Ink:
-    """Resize a picture to 28 x 28, as many a project does; dark ink is taken for granted."""
+def resize(path: Path) -> Ink:
+    """Resize an image to 28 x 28, as many projects do; dark ink is assumed."""
     return 255 - np.asarray(mnist_format.read(path).convert("L").resize((28, 28)))
 
 
-def normally(path: Path) -> Ink:
-    """Bring a picture to MNIST's form."""
+def preprocess(path: Path) -> Ink:
+    """Convert an image to MNIST's format."""
     return mnist_format.from_image(mnist_format.read(path))
 
 
-def pasted(digit: Ink, index: int, generator: np.random.Generator) -> Image.Image:
-    """Enlarge a digit and put it somewhere on a larger canvas, read back from a file's bytes."""
+def paste_on_canvas(digit: Ink, index: int, generator: np.random.Generator) -> Image.Image:
+    """Enlarge a digit, paste it at a random place of a canvas, and save and read the image."""
     side = round(28 * generator.uniform(2, 20))
     large = Image.fromarray(digit).resize((side, side), Image.Resampling((0, 1, 2, 3)[index % 4]))
     width, height = (int(side * generator.uniform(1, 2.5)) + 10 for _ in range(2))
     canvas = Image.new("L", (width, height))
-    place = (int(generator.integers(width - side + 1)), int(generator.integers(height - side + 1)))
-    canvas.paste(large, place)
+    left, top = (int(generator.integers(size - side + 1)) for size in (width, height))
+    canvas.paste(large, (left, top))
     if index % 2:
         canvas = Image.fromarray(255 - np.asarray(canvas))
     content = io.BytesIO()
@@ -50,40 +50,43 @@ def pasted(digit: Ink, index: int, generator: np.random.Generator) -> Image.Imag
     return mnist_format.read(io.BytesIO(content.getvalue()))
 
 
-def labels(recognizer: Recognizer, pictures: list[Ink]) -> NDArray[np.int64]:
-    """Read each picture (28, 28)."""
-    probabilities = recognizer.probabilities(normalize(torch.from_numpy(np.stack(pictures))))
-    found: NDArray[np.int64] = probabilities.argmax(dim=1).numpy()
-    return found
+def predict_labels(recognizer: Recognizer, images: list[Ink]) -> NDArray[np.int64]:
+    """Return the predicted labels of images (28, 28)."""
+    probabilities = recognizer.probabilities(normalize(torch.from_numpy(np.stack(images))))
+    labels: NDArray[np.int64] = probabilities.argmax(dim=1).numpy()
+    return labels
 
 
 def main() -> None:
-    """Print a line a run and way."""
+    """Print the results of each run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN")
     parser.add_argument("--data_dir", type=Path, required=True)
-    asked = parser.parse_args()
-    folder = asked.data_dir / "photos"
+    options = parser.parse_args()
+    folder = options.data_dir / "photos"
     with (folder / "labels.csv").open() as file:
         rows = list(csv.DictReader(file))
-    wanted = np.array([int(row["label"]) for row in rows])
+    expected = np.array([int(row["label"]) for row in rows])
     sources = np.array([row["file"].split("/")[0] for row in rows])
-    files = [folder / row["file"] for row in rows]
-    ways = {way.__name__: [way(file) for file in files] for way in (plainly, normally)}
+    paths = [folder / row["file"] for row in rows]
+    inputs = {
+        "resized": [resize(path) for path in paths],
+        "preprocessed": [preprocess(path) for path in paths],
+    }
     generator = np.random.default_rng(5)
-    test = SOURCES["mnist"].load(asked.data_dir).test_images.numpy()
-    originals = [test[index] for index in generator.permutation(len(test))[:PASTED]]
-    canvases = [pasted(digit, index, generator) for index, digit in enumerate(originals)]
-    copies = [mnist_format.from_image(canvas) for canvas in canvases]
-    for run in asked.runs:
+    test_images = SOURCES["mnist"].load(options.data_dir).test_images.numpy()
+    originals = [test_images[i] for i in generator.permutation(len(test_images))[:NUM_PASTED]]
+    canvases = [paste_on_canvas(digit, i, generator) for i, digit in enumerate(originals)]
+    pasted = [mnist_format.from_image(canvas) for canvas in canvases]
+    for run in options.runs:
         recognizer = load(run)
-        for way, pictures in ways.items():
-            right = labels(recognizer, pictures) == wanted
-            by_source = {source: right[sources == source] for source in np.unique(sources)}
-            parts = [f"{source} {of.sum()}/{len(of)}" for source, of in by_source.items()]
-            print(f"{run} {way}: {right.sum()} of {len(right)}: {', '.join(parts)}")
-        same = labels(recognizer, copies) == labels(recognizer, originals)
-        print(f"{run} pasted: {same.mean():.2%} of {PASTED} keep the label they have as they are")
+        for name, images in inputs.items():
+            correct = predict_labels(recognizer, images) == expected
+            by_source = {source: correct[sources == source] for source in np.unique(sources)}
+            counts = [f"{source} {part.sum()}/{len(part)}" for source, part in by_source.items()]
+            print(f"{run} {name}: {correct.sum()} of {len(correct)}: {', '.join(counts)}")
+        equal = predict_labels(recognizer, pasted) == predict_labels(recognizer, originals)
+        print(f"{run} pasted: {equal.mean():.2%} of {NUM_PASTED} keep the label of the original")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Measure `serve`: requests a second, the answers' delay under misuse, and that of the page.
+"""Measure `serve`: requests per second, response times during an attack, and the web page.
 
     python benchmarks/server.py [RUN] [--before DIR] [--without_page]
 
-Clients and server share this machine. The picture is what the page sends: a drawing, as PNG. The
-misuse: 100 connections that send nothing, and two clients that send a progressive JPEG of 2,000
-scans again and again, or an image of 120 megapixels. `--before` is a checkout of another version
-of this project: both are measured alternately.
+Clients and server share this machine. The clients send a drawing as PNG, like the page. The attack:
+100 connections that send nothing, and two clients that repeatedly send a progressive JPEG of 2,000
+scans, or an image of 120 megapixels. `--before` is a checkout of another version of this project:
+both are measured alternately.
 """
 
 import argparse
@@ -28,16 +28,16 @@ from urllib.parse import urlsplit
 from PIL import Image, ImageDraw
 from playwright.sync_api import sync_playwright
 
-HERE = Path(__file__).parent.parent
-sys.path.insert(0, str(HERE))
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
 from tests.image_bombs import scan_bomb, slow_webp  # noqa: E402 - of this checkout
 
-CLIENTS, SECONDS, TURNS = 8, 5.0, 3
-IDLE, ATTACKERS, REQUESTS = 100, 2, 30
+CLIENTS, SECONDS, ROUNDS = 8, 5.0, 3
+IDLE_CONNECTIONS, ATTACKERS, REQUESTS = 100, 2, 30
 
 
-def drawing() -> bytes:
-    """A seven, as the page sends it."""
+def draw_seven() -> bytes:
+    """Return the drawing of a seven as the page sends it."""
     sheet = Image.new("RGBA", (280, 280), "white")
     pen = ImageDraw.Draw(sheet)
     pen.line([(87, 73), (193, 73), (133, 213)], "black", 17, "curve")
@@ -46,26 +46,27 @@ def drawing() -> bytes:
     return content.getvalue()
 
 
-def ask(address: str, content: bytes, end: float, seconds: list[float]) -> None:
-    """Ask again and again over one connection; note how long each answer takes."""
+def send_requests(address: str, content: bytes, end: float, seconds: list[float]) -> None:
+    """Send requests over one connection until the time `end`; append the response times."""
     parts = urlsplit(address)
     connection = HTTPConnection(parts.hostname or "", parts.port)
     while time.perf_counter() < end:
-        began = time.perf_counter()
+        start = time.perf_counter()
         connection.request("POST", "/api/predict", content)
-        answer = connection.getresponse()
-        answer.read()
-        assert answer.status == 200
-        seconds.append(time.perf_counter() - began)
+        response = connection.getresponse()
+        response.read()
+        assert response.status == 200
+        seconds.append(time.perf_counter() - start)
     connection.close()
 
 
-def load(address: str, content: bytes) -> float:
-    """Return the requests answered in a second."""
+def requests_per_second(address: str, content: bytes) -> float:
+    """Measure the requests per second of all clients together."""
     seconds: list[float] = []
     end = time.perf_counter() + SECONDS
     clients = [
-        threading.Thread(target=ask, args=(address, content, end, seconds)) for _ in range(CLIENTS)
+        threading.Thread(target=send_requests, args=(address, content, end, seconds))
+        for _ in range(CLIENTS)
     ]
     for client in clients:
         client.start()
@@ -74,24 +75,28 @@ def load(address: str, content: bytes) -> float:
     return len(seconds) / SECONDS
 
 
-def attack(address: str, content: Callable[[], bytes], ended: threading.Event) -> None:
-    """Send an image again and again, whatever is answered."""
-    parts, sent = urlsplit(address), content()
-    while not ended.is_set():
+def attack(address: str, create_image: Callable[[], bytes], stop: threading.Event) -> None:
+    """Send an image repeatedly, and ignore the responses and errors."""
+    parts, content = urlsplit(address), create_image()
+    while not stop.is_set():
         with suppress(OSError, HTTPException):
             connection = HTTPConnection(parts.hostname or "", parts.port, timeout=60)
-            connection.request("POST", "/api/predict", sent)
+            connection.request("POST", "/api/predict", content)
             connection.getresponse().read()
             connection.close()
 
 
-def misused(address: str, content: bytes, bomb: Callable[[], bytes]) -> list[float] | str:
-    """Return the seconds of normal requests while others misuse the server, or what failed."""
+def response_times_under_attack(
+    address: str, content: bytes, create_bomb: Callable[[], bytes]
+) -> list[float] | str:
+    """Return the response times of normal requests during an attack, or the failure as text."""
     parts = urlsplit(address)
-    ended = threading.Event()
-    idle = [socket.create_connection((parts.hostname, parts.port)) for _ in range(IDLE)]
+    stop = threading.Event()
+    idle_sockets = [
+        socket.create_connection((parts.hostname, parts.port)) for _ in range(IDLE_CONNECTIONS)
+    ]
     attackers = [
-        threading.Thread(target=attack, args=(address, bomb, ended), daemon=True)
+        threading.Thread(target=attack, args=(address, create_bomb, stop), daemon=True)
         for _ in range(ATTACKERS)
     ]
     for attacker in attackers:
@@ -100,31 +105,31 @@ def misused(address: str, content: bytes, bomb: Callable[[], bytes]) -> list[flo
     seconds = []
     try:
         for _ in range(REQUESTS):
-            began = time.perf_counter()
+            start = time.perf_counter()
             connection = HTTPConnection(parts.hostname or "", parts.port, timeout=60)
             connection.request("POST", "/api/predict", content)
             status = connection.getresponse().status
             connection.close()
             if status != 200:
                 return f"status {status}"
-            seconds.append(time.perf_counter() - began)
+            seconds.append(time.perf_counter() - start)
         return seconds
     except OSError as error:
-        return f"{type(error).__name__} after {time.perf_counter() - began:.0f} s"
+        return f"{type(error).__name__} after {time.perf_counter() - start:.0f} s"
     finally:
-        ended.set()
-        for each in idle:
-            each.close()
+        stop.set()
+        for idle_socket in idle_sockets:
+            idle_socket.close()
 
 
-def first_prediction(address: str) -> None:
-    """Print the seconds from asking for the page to the first reading in it."""
-    found = shutil.which("chromium") or shutil.which("google-chrome")
+def measure_page(address: str) -> None:
+    """Print the time until the page is loaded, and until it shows the first prediction."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        for _ in range(TURNS):
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        for _ in range(ROUNDS):
             page = browser.new_page()
-            began = time.perf_counter()
+            start = time.perf_counter()
             page.goto(address)
             loaded = time.perf_counter()
             box = page.locator("#paper").bounding_box()
@@ -134,15 +139,16 @@ def first_prediction(address: str) -> None:
             page.mouse.move(box["x"] + 150, box["y"] + 300, steps=5)
             page.mouse.up()
             page.wait_for_selector("#verdict strong")
-            ended = time.perf_counter()
-            print(f"page after {loaded - began:.2f} s, first reading {ended - loaded:.2f} s later")
+            predicted = time.perf_counter()
+            load_seconds, predict_seconds = loaded - start, predicted - loaded
+            print(f"page in {load_seconds:.2f} s, first prediction {predict_seconds:.2f} s later")
             page.close()
         browser.close()
 
 
 @contextmanager
-def serving(run: str, checkout: Path) -> Iterator[str]:
-    """Serve a run with the package of a checkout; give the address."""
+def serve(run: str, checkout: Path) -> Iterator[str]:
+    """Serve a run with the package of a checkout; yield the address."""
     command = [sys.executable, "-m", "mnist_lightning", "serve", run, "--port", "0"]
     environment = os.environ | {"PYTHONPATH": str(checkout)}
     with subprocess.Popen(
@@ -161,35 +167,37 @@ def serving(run: str, checkout: Path) -> Iterator[str]:
 
 
 def main() -> None:
-    """Serve a run, and ask it."""
+    """Print the request rates, the response times under attack, and the times of the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", nargs="?", default="best")
     parser.add_argument("--before", type=Path, metavar="DIR")
     parser.add_argument("--without_page", action="store_true")
-    asked = parser.parse_args()
-    checkouts = {"now": HERE} | ({"before": asked.before} if asked.before else {})
-    content = drawing()
+    options = parser.parse_args()
+    checkouts = {"now": ROOT} | ({"before": options.before} if options.before else {})
+    content = draw_seven()
     rates: dict[str, list[float]] = {name: [] for name in checkouts}
-    for _ in range(TURNS):
+    for _ in range(ROUNDS):
         for name, checkout in checkouts.items():
-            with serving(asked.run, checkout) as address:
-                load(address, content)  # the first seconds are slower
-                rates[name].append(load(address, content))
-    for name, found in rates.items():
-        each = ", ".join(f"{rate:.0f}" for rate in found)
-        print(f"{name}: {statistics.median(found):.0f} requests/s at {CLIENTS} clients ({each})")
+            with serve(options.run, checkout) as address:
+                requests_per_second(address, content)  # warm-up: the first seconds are slower
+                rates[name].append(requests_per_second(address, content))
+    for name, values in rates.items():
+        rounds = ", ".join(f"{rate:.0f}" for rate in values)
+        median = statistics.median(values)
+        print(f"{name}: {median:.0f} requests/s at {CLIENTS} clients ({rounds})")
     bombs: dict[str, Callable[[], bytes]] = {"scan bombs": scan_bomb, "120 megapixels": slow_webp}
     for name, checkout in checkouts.items():
-        for kind, bomb in bombs.items():
-            with serving(asked.run, checkout) as address:
-                seconds = misused(address, content, bomb)
+        for kind, create_bomb in bombs.items():
+            with serve(options.run, checkout) as address:
+                seconds = response_times_under_attack(address, content, create_bomb)
             if isinstance(seconds, list):
-                median, most = (1000 * of(seconds) for of in (statistics.median, max))
-                seconds = f"median {median:.0f} ms, maximum {most:.0f} ms of {REQUESTS} requests"
-            print(f"{name}: {IDLE} idle connections, {ATTACKERS} clients with {kind}: {seconds}")
-    if not asked.without_page:
-        with serving(asked.run, HERE) as address:
-            first_prediction(address)
+                median, maximum = 1000 * statistics.median(seconds), 1000 * max(seconds)
+                seconds = f"median {median:.0f} ms, maximum {maximum:.0f} ms of {REQUESTS} requests"
+            clients = f"{IDLE_CONNECTIONS} idle connections, {ATTACKERS} clients with {kind}"
+            print(f"{name}: {clients}: {seconds}")
+    if not options.without_page:
+        with serve(options.run, ROOT) as address:
+            measure_page(address)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""How long commands take that should take no time, against Python and torch alone.
+"""Time commands that should start quickly, compared with Python and torch alone.
 
     python benchmarks/startup.py [--rounds 5] [--json FILE]
 
-A tiny network is trained first, so that there is a run to ask. Whole processes, in turns.
+Each command runs as a process, and the commands alternate. A tiny network is trained first, for
+the prediction.
 """
 
 import argparse
@@ -12,17 +13,17 @@ import tempfile
 import time
 from pathlib import Path
 
+from alternation import print_table, write_json
 from PIL import Image, ImageDraw
-from turns import table, write
 
-ASK = "import mnist_lightning; mnist_lightning.load('best').predict('one.png')"
+PREDICT = "import mnist_lightning; mnist_lightning.load('best').predict('one.png')"
 COMMANDS = {
     "python": ["-c", "pass"],
     "--help": ["-m", "mnist_lightning", "--help"],
     "--version": ["-m", "mnist_lightning", "--version"],
-    "a command that is none": ["-m", "mnist_lightning", "fitt"],
+    "invalid command": ["-m", "mnist_lightning", "fitt"],
     "import torch": ["-c", "import torch"],
-    "load and predict": ["-c", ASK],
+    "load and predict": ["-c", PREDICT],
     "import lightning": ["-c", "import lightning.pytorch"],
     "fit of one batch": [
         *("-m", "mnist_lightning", "fit", "--data.dataset", "digits"),
@@ -32,30 +33,32 @@ COMMANDS = {
 
 
 def main() -> None:
-    """Time each command as a process."""
+    """Print the median time of each command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="write the figures there, too")
-    asked = parser.parse_args()
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
+    options = parser.parse_args()
     seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
     with tempfile.TemporaryDirectory() as folder:
-        picture = Image.new("L", (60, 60), "white")
-        ImageDraw.Draw(picture).line((30, 10, 30, 50), fill="black", width=5)
-        picture.save(Path(folder, "one.png"))
+        image = Image.new("L", (60, 60), "white")
+        ImageDraw.Draw(image).line((30, 10, 30, 50), fill="black", width=5)
+        image.save(Path(folder, "one.png"))
         fit = [sys.executable, "-m", "mnist_lightning", "fit", "--data.dataset", "digits"]
         subprocess.run(
             [*fit, "--trainer.max_epochs", "1"], cwd=folder, check=True, capture_output=True
         )
-        for _ in range(asked.rounds):
+        for _ in range(options.rounds):
             for name, arguments in COMMANDS.items():
-                started = time.perf_counter()
-                done = subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True)
-                seconds[name].append(time.perf_counter() - started)
-                assert done.returncode == (2 if "fitt" in arguments else 0), done.stderr.decode()
-    table(seconds, against="import torch")
-    write({"seconds": seconds}, asked.json)
+                command = [sys.executable, *arguments]
+                start = time.perf_counter()
+                result = subprocess.run(command, cwd=folder, capture_output=True)
+                seconds[name].append(time.perf_counter() - start)
+                expected = 2 if "fitt" in arguments else 0
+                assert result.returncode == expected, result.stderr.decode()
+    print_table(seconds, baseline="import torch")
+    write_json({"seconds": seconds}, options.json)
 
 
 if __name__ == "__main__":

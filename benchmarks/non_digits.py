@@ -1,8 +1,8 @@
-"""How often a run's network is sure of what is no digit.
+"""Count how often a run's network is confident about an image that is not a digit.
 
-    python benchmarks/no_digits.py RUN…
+    python benchmarks/non_digits.py RUN…
 
-Letters and signs in typefaces that come with matplotlib, shapes, and scribbles.
+The images are letters and signs in typefaces that matplotlib includes, shapes, and scribbles.
 """
 
 import argparse
@@ -16,28 +16,28 @@ from PIL import Image, ImageDraw, ImageFont
 from mnist_lightning import load
 
 TYPEFACES = ("DejaVuSans", "DejaVuSerif-Italic", "cmti10", "DejaVuSansMono-Bold")
-# None that may pass for a digit, such as O, I, Z, S, B, b, g and q.
+# Without those that resemble a digit, such as O, I, Z, S, B, b, g and q.
 LETTERS = "ACDEFHKMNPRTUVWXYadefhkmnprtuvwxy?&@#%+="
 SIDE = 220
 
 
 def letters() -> Iterator[Image.Image]:
-    """Each letter and sign in each typeface."""
+    """Yield each letter and sign in each typeface."""
     for typeface in TYPEFACES:
-        file = Path(matplotlib.get_data_path(), "fonts", "ttf", f"{typeface}.ttf")
-        font = ImageFont.truetype(str(file), 120)
+        path = Path(matplotlib.get_data_path(), "fonts", "ttf", f"{typeface}.ttf")
+        font = ImageFont.truetype(str(path), 120)
         for letter in LETTERS:
-            sheet = Image.new("L", (SIDE, SIDE), 255)
-            ImageDraw.Draw(sheet).text((50, 40), letter, font=font, fill=0)
-            yield sheet
+            image = Image.new("L", (SIDE, SIDE), 255)
+            ImageDraw.Draw(image).text((50, 40), letter, font=font, fill=0)
+            yield image
 
 
 def shapes() -> Iterator[Image.Image]:
-    """Boxes, triangles, crosses, faces and blocks."""
+    """Yield rectangles, triangles, crosses, faces and filled rectangles."""
     generator = np.random.default_rng(1)
     for index in range(40):
-        sheet = Image.new("L", (SIDE, SIDE), 255)
-        pen, width = ImageDraw.Draw(sheet), int(generator.integers(6, 16))
+        image = Image.new("L", (SIDE, SIDE), 255)
+        pen, width = ImageDraw.Draw(image), int(generator.integers(6, 16))
         left, top = generator.uniform(40, 90, 2)
         right, bottom = generator.uniform(130, 180, 2)
         if index % 5 == 0:
@@ -54,33 +54,33 @@ def shapes() -> Iterator[Image.Image]:
             pen.arc((70, 90, 150, 160), 20, 160, 0, width)
         else:
             pen.rectangle((left, top, right, bottom), fill=0)
-        yield sheet
+        yield image
 
 
 def scribbles() -> Iterator[Image.Image]:
-    """Lines there and back."""
+    """Yield lines between random points."""
     generator = np.random.default_rng(0)
     for _ in range(60):
-        sheet = Image.new("L", (SIDE, SIDE), 255)
+        image = Image.new("L", (SIDE, SIDE), 255)
         points = generator.uniform(40, 180, (int(generator.integers(5, 9)), 2)).tolist()
-        line = [(across, down) for across, down in points]
-        ImageDraw.Draw(sheet).line(line, 0, int(generator.integers(6, 16)), "curve")
-        yield sheet
+        line = [(x, y) for x, y in points]
+        ImageDraw.Draw(image).line(line, 0, int(generator.integers(6, 16)), "curve")
+        yield image
 
 
 def main() -> None:
-    """Print a line a run."""
+    """Print the number of confident predictions of each run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN")
-    asked = parser.parse_args()
-    for run in asked.runs:
+    options = parser.parse_args()
+    for run in options.runs:
         recognizer = load(run)
-        parts = []
-        for pictures in (letters, shapes, scribbles):
-            read = [recognizer.read(picture, multiple=False)[0] for picture in pictures()]
-            sure = sum(not reading.unsure for reading in read)
-            parts.append(f"{sure} of {len(read)} {pictures.__name__}")
-        print(f"{run}: sure of {', '.join(parts)}")
+        counts = []
+        for images in (letters, shapes, scribbles):
+            readings = [recognizer.read(image, multiple=False)[0] for image in images()]
+            confident = sum(not reading.unsure for reading in readings)
+            counts.append(f"{confident} of {len(readings)} {images.__name__}")
+        print(f"{run}: confident about {', '.join(counts)}")
 
 
 if __name__ == "__main__":
