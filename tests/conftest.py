@@ -73,7 +73,7 @@ def command(
     return type_in
 
 
-Train = Callable[..., None]
+AddRun = Callable[..., None]
 
 
 @pytest.fixture(scope="session")
@@ -94,7 +94,7 @@ def _trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[str, .
 
 
 @pytest.fixture
-def trained_run(command: Command, _trained: Callable[[tuple[str, ...]], Path]) -> Train:
+def add_run(command: Command, _trained: Callable[[tuple[str, ...]], Path]) -> AddRun:
     """Return the function that adds a copy of a trained run to the directory of the command."""
 
     def copy(*options: str) -> None:

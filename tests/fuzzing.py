@@ -13,7 +13,7 @@ from typing import NamedTuple
 from mnist_lightning.runs import run_directory
 from mnist_lightning.runs.recent_checkpoints import recent_checkpoints
 from mnist_lightning.runs.run_directory import LOGS_FOLDER, Run
-from tests.processes import Place, begun, ended, start
+from tests.processes import SignalPoint, start, start_marker, wait_for_exit
 from tests.random_cases import Case, Options, draw
 from tests.run_differences import differences
 
@@ -77,18 +77,18 @@ def interrupt(command: Options, folder: Path, seconds: float, chance: random.Ran
         module, name, calls = chance.choice(CLOSING_PLACES if closing else TRAINING_PLACES)
         # A resumed run has fewer of them before its end.
         call = chance.randint(1, max(1, calls // chance.choice((1, 4, 8, 16))))
-        place = Place(module, name, call, chance.random() < 0.5, sent)
-        status = ended(start(command, folder, place))
+        place = SignalPoint(module, name, call, chance.random() < 0.5, sent)
+        status = wait_for_exit(start(command, folder, place))
         where = f"{name}#{place.call}{'+' if place.after else '-'}"
     else:
         moment = chance.uniform(0, seconds) * chance.choice((0.6, 1))
         process = start(command, folder)
-        while process.is_alive() and not begun(folder).exists():
+        while process.is_alive() and not start_marker(folder).exists():
             time.sleep(0.005)
         process.join(moment)
         if process.is_alive() and process.pid is not None:
             os.kill(process.pid, sent)
-        status = ended(process)
+        status = wait_for_exit(process)
         where = f"{moment:.2f}s"
     if status == 0:
         return None
@@ -116,7 +116,9 @@ def try_case(case: Case, place: Path, chance: random.Random) -> Verdict:
     for each in (whole_folder, folder):
         each.mkdir()
     began = time.perf_counter()
-    status = ended(start(["fit", *case.options, *(case.extended or case.length)], whole_folder))
+    status = wait_for_exit(
+        start(["fit", *case.options, *(case.extended or case.length)], whole_folder)
+    )
     seconds = time.perf_counter() - began
     whole = newest(whole_folder)
     if status != 0:
@@ -147,7 +149,7 @@ def try_case(case: Case, place: Path, chance: random.Random) -> Verdict:
 
 
 def _finish(command: Options, folder: Path) -> None:
-    status = ended(start(command, folder))
+    status = wait_for_exit(start(command, folder))
     if status != 0:
         raise RuntimeError(f"{command[0]}: exit status {status}: {_said(folder)}")
 

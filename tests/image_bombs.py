@@ -1,27 +1,18 @@
 """Image files that cost much more than their size suggests."""
 
-import io
 import re
 import struct
 import zlib
-from typing import Any
 
 from PIL import Image
 
-from tests.preprocessing.test_ink_extraction import drawn
-
-
-def saved(picture: Image.Image, kind: str, **options: Any) -> bytes:
-    """An image as the content of a file."""
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()
+from tests.images import draw_seven, encode
 
 
 def scan_bomb(side: int = 9000, scans: int = 2000) -> bytes:
     """A progressive JPEG of a seven with so many scans, most of them empty: 804 kB by default."""
-    whole = saved(drawn(size=side, width=side // 15), "jpeg", progressive=True)
-    blank = saved(Image.new("L", (side, side), 255), "jpeg", progressive=True)
+    whole = encode(draw_seven(size=side, width=side // 15), "jpeg", progressive=True)
+    blank = encode(Image.new("L", (side, side), 255), "jpeg", progressive=True)
     segments = jpeg_segments(blank)
     tables = segments[-2][0] == 0xC4  # the last scan may have a Huffman table of its own
     empty = blank[segments[-2 if tables else -1][1] :].removesuffix(b"\xff\xd9")
@@ -55,17 +46,17 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
 
 def png_with(chunks: bytes) -> bytes:
     """A PNG with more chunks after its header."""
-    whole = saved(drawn(), "png")
+    whole = encode(draw_seven(), "png")
     return whole[:33] + chunks + whole[33:]
 
 
 def gif_with(blocks: bytes) -> bytes:
     """A GIF with more blocks before its image."""
-    whole = saved(drawn(), "gif")
+    whole = encode(draw_seven(), "gif")
     begin = 13 + (3 * 2 ** (1 + (whole[10] & 7)) if whole[10] & 0x80 else 0)
     return whole[:begin] + blocks + whole[begin:]
 
 
 def slow_webp() -> bytes:
     """A valid image that takes seconds: 120 megapixels."""
-    return saved(Image.new("RGB", (12_000, 10_000), "white"), "webp", lossless=True, method=0)
+    return encode(Image.new("RGB", (12_000, 10_000), "white"), "webp", lossless=True, method=0)

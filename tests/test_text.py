@@ -24,7 +24,7 @@ from mnist_lightning.networks.classic_cnn import ClassicCNN
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import as_csv, code_span, markdown, printable, say
 from tests.conftest import Command
-from tests.preprocessing.test_ink_extraction import drawn
+from tests.images import draw_seven
 
 HOSTILE = "\x1b]8;;http://evil\x07x\x9b31m\u202egnp.exe\u2066\u200b\udc80\r\n[red]`"
 anything = st.text(st.characters(codec=None))
@@ -189,7 +189,7 @@ def test_file_names_are_printable_in_every_form(tmp_path: Path) -> None:
         if form == ["--csv"]:
             rows = list(csv.DictReader(io.StringIO(text)))
             assert r"\x1b[31m\udcff\n\u202e.png" in rows[0]["file"]
-    drawn().save(pictures / "3" / "seven.png")
+    draw_seven().save(pictures / "3" / "seven.png")
     _, notice = load_folder(pictures, 0.2)
     assert notice is not None
     assert r"\x1b[31m\udcff\n\u202e.png" in notice

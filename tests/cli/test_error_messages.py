@@ -12,7 +12,7 @@ from mnist_lightning.cli import error_messages
 from mnist_lightning.runs.run_directory import Run
 from tests.conftest import DIGITS, Command
 from tests.e2e.conftest import FIT
-from tests.strangers import unsign
+from tests.unsigned_files import remove_signatures
 
 # Words of jsonargparse's messages, and modules that nothing here imports.
 PARTS = st.sampled_from(
@@ -64,7 +64,7 @@ def test_a_value_in_a_file_that_imitates_an_error_imports_nothing(
     command: Command, run_0: Run, tmp_path: Path
 ) -> None:
     command(*FIT)
-    unsign(run_0)
+    remove_signatures(run_0)
     (tmp_path / "payload.py").write_text("open('executed', 'w')\n")
     (tmp_path / "own_nets.py").write_text(
         "from mnist_lightning.networks.tiny_cnn import TinyCNN as Own\n"

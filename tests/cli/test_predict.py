@@ -15,17 +15,17 @@ from mnist_lightning.cli import predict
 from mnist_lightning.networks.calibration import apply_temperature
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.runs.run_directory import Run
-from tests.conftest import DIGITS, Command, Train
-from tests.preprocessing.test_ink_extraction import drawn, like_the_seven
+from tests.conftest import DIGITS, AddRun, Command
+from tests.images import draw_seven, gives_seven
 
 
 @pytest.fixture
-def fitted(command: Command, trained_run: Train) -> Command:
+def fitted(command: Command, add_run: AddRun) -> Command:
     """A command in a directory with a run, and images in `pictures`."""
-    trained_run(*DIGITS, "--trainer.max_epochs", "4")
+    add_run(*DIGITS, "--trainer.max_epochs", "4")
     Path("pictures", "deeper").mkdir(parents=True)
-    drawn().save("pictures/seven.png")
-    drawn(paper=20, ink=240).save("pictures/deeper/chalk.jpg")
+    draw_seven().save("pictures/seven.png")
+    draw_seven(paper=20, ink=240).save("pictures/deeper/chalk.jpg")
     Path("pictures/notes.txt").write_text("not an image")
     return command
 
@@ -64,7 +64,7 @@ def test_a_user_s_own_network_is_given_by_class_name(
     monkeypatch.syspath_prepend(tmp_path)
     named = ("--model.network", "my_module.Mine")
     assert command("fit", *DIGITS, *named, "--trainer.max_epochs", "1").status == 0
-    drawn().save("seven.png")
+    draw_seven().save("seven.png")
     unnamed = command("predict", "seven.png", "--run", "last")
     assert unnamed.status == 1
     assert "name the class with --model.network MODULE.CLASS" in unnamed.err
@@ -106,7 +106,7 @@ def test_unreadable_files_are_reported_and_the_others_are_read(fitted: Command) 
 
 
 def test_every_image_format_gives_the_same_digit(tmp_path: Path) -> None:
-    seven = drawn()
+    seven = draw_seven()
     wanted = mnist_format.from_image(seven)
     clear = Image.new("RGBA", seven.size)
     clear.putalpha(Image.fromarray(255 - np.asarray(seven)))
@@ -130,11 +130,11 @@ def test_every_image_format_gives_the_same_digit(tmp_path: Path) -> None:
 
 def test_rotated_photos_and_large_images_give_the_same_digit(tmp_path: Path) -> None:
     for size in (200, 6000):
-        turned = drawn(size=size, width=size // 20).transpose(Image.Transpose.ROTATE_90)
+        turned = draw_seven(size=size, width=size // 20).transpose(Image.Transpose.ROTATE_90)
         exif = Image.Exif()
         exif[274] = 6  # the camera was held a quarter turn to the left
         turned.save(tmp_path / "turned.jpg", exif=exif, quality=95)
-        assert like_the_seven(mnist_format.read(tmp_path / "turned.jpg"))
+        assert gives_seven(mnist_format.read(tmp_path / "turned.jpg"))
 
 
 def test_an_image_is_read_from_standard_input(
@@ -154,7 +154,7 @@ def test_the_inputs_of_the_network_are_saved(fitted: Command) -> None:
         "001_seven.png",
     ]
     with Image.open("seen/001_seven.png") as kept:
-        assert np.array_equal(np.asarray(kept), mnist_format.from_image(drawn()))
+        assert np.array_equal(np.asarray(kept), mnist_format.from_image(draw_seven()))
 
 
 def test_mistakes_are_reported(fitted: Command) -> None:

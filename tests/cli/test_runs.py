@@ -15,7 +15,7 @@ from PIL import Image
 
 from mnist_lightning.files import write_atomically
 from mnist_lightning.runs.run_directory import Run
-from tests.conftest import DIGITS, Command, Train
+from tests.conftest import DIGITS, AddRun, Command
 
 ROOT = Path("lightning_logs")
 
@@ -42,7 +42,7 @@ def pretend(version: int, **facts: object) -> Run:
 
 
 @pytest.fixture
-def three(command: Command, trained_run: Train) -> Command:
+def three(command: Command, add_run: AddRun) -> Command:
     """A command in a directory with two runs of different seeds, and one of another rate."""
     short = [*DIGITS, "--trainer.max_epochs", "2", "--dashboards", "none"]
     for options in (
@@ -50,7 +50,7 @@ def three(command: Command, trained_run: Train) -> Command:
         ["--seed_everything", "2"],
         ["--model.optimizer.lr", "0.003"],
     ):
-        trained_run(*short, *options)
+        add_run(*short, *options)
     return command
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from mnist_lightning.cli.session import train_and_show
 from mnist_lightning.runs.run_directory import Run
-from tests.cli.checks import assert_equal, load
+from tests.cli.checks import assert_equal, load_checkpoint
 from tests.conftest import DIGITS, Command
 
 pytestmark = pytest.mark.slow
@@ -36,11 +36,11 @@ def test_each_seed_is_an_ordinary_run_and_the_spread_is_reported(
     alone = command("fit", *DIGITS, "--trainer.max_epochs", "2", "--seed_everything", "2")
     assert alone.status == 0
     run_3 = Run(run_0.folder.with_name("version_3"))
-    assert_equal(load(run_3.recent()), load(runs[2].recent()))
+    assert_equal(load_checkpoint(run_3.recent()), load_checkpoint(runs[2].recent()))
     again = command("fit", "--config", str(runs[1].config))
     assert again.status == 0
     run_4 = Run(run_0.folder.with_name("version_4"))
-    assert_equal(load(run_4.best), load(runs[1].best))
+    assert_equal(load_checkpoint(run_4.best), load_checkpoint(runs[1].best))
 
 
 def test_one_seed_has_no_spread(command: Command) -> None:

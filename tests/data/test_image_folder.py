@@ -15,7 +15,7 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.runs.run_directory import Run
 from tests.conftest import DIGITS, Command
-from tests.preprocessing.test_ink_extraction import drawn
+from tests.images import draw_seven
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_picture_stays_on_its_side_when_the_folder_grows(mine: Path) -> None:
     for index, picture in enumerate(sorted(mine.glob("*/some/*.png"))):
         if index % 2:
             shutil.copy(picture, picture.with_name(f"copy_{picture.name}"))
-    drawn().save(mine / "7" / "new.png")
+    draw_seven().save(mine / "7" / "new.png")
     more_train, more_test = sides()
     assert train <= more_train
     assert test <= more_test
@@ -110,7 +110,7 @@ def test_own_pictures_are_trained_on_resumed_and_tested(
     everything = command("test", "last", *own, "--data.test_share", "1")
     assert "of 60" in everything.out
     assert "of 297" in command("test", "last", *DIGITS).out
-    drawn().save(mine / "7" / "new.png")
+    draw_seven().save(mine / "7" / "new.png")
     assert "trained on different data" in command("resume", "--trainer.max_epochs", "4").err
 
 

@@ -24,8 +24,8 @@ from mnist_lightning.inference import Recognizer
 from mnist_lightning.networks.registry import ARCHITECTURES
 from mnist_lightning.preprocessing import mnist_format, normalization
 from mnist_lightning.runs.run_directory import Run
-from tests.conftest import DIGITS, Command, Train
-from tests.preprocessing.test_ink_extraction import drawn
+from tests.conftest import DIGITS, AddRun, Command
+from tests.images import draw_seven
 
 pytestmark = pytest.mark.slow
 
@@ -34,10 +34,10 @@ SUMMARY = {"dataset": "digits", "checksum": "0" * 64, "seed": 1, "versions": {"t
 
 
 @pytest.fixture
-def fitted(command: Command, trained_run: Train) -> Command:
+def fitted(command: Command, add_run: AddRun) -> Command:
     """Return a command line in a directory with a run."""
     few = ("--trainer.max_epochs", "1", "--dashboards", "none")
-    trained_run(*DIGITS, *few)
+    add_run(*DIGITS, *few)
     return command
 
 
@@ -73,11 +73,11 @@ def test_a_changed_data_set_or_one_without_test_images_does_not_prevent_an_expor
         for label in range(10):
             path = tmp_path / "mine" / str(label) / f"{place}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            drawn(ink=10 * place + label).save(path)
+            draw_seven(ink=10 * place + label).save(path)
     own = ("--data.dataset", "folder", "--data.folder", "mine", "--data.test_share", "0")
     few = ("--data.val_size", "4", "--trainer.max_epochs", "1", "--dashboards", "none")
     assert command("fit", *own, *few).status == 0
-    drawn(ink=99).save(tmp_path / "mine" / "7" / "new.png")
+    draw_seven(ink=99).save(tmp_path / "mine" / "7" / "new.png")
     result = command("export", "last", "--format", "pth", "--output", "a.pth")
     assert result.status == 0, result.err
     assert "41 of 41 labels equal" in result.out

@@ -17,8 +17,7 @@ from mnist_lightning.deployment import html_export
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.ink_extraction import upright
 from mnist_lightning.preprocessing.normalization import MEAN, STD
-from tests.preprocessing.test_components import page as page_of_sevens
-from tests.preprocessing.test_ink_extraction import drawn
+from tests.images import draw_page, draw_seven
 
 pytestmark = pytest.mark.slow
 
@@ -145,25 +144,25 @@ def ruled(image: Image.Image) -> Image.Image:
 
 
 IMAGES = {
-    "plain": drawn(),
-    "light ink": ImageOps.invert(drawn().convert("L")),
-    "in a shadow": shadowed(drawn()),
-    "transparent": transparent(drawn()),
-    "ruled": ruled(drawn()),
-    "small": drawn().resize((40, 40)),
-    "huge": drawn().resize((3400, 3300)),
-    "tall": drawn().resize((90, 500)),
+    "plain": draw_seven(),
+    "light ink": ImageOps.invert(draw_seven().convert("L")),
+    "in a shadow": shadowed(draw_seven()),
+    "transparent": transparent(draw_seven()),
+    "ruled": ruled(draw_seven()),
+    "small": draw_seven().resize((40, 40)),
+    "huge": draw_seven().resize((3400, 3300)),
+    "tall": draw_seven().resize((90, 500)),
     "red on green": Image.composite(
-        Image.new("RGB", drawn().size, (60, 150, 40)),
-        Image.new("RGB", drawn().size, (220, 70, 60)),
-        drawn().convert("L"),
+        Image.new("RGB", draw_seven().size, (60, 150, 40)),
+        Image.new("RGB", draw_seven().size, (220, 70, 60)),
+        draw_seven().convert("L"),
     ),
-    "on a table": ImageOps.expand(drawn().convert("RGB"), 120, (70, 50, 30)),
-    "two": page_of_sevens([(0, 20), (250, 0)]),
-    "two lines": page_of_sevens([(0, 0), (200, 10), (20, 250)]),
+    "on a table": ImageOps.expand(draw_seven().convert("RGB"), 120, (70, 50, 30)),
+    "two": draw_page([(0, 20), (250, 0)]),
+    "two lines": draw_page([(0, 0), (200, 10), (20, 250)]),
     "blank": Image.new("L", (90, 60), 250),
     "black": Image.new("L", (28, 28)),
-    "in MNIST's format": Image.fromarray(mnist_format.from_image(drawn())),
+    "in MNIST's format": Image.fromarray(mnist_format.from_image(draw_seven())),
     "noise": Image.fromarray(noise(70, 90)),
     "thin": Image.new("L", (300, 1), 3),
 }

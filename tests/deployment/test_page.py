@@ -10,8 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from mnist_lightning.cli.main import main
 from tests.deployment.conftest import serving
-from tests.preprocessing.test_components import page as page_of_sevens
-from tests.preprocessing.test_ink_extraction import drawn
+from tests.images import draw_page, draw_seven
 
 pytestmark = pytest.mark.slow
 
@@ -89,7 +88,7 @@ def test_a_drawing_is_read_while_it_is_drawn(sheet: Page) -> None:
 
 
 def test_a_photo_is_read_and_its_digits_boxed(sheet: Page, tmp_path: Path) -> None:
-    page_of_sevens([(0, 20), (250, 0)]).save(tmp_path / "page.jpg")
+    draw_page([(0, 20), (250, 0)]).save(tmp_path / "page.jpg")
     sheet.set_input_files("#file", tmp_path / "page.jpg")
     expect(sheet.locator("#digits button")).to_have_count(2)
     green = "() => document.getElementById('paper').getContext('2d')" + (
@@ -119,7 +118,7 @@ def test_errors_are_shown_on_the_page(sheet: Page, tmp_path: Path) -> None:
 
 
 def test_a_correction_is_saved_by_its_true_label(sheet: Page, home: Path, tmp_path: Path) -> None:
-    drawn().save(tmp_path / "seven.png")
+    draw_seven().save(tmp_path / "seven.png")
     sheet.set_input_files("#file", tmp_path / "seven.png")
     sheet.locator("#correction button").nth(7).click()
     expect(sheet.locator("#kept")).to_have_text("Saved as a 7, for training.")

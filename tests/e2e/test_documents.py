@@ -21,7 +21,7 @@ from mnist_lightning.cli.main import COMMANDS
 from mnist_lightning.data.datasets import SOURCES
 from mnist_lightning.networks.registry import REGISTERED
 from mnist_lightning.training.registry import AUGMENTATIONS
-from tests.preprocessing.test_ink_extraction import drawn
+from tests.images import draw_seven
 
 ROOT = Path(__file__).parent.parent.parent
 README, GUIDE, HOWTO, LEARN = (
@@ -57,7 +57,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("seven.png", "photos/a.png"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
-        drawn().save(path)
+        draw_seven().save(path)
     digits = SOURCES["digits"].load(tmp_path)
     for place, label in enumerate(digits.train_labels[:100].tolist()):
         path = tmp_path / "mine" / str(label) / f"{place}.png"

@@ -15,10 +15,10 @@ import yaml
 
 from mnist_lightning.runs.checkpoint import network_weights
 from mnist_lightning.runs.run_directory import Run
-from tests.cli.checks import load
+from tests.cli.checks import load_checkpoint
 from tests.conftest import Command
 from tests.e2e.conftest import FIT, LONGER
-from tests.strangers import from_elsewhere
+from tests.unsigned_files import unsigned_checkpoint
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
@@ -64,9 +64,9 @@ def test_a_configuration_of_odd_values_is_damaged(
 def test_a_checkpoint_whose_configuration_is_none_restores_none(
     command: Command, trained: Run, value: Any
 ) -> None:
-    checkpoint: Any = load(trained.recent())
+    checkpoint: Any = load_checkpoint(trained.recent())
     checkpoint["config"]["data"]["val_size"] = value
-    trained.recent().write_bytes(from_elsewhere(checkpoint))
+    trained.recent().write_bytes(unsigned_checkpoint(checkpoint))
     trained.config.unlink()
     trained.config.symlink_to("nowhere")
     result = command(*LONGER)
@@ -89,10 +89,10 @@ def test_a_callback_gets_no_state_but_its_own(
 ) -> None:
     stop = ["--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.monitor", "val/loss"]
     assert command(*FIT, *stop).status == 0
-    checkpoint: Any = load(run_0.recent())
+    checkpoint: Any = load_checkpoint(run_0.recent())
     (key,) = [key for key in checkpoint["callbacks"] if key.startswith("EarlyStopping")]
     change(checkpoint["callbacks"][key])
-    run_0.recent().write_bytes(from_elsewhere(checkpoint))
+    run_0.recent().write_bytes(unsigned_checkpoint(checkpoint))
     result = command(*LONGER)
     assert result.status == 1
     assert "last.ckpt is damaged: callbacks.EarlyStopping" in result.out
@@ -103,9 +103,9 @@ def test_a_callback_gets_no_state_but_its_own(
 def test_what_a_checkpoint_knows_of_its_data_is_text_and_numbers(
     command: Command, trained: Run, name: str, value: Any
 ) -> None:
-    checkpoint: Any = load(trained.best)
+    checkpoint: Any = load_checkpoint(trained.best)
     checkpoint["MNISTDataModule"][name] = value
-    trained.best.write_bytes(from_elsewhere(checkpoint))
+    trained.best.write_bytes(unsigned_checkpoint(checkpoint))
     for arguments in (["test", "0"], ["validate", "0"]):
         result = command(*arguments)
         assert result.status == 1
@@ -116,9 +116,9 @@ def test_what_a_checkpoint_knows_of_its_data_is_text_and_numbers(
 def test_a_best_score_without_an_epoch_is_damaged(
     command: Command, trained: Run, best: dict[str, float]
 ) -> None:
-    checkpoint: Any = load(trained.recent())
+    checkpoint: Any = load_checkpoint(trained.recent())
     checkpoint["callbacks"]["RunCheckpoints"]["best"] = best
-    trained.recent().write_bytes(from_elsewhere(checkpoint))
+    trained.recent().write_bytes(unsigned_checkpoint(checkpoint))
     result = command(*LONGER)
     assert result.status == 1
     assert "callbacks.RunCheckpoints.best has no epoch" in result.out
@@ -138,9 +138,9 @@ def test_an_incomplete_configuration_is_passed_over(
     config = {name: value for name, value in whole.items() if name != section}
     trained.config.write_text(yaml.safe_dump(config))
     assert command(*FIT, "--auto_resume", "true").status == 0
-    checkpoint: Any = load(trained.recent())
+    checkpoint: Any = load_checkpoint(trained.recent())
     checkpoint["config"] = config
-    trained.recent().write_bytes(from_elsewhere(checkpoint))
+    trained.recent().write_bytes(unsigned_checkpoint(checkpoint))
     result = command(*LONGER)
     assert "Traceback" not in result.err
     assert "looks like a bug" not in result.err
@@ -156,7 +156,7 @@ def test_a_temperature_that_divides_nothing_is_none(
     assert trained.temperature is None
     assert command("report", "0").status == 0
     about = {"network": summary["network"], "temperature": temperature}
-    own = network_weights(load(trained.best))
+    own = network_weights(load_checkpoint(trained.best))
     path = tmp_path / "model.safetensors"
     safetensors.save_file(own, path, {"mnist_lightning": json.dumps(about)})
     result = command("predict", "x.png", "--run", str(path))
@@ -202,9 +202,9 @@ STRANGE_NETWORKS: list[Any] = [
 def test_a_run_does_not_begin_with_the_weights_of_a_strange_network(
     command: Command, trained: Run, network: Any
 ) -> None:
-    checkpoint: Any = load(trained.best)
+    checkpoint: Any = load_checkpoint(trained.best)
     checkpoint["network"] = network
-    trained.best.write_bytes(from_elsewhere(checkpoint))
+    trained.best.write_bytes(unsigned_checkpoint(checkpoint))
     result = command(*FIT, "--init_from", "0")
     assert result.status in (1, 2)
     assert "Traceback" not in result.err
@@ -215,11 +215,11 @@ def test_a_run_does_not_begin_with_the_weights_of_a_strange_network(
 def test_the_weights_of_a_strange_network_do_not_begin_a_run(
     command: Command, trained: Run
 ) -> None:
-    whole: Any = load(trained.best)
+    whole: Any = load_checkpoint(trained.best)
     name = next(name for name in whole["state_dict"] if name.endswith("weight"))
     for weights in (torch.zeros(0), torch.zeros(2, 2, dtype=torch.cfloat), torch.ones(1).bool()):
         checkpoint = whole | {"state_dict": whole["state_dict"] | {name: weights}}
-        trained.best.write_bytes(from_elsewhere(checkpoint))
+        trained.best.write_bytes(unsigned_checkpoint(checkpoint))
         for arguments in (
             [*FIT, "--init_from", "0"],
             ["test", "0"],

@@ -9,7 +9,7 @@ import pytest
 from mnist_lightning.runs.run_directory import Run
 from tests.conftest import DIGITS, Command
 from tests.e2e.conftest import LONGER
-from tests.preprocessing.test_ink_extraction import drawn
+from tests.images import draw_seven
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("nowhere")])
@@ -59,7 +59,7 @@ def test_a_long_name_of_an_image_loses_no_result(
     command: Command, trained: Run, tmp_path: Path, name: str
 ) -> None:
     for place, stem in enumerate((name, "b")):
-        drawn().save(tmp_path / "image.png")
+        draw_seven().save(tmp_path / "image.png")
         (tmp_path / "image.png").rename(tmp_path / f"{place}{stem}.png")
     images = sorted(str(path) for path in tmp_path.glob("*.png"))
     result = command("predict", *images, "--run", "0", "--save_inputs", "seen")

@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from mnist_lightning.runs.run_directory import Run
-from tests.cli.checks import load
+from tests.cli.checks import load_checkpoint
 from tests.conftest import Command, Result
 from tests.e2e.conftest import FIT, LONGER
-from tests.strangers import from_elsewhere, unsign
+from tests.unsigned_files import remove_signatures, unsigned_checkpoint
 
 
 def refused(result: Result) -> bool:
@@ -26,9 +26,9 @@ def refused(result: Result) -> bool:
 
 def change(run: Run, edit: Callable[[Any], None]) -> None:
     """Change the last checkpoint, as somebody without the key can."""
-    checkpoint: Any = load(run.recent())
+    checkpoint: Any = load_checkpoint(run.recent())
     edit(checkpoint)
-    run.recent().write_bytes(from_elsewhere(checkpoint))
+    run.recent().write_bytes(unsigned_checkpoint(checkpoint))
 
 
 EDITS: dict[str, Callable[[Any], Any]] = {
@@ -103,7 +103,7 @@ def test_a_config_from_elsewhere_chooses_no_folder_and_no_registry(
     config["data"] |= {"dataset": "folder", "folder": str(trained.folder)}
     config["trainer"]["model_registry"] = "somewhere:1"
     trained.config.write_text(yaml.safe_dump(config))
-    unsign(trained)
+    remove_signatures(trained)
     assert "own images need both" in command("resume", "0").err
 
 
@@ -127,10 +127,10 @@ def test_a_checkpoint_that_is_swapped_after_its_check_has_no_effect(
     command: Command, trained: Run, tmp_path: Path
 ) -> None:
     good = trained.recent().read_bytes()
-    checkpoint: Any = load(trained.recent())
+    checkpoint: Any = load_checkpoint(trained.recent())
     for state in checkpoint["optimizer_states"][0]["state"].values():
         state["exp_avg"] = state["exp_avg_sq"] = state["exp_avg"].flatten()[:1].clone()
-    contents = itertools.cycle([from_elsewhere(checkpoint), good])
+    contents = itertools.cycle([unsigned_checkpoint(checkpoint), good])
     swapping = threading.Event()
 
     def swap() -> None:

@@ -21,10 +21,10 @@ from mnist_lightning.networks.registry import describe
 from mnist_lightning.runs.checkpoint import DamagedCheckpointError, read_checkpoint
 from mnist_lightning.runs.recent_checkpoints import newest_checkpoint
 from mnist_lightning.runs.run_directory import Run
-from tests.cli.checks import load
+from tests.cli.checks import load_checkpoint
 from tests.conftest import DIGITS, Command
 from tests.processes import run
-from tests.strangers import from_elsewhere
+from tests.unsigned_files import unsigned_checkpoint
 
 
 class Payload:
@@ -154,9 +154,9 @@ def test_a_class_that_a_file_names_is_not_even_imported(
     path = tmp_path / "strange.ckpt"
 
     for change in NAMINGS:
-        checkpoint = load(run_0.recent())
+        checkpoint = load_checkpoint(run_0.recent())
         change(checkpoint)
-        path.write_bytes(from_elsewhere(checkpoint))
+        path.write_bytes(unsigned_checkpoint(checkpoint))
         result = command("resume", str(path), "--trainer.max_epochs", "2")
         assert result.status == 1
         assert re.search(r"the class (theirs\.|subprocess\.Popen|torch\.optim\.)", result.err)
@@ -209,7 +209,7 @@ def test_resume_falls_back_from_a_damaged_checkpoint(
 
 def test_a_checkpoint_tells_what_it_is_from(command: Command, run_0: Run) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "1")
-    checkpoint: Any = load(run_0.best)
+    checkpoint: Any = load_checkpoint(run_0.best)
     assert checkpoint["config"]["data"]["dataset"] == "digits"
     assert set(checkpoint["MNISTDataModule"]) == {"dataset", "checksum", "val_size", "split_seed"}
     assert {"torch", "lightning", "mnist-lightning", "python"} <= checkpoint["versions"].keys()

@@ -12,13 +12,13 @@ from playwright.sync_api import Browser
 from mnist_lightning.evaluation import metrics, significance
 from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_history, read_predictions
 from mnist_lightning.runs.run_directory import Run
-from tests.conftest import DIGITS, Command, Train
+from tests.conftest import DIGITS, AddRun, Command
 
 
 @pytest.fixture
-def fitted(command: Command, trained_run: Train) -> Command:
+def fitted(command: Command, add_run: AddRun) -> Command:
     """Return a command line in a directory with one run of two epochs."""
-    trained_run(*DIGITS, "--trainer.max_epochs", "2")
+    add_run(*DIGITS, "--trainer.max_epochs", "2")
     return command
 
 

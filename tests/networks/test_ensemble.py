@@ -16,20 +16,20 @@ from mnist_lightning.networks.multilayer_perceptron import MultilayerPerceptron
 from mnist_lightning.preprocessing.normalization import PAPER
 from mnist_lightning.runs import lookup, run_directory
 from mnist_lightning.runs.metrics_csv import read_predictions
-from tests.conftest import DIGITS, Command, Train
-from tests.preprocessing.test_ink_extraction import drawn
+from tests.conftest import DIGITS, AddRun, Command
+from tests.images import draw_seven
 
 PIXELS = SOURCES["digits"].load(Path()).test_images
 
 
 @pytest.fixture
-def three(command: Command, trained_run: Train) -> Command:
+def three(command: Command, add_run: AddRun) -> Command:
     """A command line in a folder with three runs, of two architectures."""
     few = ("--trainer.max_epochs", "2", "--dashboards", "none")
     networks = ("MultilayerPerceptron", "MultilayerPerceptron", "ClassicCNN")
     for seed, network in enumerate(networks):
         options = ("--model.network", network, "--seed_everything", str(seed))
-        trained_run(*DIGITS, *options, *few)
+        add_run(*DIGITS, *options, *few)
     return command
 
 
@@ -135,7 +135,7 @@ def test_several_are_tested_from_another_folder_and_leave_their_table_beside_the
 
 
 def test_several_read_pictures_and_leave_as_one(three: Command) -> None:
-    drawn().save("seven.png")
+    draw_seven().save("seven.png")
     assert three("predict", "seven.png", "--run", "0,1,2").status == 0
     result = three("export", "0,1,2", "--format", "onnx", "--softmax")
     assert "297 of 297 labels equal" in result.out

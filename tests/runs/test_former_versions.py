@@ -20,7 +20,7 @@ from mnist_lightning.runs.former_versions import FORMER_NAMES
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.training.registry import COMPONENTS
 from tests.conftest import Command
-from tests.preprocessing.test_ink_extraction import drawn
+from tests.images import draw_seven
 
 FORMER = Path(__file__).parent / "former" / "runs_0.1.0.zip"
 
@@ -59,8 +59,8 @@ def test_an_interrupted_run_is_finished(command: Command, former: Run) -> None:
 @pytest.mark.parametrize("name", ["best.ckpt", "last.ckpt", "model.safetensors"])
 def test_its_weights_read_the_same_digit(former: Run, name: str) -> None:
     path = next(former.folder.rglob(name))
-    reading = load(path).predict(drawn())
-    expected = load(former.best).predict(drawn())
+    reading = load(path).predict(draw_seven())
+    expected = load(former.best).predict(draw_seven())
     if name != "last.ckpt":
         assert np.allclose(reading.probabilities, expected.probabilities, atol=1e-6)
     assert len(reading.probabilities) == 10

@@ -17,7 +17,7 @@ from mnist_lightning.runs.checkpoint import (
 from mnist_lightning.runs.metrics_csv import read_metrics
 from mnist_lightning.runs.recent_checkpoints import validate_checkpoint
 from mnist_lightning.runs.run_directory import Run
-from tests.cli.checks import logged
+from tests.cli.checks import read_logs
 from tests.conftest import DIGITS
 from tests.processes import run
 
@@ -196,7 +196,7 @@ def _scalars(there: Run) -> list[tuple[str, int, float]]:
 def test_undamaged_logs_are_those_of_a_run_of_that_length(trained: Path, tmp_path: Path) -> None:
     there, printed = resumed(trained, tmp_path, "metrics.csv", lambda _: None)
     assert "damaged" not in printed
-    assert len([row for row in logged(there) if row[1] == "epoch"]) == 4
+    assert len([row for row in read_logs(there) if row[1] == "epoch"]) == 4
 
 
 def test_whatever_is_removed_from_a_checkpoint_is_missed(trained: Path) -> None:

@@ -21,7 +21,7 @@ from mnist_lightning.training.callbacks.prediction_collector import PredictionCo
 from mnist_lightning.training.callbacks.progress import ProgressLines
 from mnist_lightning.training.callbacks.state_dict_export import WeightsFile
 from mnist_lightning.training.lightning_module import DigitClassifier
-from tests.cli.checks import load
+from tests.cli.checks import load_checkpoint
 from tests.conftest import DIGITS, Command
 
 pytestmark = pytest.mark.slow
@@ -72,7 +72,7 @@ def test_an_interrupted_unbounded_run_is_tested_and_resumed_without_losing_an_ep
         result = command(*digit_net)
     assert result.status == 130, result.err
     assert len(re.findall(r"^epoch \d+ ", result.out, re.MULTILINE)) == 2
-    saved = progress(load(run_0.recent()))
+    saved = progress(load_checkpoint(run_0.recent()))
     assert saved == (2, batches)
     message = f"Interrupted. Saved through {saved} in lightning_logs/version_0. Testing"
     assert message in result.out
@@ -176,7 +176,9 @@ def test_repeated_interrupts_at_any_moment_lose_no_epoch(tmp_path: Path, run_0: 
         rest = interrupted_after_its_first_epoch(tmp_path, wait)
         shown += 1 + len(re.findall(r"^epoch", rest, re.MULTILINE))
         assert "test accuracy" in rest
-        assert progress(load(run_0.recent())).epochs == run_0.summary()["epochs"] == shown
+        assert (
+            progress(load_checkpoint(run_0.recent())).epochs == run_0.summary()["epochs"] == shown
+        )
     assert [path.name for path in (tmp_path / "lightning_logs").iterdir()] == ["version_0"]
     weights = torch.load(run_0.folder / "model.pth", weights_only=True)
     DigitNet().load_state_dict(weights)

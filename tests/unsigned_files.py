@@ -10,7 +10,7 @@ import torch
 from mnist_lightning.runs.run_directory import Run
 
 
-def from_elsewhere(checkpoint: dict[str, Any]) -> bytes:
+def unsigned_checkpoint(checkpoint: dict[str, Any]) -> bytes:
     """Return the bytes of a checkpoint file with a correct digest and without a signature."""
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
@@ -23,7 +23,7 @@ def digest(content: bytes) -> bytes:
     return b"mnist_lightning sha256 " + hashlib.sha256(content).digest()
 
 
-def unsign(run: Run) -> None:
+def remove_signatures(run: Run) -> None:
     """Take the signatures off all files of a run, as if it had been made on another machine."""
     for path in run.checkpoints.glob("*.ckpt"):
         content = path.read_bytes()
