@@ -203,7 +203,7 @@ def test_old_test_results_are_removed_when_a_run_is_extended(
     )
 
 
-def test_the_best_checkpoint_of_a_killed_run_is_known(tmp_path: Path) -> None:
+def test_the_best_checkpoint_of_a_killed_run_is_recorded(tmp_path: Path) -> None:
     run(["fit", *DIGITS], tmp_path, at_step(30))
     killed = Run(tmp_path / "lightning_logs" / "version_0")
     assert killed.summary()["state"] == "running"

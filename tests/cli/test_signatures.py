@@ -109,9 +109,9 @@ def test_a_run_without_a_directory_for_the_key_is_unsigned_and_reports_it(
     blocked = tmp_path / "no folder"
     blocked.write_text("a file")
     fit = [*FIT, *OWN_NETWORK]
-    made = run_command(own_network, *fit, home=blocked)
-    assert made.status == 0
-    assert "This run is not signed" in made.out
+    fit_result = run_command(own_network, *fit, home=blocked)
+    assert fit_result.status == 0
+    assert "This run is not signed" in fit_result.out
     result = run_command(own_network, "test", "0", home=blocked)
     assert result.status == 1
     assert "references the class net.Network" in result.err

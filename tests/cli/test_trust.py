@@ -116,7 +116,7 @@ def test_no_string_or_mapping_in_a_file_becomes_an_object(
         "a..b",
     ],
 )
-def test_a_name_that_starts_like_a_registered_one_is_not_registered(
+def test_a_name_with_the_prefix_of_a_registered_class_is_not_trusted(
     command: Command, trained: Run, tmp_path: Path, name: str
 ) -> None:
     path = tmp_path / "strange.ckpt"

@@ -16,7 +16,7 @@ from tests.unsigned_files import unsigned_checkpoint
 pytestmark = pytest.mark.slow
 
 
-def test_an_untrusted_run_controls_nothing_on_this_machine(
+def test_an_untrusted_run_cannot_set_paths_devices_or_workers(
     command: Command, trained: Run, tmp_path: Path
 ) -> None:
     config = trained.read_config()
@@ -36,8 +36,8 @@ def test_an_untrusted_run_controls_nothing_on_this_machine(
     trained.recent().write_bytes(unsigned_checkpoint(checkpoint))
     assert command("resume", "0", "--trainer.max_epochs", "2").status == 0
     assert not (tmp_path / "outside").exists()
-    kept = trained.read_config()
-    assert (kept["trainer"]["devices"], kept["data"]["num_workers"]) == (1, 0)
+    new_config = trained.read_config()
+    assert (new_config["trainer"]["devices"], new_config["data"]["num_workers"]) == (1, 0)
 
 
 def test_a_data_set_is_not_downloaded_to_a_path_from_an_untrusted_file(

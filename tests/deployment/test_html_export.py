@@ -59,12 +59,12 @@ def test_a_drawing_is_read_without_a_server(sheet: Page, file: Path) -> None:
     expect(sheet.locator("footer")).to_contain_text("trained on digits")
     draw(sheet, THREE)
     expect(sheet.locator("#verdict strong")).to_have_text(re.compile("^[0-9]$"))
-    found = probabilities(sheet)
-    assert sum(found) == pytest.approx(100, abs=0.6)
+    actual = probabilities(sheet)
+    assert sum(actual) == pytest.approx(100, abs=0.6)
     # The prediction of Python for the input that the page shows.
     recognizer = load(file.parents[2])
-    (wanted,) = recognizer.read(Image.fromarray(shown_input(sheet)))
-    assert found == pytest.approx((100 * wanted.probabilities).tolist(), abs=0.5)
+    (expected,) = recognizer.read(Image.fromarray(shown_input(sheet)))
+    assert actual == pytest.approx((100 * expected.probabilities).tolist(), abs=0.5)
     sheet.click("#clear")
     expect(sheet.locator("#verdict")).to_have_text("Nothing drawn yet.")
     draw(sheet, EIGHT)
@@ -72,13 +72,13 @@ def test_a_drawing_is_read_without_a_server(sheet: Page, file: Path) -> None:
 
 
 def test_photos_are_processed_as_in_python(sheet: Page, tmp_path: Path) -> None:
-    turned = Image.Exif()
-    turned[0x0112] = 6  # rotated, as a camera in portrait position writes it
-    draw_seven().save(tmp_path / "seven.png", exif=turned)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotated, as a camera in portrait position writes it
+    draw_seven().save(tmp_path / "seven.png", exif=exif)
     sheet.set_input_files("#file", tmp_path / "seven.png")
     expect(sheet.locator("#verdict strong")).to_have_text(re.compile("^[0-9]$"))
-    wanted = mnist_format.from_image(upright(mnist_format.read(tmp_path / "seven.png")))
-    assert np.abs(shown_input(sheet).astype(int) - wanted).max() <= 2
+    expected = mnist_format.from_image(upright(mnist_format.read(tmp_path / "seven.png")))
+    assert np.abs(shown_input(sheet).astype(int) - expected).max() <= 2
     draw_page([(0, 20), (250, 0)]).save(tmp_path / "page.jpg")
     sheet.set_input_files("#file", tmp_path / "page.jpg")
     expect(sheet.locator("#digits button")).to_have_count(2)

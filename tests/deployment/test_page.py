@@ -73,10 +73,10 @@ def test_a_drawing_is_read_while_it_is_drawn(sheet: Page) -> None:
     expect(sheet.locator("#verdict")).to_have_text("Nothing drawn yet.")
     draw(sheet, THREE)
     expect(sheet.locator("#verdict strong")).to_have_text(re.compile("[0-9]"))
-    found = probabilities(sheet)
-    assert sum(found) == pytest.approx(100, abs=0.6)
+    actual = probabilities(sheet)
+    assert sum(actual) == pytest.approx(100, abs=0.6)
     label = int(sheet.locator("#verdict strong").inner_text())
-    assert found[label] == max(found)
+    assert actual[label] == max(actual)
     expect(sheet.locator("#bars tr.first th")).to_have_text(str(label))
     width = sheet.locator("#input").evaluate(
         "image => image.decode().then(() => image.naturalWidth)"

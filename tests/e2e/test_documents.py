@@ -70,10 +70,10 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def type_in(line: str) -> str:
+def run_line(line: str) -> str:
     """Run a line of a shell; return what it printed."""
     if any(line.startswith((f"{PYTHON}{name}", name)) for name in SERVERS):
-        return _served(line)
+        return check_server(line)
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=1500)
     printed = done.stdout + done.stderr
     assert "Traceback" not in printed, (line, printed)
@@ -84,19 +84,19 @@ def type_in(line: str) -> str:
     return printed
 
 
-def _served(line: str) -> str:
+def check_server(line: str) -> str:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     page = next(page for name, page in SERVERS.items() if name in line)
     url = f"http://localhost:{port}/{page}"
-    elsewhere = f"exec {line} --port {port}"  # beside whatever else this machine serves
-    process = subprocess.Popen(["bash", "-c", elsewhere], start_new_session=True)
+    on_free_port = f"exec {line} --port {port}"  # beside whatever else this machine serves
+    process = subprocess.Popen(["bash", "-c", on_free_port], start_new_session=True)
     try:
         for _ in range(240):
             assert process.poll() is None, f"{line} ended"
             try:
-                with urllib.request.urlopen(url, timeout=5) as answer:
-                    assert answer.status == 200
+                with urllib.request.urlopen(url, timeout=5) as response:
+                    assert response.status == 200
                 break
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 time.sleep(0.25)
@@ -109,7 +109,7 @@ def _served(line: str) -> str:
     return ""
 
 
-def installs(line: str) -> str:
+def without_pip_install(line: str) -> str:
     """Take `pip install` out of a line, which CI types; what it names has to exist."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
@@ -121,33 +121,33 @@ def installs(line: str) -> str:
 
 def test_every_command_of_the_readme_works(checkout: Path) -> None:
     for line in commands(README):
-        rest = installs(line)
+        rest = without_pip_install(line)
         if rest not in ("", "make check"):
-            type_in(rest.replace("--trials 30", "--trials 4"))  # 30 take minutes
+            run_line(rest.replace("--trials 30", "--trials 4"))  # 30 take minutes
     for page in ("report/report.html", "export/onnx/model.onnx"):
         assert list((checkout / "lightning_logs").rglob(page)), page
     assert len(list((checkout / "seen").iterdir())) == 2
 
 
 def test_every_command_of_the_guide_works(checkout: Path) -> None:
-    type_in(f"{PYTHON}fit --data.dataset digits --trainer.max_epochs 1")
+    run_line(f"{PYTHON}fit --data.dataset digits --trainer.max_epochs 1")
     for line in commands(GUIDE, README):
-        if rest := installs(line):
-            type_in(rest)
+        if rest := without_pip_install(line):
+            run_line(rest)
 
 
 def test_every_command_of_the_how_to_works(checkout: Path) -> None:
     (checkout / "mnist_lightning/networks/my_net.py").write_text(blocks(HOWTO, "python")[0])
-    type_in(f"{PYTHON}fit --seeds 0..4 --trainer.max_epochs 1 --data.dataset digits")
+    run_line(f"{PYTHON}fit --seeds 0..4 --trainer.max_epochs 1 --data.dataset digits")
     for line in commands(HOWTO, README, GUIDE):
-        rest = installs(line)
+        rest = without_pip_install(line)
         if rest == f"{PYTHON}resume":
-            interrupt(f"{PYTHON}fit --data.dataset digits --trainer.max_epochs 50")
+            interrupt_fit(f"{PYTHON}fit --data.dataset digits --trainer.max_epochs 50")
         if rest:
-            type_in(rest)
+            run_line(rest)
 
 
-def interrupt(line: str) -> None:
+def interrupt_fit(line: str) -> None:
     """Begin a run, and end it by Ctrl-C once it has an epoch."""
     before = set(Path("lightning_logs").glob("*/checkpoints/last.ckpt"))
     process = subprocess.Popen(["bash", "-c", f"exec {line}"], stdout=subprocess.DEVNULL)
@@ -159,7 +159,7 @@ def interrupt(line: str) -> None:
 
 
 @pytest.mark.mnist
-def test_what_the_first_lesson_prints_is_what_its_code_prints(
+def test_the_code_of_the_lesson_prints_the_documented_output(
     checkout: Path, mnist_dir: Path
 ) -> None:
     (checkout / "data").symlink_to(mnist_dir)
@@ -170,13 +170,13 @@ def test_what_the_first_lesson_prints_is_what_its_code_prints(
     assert done.returncode == 0, done.stderr
     # Another processor adds in another order: an untrained network's figures differ in the last
     # place, those of the loss of a last batch and of a trained network more.
-    *printed, loss, right = done.stdout.splitlines()
-    *told, told_loss, told_right = "".join(blocks(LEARN, "")).splitlines()
-    for line, told_line in zip(printed, told, strict=True):
-        assert re.sub(r"[\d.]+", "#", line) == re.sub(r"[\d.]+", "#", told_line)
-        assert numbers(line) == pytest.approx(numbers(told_line), abs=0.0015)
-    assert numbers(loss) == pytest.approx(numbers(told_loss), abs=0.1)
-    assert numbers(right) == pytest.approx(numbers(told_right), abs=60)
+    *printed, loss, correct = done.stdout.splitlines()
+    *expected_lines, expected_loss, expected_correct = "".join(blocks(LEARN, "")).splitlines()
+    for line, expected_line in zip(printed, expected_lines, strict=True):
+        assert re.sub(r"[\d.]+", "#", line) == re.sub(r"[\d.]+", "#", expected_line)
+        assert numbers(line) == pytest.approx(numbers(expected_line), abs=0.0015)
+    assert numbers(loss) == pytest.approx(numbers(expected_loss), abs=0.1)
+    assert numbers(correct) == pytest.approx(numbers(expected_correct), abs=60)
 
 
 def numbers(line: str) -> list[float]:

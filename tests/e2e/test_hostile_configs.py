@@ -31,7 +31,7 @@ READING_SETTINGS = [
 
 @pytest.mark.parametrize("settings", READING_SETTINGS)
 @pytest.mark.parametrize("place", ["secret", "se-cret", "folder/secret", "pipe"])
-def test_no_setting_reads_a_file(
+def test_no_setting_in_a_config_reads_another_file(
     command: Command, tmp_path: Path, settings: str, place: str
 ) -> None:
     (tmp_path / "folder").mkdir()
@@ -47,7 +47,7 @@ def test_no_setting_reads_a_file(
         assert "looks like a bug" not in result.err
 
 
-def test_settings_are_read_by_section_and_by_the_newer_yaml(
+def test_sections_and_yaml_1_2_numbers_are_read(
     command: Command, run_0: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "model.yaml").write_text("network: TinyCNN\noptimizer: {class_path: SGD}\n")
@@ -74,7 +74,7 @@ FORGED_CONFIGS: list[dict[Any, Any]] = [
 
 
 @pytest.mark.parametrize("forged", FORGED_CONFIGS, ids=str)
-def test_a_forged_configuration_ends_in_one_line(
+def test_a_forged_configuration_is_reported_in_one_line(
     command: Command, trained: Run, forged: dict[Any, Any]
 ) -> None:
     config = trained.read_config()
@@ -97,7 +97,7 @@ def test_a_forged_configuration_ends_in_one_line(
         assert len(result.err.splitlines()) <= 1
 
 
-def test_a_validation_every_no_epoch_is_refused(command: Command) -> None:
+def test_check_val_every_n_epoch_0_is_rejected(command: Command) -> None:
     result = command(*FIT, "--trainer.check_val_every_n_epoch", "0")
     assert result.status == 2
     assert "To disable validation, give --trainer.limit_val_batches 0." in result.err
@@ -110,7 +110,7 @@ def test_a_validation_every_no_epoch_is_refused(command: Command) -> None:
         ("trainer", "callbacks", "lightning.pytorch.callbacks.ModelSummary"),
     ],
 )
-def test_a_list_of_a_thousand_classes_is_refused(
+def test_a_list_of_a_thousand_classes_is_rejected(
     command: Command, trained: Run, section: str, name: str, path: str
 ) -> None:
     checkpoint: Any = load_checkpoint(trained.best)
@@ -121,7 +121,7 @@ def test_a_list_of_a_thousand_classes_is_refused(
     assert f"{section}.{name}: invalid list of 1000 items" in result.err
 
 
-def test_an_alias_of_a_long_text_counts_with_its_length() -> None:
+def test_each_alias_of_a_long_text_counts_with_its_length() -> None:
     text = f"a: &a {'x ' * 50_000}\nb: [{', '.join(['*a'] * 12)}]\n"
     with pytest.raises(LimitError, match="1,000,000 characters"):
         parse_yaml(text)

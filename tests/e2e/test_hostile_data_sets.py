@@ -32,7 +32,7 @@ def idx(shape: tuple[int, ...], kind: int = 8, value: int = 0) -> bytes:
         (b"", b""),
     ],
 )
-def test_files_that_are_no_data_set_are_damaged(
+def test_invalid_files_of_a_data_set_are_damaged(
     tmp_path: Path, pictures: bytes, labels: bytes
 ) -> None:
     raw = tmp_path / "FashionMNIST" / "raw"
@@ -44,7 +44,7 @@ def test_files_that_are_no_data_set_are_damaged(
         SOURCES["fashion_mnist"].load(tmp_path)
 
 
-def test_what_a_former_torchvision_pickled_is_not_read(tmp_path: Path) -> None:
+def test_pickled_data_of_an_old_torchvision_is_not_read(tmp_path: Path) -> None:
     processed = tmp_path / "FashionMNIST" / "processed"
     processed.mkdir(parents=True)
     for half in ("training", "test"):
@@ -53,7 +53,7 @@ def test_what_a_former_torchvision_pickled_is_not_read(tmp_path: Path) -> None:
         SOURCES["fashion_mnist"].load(tmp_path)
 
 
-def test_folders_in_folders_in_folders_end(command: Command, trained: Run, tmp_path: Path) -> None:
+def test_deeply_nested_folders_are_rejected(command: Command, trained: Run, tmp_path: Path) -> None:
     deep = tmp_path / "pictures" / "3"
     for _ in range(60):
         deep /= "d"
@@ -77,7 +77,7 @@ def test_an_archive_that_is_too_large_is_not_read(
     assert "could not be downloaded" in command("data", "fashion_mnist", "--fetch").err
 
 
-def test_a_long_path_of_an_image_is_shortened(command: Command, tmp_path: Path) -> None:
+def test_long_paths_of_images_are_shortened(command: Command, tmp_path: Path) -> None:
     folder = tmp_path.joinpath("mine", "3", *["\u200b" * 80] * 10)
     folder.mkdir(parents=True)
     (folder / "damaged.png").write_bytes(b"no image")

@@ -22,7 +22,7 @@ from tests.unsigned_files import unsigned_checkpoint
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-def test_a_pipe_is_no_picture(command: Command, trained: Run, tmp_path: Path) -> None:
+def test_a_pipe_is_not_read_as_an_image(command: Command, trained: Run, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "seven.png")
     result = command("predict", "seven.png")
     assert result.status == 1
@@ -32,7 +32,7 @@ def test_a_pipe_is_no_picture(command: Command, trained: Run, tmp_path: Path) ->
 @pytest.mark.parametrize(
     "row", ["9" * 5_000 + ",digits", "1,digits,1_0", "1,digits,0.5\r", '"1",digits', "²,digits"]
 )
-def test_a_metric_that_no_run_writes_is_left_out(command: Command, trained: Run, row: str) -> None:
+def test_an_invalid_row_of_the_metrics_is_removed(command: Command, trained: Run, row: str) -> None:
     metrics = trained.folder / "metrics.csv"
     columns = metrics.read_text().splitlines()[0].count(",") + 1
     padded = row + "," * (columns - row.count(",") - 1)
@@ -47,7 +47,7 @@ ODD_VALUES = {"a date": date(2026, 1, 1), "a set": {"a"}, "bytes": b"a"}
 
 
 @pytest.mark.parametrize("kind", ODD_VALUES)
-def test_a_configuration_of_odd_values_is_damaged(
+def test_a_configuration_with_unsupported_types_is_damaged(
     command: Command, trained: Run, kind: str
 ) -> None:
     config = trained.read_config()
@@ -61,7 +61,7 @@ def test_a_configuration_of_odd_values_is_damaged(
 
 
 @pytest.mark.parametrize("value", [torch.zeros(3), b"a", (1, 2), float("nan")])
-def test_a_checkpoint_whose_configuration_is_none_restores_none(
+def test_an_invalid_configuration_in_a_checkpoint_is_not_restored(
     command: Command, trained: Run, value: Any
 ) -> None:
     checkpoint: Any = load_checkpoint(trained.recent())
@@ -84,7 +84,7 @@ def _with_text(state: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("change", [_without_wait_count, _with_text, dict.clear])
-def test_a_callback_gets_no_state_but_its_own(
+def test_an_invalid_state_of_a_callback_is_damaged(
     command: Command, run_0: Run, change: Callable[[dict[str, Any]], None]
 ) -> None:
     stop = ["--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.monitor", "val/loss"]
@@ -100,7 +100,7 @@ def test_a_callback_gets_no_state_but_its_own(
 
 @pytest.mark.parametrize("value", [[1], {"a": [1]}, torch.zeros(2), 0.5, {3: {4: 5}}])
 @pytest.mark.parametrize("name", ["checksum", "split_seed", "val_size", "extra_checksums"])
-def test_what_a_checkpoint_knows_of_its_data_is_text_and_numbers(
+def test_the_data_of_a_checkpoint_is_described_by_text_and_numbers(
     command: Command, trained: Run, name: str, value: Any
 ) -> None:
     checkpoint: Any = load_checkpoint(trained.best)
@@ -125,7 +125,7 @@ def test_a_best_score_without_an_epoch_is_damaged(
 
 
 @pytest.mark.parametrize("section", ["trainer", "data", "model"])
-def test_an_incomplete_configuration_is_passed_over(
+def test_auto_resume_skips_an_incomplete_configuration(
     command: Command, trained: Run, section: str
 ) -> None:
     whole = trained.read_config()
@@ -147,7 +147,7 @@ def test_an_incomplete_configuration_is_passed_over(
 
 
 @pytest.mark.parametrize("temperature", [float("nan"), 0.0, -1.0, float("inf"), 5e-324, "1", None])
-def test_a_temperature_that_divides_nothing_is_none(
+def test_an_invalid_temperature_is_rejected(
     command: Command, trained: Run, tmp_path: Path, temperature: Any
 ) -> None:
     safetensors = pytest.importorskip("safetensors.torch")
@@ -164,7 +164,7 @@ def test_a_temperature_that_divides_nothing_is_none(
     assert "its temperature is invalid" in result.err
 
 
-def test_the_commands_that_are_proposed_can_be_pasted(command: Command, tmp_path: Path) -> None:
+def test_suggested_commands_are_quoted_for_the_shell(command: Command, tmp_path: Path) -> None:
     folder = tmp_path / "a b; touch executed; $(touch executed)"
     result = command(*FIT, "--run_dir", str(folder))
     assert result.status == 0
@@ -199,9 +199,7 @@ STRANGE_NETWORKS: list[Any] = [
 
 
 @pytest.mark.parametrize("network", STRANGE_NETWORKS)
-def test_a_run_does_not_begin_with_the_weights_of_a_strange_network(
-    command: Command, trained: Run, network: Any
-) -> None:
+def test_init_from_rejects_an_invalid_network(command: Command, trained: Run, network: Any) -> None:
     checkpoint: Any = load_checkpoint(trained.best)
     checkpoint["network"] = network
     trained.best.write_bytes(unsigned_checkpoint(checkpoint))
@@ -212,9 +210,7 @@ def test_a_run_does_not_begin_with_the_weights_of_a_strange_network(
     assert "\x1b" not in result.err
 
 
-def test_the_weights_of_a_strange_network_do_not_begin_a_run(
-    command: Command, trained: Run
-) -> None:
+def test_invalid_weights_are_rejected(command: Command, trained: Run) -> None:
     whole: Any = load_checkpoint(trained.best)
     name = next(name for name in whole["state_dict"] if name.endswith("weight"))
     for weights in (torch.zeros(0), torch.zeros(2, 2, dtype=torch.cfloat), torch.ones(1).bool()):
@@ -241,7 +237,7 @@ def test_the_weights_of_a_strange_network_do_not_begin_a_run(
         ("data: null", "data"),
     ],
 )
-def test_null_is_refused_where_it_is_no_value(
+def test_null_is_rejected_for_options_that_need_a_value(
     command: Command, tmp_path: Path, content: str, option: str
 ) -> None:
     (tmp_path / "nothing.yaml").write_text(content)

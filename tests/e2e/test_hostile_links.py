@@ -12,7 +12,9 @@ from tests.conftest import Command
 from tests.e2e.conftest import FIT, LONGER
 
 
-def test_no_row_is_written_through_a_link(command: Command, trained: Run, tmp_path: Path) -> None:
+def test_metrics_are_not_written_through_a_link(
+    command: Command, trained: Run, tmp_path: Path
+) -> None:
     precious = tmp_path / "precious.csv"
     metrics = trained.folder / "metrics.csv"
     metrics.rename(precious)
@@ -23,7 +25,7 @@ def test_no_row_is_written_through_a_link(command: Command, trained: Run, tmp_pa
     assert not metrics.is_symlink()
 
 
-def test_test_writes_into_no_other_run(command: Command, trained: Run, tmp_path: Path) -> None:
+def test_test_does_not_write_through_a_link(command: Command, trained: Run, tmp_path: Path) -> None:
     other = tmp_path / "other"
     trained.checkpoints.rename(other)
     trained.checkpoints.symlink_to(other)
@@ -74,7 +76,9 @@ def test_data_is_not_written_through_a_link(command: Command, tmp_path: Path, na
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
-def test_the_projector_s_list_is_a_file(command: Command, trained: Run, make: Any) -> None:
+def test_a_projector_config_that_is_not_a_file_is_reported(
+    command: Command, trained: Run, make: Any
+) -> None:
     listed = trained.folder / "projector_config.pbtxt"
     listed.unlink(missing_ok=True)
     make(listed)

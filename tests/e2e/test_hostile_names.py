@@ -13,7 +13,7 @@ from tests.images import draw_seven
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("nowhere")])
-def test_a_lock_that_is_no_file_is_renamed(
+def test_a_lock_that_is_not_a_file_is_renamed(
     command: Command, trained: Run, make: Callable[[Path], None]
 ) -> None:
     lock = trained.folder / ".lock"
@@ -25,7 +25,9 @@ def test_a_lock_that_is_no_file_is_renamed(
     assert not (trained.folder / "nowhere").exists()
 
 
-def test_a_file_in_the_place_of_the_embeddings_is_replaced(command: Command, run_0: Run) -> None:
+def test_a_file_with_the_name_of_the_embeddings_folder_is_replaced(
+    command: Command, run_0: Run
+) -> None:
     few = ["--trainer.limit_train_batches", "2", "--trainer.max_epochs"]
     assert command("fit", *DIGITS, *few, "1").status == 0
     for folder in [path for path in run_0.folder.iterdir() if path.name.isdigit()]:
@@ -37,7 +39,7 @@ def test_a_file_in_the_place_of_the_embeddings_is_replaced(command: Command, run
     pytest.fail("a run has embeddings")
 
 
-def test_a_broken_link_hides_no_other_checkpoint(command: Command, trained: Run) -> None:
+def test_a_broken_link_does_not_hide_other_checkpoints(command: Command, trained: Run) -> None:
     trained.config.unlink()
     trained.best.unlink()
     (trained.checkpoints / "x.ckpt").symlink_to("nowhere")
@@ -55,7 +57,7 @@ def test_a_run_in_a_folder_with_an_undecodable_name_is_refused(
 
 
 @pytest.mark.parametrize("name", ["\u5b57" * 80, os.fsdecode(b"\xff" * 200), "a" * 240])
-def test_a_long_name_of_an_image_loses_no_result(
+def test_images_with_long_names_are_saved(
     command: Command, trained: Run, tmp_path: Path, name: str
 ) -> None:
     for place, stem in enumerate((name, "b")):

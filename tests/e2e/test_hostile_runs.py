@@ -52,7 +52,7 @@ def test_an_event_file_of_too_many_records_is_moved_aside(command: Command, trai
     assert "is damaged; renamed to events.out.events." in result.out
 
 
-def test_an_unsigned_run_is_not_gone_on_with_by_itself(command: Command, trained: Run) -> None:
+def test_auto_resume_skips_an_unsigned_run(command: Command, trained: Run) -> None:
     remove_signatures(trained)
     result = command(*FIT, "--auto_resume", "true")
     assert result.status == 0
@@ -64,14 +64,14 @@ def test_an_unsigned_run_is_not_gone_on_with_by_itself(command: Command, trained
     assert "version_1 is finished" in result.out
 
 
-def test_text_that_is_none_lists_no_fewer_runs(trained: Run) -> None:
+def test_a_run_with_invalid_text_in_its_summary_is_listed(trained: Run) -> None:
     trained.write_summary(trained.summary() | {"dataset": "\ud800", "network": {"class_path": 7}})
     assert json.dumps(known_run(trained).model_dump()).encode()
     assert known_run(trained).dataset == r"\ud800"
 
 
 @pytest.mark.parametrize("classes", [0, 1])
-def test_a_network_that_cannot_choose_is_refused(
+def test_a_network_with_fewer_than_two_classes_is_rejected(
     command: Command, trained: Run, classes: int
 ) -> None:
     checkpoint: Any = load_checkpoint(trained.best)
@@ -85,7 +85,9 @@ def test_a_network_that_cannot_choose_is_refused(
     assert f"has {classes} classes; expected 2 to 200" in result.err
 
 
-def test_a_network_that_diverged_is_unsure(command: Command, trained: Run, tmp_path: Path) -> None:
+def test_a_prediction_of_a_diverged_network_is_unsure(
+    command: Command, trained: Run, tmp_path: Path
+) -> None:
     checkpoint: Any = load_checkpoint(trained.best)
     for weights in checkpoint["state_dict"].values():
         if weights.is_floating_point():
@@ -101,7 +103,7 @@ def test_a_network_that_diverged_is_unsure(command: Command, trained: Run, tmp_p
     assert reading.unsure
 
 
-def test_a_proposed_option_is_a_word_of_the_shell(command: Command, trained: Run) -> None:
+def test_a_suggested_option_is_quoted_for_the_shell(command: Command, trained: Run) -> None:
     checkpoint: Any = load_checkpoint(trained.best)
     checkpoint["network"]["class_path"] = "a.TinyCNN; touch executed\n\x1b[31m"
     trained.best.write_bytes(unsigned_checkpoint(checkpoint))
@@ -111,11 +113,11 @@ def test_a_proposed_option_is_a_word_of_the_shell(command: Command, trained: Run
     assert "--model.network 'TinyCNN; touch executed" in result.err
 
 
-def test_a_wide_formula_is_text() -> None:
+def test_a_formula_with_a_fullwidth_equals_sign_is_escaped() -> None:
     assert as_csv(["a"], [["\uff1d1+1"], ["=1+1"]]) == "a\n'\uff1d1+1\n'=1+1\n"
 
 
-def test_a_model_card_has_no_forged_test(trained: Run) -> None:
+def test_a_model_card_omits_invalid_test_results(trained: Run) -> None:
     recognizer = load(trained.folder)
     for correct, total in ((None, 10), (11, 10), (5, 0), (-1, 10)):
         forged = trained.summary() | {"test/correct": correct, "test/total": total}

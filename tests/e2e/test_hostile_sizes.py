@@ -43,7 +43,7 @@ def _with_one_state_more(group: dict[str, Any], state: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "change", [_at_the_end_of_its_storage, _of_another_variant, _with_one_state_more]
 )
-def test_the_state_of_an_optimizer_fits_its_kernel(
+def test_an_optimizer_state_with_an_invalid_layout_is_damaged(
     command: Command, trained: Run, change: Callable[[dict[str, Any], dict[str, Any]], None]
 ) -> None:
     checkpoint: Any = load_checkpoint(trained.recent())
@@ -57,7 +57,7 @@ def test_the_state_of_an_optimizer_fits_its_kernel(
 
 
 @pytest.mark.parametrize("position", [625, -1, 2**31 - 1])
-def test_a_random_state_points_into_its_numbers(
+def test_a_random_state_with_an_invalid_position_is_rejected(
     command: Command, trained: Run, position: int
 ) -> None:
     checkpoint: Any = load_checkpoint(trained.recent())
@@ -69,17 +69,15 @@ def test_a_random_state_points_into_its_numbers(
     assert f"NumPy's position is {position}" in result.out
 
 
-def test_few_checkpoints_of_a_run_are_tried(trained: Run) -> None:
+def test_the_number_of_checkpoints_to_try_is_limited(trained: Run) -> None:
     for number in range(1, 40):
         trained.recent(number).write_bytes(b"no checkpoint")
     (trained.checkpoints / f"last-{'9' * 5_000}.ckpt"[:200]).write_bytes(b"")
-    found = recent_checkpoints(trained)
-    assert found == [trained.recent(number) for number in range(MAX_ATTEMPTS)]
+    paths = recent_checkpoints(trained)
+    assert paths == [trained.recent(number) for number in range(MAX_ATTEMPTS)]
 
 
-def test_a_large_checkpoint_is_the_user_s_own(
-    trained: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_checkpoint_must_be_signed(trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoints, "MAX_UNSIGNED_BYTES", 20_000)
     signed = trained.best.read_bytes()
     assert len(signed) > 20_000
@@ -95,7 +93,7 @@ def test_a_large_checkpoint_is_the_user_s_own(
 
 
 @pytest.mark.parametrize("name", ["best.ckpt", "wide.safetensors"])
-def test_a_sparse_file_takes_no_memory(command: Command, trained: Run, name: str) -> None:
+def test_a_sparse_file_is_not_read_into_memory(command: Command, trained: Run, name: str) -> None:
     path = trained.checkpoints / name
     header = b'{"__metadata__":{}}'
     path.write_bytes(struct.pack("<Q", len(header)) + header)
@@ -121,21 +119,21 @@ def test_all_event_files_share_one_limit(command: Command, trained: Run) -> None
     assert "tfevents.9.5 is damaged" in result.out
 
 
-def test_text_beyond_ascii_is_bounded_before_it_is_decoded(tmp_path: Path) -> None:
+def test_non_ascii_text_is_limited_before_decoding(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_bytes(b"step,train/loss\n" + ("\U0001f600" + "x" * 90_000 + "\n").encode() * 60)
     with pytest.raises(UserError, match="non-ASCII limit 5,000,000 bytes"):
         read_metrics(path)
 
 
-def test_the_last_number_of_a_run_leaves_room_for_others(tmp_path: Path) -> None:
+def test_new_runs_get_a_free_number_if_the_maximum_is_used(tmp_path: Path) -> None:
     for number in (0, 2, MAX_VERSION, 10**9 - 1):
         (tmp_path / f"version_{number}").mkdir()
     assert [run.version for run in run_directory.list_runs(tmp_path)] == [0, 2, MAX_VERSION]
     assert [run_directory.create_next(tmp_path).version for _ in range(2)] == [1, 3]
 
 
-def test_a_network_without_arguments_begins_no_run(command: Command, trained: Run) -> None:
+def test_init_from_rejects_a_network_without_arguments(command: Command, trained: Run) -> None:
     checkpoint: Any = load_checkpoint(trained.best)
     checkpoint["network"]["x"] = checkpoint["network"].pop("init_args")
     trained.best.write_bytes(unsigned_checkpoint(checkpoint))
@@ -144,7 +142,7 @@ def test_a_network_without_arguments_begins_no_run(command: Command, trained: Ru
     assert "--init_from: network mismatch" in result.err
 
 
-def test_a_val_size_that_is_a_mapping_validates_nothing(command: Command, trained: Run) -> None:
+def test_a_val_size_that_is_a_mapping_is_reported(command: Command, trained: Run) -> None:
     checkpoint: Any = load_checkpoint(trained.best)
     checkpoint["MNISTDataModule"]["val_size"] = {}
     trained.best.write_bytes(unsigned_checkpoint(checkpoint))
@@ -189,7 +187,7 @@ def test_a_comparison_of_nested_settings_is_short(
     assert len(result.out) < 100_000
 
 
-def test_the_counts_of_an_optimizer_are_those_of_the_options(
+def test_optimizer_counts_that_differ_from_the_options_are_rejected(
     command: Command, add_run: AddRun, run_0: Run
 ) -> None:
     add_run(*FIT[1:], "--model.optimizer", "LBFGS")
@@ -201,7 +199,7 @@ def test_the_counts_of_an_optimizer_are_those_of_the_options(
     assert "max_iter differs from the options" in result.err
 
 
-def test_an_epoch_has_no_more_batches_than_the_data(command: Command, trained: Run) -> None:
+def test_a_batch_number_beyond_the_data_is_rejected(command: Command, trained: Run) -> None:
     checkpoint: Any = load_checkpoint(trained.recent())
     loop = checkpoint["loops"]["fit_loop"]
     loop["epoch_progress"]["current"]["ready"] += 1
@@ -216,5 +214,5 @@ def test_an_epoch_has_no_more_batches_than_the_data(command: Command, trained: R
     assert "batch 1000000000000000 of epoch 2, which has fewer batches" in result.err
 
 
-def test_a_message_is_bounded() -> None:
+def test_the_length_of_a_message_is_limited() -> None:
     assert len(str(UserError("x" * 5_000_000))) == 2_000

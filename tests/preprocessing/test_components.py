@@ -33,9 +33,9 @@ def test_components_equal_those_of_scipy() -> None:
 @pytest.mark.parametrize("multiple", [None, True])
 def test_several_digits_are_found_in_reading_order(multiple: bool | None) -> None:
     places = [(30, 20), (170, 0), (400, 40), (0, 260), (160, 300), (500, 280)]
-    found = mnist_format.find_digits(draw_page(places), multiple)
-    assert len(found) == len(places)
-    for digit, place in zip(found, places, strict=True):
+    digits = mnist_format.find_digits(draw_page(places), multiple)
+    assert len(digits) == len(places)
+    for digit, place in zip(digits, places, strict=True):
         assert np.abs(np.array(digit.box) - seven_box(place)).max() <= 3
         assert digit.dark
         assert not digit.wide

@@ -34,7 +34,7 @@ def interrupt_at(patch: pytest.MonkeyPatch, owner: type, method: str, call: int)
     """Send SIGINT in call number `call` of `owner.method`."""
     original, calls = getattr(owner, method), 0
 
-    def interrupted(*args: Any, **kwargs: Any) -> Any:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == call:
@@ -42,7 +42,7 @@ def interrupt_at(patch: pytest.MonkeyPatch, owner: type, method: str, call: int)
         assert calls < 3 * call + BATCHES, "the interrupt was ignored"
         return original(*args, **kwargs)
 
-    patch.setattr(owner, method, interrupted)
+    patch.setattr(owner, method, wrapper)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_signal_handlers_are_restored_after_a_run(command: Command) -> None:
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def interrupted_after_its_first_epoch(folder: Path, wait: float) -> str:
+def interrupt_after_first_epoch(folder: Path, wait: float) -> str:
     """Start DigitNet, send SIGINT `wait` seconds after an epoch; return the output since then."""
     with subprocess.Popen(
         [sys.executable, "-m", "mnist_lightning", "fit", "--config", str(DIGIT_NET), *DIGITS],
@@ -163,21 +163,23 @@ def interrupted_after_its_first_epoch(folder: Path, wait: float) -> str:
                 assert process.poll() is None
             time.sleep(wait)
             process.send_signal(signal.SIGINT)
-            rest = process.stdout.read()
+            output = process.stdout.read()
             assert process.wait(timeout=60) == 130
-            return rest
+            return output
         finally:
             process.kill()
 
 
 def test_repeated_interrupts_at_any_moment_lose_no_epoch(tmp_path: Path, run_0: Run) -> None:
-    shown = 0
+    num_epochs = 0
     for wait in (0.0, 0.37, 0.83):  # seconds after an epoch's line: in a batch, a save, anywhere
-        rest = interrupted_after_its_first_epoch(tmp_path, wait)
-        shown += 1 + len(re.findall(r"^epoch", rest, re.MULTILINE))
-        assert "test accuracy" in rest
+        output = interrupt_after_first_epoch(tmp_path, wait)
+        num_epochs += 1 + len(re.findall(r"^epoch", output, re.MULTILINE))
+        assert "test accuracy" in output
         assert (
-            progress(load_checkpoint(run_0.recent())).epochs == run_0.summary()["epochs"] == shown
+            progress(load_checkpoint(run_0.recent())).epochs
+            == run_0.summary()["epochs"]
+            == num_epochs
         )
     assert [path.name for path in (tmp_path / "lightning_logs").iterdir()] == ["version_0"]
     weights = torch.load(run_0.folder / "model.pth", weights_only=True)
