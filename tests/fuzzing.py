@@ -1,4 +1,4 @@
-"""Runs of random configurations, interrupted at random, resumed and compared."""
+"""Runs with random configurations that are interrupted at random, resumed and compared."""
 
 import os
 import random
@@ -30,14 +30,14 @@ SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
 class Verdict(NamedTuple):
-    """What became of a case: `equal`, `refused`, `DIFFERENT` or `LOST`, and why."""
+    """The result of a case: `equal`, `refused`, `DIFFERENT` or `LOST`, with the reason."""
 
     kind: str
     reason: str
     signals: list[str]
 
 
-# Calls in which a process sends itself a signal, and how often a run comes there at most.
+# Calls at which a process sends itself a signal, and the maximum number of the call.
 TRAINING_POINTS = [
     (CLASSIFIER, "DigitClassifier.training_step", 30),
     (CLASSIFIER, "DigitClassifier.validation_step", 4),
@@ -72,16 +72,16 @@ FINAL_POINTS = [
 
 
 def interrupt(command: Options, folder: Path, seconds: float, rng: random.Random) -> str | None:
-    """Run a command and send it a signal; say which and where, or None if it ended before.
+    """Run a command and send it a signal; describe the signal, or return None if it ended before.
 
     Raises:
-        RuntimeError: it ended in another way than by the signal.
+        RuntimeError: the command ended with another status than that of the signal.
     """
     signum = rng.choice(SIGNALS)
     if rng.random() < 0.7:
         final = rng.random() < 0.25
         module, name, calls = rng.choice(FINAL_POINTS if final else TRAINING_POINTS)
-        # A resumed run has fewer of them before its end.
+        # A resumed run has fewer calls before its end.
         call = rng.randint(1, max(1, calls // rng.choice((1, 4, 8, 16))))
         point = SignalPoint(module, name, call, rng.random() < 0.5, signum)
         status = wait_for_exit(start(command, folder, point))
@@ -112,14 +112,14 @@ def _last_error(folder: Path) -> str:
 
 
 def newest_run(folder: Path) -> Run | None:
-    """The newest run in a folder that can be resumed."""
+    """Return the newest run in a folder that can be resumed, if any."""
     runs = run_directory.list_runs(folder / LOGS_FOLDER)
-    problems = [run for run in runs if recent_checkpoints(run)]
-    return problems[-1] if problems else None
+    resumable = [run for run in runs if recent_checkpoints(run)]
+    return resumable[-1] if resumable else None
 
 
 def run_case(case: Case, root: Path, rng: random.Random) -> Verdict:
-    """Train a configuration with and without interruptions; compare what they leave."""
+    """Train a configuration with and without interruptions; compare the runs."""
     uninterrupted_folder, folder = root / "whole", root / "killed"
     for each in (uninterrupted_folder, folder):
         each.mkdir()
@@ -141,7 +141,7 @@ def run_case(case: Case, root: Path, rng: random.Random) -> Verdict:
             command = ["resume"] if newest_run(folder) else fit
             interruption = interrupt(command, folder, seconds, rng)
             if interruption is None:
-                break  # it came to its end
+                break  # it ended before the signal
             signals.append(interruption)
         _run_to_end(["resume"] if newest_run(folder) else fit, folder)
         if case.extended:
@@ -152,7 +152,7 @@ def run_case(case: Case, root: Path, rng: random.Random) -> Verdict:
     assert resumed is not None
     problems = list(differences(uninterrupted, resumed, bool(case.extended)))
     if list(resumed.folder.rglob(".*.tmp")):
-        problems.append("half-written files are left")
+        problems.append("partially written files are left")
     return Verdict("DIFFERENT" if problems else "equal", "; ".join(problems), signals)
 
 
@@ -165,7 +165,7 @@ def _run_to_end(command: Options, folder: Path) -> None:
 def run_cases(
     seed: int, first: int, count: int, keep: Path | None = None, more: Sequence[str] = ()
 ) -> Iterator[tuple[int, Case, Verdict]]:
-    """Try cases of consecutive numbers, each with `more` options."""
+    """Run the cases of consecutive numbers, each with `more` options."""
     for number in range(first, first + count):
         rng = random.Random(f"{seed} {number}")
         case = draw_case(rng)

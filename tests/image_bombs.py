@@ -1,4 +1,4 @@
-"""Image files that cost much more than their size suggests."""
+"""Image files that need much more time or memory than their size suggests."""
 
 import re
 import struct
@@ -10,7 +10,7 @@ from tests.images import draw_seven, encode
 
 
 def scan_bomb(side: int = 9000, scans: int = 2000) -> bytes:
-    """A progressive JPEG of a seven with so many scans, most of them empty: 804 kB by default."""
+    """Return a progressive JPEG of a seven with many empty scans: 804 kB by default."""
     content = encode(draw_seven(size=side, width=side // 15), "jpeg", progressive=True)
     blank = encode(Image.new("L", (side, side), 255), "jpeg", progressive=True)
     segments = jpeg_segments(blank)
@@ -21,7 +21,7 @@ def scan_bomb(side: int = 9000, scans: int = 2000) -> bytes:
 
 
 def jpeg_segments(content: bytes) -> list[tuple[int, int]]:
-    """The markers of a JPEG and where they are."""
+    """Return the markers of a JPEG with their positions."""
     markers, position = [], 2
     while content[position + 1] != 0xD9:
         marker = content[position + 1]
@@ -35,7 +35,7 @@ def jpeg_segments(content: bytes) -> list[tuple[int, int]]:
 
 
 def png_chunk(kind: bytes, content: bytes) -> bytes:
-    """A chunk of a PNG."""
+    """Return a chunk of a PNG."""
     return (
         struct.pack(">I", len(content))
         + kind
@@ -45,18 +45,18 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def png_with(chunks: bytes) -> bytes:
-    """A PNG with more chunks after its header."""
+    """Return a PNG with these chunks after its header."""
     content = encode(draw_seven(), "png")
     return content[:33] + chunks + content[33:]
 
 
 def gif_with(blocks: bytes) -> bytes:
-    """A GIF with more blocks before its image."""
+    """Return a GIF with these blocks before its image."""
     content = encode(draw_seven(), "gif")
     begin = 13 + (3 * 2 ** (1 + (content[10] & 7)) if content[10] & 0x80 else 0)
     return content[:begin] + blocks + content[begin:]
 
 
 def slow_webp() -> bytes:
-    """A valid image that takes seconds: 120 megapixels."""
+    """Return a valid image that takes seconds to decode: 120 megapixels."""
     return encode(Image.new("RGB", (12_000, 10_000), "white"), "webp", lossless=True, method=0)

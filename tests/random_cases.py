@@ -1,4 +1,4 @@
-"""Random configurations of tiny runs, of everything that changes how a run goes."""
+"""Random configurations of tiny runs, with all options that affect training."""
 
 import json
 import random
@@ -92,7 +92,7 @@ CALLBACKS: list[Options] = [
     ["RichModelSummary"],
     ["WeightsFile"],
 ]
-# What `fit` has to refuse before training.
+# Options that `fit` must reject before training.
 REFUSED_SHARE = 0.03
 REFUSED: list[Options] = [
     ["--model.optimizer=Muon", "--model.optimizer.lr=0.01"],
@@ -111,7 +111,7 @@ REFUSED: list[Options] = [
 
 
 def draw_case(rng: random.Random) -> Case:
-    """Draw a configuration that is tiny, and valid but for rare combinations."""
+    """Draw a configuration of a tiny run; rare combinations are invalid."""
     options: Options = ["--data.dataset", "digits", "--seed_everything", str(rng.randrange(99))]
     batches = rng.randint(3, 9)
     options += ["--trainer.limit_train_batches", rng.choice([str(batches), "0.5", "1.0"])]
@@ -127,7 +127,7 @@ def draw_case(rng: random.Random) -> Case:
     if rng.random() < REFUSED_SHARE:
         options += rng.choice(REFUSED)
     options += _maybe(rng, 0.2, "--model.label_smoothing", ["0.1"])
-    lbfgs = "--model.optimizer=LBFGS" in options  # it needs contiguous weights
+    lbfgs = "--model.optimizer=LBFGS" in options  # LBFGS needs contiguous weights
     options += _maybe(rng, 1.0 if lbfgs else 0.2, "--model.channels_last", ["false"])
     options += _maybe(rng, 0.1, "--data.num_workers", ["2"])
     options += _maybe(rng, 0.15, "--data.val_size", ["0", "50"])
@@ -138,12 +138,12 @@ def draw_case(rng: random.Random) -> Case:
         options = _with_validation(options)
     length, extended = _lengths(rng)
     if not {"--model.lr_scheduler=OneCycle", "--model.lr_scheduler=Cosine"}.isdisjoint(options):
-        extended = []  # these span the whole run
+        extended = []  # these schedules depend on the length of the run
     return Case(options, length, extended)
 
 
 def _with_validation(options: Options) -> Options:
-    """Let there be a validation: without one, an EarlyStopping that monitors it is refused."""
+    """Enable validation: without it, an EarlyStopping with a validation metric is rejected."""
     pairs = zip(["", *options], options, strict=False)
     replacements = {("--data.val_size", "0"): "50", ("--trainer.limit_val_batches", "0"): "1"}
     return [replacements.get(pair, pair[1]) for pair in pairs]
@@ -207,7 +207,7 @@ def _trainer(rng: random.Random) -> Options:
 
 
 def _lengths(rng: random.Random) -> tuple[Options, Options]:
-    """Draw how long to train, and to what length to extend the run afterwards, if at all."""
+    """Draw the length of the run, and the length to extend it to, if any."""
     epochs, steps = rng.randint(2, 4), rng.randint(2, 30)
     by_steps = rng.random() < 0.5
     length = (

@@ -1,9 +1,9 @@
-"""What differs between two runs, of all that they leave behind, at tolerance 0.
+"""Compare all files of two runs, at tolerance 0.
 
 Compared by name: every checkpoint, `metrics.csv`, `predictions.csv`, `model.pth`, `summary.json`;
 and the set of TensorBoard events (tag, step, value), each of which occurs once. Not compared,
-because a clock measured them or they name the process: durations, dates, speeds, device statistics,
-and the order of the event files.
+because they depend on time or process: durations, dates, speeds, device statistics, and the order
+of the event files.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ LENGTHS = ("max_steps", "max_epochs")
 
 
 def differences(uninterrupted: Run, resumed: Run, extended: bool) -> Iterator[str]:
-    """Name what differs between an uninterrupted run and one that was interrupted.
+    """Yield the differences between an uninterrupted run and a resumed run.
 
     `extended`: the lengths in the configuration of the checkpoints may differ.
     """
@@ -62,7 +62,7 @@ def differences(uninterrupted: Run, resumed: Run, extended: bool) -> Iterator[st
 
 
 def _file_names(run: Run) -> set[str]:
-    """The names of its files, but for those that no run has in common with another."""
+    """Return the names of the files, except event files, whose names are unique."""
     paths = (path for path in run.folder.rglob("*") if path.is_file() and path.name != ".lock")
     return {str(path.relative_to(run.folder)) for path in paths if "tfevents" not in path.name}
 
@@ -83,7 +83,7 @@ def _read_file(run: Run, path: str, extended: bool) -> Any:
 
 
 def _replace_folder(part: Any, run: Run) -> Any:
-    """Replace a run's folder, which a ModelCheckpoint keeps in its state."""
+    """Replace the run directory, which the state of a ModelCheckpoint contains."""
     if isinstance(part, str):
         for folder in (
             str(run.folder.resolve()),

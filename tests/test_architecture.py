@@ -1,4 +1,4 @@
-"""Imports point one way: each package imports only from the layers below it."""
+"""Each package imports only from the layers below it, and files have limited length."""
 
 import ast
 import inspect
@@ -38,7 +38,7 @@ def modules() -> dict[str, Path]:
 
 
 def imported_modules(path: Path) -> set[str]:
-    """Return the modules of the package that a file imports, at its top or later."""
+    """Return the modules of the package that a file imports, also within functions."""
     known, modules_found = modules(), set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mnist_lightning"):

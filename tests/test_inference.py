@@ -1,4 +1,4 @@
-"""The Recognizer: a trained network without lightning."""
+"""The Recognizer: predictions of a trained network without Lightning."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ def create_network() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def digits() -> torch.Tensor:
-    """The test images of the embedded digits, (297, 28, 28) uint8."""
+    """The test images of the bundled digits, (297, 28, 28) uint8."""
     return SOURCES["digits"].load(Path()).test_images
 
 

@@ -1,4 +1,4 @@
-"""The words that the style of this project excludes do not occur, and there is one spelling."""
+"""The project does not use excluded words, and spelling is American."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-# This file, and records of the past, which quote former messages and names.
+# This file, and records that quote old messages and names.
 EXCEPTIONS = {Path(__file__), ROOT / "CHANGELOG.md", ROOT / "docs" / "log.md"}
 FILES = [
     path

@@ -1,4 +1,4 @@
-"""Text from strangers controls neither a terminal nor a spreadsheet nor a document."""
+"""Untrusted text is escaped in terminals, spreadsheets, HTML and Markdown."""
 
 import csv
 import io
@@ -119,7 +119,7 @@ def test_a_page_contains_no_markup_of_a_summary() -> None:
     page = fill_template(
         "deployment/static/index.html",
         offline=True,
-        metadata_with=metadata_with(text) | {"made_by": f'"{text}'},
+        about=metadata_with(text) | {"made_by": f'"{text}'},
         summary=text,
         style="",
         model=json.dumps({"a": text}).replace("<", "\\u003c"),

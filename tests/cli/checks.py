@@ -1,4 +1,4 @@
-"""Comparisons for the tests of the commands: printed metrics, checkpoints, logs."""
+"""Read and compare printed metrics, checkpoints and logs."""
 
 import csv
 import re
@@ -29,7 +29,7 @@ def load_checkpoint(path: Path) -> dict[str, object]:
 
 
 def read_logs(run: Run) -> list[tuple[int, str, str]]:
-    """Return each (step, tag, value) in metrics.csv except the test; check it with TensorBoard."""
+    """Return each (step, tag, value) in metrics.csv without the test; check it with TensorBoard."""
     with (run.folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     table = sorted(

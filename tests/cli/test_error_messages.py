@@ -1,4 +1,4 @@
-"""The message of the parser may quote a file: it decides nothing but words."""
+"""Error messages of the parser may quote a file: nothing that they contain is imported."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.conftest import DIGITS, Command
 from tests.e2e.conftest import FIT
 from tests.unsigned_files import remove_signatures
 
-# Words of jsonargparse's messages, and modules that nothing here imports.
+# Parts of messages of jsonargparse, with modules that nothing else imports.
 PARTS = st.sampled_from(
     [
         "Option 'x' is not accepted",
@@ -42,7 +42,7 @@ def _record_import(event: str, arguments: tuple[object, ...]) -> None:
 
 @pytest.fixture(scope="module")
 def imports() -> list[str]:
-    """The modules whose import was tried; an audit hook cannot be removed."""
+    """Record attempted imports; an audit hook cannot be removed."""
     sys.addaudithook(_record_import)
     return _imports
 

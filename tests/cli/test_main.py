@@ -1,4 +1,4 @@
-"""The table of commands."""
+"""The commands, their help, and their exit status."""
 
 import os
 import re

@@ -21,7 +21,7 @@ def test_a_run_after_the_options_is_rejected(command: Command) -> None:
 
 
 def read_mistakes() -> dict[str, str]:
-    """Commands and their errors; `…` replaces text that depends on versions of packages."""
+    """Return commands and their errors; `…` replaces text that depends on package versions."""
     pairs = (block.splitlines() for block in EXACT.read_text().split("\n\n"))
     return {command_line.removeprefix("$ "): message for command_line, message in pairs}
 
@@ -44,7 +44,7 @@ def test_the_error_line_contains_the_cause(command: Command, tmp_path: Path, lin
 
 
 def error_line(command: Command, tmp_path: Path, command_line: str) -> str:
-    """Make a mistake; return the line that reports it."""
+    """Run a command with a mistake; return its error line."""
     (tmp_path / "key.yaml").write_text("data: {batchsize: 3}\n")
     (tmp_path / "list.yaml").write_text("trainer: [true, 3]\n")
     (tmp_path / "broken.yaml").write_text("data: [\n")

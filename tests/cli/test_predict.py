@@ -134,7 +134,7 @@ def test_rotated_photos_and_large_images_give_the_same_digit(tmp_path: Path) -> 
     for size in (200, 6000):
         turned = draw_seven(size=size, width=size // 20).transpose(Image.Transpose.ROTATE_90)
         exif = Image.Exif()
-        exif[274] = 6  # the camera was held a quarter turn to the left
+        exif[274] = 6  # rotated by a quarter turn
         turned.save(tmp_path / "turned.jpg", exif=exif, quality=95)
         assert gives_seven(mnist_format.read(tmp_path / "turned.jpg"))
 

@@ -43,7 +43,7 @@ def write_run(version: int, **facts: object) -> Run:
 
 @pytest.fixture
 def three_runs(command: Command, add_run: AddRun) -> Command:
-    """A command in a directory with two runs of different seeds, and one of another rate."""
+    """A command in a directory with two runs that differ in the seed, and one in the rate."""
     short = [*DIGITS, "--trainer.max_epochs", "2", "--dashboards", "none"]
     for options in (
         ["--seed_everything", "1"],

@@ -134,7 +134,7 @@ def test_unsigned_runs_of_registered_classes_resume_as_before(
     assert "This run is from elsewhere and is not signed" in result.out
     assert not read_signed_checkpoint(trained.recent())[1]
     assert not trained.read_signed_config()[1]
-    # Only --trust makes it the user's own.
+    # Only --trust signs it.
     assert command("resume", "0", "--trainer.max_epochs", "3", "--trust").status == 0
     assert trained.read_signed_config()[1]
     assert read_signed_checkpoint(trained.recent())[1]

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 
 def payload(marker: Path) -> dict[str, Any]:
-    """Describe a layer; a parser that constructs it carelessly creates `marker`."""
+    """Describe a layer that creates `marker` when a parser constructs it."""
     setup = f"open({str(marker)!r}, 'w')"
     timer = {"class_path": "timeit.Timer", "init_args": {"stmt": "pass", "setup": setup}}
     arguments = {"in_features": 784, "out_features": 10, "device": timer}
@@ -139,7 +139,7 @@ def test_no_module_of_the_working_directory_shadows_a_library(own_network: Path)
             "import sys; sys.path.remove('')\n"
             "from mnist_lightning.runs.imports import import_allowed\n"
             f"print(import_allowed({name!r}))\n"
-            "import yaml, colorsys, mailcap"  # later, by whatever runs then
+            "import yaml, colorsys, mailcap"  # a later import by other code
         )
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", script],

@@ -1,4 +1,4 @@
-"""Deformed digits are what was asked for, and the same for the same seed."""
+"""Augmentations change images within their limits, and depend only on the seed."""
 
 import math
 
@@ -26,14 +26,14 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def digits(count: int = 64) -> Tensor:
-    """Smooth blots off the center, on paper."""
+    """Return smooth blobs outside the center, on paper."""
     rows, columns = torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij")
     blot = torch.exp(-((rows - 9) ** 2 / 8 + (columns - 16) ** 2 / 8))
     return (PAPER + 3 * blot).expand(count, 1, 28, 28).clone()
 
 
 def centers(images: Tensor) -> Tensor:
-    """Centers of mass (B, 2), down and right, in pixels."""
+    """Return the centers of mass (B, 2) as (row, column), in pixels."""
     ink = (images - PAPER)[:, 0]
     mass, positions = ink.sum((1, 2)), torch.arange(28.0)
     return torch.stack([ink.sum(2) @ positions / mass, ink.sum(1) @ positions / mass], dim=1)
@@ -100,7 +100,7 @@ def test_augmentation_depends_only_on_seed_epoch_and_batch() -> None:
         loader = BatchLoader(BatchDataset(pixels, labels, 10, seed, augment), workers)
         loader.sampler.set_epoch(epoch)
         loader.load_state_dict({"epoch": epoch, "given": resumed})
-        torch.rand(3)  # nobody's global draw matters
+        torch.rand(3)  # the global generator has no effect
         batches_of_epoch = [images for images, _ in loader]
         loader.close()
         return batches_of_epoch
@@ -138,7 +138,7 @@ def test_invalid_arguments_are_rejected(arguments: dict[str, float], message: st
 
 
 def bars(count: int = 2000) -> Tensor:
-    """A bar of full ink on paper, 4 wide."""
+    """Return bars of full ink, 4 pixels wide."""
     images = torch.full((count, 1, 28, 28), PAPER)
     images[:, :, 6:22, 12:16] = PAPER + 1
     return images
@@ -180,7 +180,7 @@ def test_a_square_of_some_images_is_covered_with_paper() -> None:
     sides = holes.amax(dim=1).sum(dim=1)
     assert torch.equal(sides * holes.amax(dim=2).sum(dim=1), areas)
     assert sides.max() == 8
-    assert covered.mean(dim=0).min() > 0  # any pixel may be
+    assert covered.mean(dim=0).min() > 0  # any pixel can be covered
 
 
 def test_images_and_targets_are_mixed_with_the_same_weights() -> None:
@@ -188,11 +188,11 @@ def test_images_and_targets_are_mixed_with_the_same_weights() -> None:
     targets = functional.one_hot(classes, 10).float()
     images = classes.float().view(-1, 1, 1, 1).expand(-1, 1, 28, 28)
     mixed, mixed_targets = Mixup(alpha=0.4).mix(images, targets, generator())
-    # What is a mixture of numbers in the one place is the same mixture in the other.
+    # Each image has the value of its class, so that images and targets have the same mean.
     torch.testing.assert_close(mixed[:, 0, 0, 0], mixed_targets @ torch.arange(10.0))
     torch.testing.assert_close(mixed_targets.sum(dim=1), torch.ones(2000))
     largest = mixed_targets.amax(dim=1)
-    # Of Beta(0.4, 0.4) the mean of the larger share is 0.8397; a tenth of the pairs are one class.
+    # The larger share of Beta(0.4, 0.4) has the mean 0.8397; a tenth of the pairs have one class.
     assert float(largest.mean()) == pytest.approx(0.9 * 0.8397 + 0.1, abs=0.01)
     own_share = mixed_targets.gather(1, classes[:, None]).mean()
     assert float(own_share) == pytest.approx(0.55, abs=0.02)

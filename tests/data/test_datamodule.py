@@ -1,4 +1,4 @@
-"""The data module: the three splits, and what it refuses."""
+"""The data module: its three splits, and invalid arguments."""
 
 from pathlib import Path
 

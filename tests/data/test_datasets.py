@@ -1,4 +1,4 @@
-"""The other data sets, through torchvision's classes, from generated files."""
+"""The data sets of torchvision, from generated files."""
 
 import gc
 import gzip
@@ -94,7 +94,7 @@ def test_a_partially_extracted_data_set_is_damaged(tmp_path: Path, damage: str) 
 
 @pytest.fixture
 def kmnist(tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A served KMNIST of 50 pictures, the only one that torchvision knows of; its folder."""
+    """Serve a KMNIST of 50 images to torchvision; return the folder of its files."""
     folder = tmp_path / "served" / "kmnist"
     write_like_mnist(folder, (30, 20))
     resources = []
@@ -213,7 +213,7 @@ def test_the_options_name_every_data_set() -> None:
 def test_only_the_downloaded_archive_is_extracted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another archive in the folder is not extracted, which could write anywhere."""
+    """Another archive in the folder could write anywhere."""
     source_files = tmp_path / "packed"
     write_like_mnist(source_files, (30, 20), prefix="emnist-digits-")
     raw = tmp_path / "data" / "EMNIST" / "raw"

@@ -1,4 +1,4 @@
-"""Downloads end, whatever the server does, and take bounded memory."""
+"""Downloads from any server end, and need bounded memory."""
 
 import gzip
 import resource
@@ -22,7 +22,7 @@ HEADER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
 
 @contextmanager
 def serve_with(respond: Callable[[socket.socket], None]) -> Iterator[str]:
-    """A server that reads each request and lets `answer` misbehave; its address."""
+    """Serve with `respond`, which gets the connection after each request; yield the address."""
 
     def serve() -> None:
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Your own pictures, and data sets beside each other."""
+"""Data sets of own images, and additional data sets."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ from tests.images import draw_seven
 
 @pytest.fixture
 def image_folder(tmp_path: Path) -> Path:
-    """Sixty pictures of embedded digits, on paper, and what is no picture."""
+    """Return a folder with 60 images of the bundled digits, and other files."""
     folder = tmp_path / "mine"
     data = SOURCES["digits"].load(Path())
     for index in range(60):
@@ -28,9 +28,9 @@ def image_folder(tmp_path: Path) -> Path:
         place.parent.mkdir(parents=True, exist_ok=True)
         ink = Image.fromarray(255 - data.train_images[index].numpy())
         ink.resize((140, 140), Image.Resampling.BICUBIC).save(place)
-    (folder / "3" / ".hidden").write_text("not asked for")
+    (folder / "3" / ".hidden").write_text("ignored")
     (folder / "notes").mkdir()
-    (folder / "notes" / "drawn.png").write_bytes(b"not asked for either")
+    (folder / "notes" / "drawn.png").write_bytes(b"ignored, too")
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Batches: normalized, each sample once, in an order of (seed, epoch)."""
+"""Batches: normalized, each sample once, in an order that depends only on seed and epoch."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""MNIST's files: verified wherever they come from. Small files stand in for the four."""
+"""The files of MNIST are always verified. Small files replace the four real ones."""
 
 import gzip
 import hashlib
@@ -16,7 +16,7 @@ COUNTS = {"train": 30, "t10k": 10}
 
 
 def create_contents() -> dict[str, bytes]:
-    """Four files in the IDX format, as MNIST's, but of 30 + 10 pictures."""
+    """Return four files in the format of MNIST, with 30 + 10 images."""
     generator = np.random.default_rng(0)
     contents = {}
     for name in mnist_download.FILES:
@@ -30,7 +30,7 @@ def create_contents() -> dict[str, bytes]:
 
 @pytest.fixture
 def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """The small files, known to the package in place of the large ones."""
+    """Replace the expected files of MNIST by the small ones."""
     contents = create_contents()
     known = {n: (len(c), hashlib.sha256(c).hexdigest()) for n, c in contents.items()}
     monkeypatch.setattr(mnist_download, "FILES", known)

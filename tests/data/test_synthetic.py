@@ -1,4 +1,4 @@
-"""Digits, and what is none, drawn by rule."""
+"""Generated digits and non-digits."""
 
 from itertools import chain
 from pathlib import Path
@@ -24,7 +24,7 @@ def test_images_are_in_mnist_s_format_and_depend_only_on_the_seed() -> None:
         assert picture.max() == 255
         rows, columns = np.nonzero(picture)
         assert max(np.ptp(rows), np.ptp(columns)) + 1 in (19, 20)
-        # The center of mass, but for half a pixel, where the edges allow.
+        # The center of mass is within half a pixel if the edges allow it.
         if rows.min() > 5 and rows.max() < 27:
             weights = picture[rows, columns].astype(float)
             assert np.average(rows, weights=weights) == pytest.approx(14, abs=0.6)
@@ -49,7 +49,7 @@ def test_non_digits_have_uniform_targets() -> None:
     assert replaced.float().mean() == pytest.approx(0.2, abs=0.03)
     assert torch.equal(new_targets[~replaced], targets[~replaced])
     assert torch.equal(new_targets[replaced], torch.full_like(new_targets[replaced], 0.1))
-    # Normalized as all images are.
+    # They are normalized like all images.
     assert changed[replaced].amin() == pytest.approx(-0.1307 / 0.3081, abs=1e-6)
     assert changed[replaced].amax() == pytest.approx((1 - 0.1307) / 0.3081, abs=1e-5)
     assert images.abs().sum() == 0

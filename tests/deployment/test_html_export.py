@@ -1,4 +1,4 @@
-"""The page without a server, in a real browser, from disk."""
+"""The page without a server, in a browser, from disk."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""The page in a real browser, with drawings stroke by stroke."""
+"""The page in a browser."""
 
 import math
 import re
@@ -131,7 +131,7 @@ def test_the_keyboard_draws(sheet: Page) -> None:
         sheet.keyboard.press(key)
     expect(sheet.locator("#verdict strong")).to_have_text(re.compile("[0-9]"))
     sheet.keyboard.press("Escape")
-    sheet.keyboard.press("ArrowDown")  # the pen was lifted with it
+    sheet.keyboard.press("ArrowDown")  # Escape also lifted the pen
     expect(sheet.locator("#verdict")).to_have_text("Nothing drawn yet.")
     for key in ("Space", "ArrowLeft", "Space", "Space", "ArrowUp"):
         sheet.keyboard.press(key)

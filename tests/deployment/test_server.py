@@ -1,4 +1,4 @@
-"""The server, with requests as of a program."""
+"""The API of the server."""
 
 import base64
 import io
@@ -125,7 +125,7 @@ def test_pages_of_other_sites_are_refused(client: httpx.Client) -> None:
     for path in ("/api/predict", "/api/corrections?label=7"):
         answer = client.post(path, content=sent, headers={"origin": "https://elsewhere.example"})
         assert (answer.status_code, answer.json()["error"]["type"]) == (403, "foreign_origin")
-    for host in ("elsewhere.example", "elsewhere.example:80"):  # a name that points here
+    for host in ("elsewhere.example", "elsewhere.example:80"):  # a name may resolve to this server
         answer = client.get("/api/health", headers={"host": host})
         assert (answer.status_code, answer.json()["error"]["type"]) == (403, "foreign_host")
     own = client.base_url.copy_with(path="").__str__().rstrip("/")

@@ -8,7 +8,7 @@ from tests.cli.checks import assert_equal, load_checkpoint, read_logs
 from tests.conftest import DIGITS
 from tests.processes import CHECKPOINTING, CLASSIFIER, SignalPoint, at_step
 
-BATCHES = 13  # in an epoch of 1,300 digits
+BATCHES = 13  # per epoch of 1,300 digits
 EPOCHS = 3
 FIT = ["fit", *DIGITS, "--trainer.max_epochs", str(EPOCHS), "--trainer.log_every_n_steps", "2"]
 OPTIONS = {

@@ -1,4 +1,4 @@
-"""Every file in configs/ runs, and tells what it is."""
+"""Every file in configs/ trains, and its header is complete."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the documents tell to type works, as it is written, in a fresh checkout."""
+"""The commands in the documents work in a new checkout."""
 
 import os
 import re
@@ -28,28 +28,28 @@ README, GUIDE, HOWTO, LEARN = (
     ROOT / name for name in ("README.md", "docs/guide.md", "docs/howto.md", "docs/learn.md")
 )
 PYTHON = "python -m mnist_lightning "
-# Commands that run until they are stopped, and the page that answers.
+# Commands that run until they are stopped, and a page to request.
 SERVERS = {"serve": "api/health", "tensorboard": ""}
-# What needs MNIST or another download; without a network it says so in a line.
+# Commands that need a download; without a network they fail with one line.
 DOWNLOADS = ("fashion_mnist", "my_handwriting.yaml", "--fetch")
 
 
 def blocks(document: Path, language: str) -> list[str]:
-    """The fenced blocks of a document that are in a language."""
+    """Return the code blocks of a document in a language."""
     fenced = re.findall(r"^```(\w*)\n(.*?)^```$", document.read_text(), re.S | re.M)
     return [content for marked, content in fenced if marked == language]
 
 
-def commands(document: Path, *read_before: Path) -> list[str]:
-    """Each line to be typed into a shell that the documents read before did not have."""
-    known = {line for earlier in read_before for line in commands(earlier)}
+def commands(document: Path, *earlier_documents: Path) -> list[str]:
+    """Return the shell commands of a document that the earlier documents do not contain."""
+    known = {line for earlier in earlier_documents for line in commands(earlier)}
     lines = [line for block in blocks(document, "console") for line in block.splitlines()]
     return [line for line in lines if line not in known]
 
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the project, with somebody's pictures in it, and no data."""
+    """A copy of the project with own images and without data."""
     for folder in ("mnist_lightning", "configs"):
         shutil.copytree(
             ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__")
@@ -71,7 +71,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run_line(line: str) -> str:
-    """Run a line of a shell; return what it printed."""
+    """Run a shell command; return its output."""
     if any(line.startswith((f"{PYTHON}{name}", name)) for name in SERVERS):
         return check_server(line)
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=1500)
@@ -89,7 +89,7 @@ def check_server(line: str) -> str:
         port = free.getsockname()[1]
     page = next(page for name, page in SERVERS.items() if name in line)
     url = f"http://localhost:{port}/{page}"
-    on_free_port = f"exec {line} --port {port}"  # beside whatever else this machine serves
+    on_free_port = f"exec {line} --port {port}"  # the documented port may be in use
     process = subprocess.Popen(["bash", "-c", on_free_port], start_new_session=True)
     try:
         for _ in range(240):
@@ -110,7 +110,7 @@ def check_server(line: str) -> str:
 
 
 def without_pip_install(line: str) -> str:
-    """Take `pip install` out of a line, which CI types; what it names has to exist."""
+    """Remove `pip install` from a command, because CI tests it; check that its extras exist."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
     ]
@@ -148,7 +148,7 @@ def test_every_command_of_the_how_to_works(checkout: Path) -> None:
 
 
 def interrupt_fit(line: str) -> None:
-    """Begin a run, and end it by Ctrl-C once it has an epoch."""
+    """Start a run, and interrupt it after its first epoch."""
     before = set(Path("lightning_logs").glob("*/checkpoints/last.ckpt"))
     process = subprocess.Popen(["bash", "-c", f"exec {line}"], stdout=subprocess.DEVNULL)
     while set(Path("lightning_logs").glob("*/checkpoints/last.ckpt")) == before:
@@ -168,8 +168,8 @@ def test_the_code_of_the_lesson_prints_the_documented_output(
         [sys.executable, "-W", "ignore", "-c", lesson], capture_output=True, text=True, timeout=200
     )
     assert done.returncode == 0, done.stderr
-    # Another processor adds in another order: an untrained network's figures differ in the last
-    # place, those of the loss of a last batch and of a trained network more.
+    # Processors add in different orders: the numbers of an untrained network differ in the last
+    # digit, the last loss and the accuracy of a trained network differ more.
     *printed, loss, correct = done.stdout.splitlines()
     *expected_lines, expected_loss, expected_correct = "".join(blocks(LEARN, "")).splitlines()
     for line, expected_line in zip(printed, expected_lines, strict=True):
@@ -180,7 +180,7 @@ def test_the_code_of_the_lesson_prints_the_documented_output(
 
 
 def numbers(line: str) -> list[float]:
-    """The numbers in a line, as they come."""
+    """Return the numbers in a line."""
     return [float(number) for number in re.findall(r"\d+(?:\.\d+)?", line)]
 
 

@@ -1,4 +1,4 @@
-"""The fuzzer of files, in short: `benchmarks/fuzz_files.py` makes thousands of mutations."""
+"""A short run of the fuzzer of files, `benchmarks/fuzz_files.py`."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Hostile files of a data set are refused within limits."""
+"""Hostile files of a data set are rejected."""
 
 import os
 import struct

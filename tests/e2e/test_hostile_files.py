@@ -1,4 +1,4 @@
-"""Files that a stranger made to break a command: each ends in one line, or is recovered."""
+"""Hostile files of a run are reported in one line, or replaced."""
 
 import json
 import os
@@ -56,7 +56,7 @@ def test_a_configuration_with_unsupported_types_is_damaged(
     report = command("report", "0")
     assert report.status == 1
     assert "config.yaml is damaged or not a configuration" in report.err
-    assert command(*LONGER).status == 0  # by the configuration in the checkpoint
+    assert command(*LONGER).status == 0  # with the configuration of the checkpoint
     assert trained.read_config()["data"]["val_size"] is None
 
 
@@ -179,7 +179,7 @@ def test_suggested_commands_are_quoted_for_the_shell(command: Command, tmp_path:
 )
 def test_a_huge_file_is_not_read(command: Command, trained: Run, name: str) -> None:
     path = (trained.checkpoints if name.endswith(".ckpt") else trained.folder) / name
-    os.truncate(path, 3 * 10**9)  # most of which takes no place on the disk
+    os.truncate(path, 3 * 10**9)  # sparse
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for arguments in (["runs"], ["runs", "0"], ["report", "0"], ["test", "0"], LONGER):
         result = command(*arguments)

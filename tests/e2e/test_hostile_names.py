@@ -1,4 +1,4 @@
-"""Names in a run, and names of files, that are in the way: each is moved aside or reported."""
+"""Files with unexpected names or types in a run are renamed or reported."""
 
 import os
 from collections.abc import Callable

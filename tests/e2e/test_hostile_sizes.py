@@ -24,25 +24,23 @@ from tests.e2e.conftest import FIT, LONGER
 from tests.unsigned_files import remove_signatures, unsigned_checkpoint
 
 
-def _at_the_end_of_its_storage(group: dict[str, Any], state: dict[str, Any]) -> None:
-    """A view whose elements are all the last number of its storage; a kernel writes beyond it."""
+def _set_view_of_last_element(group: dict[str, Any], state: dict[str, Any]) -> None:
+    """Use a view in which all elements are the last of the storage; kernels write beyond it."""
     size = state["exp_avg"].numel()
     shape = state["exp_avg"].shape
     state["exp_avg"] = torch.zeros(size + 1).as_strided(shape, (0,) * len(shape), size)
 
 
-def _of_another_variant(group: dict[str, Any], state: dict[str, Any]) -> None:
+def _set_amsgrad(group: dict[str, Any], state: dict[str, Any]) -> None:
     group["amsgrad"] = True
     state["max_exp_avg_sq"] = torch.tensor(0.0)
 
 
-def _with_one_state_more(group: dict[str, Any], state: dict[str, Any]) -> None:
+def _add_state(group: dict[str, Any], state: dict[str, Any]) -> None:
     state["max_exp_avg_sq"] = torch.tensor(0.0)
 
 
-@pytest.mark.parametrize(
-    "change", [_at_the_end_of_its_storage, _of_another_variant, _with_one_state_more]
-)
+@pytest.mark.parametrize("change", [_set_view_of_last_element, _set_amsgrad, _add_state])
 def test_an_optimizer_state_with_an_invalid_layout_is_damaged(
     command: Command, trained: Run, change: Callable[[dict[str, Any], dict[str, Any]], None]
 ) -> None:

@@ -1,4 +1,4 @@
-"""States and settings of the right type that are hostile in value: refused, or without effect."""
+"""States and options with a valid type but a hostile value are rejected or have no effect."""
 
 import itertools
 import struct
@@ -25,7 +25,7 @@ def is_rejected(result: Result) -> bool:
 
 
 def change_checkpoint(run: Run, edit: Callable[[Any], None]) -> None:
-    """Change the last checkpoint, as somebody without the key can."""
+    """Change the last checkpoint, without signing it."""
     checkpoint: Any = load_checkpoint(run.recent())
     edit(checkpoint)
     run.recent().write_bytes(unsigned_checkpoint(checkpoint))

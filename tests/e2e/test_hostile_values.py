@@ -1,4 +1,4 @@
-"""Values that are valid YAML, but that no run can use or store."""
+"""Values that are valid YAML, but that a run cannot use or store."""
 
 import json
 import subprocess

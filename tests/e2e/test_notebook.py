@@ -1,4 +1,4 @@
-"""The tour: committed with its pictures, and alive."""
+"""The notebook: its saved outputs are complete, and it runs."""
 
 import shutil
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_the_committed_notebook_was_executed_on_mnist_without_errors() -> None:
 
 @pytest.mark.filterwarnings("ignore")  # of jupyter's own
 def test_the_notebook_runs_without_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for proxy in ("HTTP_PROXY", "HTTPS_PROXY"):  # nobody answers there: no network
+    for proxy in ("HTTP_PROXY", "HTTPS_PROXY"):  # as without a network
         monkeypatch.setenv(proxy, "http://127.0.0.1:9")
     shutil.copy(TOUR, tmp_path)
     tour = read(tmp_path / TOUR.name)

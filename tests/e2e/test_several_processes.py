@@ -1,4 +1,4 @@
-"""One run in several real processes: the same samples, the same figures, the same bits."""
+"""A run in several processes: the same samples, the same metrics, the same bits."""
 
 import os
 import re
@@ -34,7 +34,7 @@ MORE = {"test": [], "resume": ["--trainer.max_epochs", "4"]}
 def start(arguments: Sequence[str], folder: Path, **environment: str) -> subprocess.Popen[str]:
     """Start a command in a folder."""
     folder.mkdir(exist_ok=True)
-    # Of a cluster that these tests may run in, they are not to know.
+    # The tests may run in a job of SLURM, whose variables Lightning would read.
     plain = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
     return subprocess.Popen(
         arguments,
@@ -47,7 +47,7 @@ def start(arguments: Sequence[str], folder: Path, **environment: str) -> subproc
 
 
 def finish(process: subprocess.Popen[str], status: int = 0) -> str:
-    """Wait for a command; return what it printed."""
+    """Wait for a command; return its output."""
     try:
         printed, _ = process.communicate(timeout=100)
     finally:
@@ -57,14 +57,14 @@ def finish(process: subprocess.Popen[str], status: int = 0) -> str:
 
 
 def only_run(folder: Path) -> Run:
-    """The run in a folder: there is one."""
+    """Return the only run in a folder."""
     (only,) = (folder / "lightning_logs").glob("version_*")
     return Run(only)
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run in two processes, with dropout, that nobody disturbed."""
+    """Return a folder with an uninterrupted run in two processes, with dropout."""
     folder = tmp_path_factory.mktemp("whole")
     finish(start([*PROGRAM, *FIT, *TWO, "--trainer.max_epochs", "12"], folder))
     return folder
@@ -110,7 +110,7 @@ def test_a_signal_during_communication_is_handled_at_the_next_call(
 
 
 def test_one_and_two_processes_give_the_same_metrics(tmp_path: Path) -> None:
-    # 1,300 images are 3 batches of 433, and one image that one of the two has alone.
+    # 1,300 images are 3 batches of 433 and one image, which only one process has.
     for name, options in (("one", []), ("two", TWO)):
         finish(start([*PROGRAM, *FIT, *MLP, *options, "--data.batch_size", "433"], tmp_path / name))
     one, two = only_run(tmp_path / "one"), only_run(tmp_path / "two")
@@ -121,7 +121,7 @@ def test_one_and_two_processes_give_the_same_metrics(tmp_path: Path) -> None:
         for name in here.keys() - {"dataset"}:
             if here[name]:
                 assert float(there[name]) == pytest.approx(float(here[name]), rel=1e-4), name
-    # Tested once more, by one process and by two.
+    # Test again, with one process and with two.
     accuracies, labels = [], []
     for options in ([], TWO):
         printed = finish(start([*PROGRAM, "test", "0", *options], tmp_path / "two"))
@@ -143,7 +143,7 @@ def test_a_resumed_run_in_two_processes_has_the_same_bits(
     while not third.exists():
         assert process.poll() is None
         time.sleep(0.02)
-    process.send_signal(signum)  # to the first one alone
+    process.send_signal(signum)  # to the first process only
     finish(process, status)
     finish(start([*PROGRAM, "resume"], tmp_path))
     assert first_difference_of_runs(only_run(uninterrupted), only_run(tmp_path)) is None
@@ -173,7 +173,7 @@ def test_a_run_resumed_in_another_number_of_processes_reports_it(tmp_path: Path)
 @pytest.mark.parametrize("command", ["test", "resume"])
 def test_processes_that_find_different_runs_end_with_an_error(tmp_path: Path, command: str) -> None:
     finish(start([*PROGRAM, *FIT, *MLP, "--seeds", "1..2"], tmp_path))
-    # As if version_1 had come between the looks of the two.
+    # As if version_1 was created after the first process searched for the run.
     with_rank = ["bash", "-c", 'exec "${@:1:4}" "$RANK" "${@:5}"', "bash", *PROGRAM, command]
     each = [*with_rank, *TWO, "--trainer.accelerator", "cpu", *MORE[command]]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
@@ -192,7 +192,7 @@ def test_torchrun_starts_the_processes(tmp_path: Path) -> None:
 def test_an_error_of_all_processes_is_reported_once_if_the_first_is_last(
     tmp_path: Path,
 ) -> None:
-    # torchrun ends the others as soon as one has ended.
+    # torchrun ends the other processes as soon as one has ended.
     late = ["bash", "-c", '[ "$RANK" = 1 ] || sleep 3; exec "$@"', "bash", *PROGRAM, *FIT, *MLP]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
     printed = finish(start([*torchrun, "--nproc_per_node", "2", *late], tmp_path), 1)
@@ -225,7 +225,7 @@ def test_an_error_in_only_another_process_is_reported_by_that_process(
 
 
 def test_srun_starts_the_processes(tmp_path: Path) -> None:
-    # As a step of SLURM's has them; docs/slurm.sh was run on a real one.
+    # The variables of a SLURM step; docs/slurm.sh was run on a real cluster.
     common = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "run", "SLURM_STEP_ID": "0"}
     common |= {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1"}
     common |= {"SLURM_NODEID": "0", "SLURM_STEP_NODELIST": "127.0.0.1"}

@@ -1,4 +1,4 @@
-"""Checkpoints from strangers and damaged ones: nothing of them runs, nothing is lost by them."""
+"""Malicious checkpoints execute no code, and damaged ones are replaced."""
 
 import os
 import pickle
@@ -28,7 +28,7 @@ from tests.unsigned_files import unsigned_checkpoint
 
 
 class Payload:
-    """Unpickled, it calls a function."""
+    """Calls a function when it is unpickled."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self.call = function, arguments
@@ -38,7 +38,7 @@ class Payload:
 
 
 def malicious_files(marker: Path) -> dict[str, bytes]:
-    """Files that make `marker` exist where they are unpickled without care."""
+    """Return files that create `marker` when they are unpickled."""
     call = Payload(os.mkdir, str(marker))
     intact = {"state_dict": {}, "network": describe(ClassicCNN())}
     files: dict[str, bytes] = {"bare pickle": pickle.dumps(call)}

@@ -1,4 +1,4 @@
-"""What lies in the working directory takes the place of nothing that the program uses."""
+"""Files in the working directory replace no module or setting of the program."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import DIGITS
 
-# The modules that Python itself imports to find a package to run, before any line of it.
+# The modules that Python imports to find the package, before it executes the package.
 BEFORE = {
     "runpy",
     "pkgutil",

@@ -17,7 +17,7 @@ from tests.conftest import DIGITS, AddRun, Command
 
 @pytest.fixture
 def trained_cli(command: Command, add_run: AddRun) -> Command:
-    """Return a command line in a directory with one run of two epochs."""
+    """A command in a directory with a run of two epochs."""
     add_run(*DIGITS, "--trainer.max_epochs", "2")
     return command
 

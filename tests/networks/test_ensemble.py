@@ -1,4 +1,4 @@
-"""Several runs as one model."""
+"""Ensembles and test-time augmentation."""
 
 import re
 from pathlib import Path
@@ -24,7 +24,7 @@ PIXELS = SOURCES["digits"].load(Path()).test_images
 
 @pytest.fixture
 def three_runs(command: Command, add_run: AddRun) -> Command:
-    """A command line in a folder with three runs, of two architectures."""
+    """A command in a directory with three runs of two architectures."""
     few = ("--trainer.max_epochs", "2", "--dashboards", "none")
     networks = ("MultilayerPerceptron", "MultilayerPerceptron", "ClassicCNN")
     for seed, network in enumerate(networks):

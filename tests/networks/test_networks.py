@@ -1,4 +1,4 @@
-"""The architectures: what they map, how large they are, how a checkpoint describes them."""
+"""The architectures: output, number of parameters, and description in a checkpoint."""
 
 import re
 import sys
@@ -27,7 +27,7 @@ PARAMETERS = {
 
 
 class Linear(nn.Module):
-    """Somebody's own network, which keeps its argument."""
+    """A user's network that stores its argument."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ def test_layers_are_listed_with_output_shape_and_parameters() -> None:
 
 def test_a_layer_with_several_outputs_is_listed_with_the_first() -> None:
     class Rows(nn.Module):
-        """Reads a picture row by row."""
+        """Processes an image row by row."""
 
         def __init__(self) -> None:
             super().__init__()

@@ -1,4 +1,4 @@
-"""No image file costs much more than its size suggests, or stops the program."""
+"""Reading any image file needs bounded time and memory, and does not stop the program."""
 
 import io
 import resource
@@ -230,7 +230,7 @@ def test_a_crash_of_the_process_is_reported(process: ExtractionProcess) -> None:
 
 @pytest.mark.parametrize("prefix", TiffImagePlugin.PREFIXES)
 def test_pillow_and_the_check_read_the_same_directory(prefix: bytes) -> None:
-    """The classic directory has too many strips, that of BigTIFF is empty."""
+    """The directory of classic TIFF has too many strips; the directory of BigTIFF is empty."""
     order, strips = "<" if prefix.startswith(b"I") else ">", 400_000
     tags = {256: 80, 257: 80, 258: 8, 259: 1, 262: 1, 277: 1, 278: 1, 273: 24}
     entries = [

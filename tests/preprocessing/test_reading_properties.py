@@ -1,4 +1,4 @@
-"""Properties that do not change a label, at random; and hostile files."""
+"""Random changes of an image that do not change its label; and hostile files."""
 
 import contextlib
 import io
@@ -26,7 +26,7 @@ DIGITS, LABELS = draw_digits(40, seed=9)
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose network reads clean digits."""
+    """Return a run that predicts clean digits correctly."""
     folder = tmp_path_factory.mktemp("recognizer")
     torch.set_num_threads(1)
     options = ["--data.dataset", "strokes", "--model.network", "BatchNormCNN"]

@@ -1,4 +1,4 @@
-"""Checkpoint files: whole or refused, and never run."""
+"""Checkpoint files: damaged ones are rejected, and no code in them is executed."""
 
 import os
 import pickle
@@ -25,7 +25,7 @@ CHECKPOINT = {
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A written checkpoint."""
+    """Return the path of a checkpoint."""
     path = tmp_path / "last.ckpt"
     write_atomically(dump_checkpoint(CHECKPOINT), path)
     return path

@@ -1,8 +1,7 @@
 """Runs and exports of a former version (commit 8b39800) are read, tested and resumed.
 
-`former/runs_0.1.0.zip` holds what that version wrote in its `lightning_logs`: a finished run with
-three exports, and one that was interrupted within its second epoch. It was made by another user, as
-far as signatures tell.
+`former/runs_0.1.0.zip` contains the `lightning_logs` of that version: a finished run with three
+exports, and a run that was interrupted within its second epoch. Both are not signed by this user.
 """
 
 import json

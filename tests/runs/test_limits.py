@@ -1,4 +1,4 @@
-"""What a run's files say is read within limits of time and memory, and told in one line."""
+"""The files of a run are read with bounded time and memory, and errors have one line."""
 
 import io
 import re
@@ -31,8 +31,8 @@ def saved(**tensors: torch.Tensor) -> bytes:
     return buffer.getvalue()
 
 
-def deflated(content: bytes) -> bytes:
-    """The same archive with compressed entries: torch.load reads it, too."""
+def compress_entries(content: bytes) -> bytes:
+    """Return the archive with compressed entries, which torch.load also reads."""
     buffer = io.BytesIO()
     with (
         zipfile.ZipFile(io.BytesIO(content)) as source,
@@ -51,7 +51,7 @@ def test_files_of_torch_save_are_accepted() -> None:
 
 def test_a_compressed_checkpoint_is_rejected_in_little_memory(tmp_path: Path) -> None:
     path = tmp_path / "bomb.ckpt"
-    path.write_bytes(deflated(saved(a=torch.zeros(500_000_000, dtype=torch.uint8))))
+    path.write_bytes(compress_entries(saved(a=torch.zeros(500_000_000, dtype=torch.uint8))))
     assert path.stat().st_size < 1_000_000
     script = (
         "import resource, time; from pathlib import Path\n"

@@ -1,4 +1,4 @@
-"""Run folders: claimed once, found by any of their names."""
+"""Run directories: created once, found by each kind of reference."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""A run's tables, read back as they were written."""
+"""The tables of a run are read as they were written."""
 
 import math
 from pathlib import Path

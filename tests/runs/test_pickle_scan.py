@@ -1,4 +1,4 @@
-"""Checkpoints whose pickle costs more than its size, or builds something else than plain values."""
+"""Checkpoints whose pickle needs much more time or memory than its size, or creates objects."""
 
 import io
 import itertools
@@ -26,7 +26,7 @@ P = pickle
 
 
 def checkpoint_with_pickle(data: bytes) -> bytes:
-    """A checkpoint file with this pickle."""
+    """Return a checkpoint file with this pickle."""
     buffer = io.BytesIO()
     torch.save({"state_dict": {"a": torch.zeros(4)}}, buffer)
     target_buffer = io.BytesIO()
@@ -50,13 +50,13 @@ def fetch(number: int) -> bytes:
 
 
 def with_state_dict(after: bytes) -> bytes:
-    """The pickle of a dictionary with a state_dict, whose other items `after` adds."""
+    """Return the pickle of a dictionary with a state_dict, and the items of `after`."""
     begin = P.PROTO + b"\x02" + P.EMPTY_DICT
     return begin + pickle_text("state_dict") + P.EMPTY_DICT + P.SETITEM + after + P.STOP
 
 
 def nested_pairs(levels: int, empty: bytes, twice: bytes) -> bytes:
-    """A value that holds the one before it twice, and so on."""
+    """Return nested values, each of which contains the previous one twice."""
     return empty + store(0) + b"".join(twice + store(n) for n in range(1, levels + 1))
 
 

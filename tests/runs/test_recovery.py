@@ -1,4 +1,4 @@
-"""A damaged file of a run is moved aside and named; the run continues with what is intact."""
+"""A damaged file of a run is renamed and reported; the run resumes from the intact files."""
 
 import os
 import shutil
@@ -35,7 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def damage_and_resume(trained: Path, folder: Path, name: str, damage: Damage) -> tuple[Run, str]:
-    """Damage a file of a copy of the run and extend that; return it and what was printed."""
+    """Damage a file of a copied run and extend the run; return the run and the output."""
     shutil.copytree(trained, folder, dirs_exist_ok=True)
     (folder / "printed").unlink()
     resumed_run = Run(folder / "lightning_logs" / "version_0")
@@ -56,7 +56,7 @@ def replace(path: Path, make: Callable[[Path], object]) -> None:
 
 
 def change_checkpoint(change: Callable[[dict[str, Any]], object]) -> Damage:
-    """A checkpoint that is whole but makes no sense."""
+    """Return a function that changes the content of a checkpoint, with a correct digest."""
 
     def damage(path: Path) -> None:
         checkpoint = read_checkpoint(path)

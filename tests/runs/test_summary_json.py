@@ -1,4 +1,4 @@
-"""Whatever a `summary.json` contains, its readers get values of the documented types."""
+"""The values of any `summary.json` have the documented types."""
 
 import json
 import math

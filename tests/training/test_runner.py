@@ -27,7 +27,7 @@ from tests.conftest import DIGITS, Command
 pytestmark = pytest.mark.slow
 
 DIGIT_NET = Path(__file__).parent.parent.parent / "configs" / "digit_net.yaml"
-BATCHES = 21  # in an epoch of 1,300 digits, 64 a batch
+BATCHES = 21  # per epoch: 1,300 digits, 64 per batch
 
 
 def interrupt_at(patch: pytest.MonkeyPatch, owner: type, method: str, call: int) -> None:
@@ -172,7 +172,7 @@ def interrupt_after_first_epoch(folder: Path, wait: float) -> str:
 
 def test_repeated_interrupts_at_any_moment_lose_no_epoch(tmp_path: Path, run_0: Run) -> None:
     num_epochs = 0
-    for wait in (0.0, 0.37, 0.83):  # seconds after an epoch's line: in a batch, a save, anywhere
+    for wait in (0.0, 0.37, 0.83):  # seconds after the line of an epoch
         output = interrupt_after_first_epoch(tmp_path, wait)
         num_epochs += 1 + len(re.findall(r"^epoch", output, re.MULTILINE))
         assert "test accuracy" in output

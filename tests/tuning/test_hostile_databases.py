@@ -201,7 +201,7 @@ def test_invalid_values_in_a_database_are_reported(
 
 
 def create_changed_study(folder: Path, change: str) -> None:
-    """Make the database of a sweep with one finished trial, and change it."""
+    """Create the database of a sweep with one finished trial, and change it."""
     folder.mkdir(parents=True)
     url = f"sqlite:///{folder / 'study.db'}"
     study = optuna.create_study(study_name="space", storage=url, direction="maximize")

@@ -1,4 +1,4 @@
-"""Sweeps with real trials in real processes, killed and continued."""
+"""Sweeps in processes, killed and continued."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Trials: each is run once, in a folder of its own, and pruned if it is bad."""
+"""Trials: each runs once, in a new run directory, and is pruned if its accuracy is low."""
 
 from pathlib import Path
 from threading import Event
