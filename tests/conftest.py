@@ -1,4 +1,4 @@
-"""What the tests share: a command line to type on, real MNIST where it is, small trained runs."""
+"""Shared fixtures: commands in an empty directory, trained runs, MNIST, and a browser."""
 
 import os
 import shutil
@@ -13,13 +13,13 @@ from playwright.sync_api import Browser, sync_playwright
 from mnist_lightning.cli.main import main
 from mnist_lightning.runs.run_directory import Run
 
-# A run of seconds on real digits that come with scikit-learn.
+# A small data set of scikit-learn: a run takes seconds.
 DIGITS = ["--data.dataset", "digits"]
 
 
 @dataclass
 class Result:
-    """What a command printed, and how it ended."""
+    """The exit status and the output of a command."""
 
     status: int
     out: str
@@ -30,9 +30,9 @@ Command = Callable[..., Result]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that run whole commands, and those of `e2e`, which take long.
+    """Mark the tests in `e2e` as slow, and the tests that run commands.
 
-    The commands of the documents come first: one of these tests takes nine minutes.
+    The tests of the documents run first, because one of them takes nine minutes.
     """
     items.sort(key=lambda item: item.path.name != "test_documents.py")
     for item in items:
@@ -43,14 +43,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _few_threads() -> None:
-    """Tests run beside each other; small networks gain nothing from more."""
+def _one_thread() -> None:
+    """Use one thread: tests run in parallel, and small networks are not faster with more."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _own_signing_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Sign the runs of the tests with a key of their own, also in the processes they start."""
+def _separate_signing_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Sign the runs of the tests, and of the processes they start, with a separate key."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         yield
@@ -60,25 +60,25 @@ def _own_signing_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 def command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Command:
-    """Type a command in an empty folder."""
+    """Return the function that runs a command in an empty directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
 
-    def type_in(*arguments: str) -> Result:
+    def run_command(*arguments: str) -> Result:
         capsys.readouterr()
         status = main(arguments)
-        printed = capsys.readouterr()
-        return Result(status, printed.out, printed.err)
+        output = capsys.readouterr()
+        return Result(status, output.out, output.err)
 
-    return type_in
+    return run_command
 
 
-Train = Callable[..., None]
+AddRun = Callable[..., None]
 
 
 @pytest.fixture(scope="session")
-def _trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[str, ...]], Path]:
-    """Return the function that runs `fit` in a folder of its own, once for the same options."""
+def _train_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[str, ...]], Path]:
+    """Return the function that trains in a new directory, once per list of options."""
     folders: dict[tuple[str, ...], Path] = {}
 
     def train(options: tuple[str, ...]) -> Path:
@@ -94,19 +94,19 @@ def _trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[str, .
 
 
 @pytest.fixture
-def trained_run(command: Command, _trained: Callable[[tuple[str, ...]], Path]) -> Train:
+def add_run(command: Command, _train_once: Callable[[tuple[str, ...]], Path]) -> AddRun:
     """Return the function that adds a copy of a trained run to the directory of the command."""
 
     def copy(*options: str) -> None:
         root = Path("lightning_logs")
-        shutil.copytree(_trained(options), root / f"version_{len(list(root.glob('*')))}")
+        shutil.copytree(_train_once(options), root / f"version_{len(list(root.glob('*')))}")
 
     return copy
 
 
 @pytest.fixture
 def run_0(tmp_path: Path) -> Run:
-    """The first run that a command makes."""
+    """The first run in the directory of the command."""
     return Run(tmp_path / "lightning_logs" / "version_0")
 
 
@@ -121,14 +121,14 @@ def mnist_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """A real browser, without a window."""
-    found = next(
+    """A headless Chromium."""
+    executable = next(
         filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
     )
-    if found is None:
+    if executable is None:
         pytest.skip("there is no Chromium on this machine")
-    quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
+    options = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=found, args=quiet)
+        chromium = playwright.chromium.launch(executable_path=executable, args=options)
         yield chromium
         chromium.close()

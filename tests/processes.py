@@ -1,6 +1,6 @@
-"""Commands in processes of their own, quick to start, to be killed at a chosen place.
+"""Commands in processes that start quickly and receive a signal at a chosen call.
 
-Nothing in them is replaced but for the one call at which they end.
+Only the function at whose call the signal is sent is replaced.
 """
 
 import os
@@ -14,36 +14,45 @@ from typing import Any, NamedTuple
 from mnist_lightning import posix
 from mnist_lightning.cli.verify import PRELOADED, work
 
-posix.fork_server().set_forkserver_preload([*PRELOADED, "sklearn.datasets"])  # the embedded digits
+posix.fork_server().set_forkserver_preload([*PRELOADED, "sklearn.datasets"])  # the bundled digits
+
+CLASSIFIER = "mnist_lightning.training.lightning_module"
+CHECKPOINTING = "mnist_lightning.training.callbacks.checkpointing"
+RUNNER = "mnist_lightning.training.runner"
 
 
-class Place(NamedTuple):
-    """A call at which a process sends itself a signal: of a module's function, the n-th time.
+class SignalPoint(NamedTuple):
+    """A call at which a process sends itself a signal.
 
     Attributes:
-        module: where it is.
-        name: of the function, or `Class.method`.
-        call: which call; the first is 1.
-        after: whether the signal comes when the call is done, in place of before it.
-        sends: which signal.
+        module: the module of the function.
+        name: its name, or `Class.method`.
+        call: the number of the call; the first is 1.
+        after: send the signal after the call, instead of before it.
+        signum: the signal.
     """
 
     module: str
     name: str
     call: int
     after: bool = False
-    sends: signal.Signals = signal.SIGKILL
+    signum: signal.Signals = signal.SIGKILL
+
+
+def at_step(call: int, signum: signal.Signals = signal.SIGKILL, after: bool = False) -> SignalPoint:
+    """Return the point before or after a training step; the first since the start is 1."""
+    return SignalPoint(CLASSIFIER, "DigitClassifier.training_step", call, after, signum)
 
 
 def start(
     arguments: list[str],
     folder: Path,
-    place: Place | None = None,
+    point: SignalPoint | None = None,
     environment: dict[str, str] | None = None,
 ) -> ForkServerProcess:
-    """Start a command in `folder`; what it prints is appended to `folder/printed`."""
-    begun(folder).unlink(missing_ok=True)
-    inputs = (arguments, str(folder), place, environment or {})
+    """Start a command in `folder`; append its output to the file `printed` there."""
+    start_marker(folder).unlink(missing_ok=True)
+    inputs = (arguments, str(folder), point, environment or {})
     process = posix.fork_server().Process(target=_work, args=inputs)
     process.start()
     return process
@@ -52,59 +61,64 @@ def start(
 def run(
     arguments: list[str],
     folder: Path,
-    place: Place | None = None,
+    point: SignalPoint | None = None,
     environment: dict[str, str] | None = None,
 ) -> int:
-    """Run a command to its end; return its exit status, as shells have it."""
-    return ended(start(arguments, folder, place, environment))
+    """Run a command to its end; return its exit status, 128 + N after a signal N."""
+    return wait_for_exit(start(arguments, folder, point, environment))
 
 
-def ended(process: ForkServerProcess) -> int:
-    """Wait for a process; return its exit status, as shells have it."""
+def wait_for_exit(process: ForkServerProcess) -> int:
+    """Wait for a process; return its exit status, 128 + N after a signal N."""
     process.join(600)
     assert process.exitcode is not None, "it does not end"
     return process.exitcode if process.exitcode >= 0 else 128 - process.exitcode
 
 
+def read_output(folder: Path) -> str:
+    """Return the output of all commands that ran in `folder`."""
+    return (folder / "printed").read_text()
+
+
 def _work(
-    arguments: list[str], folder: str, place: Place | None, environment: dict[str, str]
+    arguments: list[str], folder: str, point: SignalPoint | None, environment: dict[str, str]
 ) -> None:
     import torch
 
     torch.set_num_threads(1)
     os.environ.update(environment)
     sys.path.insert(0, folder)  # as `python -m` does
-    os.setsid()  # a group of its own, as a job of a terminal is
+    os.setsid()  # a process group of its own, as for a job of a terminal
     try:
-        begun(Path(folder)).touch()
-        if place is not None:
-            _lay_mine(place)
+        start_marker(Path(folder)).touch()
+        if point is not None:
+            _send_signal_at(point)
         work(arguments, folder)
-    except KeyboardInterrupt:  # before the command could tell it
+    except KeyboardInterrupt:  # before the command handles signals
         os._exit(130)
 
 
-def begun(folder: Path) -> Path:
-    """A file that is there once a command is under way; a signal before that is not its own."""
-    return folder / ".begun"
+def start_marker(folder: Path) -> Path:
+    """Return the path of a file that exists once the command has started."""
+    return folder / ".started"
 
 
-def _lay_mine(place: Place) -> None:
-    *inside, name = place.name.split(".")
-    owner: Any = import_module(place.module)
-    for part in inside:
+def _send_signal_at(point: SignalPoint) -> None:
+    *owners, name = point.name.split(".")
+    owner: Any = import_module(point.module)
+    for part in owners:
         owner = getattr(owner, part)
     original, calls = getattr(owner, name), 0
 
-    def watched(*arguments: Any, **named: Any) -> Any:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         calls += 1
-        now = calls == place.call
-        if now and not place.after:
-            signal.raise_signal(place.sends)
-        result = original(*arguments, **named)
-        if now and place.after:
-            signal.raise_signal(place.sends)
+        reached = calls == point.call
+        if reached and not point.after:
+            signal.raise_signal(point.signum)
+        result = original(*args, **kwargs)
+        if reached and point.after:
+            signal.raise_signal(point.signum)
         return result
 
-    setattr(owner, name, watched)
+    setattr(owner, name, wrapper)

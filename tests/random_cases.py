@@ -1,4 +1,4 @@
-"""Random configurations of tiny runs, of everything that changes how a run goes."""
+"""Random configurations of tiny runs, with all options that affect training."""
 
 import json
 import random
@@ -92,7 +92,7 @@ CALLBACKS: list[Options] = [
     ["RichModelSummary"],
     ["WeightsFile"],
 ]
-# What `fit` has to refuse before training.
+# Options that `fit` must reject before training.
 REFUSED_SHARE = 0.03
 REFUSED: list[Options] = [
     ["--model.optimizer=Muon", "--model.optimizer.lr=0.01"],
@@ -110,112 +110,112 @@ REFUSED: list[Options] = [
 ]
 
 
-def draw(chance: random.Random) -> Case:
-    """Draw a configuration that is tiny, and valid but for rare combinations."""
-    options: Options = ["--data.dataset", "digits", "--seed_everything", str(chance.randrange(99))]
-    batches = chance.randint(3, 9)
-    options += ["--trainer.limit_train_batches", chance.choice([str(batches), "0.5", "1.0"])]
-    options += _component("--model.network", chance.choice(NETWORKS))
-    options += _component("--model.optimizer", chance.choice(OPTIMIZERS))
-    if chance.random() < 0.5:
-        schedule = chance.choice(SCHEDULES)
-        options += _component("--model.lr_scheduler", schedule)
-        options += ["--model.lr_scheduler_interval", chance.choice(["epoch", "step"])]
-    options += _augmentations(chance) + _callbacks(chance) + _trainer(chance)
+def draw_case(rng: random.Random) -> Case:
+    """Draw a configuration of a tiny run; rare combinations are invalid."""
+    options: Options = ["--data.dataset", "digits", "--seed_everything", str(rng.randrange(99))]
+    batches = rng.randint(3, 9)
+    options += ["--trainer.limit_train_batches", rng.choice([str(batches), "0.5", "1.0"])]
+    options += _component_options("--model.network", rng.choice(NETWORKS))
+    options += _component_options("--model.optimizer", rng.choice(OPTIMIZERS))
+    if rng.random() < 0.5:
+        schedule = rng.choice(SCHEDULES)
+        options += _component_options("--model.lr_scheduler", schedule)
+        options += ["--model.lr_scheduler_interval", rng.choice(["epoch", "step"])]
+    options += _augmentations(rng) + _callbacks(rng) + _trainer(rng)
     if not any("GradientAccumulationScheduler" in option for option in options):
-        options += _one_of(chance, 0.25, "--trainer.accumulate_grad_batches", ["2", "3", "4"])
-    if chance.random() < REFUSED_SHARE:
-        options += chance.choice(REFUSED)
-    options += _one_of(chance, 0.2, "--model.label_smoothing", ["0.1"])
-    lbfgs = "--model.optimizer=LBFGS" in options  # it needs contiguous weights
-    options += _one_of(chance, 1.0 if lbfgs else 0.2, "--model.channels_last", ["false"])
-    options += _one_of(chance, 0.1, "--data.num_workers", ["2"])
-    options += _one_of(chance, 0.15, "--data.val_size", ["0", "50"])
-    options += _one_of(chance, 0.3, "--autosave", ["0", "0.001"])
-    options += _one_of(chance, 0.4, "--keep_last", ["1", "2", "4", "5"])
-    options += _one_of(chance, 0.6, "--dashboards", ["none", "none", "basic", "full"])
+        options += _maybe(rng, 0.25, "--trainer.accumulate_grad_batches", ["2", "3", "4"])
+    if rng.random() < REFUSED_SHARE:
+        options += rng.choice(REFUSED)
+    options += _maybe(rng, 0.2, "--model.label_smoothing", ["0.1"])
+    lbfgs = "--model.optimizer=LBFGS" in options  # LBFGS needs contiguous weights
+    options += _maybe(rng, 1.0 if lbfgs else 0.2, "--model.channels_last", ["false"])
+    options += _maybe(rng, 0.1, "--data.num_workers", ["2"])
+    options += _maybe(rng, 0.15, "--data.val_size", ["0", "50"])
+    options += _maybe(rng, 0.3, "--autosave", ["0", "0.001"])
+    options += _maybe(rng, 0.4, "--keep_last", ["1", "2", "4", "5"])
+    options += _maybe(rng, 0.6, "--dashboards", ["none", "none", "basic", "full"])
     if "--trainer.callbacks.monitor=val/loss" in options:
-        options = _validating(options)
-    length, extended = _lengths(chance)
+        options = _with_validation(options)
+    length, extended = _lengths(rng)
     if not {"--model.lr_scheduler=OneCycle", "--model.lr_scheduler=Cosine"}.isdisjoint(options):
-        extended = []  # these span the whole run
+        extended = []  # these schedules depend on the length of the run
     return Case(options, length, extended)
 
 
-def _validating(options: Options) -> Options:
-    """Let there be a validation: without one, an EarlyStopping that monitors it is refused."""
+def _with_validation(options: Options) -> Options:
+    """Enable validation: without it, an EarlyStopping with a validation metric is rejected."""
     pairs = zip(["", *options], options, strict=False)
-    without = {("--data.val_size", "0"): "50", ("--trainer.limit_val_batches", "0"): "1"}
-    return [without.get(pair, pair[1]) for pair in pairs]
+    replacements = {("--data.val_size", "0"): "50", ("--trainer.limit_val_batches", "0"): "1"}
+    return [replacements.get(pair, pair[1]) for pair in pairs]
 
 
-def _component(option: str, described: Options, append: str = "") -> Options:
-    name, *arguments = described
+def _component_options(option: str, component: Options, append: str = "") -> Options:
+    name, *arguments = component
     return [f"{option}{append}={name}", *(f"{option}.{argument}" for argument in arguments)]
 
 
-def _one_of(chance: random.Random, share: float, option: str, values: list[str]) -> Options:
-    return [option, chance.choice(values)] if chance.random() < share else []
+def _maybe(rng: random.Random, probability: float, option: str, values: list[str]) -> Options:
+    return [option, rng.choice(values)] if rng.random() < probability else []
 
 
-def _augmentations(chance: random.Random) -> Options:
-    if chance.random() > 0.35:
+def _augmentations(rng: random.Random) -> Options:
+    if rng.random() > 0.35:
         return []
     chosen = [
-        _described("mnist_lightning.data.augmentations.", each)
-        for each in chance.sample(AUGMENTATIONS, chance.randint(1, 2))
+        _class_config("mnist_lightning.data.augmentations.", each)
+        for each in rng.sample(AUGMENTATIONS, rng.randint(1, 2))
     ]
     return ["--data.augment", json.dumps(chosen)]
 
 
-def _described(module: str, described: Options) -> dict[str, Any]:
-    name, *arguments = described
+def _class_config(module: str, component: Options) -> dict[str, Any]:
+    name, *arguments = component
     pairs = (argument.split("=", 1) for argument in arguments)
     return {"class_path": module + name, "init_args": {k: json.loads(v) for k, v in pairs}}
 
 
-def _callbacks(chance: random.Random) -> Options:
-    if chance.random() > 0.55:
+def _callbacks(rng: random.Random) -> Options:
+    if rng.random() > 0.55:
         return []
     options: Options = []
-    chosen = {each[0]: each for each in chance.sample(CALLBACKS, chance.randint(1, 3))}
+    chosen = {each[0]: each for each in rng.sample(CALLBACKS, rng.randint(1, 3))}
     for each in chosen.values():
-        options += _component("--trainer.callbacks", each, append="+")
+        options += _component_options("--trainer.callbacks", each, append="+")
     return options
 
 
-def _trainer(chance: random.Random) -> Options:
+def _trainer(rng: random.Random) -> Options:
     precisions = ["64-true", "16-true", "bf16-true", "bf16-mixed", "16-mixed"]
-    options = _one_of(chance, 0.35, "--trainer.precision", precisions)
-    if chance.random() < 0.25:
+    options = _maybe(rng, 0.35, "--trainer.precision", precisions)
+    if rng.random() < 0.25:
         options += ["--trainer.gradient_clip_val", "0.5"]
-        options += _one_of(chance, 0.5, "--trainer.gradient_clip_algorithm", ["value", "norm"])
-    every = chance.random()
-    if every < 0.15:
+        options += _maybe(rng, 0.5, "--trainer.gradient_clip_algorithm", ["value", "norm"])
+    draw = rng.random()
+    if draw < 0.15:
         options += ["--trainer.check_val_every_n_epoch", "null"]
-        options += ["--trainer.val_check_interval", str(chance.randint(2, 20))]
-    elif every < 0.4:
-        options += ["--trainer.val_check_interval", chance.choice(["2", "3", "0.5", "0.34"])]
-    elif every < 0.55:
+        options += ["--trainer.val_check_interval", str(rng.randint(2, 20))]
+    elif draw < 0.4:
+        options += ["--trainer.val_check_interval", rng.choice(["2", "3", "0.5", "0.34"])]
+    elif draw < 0.55:
         options += ["--trainer.check_val_every_n_epoch", "2"]
-    options += _one_of(chance, 0.15, "--trainer.limit_val_batches", ["0", "1", "1.0"])
-    options += _one_of(chance, 0.15, "--trainer.limit_test_batches", ["0", "1", "0.5"])
-    options += _one_of(chance, 0.6, "--trainer.log_every_n_steps", ["1", "2", "5"])
-    options += _one_of(chance, 0.1, "--trainer.min_epochs", ["2"])
-    options += _one_of(chance, 0.1, "--trainer.min_steps", ["7"])
+    options += _maybe(rng, 0.15, "--trainer.limit_val_batches", ["0", "1", "1.0"])
+    options += _maybe(rng, 0.15, "--trainer.limit_test_batches", ["0", "1", "0.5"])
+    options += _maybe(rng, 0.6, "--trainer.log_every_n_steps", ["1", "2", "5"])
+    options += _maybe(rng, 0.1, "--trainer.min_epochs", ["2"])
+    options += _maybe(rng, 0.1, "--trainer.min_steps", ["7"])
     return options
 
 
-def _lengths(chance: random.Random) -> tuple[Options, Options]:
-    """Draw how long to train, and to what length to extend the run afterwards, if at all."""
-    epochs, steps = chance.randint(2, 4), chance.randint(2, 30)
-    by_steps = chance.random() < 0.5
+def _lengths(rng: random.Random) -> tuple[Options, Options]:
+    """Draw the length of the run, and the length to extend it to, if any."""
+    epochs, steps = rng.randint(2, 4), rng.randint(2, 30)
+    by_steps = rng.random() < 0.5
     length = (
         ["--trainer.max_steps", str(steps)] if by_steps else ["--trainer.max_epochs", str(epochs)]
     )
-    if by_steps and chance.random() < 0.3:
+    if by_steps and rng.random() < 0.3:
         length += ["--trainer.max_epochs", str(epochs)]
-    if len(length) > 2 or chance.random() > 0.25:
+    if len(length) > 2 or rng.random() > 0.25:
         return length, []
-    more = steps + chance.randint(1, 15) if by_steps else epochs + 1
+    more = steps + rng.randint(1, 15) if by_steps else epochs + 1
     return length, [length[0], str(more)]

@@ -1,9 +1,9 @@
-"""What differs between two runs, of all that they leave behind, at tolerance 0.
+"""Compare all files of two runs, at tolerance 0.
 
 Compared by name: every checkpoint, `metrics.csv`, `predictions.csv`, `model.pth`, `summary.json`;
 and the set of TensorBoard events (tag, step, value), each of which occurs once. Not compared,
-because a clock measured them or they name the process: durations, dates, speeds, device statistics,
-and the order of the event files.
+because they depend on time or process: durations, dates, speeds, device statistics, and the order
+of the event files.
 """
 
 from collections import Counter
@@ -25,65 +25,65 @@ TIMES = ("started", "fit_seconds", "epoch_seconds", "commit")
 LENGTHS = ("max_steps", "max_epochs")
 
 
-def differences(whole: Run, other: Run, extended: bool) -> Iterator[str]:
-    """Name what differs between an uninterrupted run and one that was interrupted.
+def differences(uninterrupted: Run, resumed: Run, extended: bool) -> Iterator[str]:
+    """Yield the differences between an uninterrupted run and a resumed run.
 
     `extended`: the lengths in the configuration of the checkpoints may differ.
     """
-    files = [_files(run) for run in (whole, other)]
+    files = [_file_names(run) for run in (uninterrupted, resumed)]
     if files[0] != files[1]:
         yield f"files {sorted(files[0] ^ files[1])}"
     for path in sorted(files[0] & files[1]):
         if path.endswith((".ckpt", ".pth")):
-            pair = [_content_of(run, path, extended) for run in (whole, other)]
-            where = first_difference(path, *pair)
-            if where:
-                yield where
-    tables = [_rows(run) for run in (whole, other)]
+            pair = [_read_file(run, path, extended) for run in (uninterrupted, resumed)]
+            difference = first_difference(path, *pair)
+            if difference:
+                yield difference
+    tables = [_metrics_rows(run) for run in (uninterrupted, resumed)]
     if tables[0] != tables[1]:
-        yield f"metrics.csv: {_first(*tables)}"
+        yield f"metrics.csv: {_first_difference(*tables)}"
     predictions = [
-        run.predictions.read_bytes() for run in (whole, other) if run.predictions.exists()
+        run.predictions.read_bytes() for run in (uninterrupted, resumed) if run.predictions.exists()
     ]
     if len(set(predictions)) > 1:
         yield "predictions.csv"
-    left, right = (run.summary() for run in (whole, other))
+    left, right = (run.summary() for run in (uninterrupted, resumed))
     for name in sorted((left.keys() | right.keys()) - set(TIMES)):
-        where = first_difference(name, left.get(name), right.get(name))
-        if where:
-            yield f"summary.json: {where}"
-    events = [_events(run) for run in (whole, other)]
+        difference = first_difference(name, left.get(name), right.get(name))
+        if difference:
+            yield f"summary.json: {difference}"
+    events = [_events(run) for run in (uninterrupted, resumed)]
     for name, surplus in (("surplus", events[1] - events[0]), ("missing", events[0] - events[1])):
         if surplus:
             yield f"TensorBoard, {name}: {[str(key)[:200] for key in surplus][:3]}"
-    twice = [str(key)[:200] for key, count in events[0].items() if count > 1]
-    if twice:
-        yield f"TensorBoard, more than once without interruption: {twice[:3]}"
+    duplicates = [str(key)[:200] for key, count in events[0].items() if count > 1]
+    if duplicates:
+        yield f"TensorBoard, more than once without interruption: {duplicates[:3]}"
 
 
-def _files(run: Run) -> set[str]:
-    """The names of its files, but for those that no run has in common with another."""
+def _file_names(run: Run) -> set[str]:
+    """Return the names of the files, except event files, whose names are unique."""
     paths = (path for path in run.folder.rglob("*") if path.is_file() and path.name != ".lock")
     return {str(path.relative_to(run.folder)) for path in paths if "tfevents" not in path.name}
 
 
-def _first(left: list[Any], right: list[Any]) -> str:
+def _first_difference(left: list[Any], right: list[Any]) -> str:
     pairs = zip(left, right, strict=False)
     return next((f"{a} / {b}" for a, b in pairs if a != b), f"{len(left)} / {len(right)} rows")
 
 
-def _content_of(run: Run, path: str, extended: bool) -> Any:
+def _read_file(run: Run, path: str, extended: bool) -> Any:
     if path.endswith(".pth"):
         return torch.load(run.folder / path, weights_only=True)
     checkpoint = read_checkpoint(run.folder / path)
     if extended:
         for length in LENGTHS:
             checkpoint["config"]["trainer"].pop(length)
-    return _without_folder(checkpoint, run)
+    return _replace_folder(checkpoint, run)
 
 
-def _without_folder(part: Any, run: Run) -> Any:
-    """Replace a run's folder, which a ModelCheckpoint keeps in its state."""
+def _replace_folder(part: Any, run: Run) -> Any:
+    """Replace the run directory, which the state of a ModelCheckpoint contains."""
     if isinstance(part, str):
         for folder in (
             str(run.folder.resolve()),
@@ -93,13 +93,13 @@ def _without_folder(part: Any, run: Run) -> Any:
             part = part.replace(folder, "RUN")
         return part
     if isinstance(part, dict):
-        return {_without_folder(k, run): _without_folder(v, run) for k, v in part.items()}
+        return {_replace_folder(k, run): _replace_folder(v, run) for k, v in part.items()}
     if isinstance(part, list | tuple):
-        return [_without_folder(each, run) for each in part]
+        return [_replace_folder(each, run) for each in part]
     return part
 
 
-def _rows(run: Run) -> list[list[tuple[str, str]]]:
+def _metrics_rows(run: Run) -> list[list[tuple[str, str]]]:
     rows = read_metrics(run.folder / METRICS_FILE)
     return [
         [(column, value) for column, value in row.items() if not column.startswith(MEASURED)]
@@ -108,14 +108,14 @@ def _rows(run: Run) -> list[list[tuple[str, str]]]:
 
 
 def _events(run: Run) -> Counter[tuple[str, int, Any]]:
-    found: Counter[tuple[str, int, Any]] = Counter()
+    events: Counter[tuple[str, int, Any]] = Counter()
     for path in run.folder.rglob("*tfevents*"):
         for event in _read_events(path):
             if event.HasField("graph_def"):
-                found["graph", event.step, None] += 1
+                events["graph", event.step, None] += 1
             for value in event.summary.value:
-                found[value.tag, event.step, _content(value)] += 1
-    return found
+                events[value.tag, event.step, _event_content(value)] += 1
+    return events
 
 
 def _read_events(path: Path) -> Iterator[Event]:
@@ -126,7 +126,7 @@ def _read_events(path: Path) -> Iterator[Event]:
         position += length + 16
 
 
-def _content(value: Summary.Value) -> Any:
+def _event_content(value: Summary.Value) -> Any:
     if value.tag.startswith(MEASURED) or value.tag.startswith("_hparams_/"):
         return None
     return value.SerializeToString(deterministic=True)

@@ -1,4 +1,4 @@
-"""Imports point one way: each package imports only from the layers below it."""
+"""Each package imports only from the layers below it, and files have limited length."""
 
 import ast
 import inspect
@@ -37,33 +37,33 @@ def modules() -> dict[str, Path]:
     return named
 
 
-def imported(path: Path) -> set[str]:
-    """Return the modules of the package that a file imports, at its top or later."""
-    known, found = modules(), set()
+def imported_modules(path: Path) -> set[str]:
+    """Return the modules of the package that a file imports, also within functions."""
+    known, modules_found = modules(), set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mnist_lightning"):
             base = (node.module or "").removeprefix("mnist_lightning").strip(".")
             for alias in node.names:
                 inner = f"{base}.{alias.name}".strip(".")
-                found.add(inner if inner in known else base or "__init__")
+                modules_found.add(inner if inner in known else base or "__init__")
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} has a relative import"
         if isinstance(node, ast.Import):
             assert not any(alias.name.startswith("mnist_lightning.") for alias in node.names)
-    return found
+    return modules_found
 
 
 @pytest.mark.parametrize("name", modules())
 def test_imports_point_downwards(name: str) -> None:
     package = name.split(".")[0]
-    for other in imported(modules()[name]):
+    for other in imported_modules(modules()[name]):
         if other.split(".")[0] == package and package != name:
             continue  # within a package, whose cycles are found below
         assert RANKS[package] < RANKS[other.split(".")[0]], f"{name} imports {other}"
 
 
 def test_no_module_imports_itself_through_others() -> None:
-    graph = {name: imported(path) for name, path in modules().items()}
+    graph = {name: imported_modules(path) for name, path in modules().items()}
 
     def visit(name: str, above: tuple[str, ...]) -> None:
         assert name not in above, " -> ".join([*above, name])
@@ -89,25 +89,25 @@ def test_the_diagram_of_the_readme_has_these_layers() -> None:
     diagram = (
         (ROOT / "README.md").read_text().split("## How it is built\n\n```\n")[1].split("```")[0]
     )
-    drawn = [
+    layers = [
         re.findall(r"[a-z_]+", layer.strip("\n")[:46]) for layer in re.split(r"\n +│\n", diagram)
     ]
-    assert drawn == LAYERS
+    assert layers == LAYERS
 
 
 def test_every_module_is_in_the_list_of_contributing() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
     listed = text.split("```\nmnist_lightning/\n")[1].split("\nconfigs/")[0]
-    found, package = set(), ""
+    modules_found, package = set(), ""
     for line in listed.splitlines():
         name = line.split()[0]
         if name.endswith("/"):
             package = name
         else:
-            found.add(f"{package}{name}")
+            modules_found.add(f"{package}{name}")
     architectures = {Path(inspect.getfile(cls)) for cls in ARCHITECTURES.values()}
-    wanted = {path for path in modules().values() if not path.stem.startswith("__")}
-    assert {PACKAGE / module for module in found} == wanted - architectures
+    expected = {path for path in modules().values() if not path.stem.startswith("__")}
+    assert {PACKAGE / module for module in modules_found} == expected - architectures
 
 
 MAX_LINES, MAX_FUNCTION_LINES = 300, 50
@@ -125,13 +125,13 @@ def test_no_file_and_no_function_is_too_long(path: Path) -> None:
 
 
 def test_only_these_modules_import_by_name() -> None:
-    found = {
+    modules_found = {
         path.relative_to(PACKAGE).as_posix()
         for path in modules().values()
         if re.search(r"import_module|importlib\.util|__import__|runpy", path.read_text())
     }
     # The names in the last one come from the user's command, never from a file.
-    assert found == {
+    assert modules_found == {
         "__init__.py",
         "cli/main.py",
         "cli/verify.py",

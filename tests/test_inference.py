@@ -1,4 +1,4 @@
-"""The Recognizer: a trained network without lightning."""
+"""The Recognizer: predictions of a trained network without Lightning."""
 
 import subprocess
 import sys
@@ -22,18 +22,18 @@ from mnist_lightning.runs.run_directory import Run
 from tests.conftest import DIGITS, Command
 
 
-def network() -> nn.Module:
+def create_network() -> nn.Module:
     torch.manual_seed(0)
     return ClassicCNN()
 
 
 @pytest.fixture(scope="module")
 def digits() -> torch.Tensor:
-    """The test images of the embedded digits, (297, 28, 28) uint8."""
+    """The test images of the bundled digits, (297, 28, 28) uint8."""
     return SOURCES["digits"].load(Path()).test_images
 
 
-def test_the_best_run_reads_as_its_predictions_say(
+def test_predictions_equal_those_of_the_run(
     command: Command, run_0: Run, digits: torch.Tensor
 ) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "2")
@@ -48,17 +48,15 @@ def test_the_best_run_reads_as_its_predictions_say(
         assert load(reference).predict(digits[0]).label == table.predicted[0]
 
 
-def test_a_picture_is_the_same_however_it_is_handed_over(
-    digits: torch.Tensor, tmp_path: Path
-) -> None:
-    recognizer = Recognizer(network())
+def test_all_input_types_give_the_same_prediction(digits: torch.Tensor, tmp_path: Path) -> None:
+    recognizer = Recognizer(create_network())
     image = digits[3]
     array = image.numpy()
     picture = Image.fromarray(array)
     picture.save(tmp_path / "three.png")
     expected = recognizer.predict(array)
     assert expected.probabilities.sum() == pytest.approx(1)
-    for same in (
+    for other in (
         image,
         picture,
         tmp_path / "three.png",
@@ -71,13 +69,13 @@ def test_a_picture_is_the_same_however_it_is_handed_over(
         np.asarray(picture.convert("RGB")),
         picture.convert("RGBA"),
     ):
-        found = recognizer.predict(same)
-        assert found.label == expected.label
-        assert np.array_equal(found.probabilities, expected.probabilities)
+        actual = recognizer.predict(other)
+        assert actual.label == expected.label
+        assert np.array_equal(actual.probabilities, expected.probabilities)
 
 
-def test_ink_on_paper_is_what_it_is_on_black(digits: torch.Tensor) -> None:
-    recognizer = Recognizer(network())
+def test_dark_and_light_ink_give_the_same_prediction(digits: torch.Tensor) -> None:
+    recognizer = Recognizer(create_network())
     for image in digits[:20].numpy():
         expected = recognizer.predict(image).probabilities
         on_paper = Image.fromarray(255 - image)
@@ -96,7 +94,7 @@ def test_loading_imports_no_lightning(command: Command, tmp_path: Path) -> None:
 
 
 def test_the_recognizer_is_in_evaluation_mode_and_leaves_no_gradients() -> None:
-    recognizer = Recognizer(network().train())
+    recognizer = Recognizer(create_network().train())
     image = np.eye(28)
     first = recognizer.predict(image).probabilities
     assert np.array_equal(first, recognizer.predict(image).probabilities)
@@ -104,7 +102,7 @@ def test_the_recognizer_is_in_evaluation_mode_and_leaves_no_gradients() -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "said"),
+    ("image", "message"),
     [
         (np.zeros((40, 40), dtype=np.uint8), "no digit in the image"),
         (np.full((40, 40), 255, dtype=np.uint8), "no digit in the image"),
@@ -121,19 +119,19 @@ def test_the_recognizer_is_in_evaluation_mode_and_leaves_no_gradients() -> None:
         (np.eye(28)[None] - 1e-6, "with values from -1e-06"),
     ],
 )
-def test_what_is_no_picture_is_refused(image: NDArray[Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        Recognizer(network()).predict(image)
+def test_invalid_arrays_are_rejected(image: NDArray[Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Recognizer(create_network()).predict(image)
 
 
-@pytest.mark.parametrize("thing", [[1, 2], None, b"bytes", 7])
-def test_what_is_nothing_like_a_picture_is_named(thing: Any) -> None:
-    with pytest.raises(TypeError, match=f"not a {type(thing).__name__}"):
-        Recognizer(network()).predict(thing)
+@pytest.mark.parametrize("value", [[1, 2], None, b"bytes", 7])
+def test_the_error_for_an_unsupported_type_names_it(value: Any) -> None:
+    with pytest.raises(TypeError, match=f"not a {type(value).__name__}"):
+        Recognizer(create_network()).predict(value)
 
 
-def test_deep_pictures_are_not_clipped(digits: torch.Tensor, tmp_path: Path) -> None:
-    recognizer = Recognizer(network())
+def test_16_bit_and_float_images_are_not_clipped(digits: torch.Tensor, tmp_path: Path) -> None:
+    recognizer = Recognizer(create_network())
     array = digits[7].numpy()
     expected = recognizer.predict(array).probabilities
     deep = (array.astype(np.uint16) * 257).astype(np.uint16)
@@ -143,32 +141,34 @@ def test_deep_pictures_are_not_clipped(digits: torch.Tensor, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("shade", [0, 255])
-def test_ink_on_transparency_is_found_whatever_its_shade(digits: torch.Tensor, shade: int) -> None:
-    recognizer = Recognizer(network())
+def test_ink_on_a_transparent_background_may_have_any_color(
+    digits: torch.Tensor, shade: int
+) -> None:
+    recognizer = Recognizer(create_network())
     alpha = digits[7].numpy()
     drawing = np.stack([np.full_like(alpha, shade)] * 3 + [alpha], axis=2)
     expected = recognizer.predict(alpha).probabilities
-    found = recognizer.predict(Image.fromarray(drawing)).probabilities
-    assert np.allclose(found, expected, atol=0.05)
+    actual = recognizer.predict(Image.fromarray(drawing)).probabilities
+    assert np.allclose(actual, expected, atol=0.05)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_a_tensor_may_have_any_precision(digits: torch.Tensor, dtype: torch.dtype) -> None:
-    recognizer = Recognizer(network())
+    recognizer = Recognizer(create_network())
     expected = recognizer.predict(digits[7]).probabilities
-    found = recognizer.predict((digits[7] / 255).to(dtype)).probabilities
-    assert np.allclose(found, expected, atol=0.01)
+    actual = recognizer.predict((digits[7] / 255).to(dtype)).probabilities
+    assert np.allclose(actual, expected, atol=0.01)
 
 
-def test_a_file_that_is_no_picture_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_image_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("not a picture")
     with pytest.raises(ValueError, match=r"text.png: not an image of a supported format"):
-        Recognizer(network()).predict(tmp_path / "text.png")
+        Recognizer(create_network()).predict(tmp_path / "text.png")
     with pytest.raises(FileNotFoundError, match=r"missing.png"):
-        Recognizer(network()).predict(tmp_path / "missing.png")
+        Recognizer(create_network()).predict(tmp_path / "missing.png")
 
 
-def test_what_cannot_be_loaded_is_said(tmp_path: Path) -> None:
+def test_a_reference_that_cannot_be_loaded_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run not found: 3 in"):
         load("3", root=tmp_path)
     torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")

@@ -1,4 +1,4 @@
-"""Text from strangers controls neither a terminal nor a spreadsheet nor a document."""
+"""Untrusted text is escaped in terminals, spreadsheets, HTML and Markdown."""
 
 import csv
 import io
@@ -24,34 +24,34 @@ from mnist_lightning.networks.classic_cnn import ClassicCNN
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import as_csv, code_span, markdown, printable, say
 from tests.conftest import Command
-from tests.preprocessing.test_ink_extraction import drawn
+from tests.images import draw_seven
 
 HOSTILE = "\x1b]8;;http://evil\x07x\x9b31m\u202egnp.exe\u2066\u200b\udc80\r\n[red]`"
 anything = st.text(st.characters(codec=None))
 
 
 @given(anything)
-def test_printable_text_controls_nothing(text: str) -> None:
-    shown = printable(text)
+def test_printable_text_has_no_control_characters(text: str) -> None:
+    escaped = printable(text)
     assert not re.search(
-        "[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]", shown
+        "[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]", escaped
     )
-    assert printable(shown) == shown
-    shown.encode()
+    assert printable(escaped) == escaped
+    escaped.encode()
 
 
 @given(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"])))
-def test_letters_of_all_scripts_stay(text: str) -> None:
+def test_letters_of_all_scripts_are_unchanged(text: str) -> None:
     assert printable(text) == text
 
 
-def test_escapes_show_what_was_there() -> None:
+def test_control_characters_are_shown_as_escapes() -> None:
     assert printable("a\x1b[2J\u202e\udc80\n") == r"a\x1b[2J\u202e\udc80\n"
     assert printable("a\nb\t", keep="\n") == "a\nb\\t"
 
 
 @given(anything)
-def test_anything_can_be_said_in_any_encoding(text: str) -> None:
+def test_any_text_can_be_printed_in_any_encoding(text: str) -> None:
     for encoding in ("ascii", "utf-8", "latin-1"):
         buffer = io.BytesIO()
         stream = io.TextIOWrapper(buffer, encoding)
@@ -61,7 +61,9 @@ def test_anything_can_be_said_in_any_encoding(text: str) -> None:
 
 
 @given(st.lists(st.tuples(anything, st.integers(-5, 5)), max_size=5))
-def test_no_text_of_a_csv_is_a_formula_and_numbers_stay(rows: list[tuple[str, int]]) -> None:
+def test_text_in_a_csv_is_not_a_formula_and_numbers_are_unchanged(
+    rows: list[tuple[str, int]],
+) -> None:
     read = list(csv.reader(io.StringIO(as_csv(("name", "count"), rows))))[1:]
     assert [row[1] for row in read] == [str(count) for _, count in rows]
     assert not any(row[0].lstrip().startswith(("=", "+", "-", "@")) for row in read)
@@ -83,7 +85,7 @@ def test_markdown_leaves_no_markup(text: str) -> None:
     assert "\n" not in markdown(text)
 
 
-def about(text: str) -> dict[str, object]:
+def metadata_with(text: str) -> dict[str, object]:
     summary = {
         "dataset": text,
         "checksum": text,
@@ -92,15 +94,15 @@ def about(text: str) -> dict[str, object]:
         "commit": text,
         "extra_checksums": {text: ""},
     }
-    found = model_card.metadata(summary, Recognizer(ClassicCNN()))
-    found["network"] = {"class_path": f"a.{text}", "init_args": {text: text}}
-    return found
+    metadata = model_card.metadata(summary, Recognizer(ClassicCNN()))
+    metadata["network"] = {"class_path": f"a.{text}", "init_args": {text: text}}
+    return metadata
 
 
 @pytest.mark.parametrize("format", ["pth", "safetensors", "onnx", "pt2", "html"])
 def test_a_model_card_contains_no_markup_of_a_summary(format: str) -> None:
     text = '```\n\n# Free\n<img src=x>[a](javascript:b)\n~~~"""\n{{ 1 }}'
-    card = model_card.card(about(text), format, 'a".`"x.pth', "logits", "equal")
+    card = model_card.card(metadata_with(text), format, 'a".`"x.pth', "logits", "equal")
     prose = re.sub(r"^```\w+\n.*?^```$", "", card, flags=re.DOTALL | re.MULTILINE)
     outside = re.sub(r"(?<!\\)(`+)(?!`).*?(?<!`)\1(?!`)", "", prose, flags=re.DOTALL)
     for hostile in (r"^# Free", r"(?<!\\)<img", r"(?<!\\)\[a", "^~~~"):
@@ -117,7 +119,7 @@ def test_a_page_contains_no_markup_of_a_summary() -> None:
     page = fill_template(
         "deployment/static/index.html",
         offline=True,
-        about=about(text) | {"made_by": f'"{text}'},
+        about=metadata_with(text) | {"made_by": f'"{text}'},
         summary=text,
         style="",
         model=json.dumps({"a": text}).replace("<", "\\u003c"),
@@ -128,7 +130,7 @@ def test_a_page_contains_no_markup_of_a_summary() -> None:
     assert "<!--" not in page
 
 
-def test_a_console_takes_markup_for_text() -> None:
+def test_a_console_prints_markup_as_text() -> None:
     out = io.StringIO()
     console = make_console()
     assert console.render_str("[red]x[/red] :bug:").plain == "[red]x[/red] :bug:"
@@ -139,7 +141,7 @@ def test_a_console_takes_markup_for_text() -> None:
     assert not re.search("[\x00-\x09\x0b-\x1f\x80-\x9f\u202e]", out.getvalue())
 
 
-def test_a_name_with_dollars_is_no_formula_in_a_picture() -> None:
+def test_dollar_signs_are_not_a_formula_in_a_figure() -> None:
     histories = {"$\\frac{$": {"val/loss": [1.0, 0.5]}, "_hidden": {"val/loss": [1.0]}}
     assert plots.png(plots.overlay_curves(histories)).startswith(b"\x89PNG")
 
@@ -189,14 +191,14 @@ def test_file_names_are_printable_in_every_form(tmp_path: Path) -> None:
         if form == ["--csv"]:
             rows = list(csv.DictReader(io.StringIO(text)))
             assert r"\x1b[31m\udcff\n\u202e.png" in rows[0]["file"]
-    drawn().save(pictures / "3" / "seven.png")
+    draw_seven().save(pictures / "3" / "seven.png")
     _, notice = load_folder(pictures, 0.2)
     assert notice is not None
     assert r"\x1b[31m\udcff\n\u202e.png" in notice
     assert "\x1b" not in notice
 
 
-def test_a_folder_that_is_none_is_named_printably(tmp_path: Path) -> None:
+def test_the_error_for_an_invalid_folder_is_printable(tmp_path: Path) -> None:
     (tmp_path / "\x1b[2J").mkdir()
     with pytest.raises(UserError) as raised:
         load_folder(tmp_path, 0.2)

@@ -1,4 +1,4 @@
-"""Comparisons for the tests of the commands: printed metrics, checkpoints, logs."""
+"""Read and compare printed metrics, checkpoints and logs."""
 
 import csv
 import re
@@ -12,7 +12,7 @@ from mnist_lightning.cli.verify import first_difference
 from mnist_lightning.runs.run_directory import Run
 
 
-def accuracy(printed: str) -> str:
+def printed_accuracy(printed: str) -> str:
     match = re.search(r"test accuracy +│ ([\d.]+ %)", printed)
     assert match, printed
     return match[1]
@@ -23,13 +23,13 @@ def assert_equal(left: object, right: object) -> None:
     assert first_difference("it", left, right) is None
 
 
-def load(path: Path) -> dict[str, object]:
+def load_checkpoint(path: Path) -> dict[str, object]:
     loaded: dict[str, object] = torch.load(path, weights_only=True)
     return loaded
 
 
-def logged(run: Run) -> list[tuple[int, str, str]]:
-    """Return each (step, tag, value) in metrics.csv except the test; check it with TensorBoard."""
+def read_logs(run: Run) -> list[tuple[int, str, str]]:
+    """Return each (step, tag, value) in metrics.csv without the test; check it with TensorBoard."""
     with (run.folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     table = sorted(

@@ -13,7 +13,7 @@ from tests.conftest import Command
 
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The script that the command prints; made once, because it runs the help of every command."""
+    """Write the script once, because it runs the help of every command."""
     path = tmp_path_factory.mktemp("completion") / "completion.sh"
     program = shutil.which("mnist-lightning")
     assert program is not None
@@ -43,7 +43,7 @@ def test_commands_options_and_runs_are_completed(script: Path, tmp_path: Path) -
     assert "--seeds" in completions(script, "fit", "--see", folder=tmp_path)
     assert completions(script, "runs", "--js", folder=tmp_path) == ["--json"]
     assert completions(script, "test", "", folder=tmp_path) == ["best", "last", "0", "12"]
-    assert completions(script, "predict", "", folder=tmp_path) == []  # bash completes files then
+    assert completions(script, "predict", "", folder=tmp_path) == []  # bash completes files
 
 
 def test_zsh_loads_the_completion_of_bash(command: Command, script: Path) -> None:

@@ -1,4 +1,4 @@
-"""The message of the parser may quote a file: it decides nothing but words."""
+"""Error messages of the parser may quote a file: nothing that they contain is imported."""
 
 import sys
 from pathlib import Path
@@ -12,9 +12,9 @@ from mnist_lightning.cli import error_messages
 from mnist_lightning.runs.run_directory import Run
 from tests.conftest import DIGITS, Command
 from tests.e2e.conftest import FIT
-from tests.strangers import unsign
+from tests.unsigned_files import remove_signatures
 
-# Words of jsonargparse's messages, and modules that nothing here imports.
+# Parts of messages of jsonargparse, with modules that nothing else imports.
 PARTS = st.sampled_from(
     [
         "Option 'x' is not accepted",
@@ -32,31 +32,31 @@ PARTS = st.sampled_from(
     ]
 )
 
-_imported: list[str] = []
+_imports: list[str] = []
 
 
-def _observe(event: str, arguments: tuple[object, ...]) -> None:
+def _record_import(event: str, arguments: tuple[object, ...]) -> None:
     if event == "import":
-        _imported.append(str(arguments[0]))
+        _imports.append(str(arguments[0]))
 
 
 @pytest.fixture(scope="module")
-def imported() -> list[str]:
-    """The modules whose import was tried; an audit hook cannot be removed."""
-    sys.addaudithook(_observe)
-    return _imported
+def imports() -> list[str]:
+    """Record attempted imports; an audit hook cannot be removed."""
+    sys.addaudithook(_record_import)
+    return _imports
 
 
 @given(parts=st.lists(PARTS, max_size=8), text=st.text(max_size=40))
-def test_no_text_of_a_message_is_imported(imported: list[str], parts: list[str], text: str) -> None:
-    imported.clear()
+def test_no_text_of_a_message_is_imported(imports: list[str], parts: list[str], text: str) -> None:
+    imports.clear()
     for command in ("fit", "resume"):
         error_messages.explain("".join(parts) + text, ["data.batch_size"], command)
     error_messages.explain('Parser key "model.network":\n' + "".join(parts), [], "fit")
-    assert imported == []
+    assert imports == []
 
 
-def quoting(name: str) -> str:
+def imitated_error(name: str) -> str:
     return f"Option 'x' is not accepted. Problem with given class_path '{name}.s'"
 
 
@@ -64,7 +64,7 @@ def test_a_value_in_a_file_that_imitates_an_error_imports_nothing(
     command: Command, run_0: Run, tmp_path: Path
 ) -> None:
     command(*FIT)
-    unsign(run_0)
+    remove_signatures(run_0)
     (tmp_path / "payload.py").write_text("open('executed', 'w')\n")
     (tmp_path / "own_nets.py").write_text(
         "from mnist_lightning.networks.tiny_cnn import TinyCNN as Own\n"
@@ -72,10 +72,10 @@ def test_a_value_in_a_file_that_imitates_an_error_imports_nothing(
     config = yaml.safe_load(run_0.config.read_text())
     config["model"]["optimizer"] = {
         "class_path": "torch.optim.LBFGS",
-        "init_args": {"params": [], "line_search_fn": quoting("payload")},
+        "init_args": {"params": [], "line_search_fn": imitated_error("payload")},
     }
     run_0.config.write_text(yaml.safe_dump(config))
-    settings = {"trainer": {"max_epochs": quoting("payload")}}
+    settings = {"trainer": {"max_epochs": imitated_error("payload")}}
     (tmp_path / "settings.yaml").write_text(yaml.safe_dump(settings))
     command("resume", "0", "--trainer.max_epochs", "2")
     for named in ([], ["--model.network", "own_nets.Own"]):

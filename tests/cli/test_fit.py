@@ -13,7 +13,7 @@ from mnist_lightning.cli.verify import first_difference
 from mnist_lightning.networks import registry
 from mnist_lightning.runs.checkpoint import read_checkpoint
 from mnist_lightning.runs.run_directory import Run
-from tests.cli.checks import accuracy, assert_equal, load
+from tests.cli.checks import assert_equal, load_checkpoint, printed_accuracy
 from tests.conftest import DIGITS, Command
 
 
@@ -30,7 +30,7 @@ def test_fit_trains_and_saves_a_complete_run(command: Command, run_0: Run) -> No
     assert summary["dataset"] == "digits"
     assert summary["test/total"] == 297
     assert summary["test/accuracy"] > 0.85
-    assert f"{100 * summary['test/accuracy']:.2f} %" == accuracy(result.out)
+    assert f"{100 * summary['test/accuracy']:.2f} %" == printed_accuracy(result.out)
 
     with run_0.predictions.open() as file:
         rows = list(csv.DictReader(file))
@@ -40,7 +40,7 @@ def test_fit_trains_and_saves_a_complete_run(command: Command, run_0: Run) -> No
 
     saved = sorted(path.name for path in run_0.checkpoints.iterdir())
     assert saved == ["best.ckpt", "last-1.ckpt", "last-2.ckpt", "last.ckpt"]
-    assert "state_dict" in load(run_0.best)
+    assert "state_dict" in load_checkpoint(run_0.best)
 
 
 def test_config_yaml_reproduces_the_run(command: Command, run_0: Run) -> None:
@@ -48,7 +48,7 @@ def test_config_yaml_reproduces_the_run(command: Command, run_0: Run) -> None:
     again = command("fit", "--config", str(run_0.config))
     assert again.status == 0, again.err
     run_1 = Run(run_0.folder.with_name("version_1"))
-    assert_equal(load(run_0.best), load(run_1.best))
+    assert_equal(load_checkpoint(run_0.best), load_checkpoint(run_1.best))
     text = run_0.config.read_text()
     assert "version_" not in text
     assert "ckpt" not in text
@@ -84,7 +84,7 @@ def test_fast_dev_run_saves_nothing(command: Command, tmp_path: Path) -> None:
 def test_a_limit_of_1_is_one_batch(command: Command, run_0: Run) -> None:
     arguments = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]
     assert command("fit", *DIGITS, *arguments).status == 0
-    assert load(run_0.recent())["global_step"] == 1
+    assert load_checkpoint(run_0.recent())["global_step"] == 1
 
 
 def test_a_run_without_checkpoints_tests_its_last_weights(command: Command, run_0: Run) -> None:
@@ -179,7 +179,7 @@ def test_a_line_shows_the_loss_of_the_batch_also_when_gradients_are_accumulated(
 
 def test_max_steps_alone_sets_the_length(command: Command, run_0: Run) -> None:
     assert command("fit", *DIGITS, "--trainer.max_steps", "150").status == 0
-    assert load(run_0.recent())["global_step"] == 150
+    assert load_checkpoint(run_0.recent())["global_step"] == 150
 
 
 def test_log_lines_prints_the_loss_every_so_many_batches(command: Command) -> None:

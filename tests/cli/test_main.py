@@ -1,4 +1,4 @@
-"""The table of commands."""
+"""The commands, their help, and their exit status."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from mnist_lightning.cli.main import COMMANDS, explain, main
 from tests.conftest import DIGITS, Command
 
 
-def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in COMMANDS)

@@ -9,42 +9,42 @@ import pytest
 
 from tests.conftest import DIGITS, Command
 
-GOLDEN = Path(__file__).with_name("mistakes.txt")
+EXACT = Path(__file__).with_name("mistakes.txt")
 BY_KEY = Path(__file__).with_name("mistakes_by_key.txt")
 
 
-def test_a_run_comes_right_after_its_command(command: Command) -> None:
+def test_a_run_after_the_options_is_rejected(command: Command) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "1")
     result = command("test", "--data.eval_batch_size", "9", "0")
     assert result.status == 2
     assert "unexpected argument '0'; a RUN comes right after the command" in result.err
 
 
-def mistakes() -> dict[str, str]:
-    """Commands and their errors; `…` replaces text that depends on versions of packages."""
-    pairs = (block.splitlines() for block in GOLDEN.read_text().split("\n\n"))
-    return {typed.removeprefix("$ "): answer for typed, answer in pairs}
+def read_mistakes() -> dict[str, str]:
+    """Return commands and their errors; `…` replaces text that depends on package versions."""
+    pairs = (block.splitlines() for block in EXACT.read_text().split("\n\n"))
+    return {command_line.removeprefix("$ "): message for command_line, message in pairs}
 
 
-@pytest.mark.parametrize(("typed", "answer"), mistakes().items())
+@pytest.mark.parametrize(("command_line", "message"), read_mistakes().items())
 def test_a_mistake_is_reported_in_one_line_and_creates_no_run(
-    command: Command, tmp_path: Path, typed: str, answer: str
+    command: Command, tmp_path: Path, command_line: str, message: str
 ) -> None:
-    error = reported(command, tmp_path, typed)
-    if answer.endswith("…"):
-        assert error.startswith(answer.removesuffix("…"))
+    error = error_line(command, tmp_path, command_line)
+    if message.endswith("…"):
+        assert error.startswith(message.removesuffix("…"))
     else:
-        assert error == answer
+        assert error == message
 
 
 @pytest.mark.parametrize("line", BY_KEY.read_text().splitlines())
-def test_the_line_names_the_problem(command: Command, tmp_path: Path, line: str) -> None:
-    typed, key = line.split(" -> ")
-    assert key in reported(command, tmp_path, typed)
+def test_the_error_line_contains_the_cause(command: Command, tmp_path: Path, line: str) -> None:
+    command_line, key = line.split(" -> ")
+    assert key in error_line(command, tmp_path, command_line)
 
 
-def reported(command: Command, tmp_path: Path, typed: str) -> str:
-    """Make a mistake; return the line that reports it."""
+def error_line(command: Command, tmp_path: Path, command_line: str) -> str:
+    """Run a command with a mistake; return its error line."""
     (tmp_path / "key.yaml").write_text("data: {batchsize: 3}\n")
     (tmp_path / "list.yaml").write_text("trainer: [true, 3]\n")
     (tmp_path / "broken.yaml").write_text("data: [\n")
@@ -52,7 +52,7 @@ def reported(command: Command, tmp_path: Path, typed: str) -> str:
     (tmp_path / "small.yaml").write_text("data: {dataset: digits}\n")
     (tmp_path / "space.yaml").write_text("model.optimizer.init_args.lr: {log: [1, 2]}\n")
     (tmp_path / "good_space.yaml").write_text("data.batch_size: {choice: [16, 32]}\n")
-    result = command(*typed.split())
+    result = command(*command_line.split())
     assert result.status == 2
     assert result.out == ""
     error = result.err.replace(f"{tmp_path}/", "").removesuffix("\n")
@@ -61,21 +61,21 @@ def reported(command: Command, tmp_path: Path, typed: str) -> str:
     return error
 
 
-def test_a_failure_in_operation_ends_with_1(command: Command, tmp_path: Path) -> None:
+def test_the_status_of_a_failure_at_run_time_is_1(command: Command, tmp_path: Path) -> None:
     (tmp_path / "lightning_logs").write_text("a file")
     unwritable = command("fit", *DIGITS)
     assert unwritable.status == 1
     assert "cannot save runs in lightning_logs: it is a file" in unwritable.err
     (tmp_path / "lightning_logs").unlink()
 
-    nothing = command("test")
-    assert nothing.status == 1
-    assert "no run on mnist with a val/accuracy in lightning_logs" in nothing.err
+    no_run = command("test")
+    assert no_run.status == 1
+    assert "no run on mnist with a val/accuracy in lightning_logs" in no_run.err
 
     (tmp_path / "torn.ckpt").write_bytes(b"PK\x03\x04 torn")
-    torn = command("test", "torn.ckpt")
-    assert torn.status == 1
-    assert "torn.ckpt is damaged or not a checkpoint" in torn.err
+    truncated = command("test", "torn.ckpt")
+    assert truncated.status == 1
+    assert "torn.ckpt is damaged or not a checkpoint" in truncated.err
 
 
 def test_debug_shows_the_traceback(command: Command) -> None:

@@ -15,9 +15,9 @@ from mnist_lightning.runs.checkpoint import dump_checkpoint, read_checkpoint
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.training.callbacks.prediction_collector import PredictionCollector
 from mnist_lightning.training.callbacks.run_summary import RunSummary
-from tests.cli.checks import accuracy, assert_equal, load, logged
+from tests.cli.checks import assert_equal, load_checkpoint, printed_accuracy, read_logs
 from tests.conftest import DIGITS, Command
-from tests.processes import Place, run
+from tests.processes import at_step, run
 
 pytestmark = pytest.mark.slow
 
@@ -37,19 +37,19 @@ def test_an_interrupted_and_resumed_run_ends_with_the_same_bits(
 ) -> None:
     full = command("fit", *DIGITS, *schedule, "--trainer.max_epochs", "5")
     assert full.status == 0, full.err
-    uninterrupted = load(run_0.recent())
-    best = load(run_0.best)
-    metrics = logged(run_0)
+    uninterrupted = load_checkpoint(run_0.recent())
+    best = load_checkpoint(run_0.best)
+    metrics = read_logs(run_0)
     shutil.rmtree(run_0.folder)
 
     command("fit", *DIGITS, *schedule, "--trainer.max_epochs", "3")
     resumed = command("resume", "--trainer.max_epochs", "5")
     assert resumed.status == 0, resumed.err
     assert "after epoch 3" in resumed.out
-    assert_equal(load(run_0.recent()), uninterrupted)
-    assert_equal(load(run_0.best), best)
-    assert accuracy(resumed.out) == accuracy(full.out)
-    assert logged(run_0) == metrics
+    assert_equal(load_checkpoint(run_0.recent()), uninterrupted)
+    assert_equal(load_checkpoint(run_0.best), best)
+    assert printed_accuracy(resumed.out) == printed_accuracy(full.out)
+    assert read_logs(run_0) == metrics
 
 
 def test_fit_with_a_checkpoint_continues_in_the_same_directory(
@@ -108,7 +108,7 @@ def test_a_schedule_over_the_whole_run_cannot_be_extended(command: Command) -> N
 
 def test_resume_on_other_data_is_refused(command: Command, run_0: Run) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "1")
-    checkpoint = load(run_0.recent())
+    checkpoint = load_checkpoint(run_0.recent())
     data = checkpoint["MNISTDataModule"]
     assert isinstance(data, dict)
     data["checksum"] = "0" * 64
@@ -203,9 +203,8 @@ def test_old_test_results_are_removed_when_a_run_is_extended(
     )
 
 
-def test_the_best_checkpoint_of_a_killed_run_is_known(tmp_path: Path) -> None:
-    place = Place("mnist_lightning.training.lightning_module", "DigitClassifier.training_step", 30)
-    run(["fit", *DIGITS], tmp_path, place)
+def test_the_best_checkpoint_of_a_killed_run_is_recorded(tmp_path: Path) -> None:
+    run(["fit", *DIGITS], tmp_path, at_step(30))
     killed = Run(tmp_path / "lightning_logs" / "version_0")
     assert killed.summary()["state"] == "running"
     assert killed.summary()["val/accuracy"] is not None

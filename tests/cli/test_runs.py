@@ -15,12 +15,12 @@ from PIL import Image
 
 from mnist_lightning.files import write_atomically
 from mnist_lightning.runs.run_directory import Run
-from tests.conftest import DIGITS, Command, Train
+from tests.conftest import DIGITS, AddRun, Command
 
 ROOT = Path("lightning_logs")
 
 
-def pretend(version: int, **facts: object) -> Run:
+def write_run(version: int, **facts: object) -> Run:
     """Write a run directory with a summary."""
     run = Run(ROOT / f"version_{version}")
     run.checkpoints.mkdir(parents=True)
@@ -42,21 +42,21 @@ def pretend(version: int, **facts: object) -> Run:
 
 
 @pytest.fixture
-def three(command: Command, trained_run: Train) -> Command:
-    """A command in a directory with two runs of different seeds, and one of another rate."""
+def three_runs(command: Command, add_run: AddRun) -> Command:
+    """A command in a directory with two runs that differ in the seed, and one in the rate."""
     short = [*DIGITS, "--trainer.max_epochs", "2", "--dashboards", "none"]
     for options in (
         ["--seed_everything", "1"],
         ["--seed_everything", "2"],
         ["--model.optimizer.lr", "0.003"],
     ):
-        trained_run(*short, *options)
+        add_run(*short, *options)
     return command
 
 
 def test_the_newest_run_is_first_with_its_known_values(command: Command) -> None:
-    pretend(0)
-    pretend(10, **{"test/accuracy": None, "state": "failed", "fit_seconds": 3700.0})
+    write_run(0)
+    write_run(10, **{"test/accuracy": None, "state": "failed", "fit_seconds": 3700.0})
     lines = command("runs").out.splitlines()
     assert lines[0] == "2 runs in lightning_logs"
     assert lines[2].split() == [
@@ -77,7 +77,7 @@ def test_the_newest_run_is_first_with_its_known_values(command: Command) -> None
 
 def test_runs_are_sorted_by_the_given_order(command: Command) -> None:
     for version, accuracy in ((0, 0.97), (1, 0.99), (2, None), (3, 0.98)):
-        pretend(version, **{"val/accuracy": accuracy, "fit_seconds": 10.0 * version})
+        write_run(version, **{"val/accuracy": accuracy, "fit_seconds": 10.0 * version})
 
     def order(*options: str) -> list[str]:
         return [row["run"][-1] for row in json.loads(command("runs", "--json", *options).out)]
@@ -89,8 +89,8 @@ def test_runs_are_sorted_by_the_given_order(command: Command) -> None:
 
 
 def test_csv_and_json_contain_the_same(command: Command) -> None:
-    pretend(0)
-    pretend(1, started=None)
+    write_run(0)
+    write_run(1, started=None)
     as_json = json.loads(command("runs", "--json").out)
     as_csv = list(csv.DictReader(io.StringIO(command("runs", "--csv").out)))
     assert [{k: "" if v is None else str(v) for k, v in row.items()} for row in as_json] == as_csv
@@ -98,7 +98,7 @@ def test_csv_and_json_contain_the_same(command: Command) -> None:
 
 
 def test_damaged_run_directories_do_not_break_the_table(command: Command) -> None:
-    pretend(0)
+    write_run(0)
     (ROOT / "version_1").mkdir()
     (ROOT / "version_2").mkdir()
     (ROOT / "version_2" / "summary.json").write_text('{"state": "runn')
@@ -106,7 +106,7 @@ def test_damaged_run_directories_do_not_break_the_table(command: Command) -> Non
     (ROOT / "version_4" / "summary.json").mkdir(parents=True)
     (ROOT / "notes").mkdir()
     nonsense = {"network": [1], "val/accuracy": float("nan"), "epochs": "three", "dataset": 5}
-    pretend(5, **nonsense, **{"fit_seconds": {}, "state": 7, "parameters": True, "started": 4.5})
+    write_run(5, **nonsense, **{"fit_seconds": {}, "state": 7, "parameters": True, "started": 4.5})
     (ROOT / "version_6").mkdir()
     (ROOT / "version_6" / "summary.json").write_bytes(b"\xff\xfe\x00")
     (ROOT / "version_8").mkdir()
@@ -127,7 +127,7 @@ def test_damaged_run_directories_do_not_break_the_table(command: Command) -> Non
 
 
 def test_a_run_whose_process_is_gone_is_interrupted(command: Command) -> None:
-    gone, alive = pretend(0, state="running"), pretend(1, state="running")
+    ended, alive = write_run(0, state="running"), write_run(1, state="running")
     script = f"""
 from mnist_lightning.runs.run_directory import Run
 from pathlib import Path
@@ -145,12 +145,12 @@ with Run(Path({str(alive.folder)!r})).lock():
     finally:
         process.communicate("\n")
     assert states == ["running", "interrupted"]
-    assert gone.summary()["state"] == "running"
+    assert ended.summary()["state"] == "running"
 
 
 def test_five_hundred_runs_are_listed_quickly(command: Command) -> None:
     for version in range(500):
-        pretend(version)
+        write_run(version)
     before = os.times().children_user
     done = subprocess.run(
         [sys.executable, "-m", "mnist_lightning", "runs"], capture_output=True, text=True
@@ -168,25 +168,25 @@ def test_without_runs_the_status_is_0(command: Command) -> None:
 
 
 def test_mistakes_are_reported(command: Command) -> None:
-    pretend(0)
+    write_run(0)
     assert "version_0 is named twice" in command("runs", "0", str(ROOT / "version_0")).err
     assert "run not found: 7 in lightning_logs" in command("runs", "0", "7").err
     assert "both --json and --csv: give one" in command("runs", "--json", "--csv").err
     assert "name at least two" in command("runs", "0", "--png", "curves.png").err
-    pretend(1)
+    write_run(1)
     assert (
         "the directory nowhere does not exist"
         in command("runs", "0", "1", "--png", "nowhere/c.png").err
     )
 
 
-def test_a_comparison_shows_different_options_and_results(three: Command) -> None:
-    result = three("runs", "0", "1", "2")
+def test_a_comparison_shows_different_options_and_results(three_runs: Command) -> None:
+    result = three_runs("runs", "0", "1", "2")
     assert result.status == 0, result.err
     assert "  seed_everything\n    0: 1\n    1: 2\n    2: 42\n" in result.out
     assert "  model.optimizer.lr\n    0, 1: 0.001\n    2: 0.003\n" in result.out
     assert "0, 1 differ only in their seed: val " in result.out
-    facts = json.loads(three("runs", "0", "1", "2", "--json").out)
+    facts = json.loads(three_runs("runs", "0", "1", "2", "--json").out)
     tests = [run["test_accuracy"] for run in facts["runs"]]
     (pool,) = facts["pools"]
     assert pool["runs"] == ["version_0", "version_1"]
@@ -210,22 +210,24 @@ def test_a_different_class_is_shown_with_its_arguments(command: Command) -> None
     )
 
 
-def test_runs_that_cannot_be_compared_are_reported(three: Command) -> None:
+def test_runs_that_cannot_be_compared_are_reported(three_runs: Command) -> None:
     Run(ROOT / "version_1").predictions.unlink()
     other = Run(ROOT / "version_2").predictions
     lines = other.read_text().splitlines(keepends=True)
     write_atomically("".join(lines[:100]).encode(), other)
-    out = three("runs", "0", "1", "2").out
+    out = three_runs("runs", "0", "1", "2").out
     assert "version_1 was not tested and cannot be compared" in out
     assert "version_0 and version_2 were tested on different images" in out
     (ROOT / "version_0" / "config.yaml").unlink()
-    assert three("runs", "0", "2").status == 0
+    assert three_runs("runs", "0", "2").status == 0
 
 
-def test_run_directories_of_the_same_name_are_distinguished(three: Command, tmp_path: Path) -> None:
+def test_run_directories_of_the_same_name_are_distinguished(
+    three_runs: Command, tmp_path: Path
+) -> None:
     shutil.copytree(ROOT / "version_1", tmp_path / "elsewhere" / "version_0")
     alike = str(tmp_path / "elsewhere" / "version_0")
-    facts = json.loads(three("runs", "0", "2", alike, "--json").out)
+    facts = json.loads(three_runs("runs", "0", "2", alike, "--json").out)
     assert [run["run"] for run in facts["runs"]] == [
         str(ROOT / "version_0"),
         str(ROOT / "version_2"),
@@ -236,23 +238,23 @@ def test_run_directories_of_the_same_name_are_distinguished(three: Command, tmp_
 
 
 def test_runs_are_compared_from_anywhere(
-    three: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    three_runs: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "away").mkdir()
     monkeypatch.chdir(tmp_path / "away")
     folders = [str(tmp_path / ROOT / f"version_{version}") for version in (0, 1)]
-    result = three("runs", *folders)
+    result = three_runs("runs", *folders)
     assert result.status == 0, result.err
     assert "McNemar's p" in result.out
     assert list((tmp_path / "away").iterdir()) == []
 
 
-def test_a_damaged_file_of_one_run_does_not_prevent_the_comparison(three: Command) -> None:
+def test_a_damaged_file_of_one_run_does_not_prevent_the_comparison(three_runs: Command) -> None:
     broken = Run(ROOT / "version_1")
     broken.config.write_text("foo: [1,")
     broken.predictions.write_text("index,true\n")
     (broken.folder / "metrics.csv").write_text("step,epoch,val/loss\n1,1,abc\n")
-    result = three("runs", "0", "1", "2")
+    result = three_runs("runs", "0", "1", "2")
     assert result.status == 0, result.err
     for damaged in (
         "config.yaml is damaged or not a configuration",
@@ -263,19 +265,19 @@ def test_a_damaged_file_of_one_run_does_not_prevent_the_comparison(three: Comman
     assert "0 against 2" in result.out
 
 
-def test_copies_of_a_run_do_not_count_as_seeds(three: Command, tmp_path: Path) -> None:
+def test_copies_of_a_run_do_not_count_as_seeds(three_runs: Command, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "version_0", ROOT / "version_7")
-    assert "differ only in their seed" not in three("runs", "0", "7").out
+    assert "differ only in their seed" not in three_runs("runs", "0", "7").out
 
 
 def test_the_best_run_is_found_among_invalid_summaries(command: Command) -> None:
-    pretend(0)
-    pretend(1, **{"val/accuracy": "0.99"})
+    write_run(0)
+    write_run(1, **{"val/accuracy": "0.99"})
     assert "version_0 was not made by `fit`" in command("report", "best").err
 
 
 def test_control_characters_in_a_summary_are_escaped(command: Command) -> None:
-    pretend(0, dataset="a\nb\x1b[31m")
+    write_run(0, dataset="a\nb\x1b[31m")
     out = command("runs").out
     assert r"a\nb\x1b[31m" in out
     assert "\x1b" not in out

@@ -10,7 +10,7 @@ import pytest
 
 from mnist_lightning.cli.session import train_and_show
 from mnist_lightning.runs.run_directory import Run
-from tests.cli.checks import assert_equal, load
+from tests.cli.checks import assert_equal, load_checkpoint
 from tests.conftest import DIGITS, Command
 
 pytestmark = pytest.mark.slow
@@ -36,14 +36,14 @@ def test_each_seed_is_an_ordinary_run_and_the_spread_is_reported(
     alone = command("fit", *DIGITS, "--trainer.max_epochs", "2", "--seed_everything", "2")
     assert alone.status == 0
     run_3 = Run(run_0.folder.with_name("version_3"))
-    assert_equal(load(run_3.recent()), load(runs[2].recent()))
+    assert_equal(load_checkpoint(run_3.recent()), load_checkpoint(runs[2].recent()))
     again = command("fit", "--config", str(runs[1].config))
     assert again.status == 0
     run_4 = Run(run_0.folder.with_name("version_4"))
-    assert_equal(load(run_4.best), load(runs[1].best))
+    assert_equal(load_checkpoint(run_4.best), load_checkpoint(runs[1].best))
 
 
-def test_one_seed_has_no_spread(command: Command) -> None:
+def test_the_spread_of_one_seed_is_unknown(command: Command) -> None:
     result = command("fit", *DIGITS, "--trainer.max_epochs", "1", "--seeds", "5")
     assert "% with one seed; the spread is unknown" in result.out
 
@@ -51,24 +51,24 @@ def test_one_seed_has_no_spread(command: Command) -> None:
 def test_auto_resume_continues_the_newest_run_with_the_same_options(
     command: Command, run_0: Run, tmp_path: Path
 ) -> None:
-    habit = [*DIGITS, "--auto_resume", "true"]
-    first = command("fit", *habit, "--trainer.max_epochs", "1")
+    options = [*DIGITS, "--auto_resume", "true"]
+    first = command("fit", *options, "--trainer.max_epochs", "1")
     assert "No matching run to resume; starting a new one." in first.out
-    other = command("fit", *habit, "--trainer.max_epochs", "1", "--data.batch_size", "50")
+    other = command("fit", *options, "--trainer.max_epochs", "1", "--data.batch_size", "50")
     assert "No matching run to resume" in other.out
-    second = command("fit", *habit, "--trainer.max_epochs", "2")
+    second = command("fit", *options, "--trainer.max_epochs", "2")
     assert second.status == 0, second.err
     assert "resuming lightning_logs/version_0 after epoch 1" in second.out
     assert run_0.summary()["epochs"] == 2
-    finished = command("fit", *habit, "--trainer.max_epochs", "2")
+    finished = command("fit", *options, "--trainer.max_epochs", "2")
     assert "lightning_logs/version_0 is finished: 2 of 2 epochs" in finished.out
     assert len(list((tmp_path / "lightning_logs").iterdir())) == 2
 
 
 def test_auto_resume_does_not_extend_a_schedule_over_the_whole_run(command: Command) -> None:
-    habit = [*DIGITS, "--auto_resume", "true", "--model.lr_scheduler", "OneCycle"]
-    command("fit", *habit, "--trainer.max_epochs", "1")
-    longer = command("fit", *habit, "--trainer.max_epochs", "2")
+    options = [*DIGITS, "--auto_resume", "true", "--model.lr_scheduler", "OneCycle"]
+    command("fit", *options, "--trainer.max_epochs", "1")
+    longer = command("fit", *options, "--trainer.max_epochs", "2")
     assert longer.status == 0, longer.err
     assert "No matching run to resume" in longer.out
 
@@ -85,15 +85,15 @@ def test_seeds_with_auto_resume_continue_an_interrupted_study(
     assert len(list((tmp_path / "lightning_logs").iterdir())) == 2
 
 
-def test_a_failure_ends_the_study_and_shows_the_seeds_before_it(
+def test_an_interrupt_ends_the_seeds_and_reports_the_completed_ones(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = iter(["first", "second"])
 
-    def interrupted_at_the_second(*arguments: Any, **options: Any) -> int:
+    def interrupt_at_second_call(*arguments: Any, **options: Any) -> int:
         return train_and_show(*arguments, **options) if next(calls) == "first" else 130
 
-    monkeypatch.setattr("mnist_lightning.cli.fit.train_and_show", interrupted_at_the_second)
+    monkeypatch.setattr("mnist_lightning.cli.fit.train_and_show", interrupt_at_second_call)
     result = command("fit", *DIGITS, "--trainer.max_epochs", "1", "--seeds", "1..3")
     assert result.status == 130
     assert "% with one seed" in result.out
@@ -109,34 +109,34 @@ def test_seeds_of_another_length_are_not_counted(command: Command, tmp_path: Pat
 
 
 def test_a_damaged_old_run_is_skipped(command: Command, run_0: Run) -> None:
-    habit = ["fit", *DIGITS, "--auto_resume", "true", "--trainer.max_epochs", "1"]
-    command(*habit)
+    options = ["fit", *DIGITS, "--auto_resume", "true", "--trainer.max_epochs", "1"]
+    command(*options)
     config = run_0.config.read_text()
     for damage in ("foo: [", "", "a text"):
         run_0.config.write_text(damage)
-        result = command(*habit)
+        result = command(*options)
         assert result.status == 0, result.err
         assert "skipped lightning_logs/version_0: " in result.out
         shutil.rmtree(run_0.folder.with_name("version_1"))
     run_0.config.write_text(config)
     for path in run_0.checkpoints.glob("last*"):
         path.write_bytes(b"")
-    result = command(*habit)
+    result = command(*options)
     assert result.status == 0, result.err
     assert "skipped lightning_logs/version_0: no intact checkpoint" in result.out
 
 
-def test_an_error_at_the_second_seed_still_shows_the_first(
+def test_an_error_at_the_second_seed_reports_the_first(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = iter(["first", "second"])
 
-    def fails_at_the_second(*arguments: Any, **options: Any) -> int:
+    def fail_at_second_call(*arguments: Any, **options: Any) -> int:
         if next(calls) == "second":
             raise OSError(28, "No space left on device")
         return train_and_show(*arguments, **options)
 
-    monkeypatch.setattr("mnist_lightning.cli.fit.train_and_show", fails_at_the_second)
+    monkeypatch.setattr("mnist_lightning.cli.fit.train_and_show", fail_at_second_call)
     result = command("fit", *DIGITS, "--trainer.max_epochs", "1", "--seeds", "1..3")
     assert result.status == 1
     assert "% with one seed" in result.out

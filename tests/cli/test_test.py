@@ -5,7 +5,7 @@ import shutil
 
 from mnist_lightning.runs.metrics_csv import read_predictions
 from mnist_lightning.runs.run_directory import Run
-from tests.cli.checks import accuracy
+from tests.cli.checks import printed_accuracy
 from tests.conftest import DIGITS, Command
 
 
@@ -13,7 +13,7 @@ def test_test_prints_the_same_accuracy_as_fit(command: Command) -> None:
     fitted = command("fit", *DIGITS, "--trainer.max_epochs", "3")
     tested = command("test", "best")
     assert tested.status == 0
-    assert accuracy(tested.out) == accuracy(fitted.out)
+    assert printed_accuracy(tested.out) == printed_accuracy(fitted.out)
 
 
 def test_test_shows_each_image(command: Command, run_0: Run) -> None:

@@ -1,4 +1,4 @@
-"""What the tests of data share: a server to download from."""
+"""A server to download from."""
 
 import threading
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import pytest
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """A quiet file server."""
+    """A file server without log messages."""
 
     def log_message(self, *args: object) -> None:
         """Print nothing."""
@@ -18,7 +18,7 @@ class Handler(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
-    """A server of the folder `served`."""
+    """Serve the folder `served`; yield the address."""
     folder = tmp_path / "served"
     folder.mkdir()
     handler = partial(Handler, directory=str(folder))

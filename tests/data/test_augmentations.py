@@ -1,4 +1,4 @@
-"""Deformed digits are what was asked for, and the same for the same seed."""
+"""Augmentations change images within their limits, and depend only on the seed."""
 
 import math
 
@@ -18,7 +18,7 @@ from mnist_lightning.data.augmentations import (
 from mnist_lightning.data.loader import BatchDataset, BatchLoader
 from mnist_lightning.preprocessing.normalization import PAPER, STD
 
-STILL = {"degrees": 0.0, "scale": 0.0, "shear": 0.0, "shift": 0.0}
+NO_CHANGE = {"degrees": 0.0, "scale": 0.0, "shear": 0.0, "shift": 0.0}
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -26,27 +26,27 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def digits(count: int = 64) -> Tensor:
-    """Smooth blots off the center, on paper."""
+    """Return smooth blobs outside the center, on paper."""
     rows, columns = torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij")
     blot = torch.exp(-((rows - 9) ** 2 / 8 + (columns - 16) ** 2 / 8))
     return (PAPER + 3 * blot).expand(count, 1, 28, 28).clone()
 
 
 def centers(images: Tensor) -> Tensor:
-    """Centers of mass (B, 2), down and right, in pixels."""
+    """Return the centers of mass (B, 2) as (row, column), in pixels."""
     ink = (images - PAPER)[:, 0]
-    mass, places = ink.sum((1, 2)), torch.arange(28.0)
-    return torch.stack([ink.sum(2) @ places / mass, ink.sum(1) @ places / mass], dim=1)
+    mass, positions = ink.sum((1, 2)), torch.arange(28.0)
+    return torch.stack([ink.sum(2) @ positions / mass, ink.sum(1) @ positions / mass], dim=1)
 
 
-def test_nothing_asked_changes_nothing() -> None:
+def test_a_deformation_of_zero_changes_nothing() -> None:
     images = digits()
-    assert torch.allclose(Deformation(**STILL)(images, generator()), images, atol=1e-5)
+    assert torch.allclose(Deformation(**NO_CHANGE)(images, generator()), images, atol=1e-5)
 
 
-def test_an_image_is_shifted_by_up_to_so_many_pixels() -> None:
+def test_an_image_is_shifted_by_at_most_the_given_pixels() -> None:
     images = digits(2000)
-    moved = Deformation(**{**STILL, "shift": 3.0})(images, generator())
+    moved = Deformation(**{**NO_CHANGE, "shift": 3.0})(images, generator())
     shifts = centers(moved) - centers(images)
     assert 2.9 < shifts.abs().max() < 3.01
     assert shifts.mean(dim=0).abs().max() < 0.15
@@ -54,24 +54,24 @@ def test_an_image_is_shifted_by_up_to_so_many_pixels() -> None:
 
 def test_an_image_is_rotated_about_its_middle_by_up_to_the_angle() -> None:
     images = digits(2000)
-    turned = centers(Deformation(**{**STILL, "degrees": 30.0})(images, generator())) - 13.5
+    rotated = centers(Deformation(**{**NO_CHANGE, "degrees": 30.0})(images, generator())) - 13.5
     before = centers(images) - 13.5
-    assert torch.allclose(turned.norm(dim=1), before.norm(dim=1), atol=0.05)
-    angles = torch.atan2(turned[:, 0], turned[:, 1]) - torch.atan2(before[:, 0], before[:, 1])
+    assert torch.allclose(rotated.norm(dim=1), before.norm(dim=1), atol=0.05)
+    angles = torch.atan2(rotated[:, 0], rotated[:, 1]) - torch.atan2(before[:, 0], before[:, 1])
     assert math.radians(29.5) < angles.abs().max() < math.radians(30.2)
 
 
 def test_an_image_is_scaled_by_up_to_the_factor() -> None:
     images = digits(2000)
-    scaled = Deformation(**{**STILL, "scale": 0.2})(images, generator())
+    scaled = Deformation(**{**NO_CHANGE, "scale": 0.2})(images, generator())
     areas = (scaled - PAPER).sum((1, 2, 3)) / (images - PAPER).sum((1, 2, 3))
     assert 1.4 < areas.max() < 1.45
     assert 0.63 < areas.min() < 0.66
 
 
-def test_a_shear_moves_what_is_high_against_what_is_low() -> None:
+def test_a_shear_shifts_rows_in_proportion_to_their_height() -> None:
     images = digits(2000)
-    slanted = centers(Deformation(**{**STILL, "shear": 20.0})(images, generator()))
+    slanted = centers(Deformation(**{**NO_CHANGE, "shear": 20.0})(images, generator()))
     moved = slanted - centers(images)
     assert moved[:, 0].abs().max() < 0.05
     height = abs(float(centers(images)[0, 0]) - 13.5)
@@ -80,18 +80,18 @@ def test_a_shear_moves_what_is_high_against_what_is_low() -> None:
 
 
 def test_a_warp_moves_points_by_its_standard_deviation() -> None:
-    moved = Deformation(**STILL, warp=1.5)._displacements(500, generator()) * 14
+    moved = Deformation(**NO_CHANGE, warp=1.5)._displacements(500, generator()) * 14
     assert float(moved.std()) == pytest.approx(1.5, rel=0.03)
     assert (moved[:, 1:] - moved[:, :-1]).std() < 0.5  # neighbors move together
 
 
-def test_paper_stays_paper() -> None:
+def test_an_image_without_ink_is_unchanged() -> None:
     images = torch.full((8, 1, 28, 28), PAPER)
     warped = Deformation(shift=9.0, warp=2.0)(images, generator())
     assert torch.allclose(warped, images, atol=1e-6)
 
 
-def test_a_batch_is_changed_by_its_seed_epoch_and_place_alone() -> None:
+def test_augmentation_depends_only_on_seed_epoch_and_batch() -> None:
     pixels = torch.randint(0, 256, (50, 28, 28), dtype=torch.uint8, generator=generator())
     labels = torch.arange(50)
 
@@ -100,10 +100,10 @@ def test_a_batch_is_changed_by_its_seed_epoch_and_place_alone() -> None:
         loader = BatchLoader(BatchDataset(pixels, labels, 10, seed, augment), workers)
         loader.sampler.set_epoch(epoch)
         loader.load_state_dict({"epoch": epoch, "given": resumed})
-        torch.rand(3)  # nobody's global draw matters
-        found = [images for images, _ in loader]
+        torch.rand(3)  # the global generator has no effect
+        batches_of_epoch = [images for images, _ in loader]
         loader.close()
-        return found
+        return batches_of_epoch
 
     def same(some: list[Tensor], others: list[Tensor]) -> list[bool]:
         return [torch.equal(*pair) for pair in zip(some, others, strict=True)]
@@ -125,26 +125,26 @@ def test_images_are_augmented_in_training_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("arguments", "message"),
     [
         ({"degrees": -1.0}, "degrees: invalid value -1.0"),
         ({"scale": 1.0}, "scale 1.0, shear"),
         ({"smoothness": 0.0}, "smoothness: invalid value 0.0"),
     ],
 )
-def test_what_makes_no_sense_is_refused(wrong: dict[str, float], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        Deformation(**wrong)
+def test_invalid_arguments_are_rejected(arguments: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Deformation(**arguments)
 
 
 def bars(count: int = 2000) -> Tensor:
-    """A bar of full ink on paper, 4 wide."""
+    """Return bars of full ink, 4 pixels wide."""
     images = torch.full((count, 1, 28, 28), PAPER)
     images[:, :, 6:22, 12:16] = PAPER + 1
     return images
 
 
-def test_strokes_become_thicker_and_thinner_by_up_to_so_many_pixels_a_side() -> None:
+def test_stroke_widths_change_by_at_most_the_given_pixels_per_side() -> None:
     changed = StrokeWidth(thinner=1.5, thicker=2.0)(bars(), generator())
     widths = (changed[:, 0, 14] - PAPER).sum(dim=1)
     assert 7.95 < widths.max() <= 8.001
@@ -154,7 +154,7 @@ def test_strokes_become_thicker_and_thinner_by_up_to_so_many_pixels_a_side() -> 
     assert (changed[:, 0, 0] == PAPER).all()
 
 
-def test_strokes_may_be_made_thicker_only_or_left_alone() -> None:
+def test_strokes_may_only_become_thicker_or_stay_equal() -> None:
     widths = (StrokeWidth(0, 0.5)(bars(), generator())[:, 0, 14] - PAPER).sum(dim=1)
     assert 4 <= widths.min() < 4.01
     assert 4.99 < widths.max() <= 5.001
@@ -180,26 +180,26 @@ def test_a_square_of_some_images_is_covered_with_paper() -> None:
     sides = holes.amax(dim=1).sum(dim=1)
     assert torch.equal(sides * holes.amax(dim=2).sum(dim=1), areas)
     assert sides.max() == 8
-    assert covered.mean(dim=0).min() > 0  # any pixel may be
+    assert covered.mean(dim=0).min() > 0  # any pixel can be covered
 
 
-def test_images_are_mixed_with_what_they_are_taken_for() -> None:
+def test_images_and_targets_are_mixed_with_the_same_weights() -> None:
     classes = torch.arange(2000) % 10
     targets = functional.one_hot(classes, 10).float()
     images = classes.float().view(-1, 1, 1, 1).expand(-1, 1, 28, 28)
     mixed, mixed_targets = Mixup(alpha=0.4).mix(images, targets, generator())
-    # What is a mixture of numbers in the one place is the same mixture in the other.
+    # Each image has the value of its class, so that images and targets have the same mean.
     torch.testing.assert_close(mixed[:, 0, 0, 0], mixed_targets @ torch.arange(10.0))
     torch.testing.assert_close(mixed_targets.sum(dim=1), torch.ones(2000))
     largest = mixed_targets.amax(dim=1)
-    # Of Beta(0.4, 0.4) the mean of the larger share is 0.8397; a tenth of the pairs are one class.
+    # The larger share of Beta(0.4, 0.4) has the mean 0.8397; a tenth of the pairs have one class.
     assert float(largest.mean()) == pytest.approx(0.9 * 0.8397 + 0.1, abs=0.01)
-    kept = mixed_targets.gather(1, classes[:, None]).mean()
-    assert float(kept) == pytest.approx(0.55, abs=0.02)
+    own_share = mixed_targets.gather(1, classes[:, None]).mean()
+    assert float(own_share) == pytest.approx(0.55, abs=0.02)
 
 
 @pytest.mark.parametrize("augmentation", [StrokeWidth(), Noise(), Cutout(), Mixup()])
-def test_a_generator_s_seed_decides_and_the_images_stay(
+def test_the_result_depends_on_the_generator_and_the_input_is_unchanged(
     augmentation: Augmentation,
 ) -> None:
     images = torch.rand(20, 1, 28, 28, generator=generator())
@@ -210,7 +210,7 @@ def test_a_generator_s_seed_decides_and_the_images_stay(
     assert torch.equal(images, before)
 
 
-def test_no_stroke_and_no_noise_is_less_than_none() -> None:
+def test_negative_strengths_are_rejected() -> None:
     with pytest.raises(ValueError, match="thinner: invalid value -1; expected 0 to 28"):
         StrokeWidth(thinner=-1)
     with pytest.raises(ValueError, match="std: invalid value -1; expected at least 0"):

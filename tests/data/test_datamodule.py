@@ -1,4 +1,4 @@
-"""The data module: the three splits, and what it refuses."""
+"""The data module: its three splits, and invalid arguments."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from mnist_lightning.data.splits import split
 from mnist_lightning.errors import UserError
 
 
-def prepared(**arguments: object) -> MNISTDataModule:
+def set_up(**arguments: object) -> MNISTDataModule:
     data = MNISTDataModule(**arguments)  # type: ignore[arg-type] # as a caller may
     data.prepare_data()
     data.setup()
@@ -27,16 +27,16 @@ def test_split_is_disjoint_complete_and_a_function_of_its_seed() -> None:
     assert not torch.equal(split(1000, 100, seed=1)[1], val)
 
 
-def test_first_batch_is_what_the_design_says() -> None:
-    images, labels = next(iter(prepared(dataset="digits").train_dataloader()))
+def test_a_batch_has_the_documented_shapes_and_types() -> None:
+    images, labels = next(iter(set_up(dataset="digits").train_dataloader()))
     assert images.shape == (100, 1, 28, 28)
     assert images.dtype == torch.float32
     assert labels.shape == (100,)
     assert labels.dtype == torch.int64
 
 
-def test_splits_of_the_embedded_digits_share_no_picture() -> None:
-    data = prepared(dataset="digits")
+def test_splits_of_the_bundled_digits_share_no_image() -> None:
+    data = set_up(dataset="digits")
     parts = [
         data.data.train_images[data.train_indices],
         data.data.train_images[data.val_indices],
@@ -49,8 +49,8 @@ def test_splits_of_the_embedded_digits_share_no_picture() -> None:
     assert not unique[1] & unique[2]
 
 
-def test_embedded_digits_are_in_mnist_s_format() -> None:
-    pictures = prepared(dataset="digits").data.train_images
+def test_bundled_digits_are_in_mnist_s_format() -> None:
+    pictures = set_up(dataset="digits").data.train_images
     rows, columns = pictures.amax(2) > 0, pictures.amax(1) > 0
     assert int(torch.maximum(rows.sum(1), columns.sum(1)).max()) <= 20
     mass = pictures.double().sum((1, 2))
@@ -58,34 +58,34 @@ def test_embedded_digits_are_in_mnist_s_format() -> None:
     assert float((center - 14).abs().max()) <= 0.5
 
 
-def test_training_orders_follow_the_seed_of_the_run() -> None:
+def test_the_order_of_training_images_depends_on_the_seed() -> None:
     torch.manual_seed(1)
-    one = next(iter(prepared(dataset="digits").train_dataloader()))[1]
-    two = next(iter(prepared(dataset="digits").train_dataloader()))[1]
+    one = next(iter(set_up(dataset="digits").train_dataloader()))[1]
+    two = next(iter(set_up(dataset="digits").train_dataloader()))[1]
     torch.manual_seed(2)
-    three = next(iter(prepared(dataset="digits").train_dataloader()))[1]
+    three = next(iter(set_up(dataset="digits").train_dataloader()))[1]
     assert torch.equal(one, two)
     assert not torch.equal(one, three)
 
 
-def test_data_before_setup_is_refused_with_the_remedy() -> None:
+def test_data_before_setup_is_rejected_with_a_fix() -> None:
     with pytest.raises(RuntimeError, match="call prepare_data"):
         MNISTDataModule(dataset="digits").train_dataloader()
 
 
-def test_too_large_a_validation_set_is_refused() -> None:
+def test_a_validation_set_of_all_images_is_rejected() -> None:
     with pytest.raises(UserError, match="leaves no training images"):
-        prepared(dataset="digits", val_size=1500)
+        set_up(dataset="digits", val_size=1500)
 
 
-def test_negative_sizes_are_refused() -> None:
+def test_negative_sizes_are_rejected() -> None:
     with pytest.raises(ValueError, match="val_size: invalid value -1"):
         MNISTDataModule(val_size=-1)
 
 
 @pytest.mark.mnist
 def test_mnist_is_split_55000_5000_10000_without_overlap(mnist_dir: Path) -> None:
-    data = prepared(data_dir=str(mnist_dir))
+    data = set_up(data_dir=str(mnist_dir))
     assert data.data.name == "mnist"
     assert len(data.train_indices) == 55_000
     assert len(data.val_indices) == 5_000
@@ -98,6 +98,6 @@ def test_mnist_is_split_55000_5000_10000_without_overlap(mnist_dir: Path) -> Non
 
 @pytest.mark.mnist
 def test_val_size_0_trains_on_all_60000(mnist_dir: Path) -> None:
-    data = prepared(data_dir=str(mnist_dir), val_size=0)
+    data = set_up(data_dir=str(mnist_dir), val_size=0)
     assert sorted(data.train_indices.tolist()) == list(range(60_000))
     assert data.val_dataloader() == []

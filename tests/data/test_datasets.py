@@ -1,4 +1,4 @@
-"""The other data sets, through torchvision's classes, from generated files."""
+"""The data sets of torchvision, from generated files."""
 
 import gc
 import gzip
@@ -19,7 +19,7 @@ from mnist_lightning.data import datasets
 from mnist_lightning.data.mnist_download import DamagedError, FetchError
 from mnist_lightning.errors import UserError
 from tests.conftest import Command
-from tests.data.test_download import answering, drip_body
+from tests.data.test_download import send_body_slowly, serve_with
 
 
 def idx(array: np.ndarray, element: int = 8) -> bytes:
@@ -53,7 +53,7 @@ def test_mnist_like_files_are_read(tmp_path: Path, name: str, class_name: str) -
     assert data.test_labels.tolist() == [n % 10 for n in range(20)]
 
 
-def test_emnist_is_turned_upright(tmp_path: Path) -> None:
+def test_images_of_emnist_are_transposed(tmp_path: Path) -> None:
     raw = tmp_path / "EMNIST" / "raw"
     write_like_mnist(raw, (30, 20), prefix="emnist-digits-")
     data = source("emnist_digits", "EMNIST", (30, 20)).load(tmp_path)
@@ -79,7 +79,7 @@ def test_qmnist_s_labels_are_its_first_column(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["half", "few", "packed"])
-def test_half_extracted_files_are_named(tmp_path: Path, damage: str) -> None:
+def test_a_partially_extracted_data_set_is_damaged(tmp_path: Path, damage: str) -> None:
     raw = tmp_path / "KMNIST" / "raw"
     write_like_mnist(raw, (30, 20))
     path = raw / "train-images-idx3-ubyte"
@@ -94,22 +94,20 @@ def test_half_extracted_files_are_named(tmp_path: Path, damage: str) -> None:
 
 @pytest.fixture
 def kmnist(tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A served KMNIST of 50 pictures, the only one that torchvision knows of; its folder."""
+    """Serve a KMNIST of 50 images to torchvision; return the folder of its files."""
     folder = tmp_path / "served" / "kmnist"
     write_like_mnist(folder, (30, 20))
     resources = []
     for file in list(folder.iterdir()):
-        packed = gzip.compress(file.read_bytes())
-        (folder / f"{file.name}.gz").write_bytes(packed)
-        resources.append((f"{file.name}.gz", hashlib.md5(packed).hexdigest()))
+        compressed = gzip.compress(file.read_bytes())
+        (folder / f"{file.name}.gz").write_bytes(compressed)
+        resources.append((f"{file.name}.gz", hashlib.md5(compressed).hexdigest()))
     monkeypatch.setattr(KMNIST, "mirrors", [f"{server}kmnist/"])
     monkeypatch.setattr(KMNIST, "resources", resources)
     return folder
 
 
-def test_another_data_set_is_fetched_by_torchvision_and_then_read(
-    tmp_path: Path, kmnist: Path
-) -> None:
+def test_a_data_set_is_downloaded_by_torchvision_and_read(tmp_path: Path, kmnist: Path) -> None:
     small = source("kmnist", "KMNIST", (30, 20))
     with pytest.raises(FileNotFoundError):
         small.load(tmp_path / "data")
@@ -118,18 +116,18 @@ def test_another_data_set_is_fetched_by_torchvision_and_then_read(
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # torchvision's, of a missing file
-@pytest.mark.parametrize("trouble", ["missing", "other", "silent"])
-def test_a_fetch_that_fails_says_of_what_and_where(
-    tmp_path: Path, kmnist: Path, trouble: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("problem", ["missing", "other", "silent"])
+def test_the_error_of_a_failed_download_names_the_data_set_and_the_folder(
+    tmp_path: Path, kmnist: Path, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mnist_lightning.data.download.READ_SECONDS", 0.5)
     labels = kmnist / "t10k-labels-idx1-ubyte.gz"
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        if trouble == "missing":
+        if problem == "missing":
             labels.unlink()
-        if trouble == "other":
+        if problem == "other":
             labels.write_bytes(b"a page of somebody's who has no such file")
-        if trouble == "silent":
+        if problem == "silent":
             where = f"http://127.0.0.1:{silent.getsockname()[1]}/"
             monkeypatch.setattr(KMNIST, "mirrors", [where])
         with pytest.raises(FetchError, match=r"kmnist could not be downloaded into .*data: \S"):
@@ -138,7 +136,7 @@ def test_a_fetch_that_fails_says_of_what_and_where(
     gc.collect()
 
 
-def test_a_data_set_that_is_not_there_is_missing(tmp_path: Path) -> None:
+def test_a_missing_data_set_raises_an_error(tmp_path: Path) -> None:
     for entry in datasets.SOURCES.values():
         if entry.folder:
             with pytest.raises(FileNotFoundError):
@@ -171,11 +169,11 @@ def test_data_lists_every_data_set_and_its_state(command: Command, tmp_path: Pat
     assert "4 bytes, expected 47,040,016" in damaged.out
 
 
-def test_a_mirror_that_drips_is_abandoned_for_torchvision_s_data_sets_too(
+def test_a_download_by_torchvision_from_a_slow_server_is_aborted(
     tmp_path: Path, kmnist: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mnist_lightning.data.download.SPEED_SECONDS", 1.0)
-    with answering(drip_body) as slow:
+    with serve_with(send_body_slowly) as slow:
         monkeypatch.setattr(KMNIST, "mirrors", [slow])
         with pytest.raises(FetchError, match="slower than 10 kB/s for 1 s"):
             source("kmnist", "KMNIST", (30, 20)).fetch(tmp_path / "data")
@@ -212,19 +210,19 @@ def test_the_options_name_every_data_set() -> None:
     assert set(get_args(datasets.SourceName)) == datasets.SOURCES.keys()
 
 
-def test_only_what_was_downloaded_is_extracted(
+def test_only_the_downloaded_archive_is_extracted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another archive in the folder is not extracted, which could write anywhere."""
-    packed = tmp_path / "packed"
-    write_like_mnist(packed, (30, 20), prefix="emnist-digits-")
+    """Another archive in the folder could write anywhere."""
+    source_files = tmp_path / "packed"
+    write_like_mnist(source_files, (30, 20), prefix="emnist-digits-")
     raw = tmp_path / "data" / "EMNIST" / "raw"
     (raw / "gzip").mkdir(parents=True)
     with tarfile.open(raw / "gzip" / "00.tar.gz", "w:gz") as archive:
         member = tarfile.TarInfo("../../../written")
         archive.addfile(member, io.BytesIO())
     with zipfile.ZipFile(raw / "gzip.zip", "w") as downloaded:
-        for path in packed.iterdir():
+        for path in source_files.iterdir():
             downloaded.writestr(f"gzip/{path.name}.gz", gzip.compress(path.read_bytes()))
     digest = hashlib.md5((raw / "gzip.zip").read_bytes()).hexdigest()
     monkeypatch.setattr(EMNIST, "md5", digest)

@@ -1,4 +1,4 @@
-"""Your own pictures, and data sets beside each other."""
+"""Data sets of own images, and additional data sets."""
 
 import json
 import shutil
@@ -15,12 +15,12 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.runs.run_directory import Run
 from tests.conftest import DIGITS, Command
-from tests.preprocessing.test_ink_extraction import drawn
+from tests.images import draw_seven
 
 
 @pytest.fixture
-def mine(tmp_path: Path) -> Path:
-    """Sixty pictures of embedded digits, on paper, and what is no picture."""
+def image_folder(tmp_path: Path) -> Path:
+    """Return a folder with 60 images of the bundled digits, and other files."""
     folder = tmp_path / "mine"
     data = SOURCES["digits"].load(Path())
     for index in range(60):
@@ -28,17 +28,17 @@ def mine(tmp_path: Path) -> Path:
         place.parent.mkdir(parents=True, exist_ok=True)
         ink = Image.fromarray(255 - data.train_images[index].numpy())
         ink.resize((140, 140), Image.Resampling.BICUBIC).save(place)
-    (folder / "3" / ".hidden").write_text("not asked for")
+    (folder / "3" / ".hidden").write_text("ignored")
     (folder / "notes").mkdir()
-    (folder / "notes" / "drawn.png").write_bytes(b"not asked for either")
+    (folder / "notes" / "drawn.png").write_bytes(b"ignored, too")
     return folder
 
 
-def test_pictures_are_read_by_label_and_brought_to_mnist_s_form(mine: Path) -> None:
-    data, _ = load_folder(mine, test_share=0.0)
+def test_images_are_labeled_by_folder_and_converted_to_mnist_s_format(image_folder: Path) -> None:
+    data, _ = load_folder(image_folder, test_share=0.0)
     assert len(data.test_labels) == 0
     files = sorted(
-        (path for path in mine.rglob("*.png") if path.parent.name == "some"),
+        (path for path in image_folder.rglob("*.png") if path.parent.name == "some"),
         key=lambda path: (int(path.parts[-3]), str(path)),
     )
     assert data.train_labels.tolist() == [int(path.parts[-3]) for path in files]
@@ -48,57 +48,57 @@ def test_pictures_are_read_by_label_and_brought_to_mnist_s_form(mine: Path) -> N
         )
 
 
-def test_a_picture_stays_on_its_side_when_the_folder_grows(mine: Path) -> None:
-    def sides() -> tuple[set[bytes], set[bytes]]:
-        data, _ = load_folder(mine, test_share=0.3)
+def test_an_image_stays_in_its_part_when_images_are_added(image_folder: Path) -> None:
+    def read_parts() -> tuple[set[bytes], set[bytes]]:
+        data, _ = load_folder(image_folder, test_share=0.3)
         parts = (data.train_images, data.test_images)
         train, test = ({picture.numpy().tobytes() for picture in part} for part in parts)
         return train, test
 
-    train, test = sides()
+    train, test = read_parts()
     assert len(train) + len(test) == 60
     assert 8 <= len(test) <= 28
-    for index, picture in enumerate(sorted(mine.glob("*/some/*.png"))):
+    for index, picture in enumerate(sorted(image_folder.glob("*/some/*.png"))):
         if index % 2:
             shutil.copy(picture, picture.with_name(f"copy_{picture.name}"))
-    drawn().save(mine / "7" / "new.png")
-    more_train, more_test = sides()
+    draw_seven().save(image_folder / "7" / "new.png")
+    more_train, more_test = read_parts()
     assert train <= more_train
     assert test <= more_test
     assert not more_train & more_test
 
 
-def test_what_cannot_be_read_is_named_and_skipped(mine: Path) -> None:
-    (mine / "4" / "broken.png").write_bytes(b"no picture")
-    Image.new("L", (40, 40), 255).save(mine / "5" / "blank.png")
-    data, notice = load_folder(mine, test_share=0.5)
+def test_unreadable_files_are_reported_and_skipped(image_folder: Path) -> None:
+    (image_folder / "4" / "broken.png").write_bytes(b"no picture")
+    Image.new("L", (40, 40), 255).save(image_folder / "5" / "blank.png")
+    data, notice = load_folder(image_folder, test_share=0.5)
     assert notice is not None
-    assert f"2 of 62 files in {mine} are skipped: 4/broken.png (not an image" in notice
+    assert f"2 of 62 files in {image_folder} are skipped: 4/broken.png (not an image" in notice
     assert "5/blank.png (no digit" in notice
-    module = MNISTDataModule(dataset="folder", folder=str(mine))
+    module = MNISTDataModule(dataset="folder", folder=str(image_folder))
     with pytest.warns(SkippedWarning, match="2 of 62 files"):
         module.setup()
     assert len(data.train_labels) + len(data.test_labels) == 60
 
 
-def test_a_folder_of_another_form_is_told(tmp_path: Path, mine: Path) -> None:
-    for folder, said in (
+def test_a_folder_with_another_structure_is_reported(tmp_path: Path, image_folder: Path) -> None:
+    for folder, message in (
         (tmp_path / "nowhere", "no such folder"),
-        (mine / "notes", "contains no folder"),
-        (mine.parent, "contains mine"),
+        (image_folder / "notes", "contains no folder"),
+        (image_folder.parent, "contains mine"),
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             load_folder(folder, 0.1)
     (tmp_path / "empty" / "3").mkdir(parents=True)
     with pytest.raises(UserError, match="none of its files"):
         load_folder(tmp_path / "empty", 0.1)
 
 
-def test_own_pictures_are_trained_on_resumed_and_tested(
-    command: Command, mine: Path, run_0: Run
+def test_a_run_on_own_images_is_trained_resumed_and_tested(
+    command: Command, image_folder: Path, run_0: Run
 ) -> None:
-    own = ("--data.dataset", "folder", "--data.folder", str(mine))
-    (mine / "4" / "broken.png").write_bytes(b"no picture")
+    own = ("--data.dataset", "folder", "--data.folder", str(image_folder))
+    (image_folder / "4" / "broken.png").write_bytes(b"no picture")
     result = command("fit", *own, "--trainer.max_epochs", "2")
     assert result.status == 0
     assert "1 of 61 files" in result.out
@@ -110,21 +110,28 @@ def test_own_pictures_are_trained_on_resumed_and_tested(
     everything = command("test", "last", *own, "--data.test_share", "1")
     assert "of 60" in everything.out
     assert "of 297" in command("test", "last", *DIGITS).out
-    drawn().save(mine / "7" / "new.png")
+    draw_seven().save(image_folder / "7" / "new.png")
     assert "trained on different data" in command("resume", "--trainer.max_epochs", "4").err
 
 
-def test_both_the_folder_and_the_data_set_have_to_be_named(command: Command, mine: Path) -> None:
-    for options in (("--data.folder", str(mine)), ("--data.dataset", "folder")):
+def test_folder_and_data_set_must_be_given_together(command: Command, image_folder: Path) -> None:
+    for options in (("--data.folder", str(image_folder)), ("--data.dataset", "folder")):
         result = command("fit", *options)
         assert result.status == 2
         assert "own images need both --data.dataset folder and --data.folder DIR" in result.err
-    everything = ("--data.dataset", "folder", "--data.folder", str(mine), "--data.test_share", "1")
+    everything = (
+        "--data.dataset",
+        "folder",
+        "--data.folder",
+        str(image_folder),
+        "--data.test_share",
+        "1",
+    )
     for extra in ((), ("--data.extra", "digits")):
         assert "folder has no training images" in command("fit", *everything, *extra).err
 
 
-def test_a_further_data_set_has_its_share_and_every_image_is_seen() -> None:
+def test_an_additional_data_set_has_its_share_and_every_image_is_used() -> None:
     for share in (0.1, 0.5, 0.9):
         data = MNISTDataModule(dataset="digits", extra="strokes", extra_share=share)
         data.prepare_data()
@@ -141,7 +148,9 @@ def test_a_further_data_set_has_its_share_and_every_image_is_seen() -> None:
     assert labels.dtype == torch.int64
 
 
-def test_a_run_with_a_further_data_set_knows_both(command: Command, run_0: Run) -> None:
+def test_a_run_with_an_additional_data_set_stores_both_checksums(
+    command: Command, run_0: Run
+) -> None:
     both = ("--data.extra", "strokes", "--data.augment+=NoDigit", "--data.augment+=Deformation")
     result = command("fit", *DIGITS, *both, "--trainer.max_epochs", "1")
     assert "digits and strokes: " in result.out
@@ -156,13 +165,13 @@ def test_a_run_with_a_further_data_set_knows_both(command: Command, run_0: Run) 
     assert "--data.extra digits adds nothing: it is the data set itself" in itself.out
 
 
-def test_a_run_begins_with_another_s_weights(command: Command, run_0: Run) -> None:
-    few = ("--trainer.max_epochs", "2", "--dashboards", "none")
-    command("fit", *DIGITS, *few)
-    begun = command(
+def test_init_from_starts_with_the_weights_of_another_run(command: Command, run_0: Run) -> None:
+    short = ("--trainer.max_epochs", "2", "--dashboards", "none")
+    command("fit", *DIGITS, *short)
+    result = command(
         "fit",
         *DIGITS,
-        *few,
+        *short,
         "--init_from",
         "0",
         "--model.optimizer.lr",
@@ -170,8 +179,8 @@ def test_a_run_begins_with_another_s_weights(command: Command, run_0: Run) -> No
         "--auto_resume",
         "true",
     )
-    assert begun.status == 0, begun.err
-    assert f"initial weights: {Path('lightning_logs/version_0')}" in begun.out
+    assert result.status == 0, result.err
+    assert f"initial weights: {Path('lightning_logs/version_0')}" in result.out
     run_1 = Run(run_0.folder.with_name("version_1"))
     first, second = run_0.summary(), run_1.summary()
     assert second["val/accuracy"] == first["val/accuracy"]
@@ -182,7 +191,7 @@ def test_a_run_begins_with_another_s_weights(command: Command, run_0: Run) -> No
     assert run_1.summary()["init_from"] == second["init_from"]
 
 
-def test_weights_of_another_network_are_refused(command: Command) -> None:
+def test_init_from_rejects_the_weights_of_another_network(command: Command) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "1", "--dashboards", "none")
     result = command("fit", *DIGITS, "--init_from", "0", "--model.network", "DigitNet")
     assert result.status == 2
@@ -193,28 +202,30 @@ def test_weights_of_another_network_are_refused(command: Command) -> None:
     assert "--ckpt_path resumes a run, --init_from starts a new one: give one" in both.err
 
 
-def test_a_folder_s_facts_are_in_its_summary(command: Command, mine: Path, run_0: Run) -> None:
+def test_the_summary_of_a_run_on_a_folder_has_its_sizes(
+    command: Command, image_folder: Path, run_0: Run
+) -> None:
     own = (
         "--data.dataset",
         "folder",
         "--data.folder",
-        str(mine),
+        str(image_folder),
         "--data.extra",
         "[digits, strokes]",
     )
-    few = ("--trainer.max_epochs", "1", "--data.extra_share", "0.9")
-    assert command("fit", *own, *few).status == 0
+    short = ("--trainer.max_epochs", "1", "--data.extra_share", "0.9")
+    assert command("fit", *own, *short).status == 0
     assert json.loads((run_0.folder / "summary.json").read_text())["train_size"] > 3100
     assert command("report", "0").status == 0
 
 
-def test_a_label_is_no_link(mine: Path, tmp_path: Path) -> None:
-    (mine / "10").symlink_to(tmp_path)
+def test_a_link_as_a_label_is_rejected(image_folder: Path, tmp_path: Path) -> None:
+    (image_folder / "10").symlink_to(tmp_path)
     with pytest.raises(UserError, match="10 is a link"):
-        load_folder(mine, test_share=0.0)
+        load_folder(image_folder, test_share=0.0)
 
 
-def test_labels_end_at_199(mine: Path) -> None:
-    (mine / "257").mkdir()
+def test_labels_above_199_are_rejected(image_folder: Path) -> None:
+    (image_folder / "257").mkdir()
     with pytest.raises(UserError, match="the largest allowed label is 199"):
-        load_folder(mine, test_share=0.0)
+        load_folder(image_folder, test_share=0.0)

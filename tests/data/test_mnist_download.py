@@ -1,4 +1,4 @@
-"""MNIST's files: verified wherever they come from. Small files stand in for the four."""
+"""The files of MNIST are always verified. Small files replace the four real ones."""
 
 import gzip
 import hashlib
@@ -15,41 +15,41 @@ from mnist_lightning.data import mnist_download
 COUNTS = {"train": 30, "t10k": 10}
 
 
-def contents() -> dict[str, bytes]:
-    """Four files in the IDX format, as MNIST's, but of 30 + 10 pictures."""
+def create_contents() -> dict[str, bytes]:
+    """Return four files in the format of MNIST, with 30 + 10 images."""
     generator = np.random.default_rng(0)
-    made = {}
+    contents = {}
     for name in mnist_download.FILES:
         count = COUNTS[name.split("-")[0]]
         shape = (count, 28, 28) if "images" in name else (count,)
         array = generator.integers(0, 256 if "images" in name else 10, shape).astype(np.uint8)
         header = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">i4").tobytes()
-        made[name] = header + array.tobytes()
-    return made
+        contents[name] = header + array.tobytes()
+    return contents
 
 
 @pytest.fixture
 def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """The small files, known to the package in place of the large ones."""
-    made = contents()
-    known = {n: (len(c), hashlib.sha256(c).hexdigest()) for n, c in made.items()}
+    """Replace the expected files of MNIST by the small ones."""
+    contents = create_contents()
+    known = {n: (len(c), hashlib.sha256(c).hexdigest()) for n, c in contents.items()}
     monkeypatch.setattr(mnist_download, "FILES", known)
-    return made
+    return contents
 
 
-def write(folder: Path, files: dict[str, bytes], ending: str = "") -> None:
+def write_files(folder: Path, files: dict[str, bytes], suffix: str = "") -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        data = gzip.compress(content) if ending == ".gz" else content
-        (folder / f"{name}{ending}").write_bytes(data)
+        data = gzip.compress(content) if suffix == ".gz" else content
+        (folder / f"{name}{suffix}").write_bytes(data)
 
 
-@pytest.mark.parametrize("ending", ["", ".gz"])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
 @pytest.mark.parametrize("layout", ["MNIST/raw", "."])
 def test_raw_and_gz_are_read_in_torchvision_s_layout_or_loose(
-    tmp_path: Path, files: dict[str, bytes], ending: str, layout: str
+    tmp_path: Path, files: dict[str, bytes], suffix: str, layout: str
 ) -> None:
-    write(tmp_path / layout, files, ending)
+    write_files(tmp_path / layout, files, suffix)
     before = sorted(tmp_path.rglob("*"))
     images, labels, test_images, test_labels = mnist_download.load(tmp_path)
     assert images.shape == (30, 28, 28)
@@ -60,18 +60,18 @@ def test_raw_and_gz_are_read_in_torchvision_s_layout_or_loose(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_missing_file_is_missing(tmp_path: Path) -> None:
+def test_a_missing_file_raises_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no train-images-idx3-ubyte in"):
         mnist_download.load(tmp_path)
 
 
-@pytest.mark.parametrize("ending", ["", ".gz"])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "longer"])
-def test_a_damaged_file_is_named_with_the_remedy(
-    tmp_path: Path, files: dict[str, bytes], ending: str, damage: str
+def test_a_damaged_file_is_reported_with_a_fix(
+    tmp_path: Path, files: dict[str, bytes], suffix: str, damage: str
 ) -> None:
-    write(tmp_path / "MNIST/raw", files, ending)
-    path = tmp_path / "MNIST/raw" / f"t10k-images-idx3-ubyte{ending}"
+    write_files(tmp_path / "MNIST/raw", files, suffix)
+    path = tmp_path / "MNIST/raw" / f"t10k-images-idx3-ubyte{suffix}"
     data = bytearray(path.read_bytes())
     if damage == "flipped":
         data[len(data) // 2] ^= 1
@@ -84,30 +84,28 @@ def test_a_damaged_file_is_named_with_the_remedy(
     assert str(tmp_path) in str(raised.value)
 
 
-def test_a_whole_gz_serves_beside_a_damaged_raw_file(
+def test_an_intact_gz_file_replaces_a_damaged_raw_file(
     tmp_path: Path, files: dict[str, bytes]
 ) -> None:
-    write(tmp_path / "MNIST/raw", files, ".gz")
+    write_files(tmp_path / "MNIST/raw", files, ".gz")
     (tmp_path / "MNIST/raw/train-labels-idx1-ubyte").write_bytes(b"half")
     assert len(mnist_download.load(tmp_path)[1]) == 30
 
 
-def test_fetch_brings_all_four_and_leaves_nothing_else(
+def test_fetch_stores_exactly_the_four_files(
     tmp_path: Path, files: dict[str, bytes], server: str
 ) -> None:
-    write(tmp_path / "served", files, ".gz")
+    write_files(tmp_path / "served", files, ".gz")
     mnist_download.fetch(tmp_path / "data", mirrors=[server])
     raw = tmp_path / "data/MNIST/raw"
     assert {path.name for path in raw.iterdir()} == {*files, ".lock"}
     assert all((raw / name).read_bytes() == content for name, content in files.items())
 
 
-def test_fetch_turns_to_the_next_mirror(
-    tmp_path: Path, files: dict[str, bytes], server: str
-) -> None:
-    write(tmp_path / "served/good", files, ".gz")
-    write(tmp_path / "served/wrong", dict.fromkeys(files, b"other"), ".gz")
-    write(tmp_path / "served/page", {f"{name}.gz": b"<html>" for name in files})
+def test_fetch_tries_the_next_mirror(tmp_path: Path, files: dict[str, bytes], server: str) -> None:
+    write_files(tmp_path / "served/good", files, ".gz")
+    write_files(tmp_path / "served/wrong", dict.fromkeys(files, b"other"), ".gz")
+    write_files(tmp_path / "served/page", {f"{name}.gz": b"<html>" for name in files})
     mirrors = ["http://127.0.0.1:9/", f"{server}none/"]
     mirrors += [f"{server}{name}/" for name in ("wrong", "page", "good")]
     mnist_download.fetch(tmp_path / "data", mirrors)
@@ -117,14 +115,16 @@ def test_fetch_turns_to_the_next_mirror(
 def test_fetch_replaces_a_damaged_file(
     tmp_path: Path, files: dict[str, bytes], server: str
 ) -> None:
-    write(tmp_path / "served", files, ".gz")
-    write(tmp_path / "data/MNIST/raw", {**files, "train-images-idx3-ubyte": b"half"})
+    write_files(tmp_path / "served", files, ".gz")
+    write_files(tmp_path / "data/MNIST/raw", {**files, "train-images-idx3-ubyte": b"half"})
     mnist_download.fetch(tmp_path / "data", mirrors=[server])
     assert len(mnist_download.load(tmp_path / "data")[0]) == 30
 
 
-def test_fetch_says_what_it_tried(tmp_path: Path, files: dict[str, bytes], server: str) -> None:
-    write(tmp_path / "served/wrong", dict.fromkeys(files, b"other"), ".gz")
+def test_the_error_of_fetch_lists_the_mirrors(
+    tmp_path: Path, files: dict[str, bytes], server: str
+) -> None:
+    write_files(tmp_path / "served/wrong", dict.fromkeys(files, b"other"), ".gz")
     with pytest.raises(
         mnist_download.FetchError, match=r"9/ \(no connection\).*none/ \(HTTP 404\)"
     ):
@@ -134,7 +134,7 @@ def test_fetch_says_what_it_tried(tmp_path: Path, files: dict[str, bytes], serve
     assert [path.name for path in (tmp_path / "data/MNIST/raw").iterdir()] == [".lock"]
 
 
-def test_a_host_that_never_answers_costs_seconds(
+def test_fetch_ends_soon_if_a_host_does_not_respond(
     tmp_path: Path, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import socket
@@ -148,22 +148,22 @@ def test_a_host_that_never_answers_costs_seconds(
         assert time.monotonic() - started < 10
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file")
     with pytest.raises(mnist_download.FetchError, match=r"cannot write to .*data/MNIST/raw"):
         mnist_download.fetch(tmp_path / "data", mirrors=[])
 
 
 def _fetch(folder: Path, mirror: str, start: object) -> None:
-    made = contents()
-    mnist_download.FILES = {n: (len(c), hashlib.sha256(c).hexdigest()) for n, c in made.items()}
+    contents = create_contents()
+    mnist_download.FILES = {n: (len(c), hashlib.sha256(c).hexdigest()) for n, c in contents.items()}
     start.wait()  # type: ignore[attr-defined] # a barrier of multiprocessing
     mnist_download.fetch(folder, [mirror])
     assert len(mnist_download.load(folder)[0]) == 30
 
 
-def test_two_processes_may_fetch_at_once(tmp_path: Path, server: str) -> None:
-    write(tmp_path / "served", contents(), ".gz")
+def test_two_processes_can_fetch_at_the_same_time(tmp_path: Path, server: str) -> None:
+    write_files(tmp_path / "served", create_contents(), ".gz")
     context = multiprocessing.get_context("spawn")
     start = context.Barrier(2)
     arguments = (tmp_path / "data", server, start)
@@ -176,7 +176,7 @@ def test_two_processes_may_fetch_at_once(tmp_path: Path, server: str) -> None:
 
 
 @pytest.mark.mnist
-def test_the_real_files_are_whole(mnist_dir: Path, tmp_path: Path) -> None:
+def test_the_real_files_are_intact(mnist_dir: Path, tmp_path: Path) -> None:
     images, labels, test_images, test_labels = mnist_download.load(mnist_dir)
     assert images.shape == (60_000, 28, 28)
     assert test_images.shape == (10_000, 28, 28)
@@ -184,7 +184,7 @@ def test_the_real_files_are_whole(mnist_dir: Path, tmp_path: Path) -> None:
     assert test_labels[:5].tolist() == [7, 2, 1, 0, 4]
 
 
-def test_a_million_empty_streams_are_damaged_at_once(tmp_path: Path) -> None:
+def test_a_million_empty_gzip_streams_are_rejected_quickly(tmp_path: Path) -> None:
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     path = raw / "t10k-labels-idx1-ubyte.gz"

@@ -1,19 +1,17 @@
-"""Real servers in separate processes, on the loopback interface."""
+"""Servers in separate processes, on the loopback interface."""
 
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mnist_lightning.cli.main import main
 from tests.conftest import DIGITS
-
-Serve = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +26,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def serving(folder: Path, *arguments: str) -> Iterator[str]:
-    """Serve in a process, and yield its address; stop it at the end."""
+    """Start a server in a process and yield its address; stop it at the end."""
     command = [sys.executable, "-m", "mnist_lightning", "serve", "--port", "0", *arguments]
     with subprocess.Popen(
         command,

@@ -24,8 +24,8 @@ from mnist_lightning.inference import Recognizer
 from mnist_lightning.networks.registry import ARCHITECTURES
 from mnist_lightning.preprocessing import mnist_format, normalization
 from mnist_lightning.runs.run_directory import Run
-from tests.conftest import DIGITS, Command, Train
-from tests.preprocessing.test_ink_extraction import drawn
+from tests.conftest import DIGITS, AddRun, Command
+from tests.images import draw_seven
 
 pytestmark = pytest.mark.slow
 
@@ -34,16 +34,18 @@ SUMMARY = {"dataset": "digits", "checksum": "0" * 64, "seed": 1, "versions": {"t
 
 
 @pytest.fixture
-def fitted(command: Command, trained_run: Train) -> Command:
-    """Return a command line in a directory with a run."""
+def trained_cli(command: Command, add_run: AddRun) -> Command:
+    """A command in a directory with a run."""
     few = ("--trainer.max_epochs", "1", "--dashboards", "none")
-    trained_run(*DIGITS, *few)
+    add_run(*DIGITS, *few)
     return command
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_a_run_is_exported_and_its_card_s_code_runs(fitted: Command, run_0: Run, kind: str) -> None:
-    result = fitted("export", "0", "--format", kind)
+def test_a_run_is_exported_and_its_card_s_code_runs(
+    trained_cli: Command, run_0: Run, kind: str
+) -> None:
+    result = trained_cli("export", "0", "--format", kind)
     assert result.status == 0, result.err
     folder = run_0.folder / "export" / kind
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -73,11 +75,11 @@ def test_a_changed_data_set_or_one_without_test_images_does_not_prevent_an_expor
         for label in range(10):
             path = tmp_path / "mine" / str(label) / f"{place}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            drawn(ink=10 * place + label).save(path)
+            draw_seven(ink=10 * place + label).save(path)
     own = ("--data.dataset", "folder", "--data.folder", "mine", "--data.test_share", "0")
     few = ("--data.val_size", "4", "--trainer.max_epochs", "1", "--dashboards", "none")
     assert command("fit", *own, *few).status == 0
-    drawn(ink=99).save(tmp_path / "mine" / "7" / "new.png")
+    draw_seven(ink=99).save(tmp_path / "mine" / "7" / "new.png")
     result = command("export", "last", "--format", "pth", "--output", "a.pth")
     assert result.status == 0, result.err
     assert "41 of 41 labels equal" in result.out
@@ -121,8 +123,8 @@ def test_the_logits_of_a_page_survive_garbage_collection(
     assert agreement.startswith("40 of 40 labels equal")
 
 
-def test_an_onnx_model_is_self_contained(fitted: Command, run_0: Run) -> None:
-    fitted("export", "0", "--format", "onnx", "--softmax", "--output", "elsewhere/digits.onnx")
+def test_an_onnx_model_is_self_contained(trained_cli: Command, run_0: Run) -> None:
+    trained_cli("export", "0", "--format", "onnx", "--softmax", "--output", "elsewhere/digits.onnx")
     model = onnx.load("elsewhere/digits.onnx", load_external_data=False)
     assert [opset.version for opset in model.opset_import if not opset.domain] == [exporters.OPSET]
     assert not any(weight.external_data for weight in model.graph.initializer)
@@ -137,8 +139,10 @@ def test_an_onnx_model_is_self_contained(fitted: Command, run_0: Run) -> None:
             assert row == pytest.approx(recognizer.predict(image).probabilities, abs=1e-5)
 
 
-def test_safetensors_are_loaded_without_unpickling_and_predict(fitted: Command, run_0: Run) -> None:
-    fitted("export", "0", "--format", "safetensors")
+def test_safetensors_are_loaded_without_unpickling_and_predict(
+    trained_cli: Command, run_0: Run
+) -> None:
+    trained_cli("export", "0", "--format", "safetensors")
     path = run_0.folder / "export" / "safetensors" / "model.safetensors"
     with safe_open(path, "pt") as file:
         about = json.loads(file.metadata()["mnist_lightning"])
@@ -175,9 +179,9 @@ def test_logits_are_compared_image_by_image() -> None:
     expected = np.array([[10.0, 0.0], [0.01, 0.0]], dtype=np.float32)
     kind = FORMATS["onnx"]
     assert compare(expected, expected + np.float32(1e-7), kind).startswith("2 of 2 labels equal")
-    off = expected.copy()
-    off[1, 0] += 1e-5  # a thousandth of this image's largest, a millionth of the other's
-    for logits in (off, expected[:, ::-1], np.full_like(expected, np.nan)):
+    changed = expected.copy()
+    changed[1, 0] += 1e-5  # relative to the largest logit: 1e-3 in this image, 1e-6 in the other
+    for logits in (changed, expected[:, ::-1], np.full_like(expected, np.nan)):
         with pytest.raises(UserError, match="differs from the run"):
             compare(expected, logits, kind)
 
@@ -202,17 +206,17 @@ def test_the_normalization_is_included() -> None:
     assert torch.allclose(inside.softmax(dim=1), outside(scaled), atol=1e-6)
 
 
-def test_mistakes_are_reported(fitted: Command) -> None:
-    assert "--format" in fitted("export", "0").err
-    assert "--format: invalid value exe" in fitted("export", "0", "--format", "exe").err
+def test_mistakes_are_reported(trained_cli: Command) -> None:
+    assert "--format" in trained_cli("export", "0").err
+    assert "--format: invalid value exe" in trained_cli("export", "0", "--format", "exe").err
     for kind in ("pth", "html"):
-        told = fitted("export", "--format", kind, "--softmax").err
-        assert "--softmax is for onnx and pt2" in told
-    none = fitted("export", "0", "--format", "pth", "--check_images", "0")
-    assert (none.status, "at least 1" in none.err) == (2, True)
-    assert "run not found: 7" in fitted("export", "7", "--format", "pth").err
+        error = trained_cli("export", "--format", kind, "--softmax").err
+        assert "--softmax is for onnx and pt2" in error
+    result = trained_cli("export", "0", "--format", "pth", "--check_images", "0")
+    assert (result.status, "at least 1" in result.err) == (2, True)
+    assert "run not found: 7" in trained_cli("export", "7", "--format", "pth").err
     Path("file").write_text("in the way")
-    assert fitted("export", "0", "--format", "pth", "--output", "file/model.pth").status == 1
+    assert trained_cli("export", "0", "--format", "pth", "--output", "file/model.pth").status == 1
 
 
 @pytest.mark.mnist

@@ -1,4 +1,4 @@
-"""The page without a server, in a real browser, from disk."""
+"""The page without a server, in a browser, from disk."""
 
 import base64
 import io
@@ -16,8 +16,7 @@ from mnist_lightning.cli.main import main
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.ink_extraction import upright
 from tests.deployment.test_page import EIGHT, THREE, draw, probabilities
-from tests.preprocessing.test_components import page as page_of_sevens
-from tests.preprocessing.test_ink_extraction import drawn
+from tests.images import draw_page, draw_seven, encode
 
 pytestmark = pytest.mark.slow
 
@@ -60,12 +59,12 @@ def test_a_drawing_is_read_without_a_server(sheet: Page, file: Path) -> None:
     expect(sheet.locator("footer")).to_contain_text("trained on digits")
     draw(sheet, THREE)
     expect(sheet.locator("#verdict strong")).to_have_text(re.compile("^[0-9]$"))
-    found = probabilities(sheet)
-    assert sum(found) == pytest.approx(100, abs=0.6)
+    actual = probabilities(sheet)
+    assert sum(actual) == pytest.approx(100, abs=0.6)
     # The prediction of Python for the input that the page shows.
     recognizer = load(file.parents[2])
-    (wanted,) = recognizer.read(Image.fromarray(shown_input(sheet)))
-    assert found == pytest.approx((100 * wanted.probabilities).tolist(), abs=0.5)
+    (expected,) = recognizer.read(Image.fromarray(shown_input(sheet)))
+    assert actual == pytest.approx((100 * expected.probabilities).tolist(), abs=0.5)
     sheet.click("#clear")
     expect(sheet.locator("#verdict")).to_have_text("Nothing drawn yet.")
     draw(sheet, EIGHT)
@@ -73,14 +72,14 @@ def test_a_drawing_is_read_without_a_server(sheet: Page, file: Path) -> None:
 
 
 def test_photos_are_processed_as_in_python(sheet: Page, tmp_path: Path) -> None:
-    turned = Image.Exif()
-    turned[0x0112] = 6  # rotated, as a camera in portrait position writes it
-    drawn().save(tmp_path / "seven.png", exif=turned)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotated, as a camera in portrait position writes it
+    draw_seven().save(tmp_path / "seven.png", exif=exif)
     sheet.set_input_files("#file", tmp_path / "seven.png")
     expect(sheet.locator("#verdict strong")).to_have_text(re.compile("^[0-9]$"))
-    wanted = mnist_format.from_image(upright(mnist_format.read(tmp_path / "seven.png")))
-    assert np.abs(shown_input(sheet).astype(int) - wanted).max() <= 2
-    page_of_sevens([(0, 20), (250, 0)]).save(tmp_path / "page.jpg")
+    expected = mnist_format.from_image(upright(mnist_format.read(tmp_path / "seven.png")))
+    assert np.abs(shown_input(sheet).astype(int) - expected).max() <= 2
+    draw_page([(0, 20), (250, 0)]).save(tmp_path / "page.jpg")
     sheet.set_input_files("#file", tmp_path / "page.jpg")
     expect(sheet.locator("#digits button")).to_have_count(2)
     sheet.select_option("#multiple", "false")
@@ -106,12 +105,8 @@ def test_the_card_s_frame_shows_it_on_another_page(browser: Browser, file: Path)
     page = browser.new_page()
     page.goto((file.parent / "mine.html").as_uri())
     frame = page.frame_locator("iframe")
-    frame.locator("#file").set_input_files({"name": "a", "mimeType": "", "buffer": png(drawn())})
+    frame.locator("#file").set_input_files(
+        {"name": "a", "mimeType": "", "buffer": encode(draw_seven())}
+    )
     expect(frame.locator("#verdict strong")).to_have_text(re.compile("^[0-9]$"))
     page.close()
-
-
-def png(image: Image.Image) -> bytes:
-    content = io.BytesIO()
-    image.save(content, "png")
-    return content.getvalue()

@@ -18,8 +18,8 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.inference import Recognizer
 from mnist_lightning.runs.run_directory import Run
 from tests.deployment.conftest import serving
-from tests.image_bombs import saved, scan_bomb, slow_webp
-from tests.preprocessing.test_ink_extraction import drawn
+from tests.image_bombs import scan_bomb, slow_webp
+from tests.images import draw_seven, encode
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +47,7 @@ def exchange(address: str, request: str) -> str:
 
 
 def test_silent_connections_and_bombs_cause_no_long_delay(address: str) -> None:
-    bomb, seven = scan_bomb(), saved(drawn(), "png")
+    bomb, seven = scan_bomb(), encode(draw_seven(), "png")
     with ExitStack() as stack, ThreadPoolExecutor(2) as pool:
         for _ in range(100):
             stack.enter_context(connect(address))
@@ -66,7 +66,7 @@ def test_silent_connections_and_bombs_cause_no_long_delay(address: str) -> None:
 
 
 def test_bodies_that_stop_arriving_free_their_memory(address: str) -> None:
-    seven, size = saved(drawn(), "png"), 24_000_000
+    seven, size = encode(draw_seven(), "png"), 24_000_000
     head = f"POST /api/predict HTTP/1.1\r\nHost: {httpx.URL(address).netloc.decode()}\r\n"
     head += f"Content-Length: {size + 1}\r\n\r\n"
     with ExitStack() as stack:
@@ -120,7 +120,7 @@ def test_a_header_that_does_not_end_is_cut_off(address: str) -> None:
 
 
 def test_a_slow_image_does_not_delay_others_and_stops_when_its_client_leaves(address: str) -> None:
-    slow, seven = slow_webp(), saved(drawn(), "png")
+    slow, seven = slow_webp(), encode(draw_seven(), "png")
     url = httpx.URL(address)
     (server,) = (
         connection.pid
@@ -197,7 +197,7 @@ def test_in_a_network_foreign_names_are_refused_too(home: Path) -> None:
     own = socket.gethostname()
     for address in serving(home, "0", "--host", "0.0.0.0", "--collect", "kept_not"):
         local = address.replace("0.0.0.0", "127.0.0.1")
-        seven = saved(drawn(), "png")
+        seven = encode(draw_seven(), "png")
         answer = httpx.post(
             f"{local}/api/corrections?label=7", content=seven, headers={"host": "evil.example"}
         )

@@ -17,8 +17,7 @@ from mnist_lightning.deployment import html_export
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.ink_extraction import upright
 from mnist_lightning.preprocessing.normalization import MEAN, STD
-from tests.preprocessing.test_components import page as page_of_sevens
-from tests.preprocessing.test_ink_extraction import drawn
+from tests.images import draw_page, draw_seven
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +51,7 @@ def pass_array(engine: MiniRacer, array: NDArray[Any], kind: str) -> None:
     np.frombuffer(buffer, array.dtype)[:] = array.ravel()
 
 
-def field(engine: MiniRacer, array: NDArray[Any], expression: str) -> NDArray[np.float64]:
+def evaluate(engine: MiniRacer, array: NDArray[Any], expression: str) -> NDArray[np.float64]:
     """Evaluate an expression of `given` to an array (H, W)."""
     pass_array(engine, array, {"u": "Uint8Array", "f": "Float32Array"}[array.dtype.kind])
     text = engine.eval(
@@ -99,7 +98,7 @@ def test_images_are_scaled_as_in_pillow(
         for pixels in (array, array.astype(np.float32)):
             image = Image.fromarray(pixels)
             expected = np.asarray(image.resize((width, height), Image.Resampling[method]))
-            result = field(engine, pixels, f'pillow.resize(given, {width}, {height}, "{name}")')
+            result = evaluate(engine, pixels, f'pillow.resize(given, {width}, {height}, "{name}")')
             assert result == pytest.approx(expected, abs=0 if pixels.dtype == np.uint8 else 1e-4)
 
 
@@ -110,15 +109,17 @@ def test_images_are_blurred_as_in_pillow(engine: MiniRacer, radius: float) -> No
         image = Image.fromarray(array)
         expected = np.asarray(image.filter(ImageFilter.GaussianBlur(radius)))
         assert np.array_equal(
-            field(engine, array, f"pillow.gaussianBlur(given, {radius})"), expected
+            evaluate(engine, array, f"pillow.gaussianBlur(given, {radius})"), expected
         )
         expected = np.asarray(image.filter(ImageFilter.BoxBlur(1)))
-        assert np.array_equal(field(engine, array, "pillow.boxBlur(given, 1)"), expected)
+        assert np.array_equal(evaluate(engine, array, "pillow.boxBlur(given, 1)"), expected)
 
 
 def test_rounding_and_quantiles_equal_numpy(engine: MiniRacer) -> None:
     halves = np.arange(-4, 4.5, 0.25, dtype=np.float32)[None]
-    assert np.array_equal(field(engine, halves, "arrays.map(given, arrays.rint)"), np.rint(halves))
+    assert np.array_equal(
+        evaluate(engine, halves, "arrays.map(given, arrays.rint)"), np.rint(halves)
+    )
     values = noise(5, 20).astype(np.float32)
     shares = [0, 0.005, 0.37, 0.5, 0.99, 1]
     pass_array(engine, values, "Float32Array")
@@ -126,18 +127,18 @@ def test_rounding_and_quantiles_equal_numpy(engine: MiniRacer) -> None:
     assert ranked == pytest.approx(np.quantile(values, shares).tolist(), abs=1e-4)
 
 
-def shadowed(image: Image.Image) -> Image.Image:
+def add_shadow(image: Image.Image) -> Image.Image:
     light = np.linspace(0.4, 1, image.width)
     return Image.fromarray((np.asarray(image.convert("L")) * light).astype(np.uint8))
 
 
-def transparent(image: Image.Image) -> Image.Image:
+def make_transparent(image: Image.Image) -> Image.Image:
     ink = image.convert("RGB")
     ink.putalpha(ImageOps.invert(image.convert("L")))
     return ink
 
 
-def ruled(image: Image.Image) -> Image.Image:
+def add_ruled_lines(image: Image.Image) -> Image.Image:
     lines = np.array(image.convert("L"))
     for row in range(30, len(lines), 60):
         lines[row : row + 3] = 20
@@ -145,25 +146,25 @@ def ruled(image: Image.Image) -> Image.Image:
 
 
 IMAGES = {
-    "plain": drawn(),
-    "light ink": ImageOps.invert(drawn().convert("L")),
-    "in a shadow": shadowed(drawn()),
-    "transparent": transparent(drawn()),
-    "ruled": ruled(drawn()),
-    "small": drawn().resize((40, 40)),
-    "huge": drawn().resize((3400, 3300)),
-    "tall": drawn().resize((90, 500)),
+    "plain": draw_seven(),
+    "light ink": ImageOps.invert(draw_seven().convert("L")),
+    "in a shadow": add_shadow(draw_seven()),
+    "transparent": make_transparent(draw_seven()),
+    "ruled": add_ruled_lines(draw_seven()),
+    "small": draw_seven().resize((40, 40)),
+    "huge": draw_seven().resize((3400, 3300)),
+    "tall": draw_seven().resize((90, 500)),
     "red on green": Image.composite(
-        Image.new("RGB", drawn().size, (60, 150, 40)),
-        Image.new("RGB", drawn().size, (220, 70, 60)),
-        drawn().convert("L"),
+        Image.new("RGB", draw_seven().size, (60, 150, 40)),
+        Image.new("RGB", draw_seven().size, (220, 70, 60)),
+        draw_seven().convert("L"),
     ),
-    "on a table": ImageOps.expand(drawn().convert("RGB"), 120, (70, 50, 30)),
-    "two": page_of_sevens([(0, 20), (250, 0)]),
-    "two lines": page_of_sevens([(0, 0), (200, 10), (20, 250)]),
+    "on a table": ImageOps.expand(draw_seven().convert("RGB"), 120, (70, 50, 30)),
+    "two": draw_page([(0, 20), (250, 0)]),
+    "two lines": draw_page([(0, 0), (200, 10), (20, 250)]),
     "blank": Image.new("L", (90, 60), 250),
     "black": Image.new("L", (28, 28)),
-    "in MNIST's format": Image.fromarray(mnist_format.from_image(drawn())),
+    "in MNIST's format": Image.fromarray(mnist_format.from_image(draw_seven())),
     "noise": Image.fromarray(noise(70, 90)),
     "thin": Image.new("L", (300, 1), 3),
 }
@@ -185,14 +186,18 @@ def test_photos_give_the_same_pixels(engine: MiniRacer, mnist_dir: Path) -> None
         assert_equal_digits(engine, upright(mnist_format.read(path)), multiple=False)
 
 
-def steps_of(layers: nn.Module, engine: MiniRacer, ink: NDArray[np.uint8]) -> NDArray[np.float64]:
+def run_javascript(
+    layers: nn.Module, engine: MiniRacer, ink: NDArray[np.uint8]
+) -> NDArray[np.float64]:
     """Compute the output of layers for (28, 28) ink with the JavaScript of a page."""
-    described = html_export.describe(layers) | {
+    description = html_export.describe(layers) | {
         "mean": MEAN,
         "std": STD,
     }
     pass_array(engine, ink, "Uint8Array")
-    logits = engine.eval(f"JSON.stringify([...network.load({json.dumps(described)})(given.data)])")
+    logits = engine.eval(
+        f"JSON.stringify([...network.load({json.dumps(description)})(given.data)])"
+    )
     return np.array(json.loads(str(logits)))
 
 
@@ -266,7 +271,7 @@ def test_each_step_equals_torch(engine: MiniRacer, name: str) -> None:
     scaled = (torch.from_numpy(ink.astype(np.float32)) / 255 - MEAN) / STD
     with torch.no_grad():
         expected = layers(scaled[None, None])[0].numpy()
-    assert steps_of(layers, engine, ink) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    assert run_javascript(layers, engine, ink) == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -285,4 +290,4 @@ def test_each_step_equals_torch(engine: MiniRacer, name: str) -> None:
 )
 def test_other_steps_are_refused_by_name(engine: MiniRacer, layer: nn.Module, step: str) -> None:
     with pytest.raises(Exception, match=f"no JavaScript for {step}"):
-        steps_of(nn.Sequential(layer, nn.Flatten()), engine, noise(28, 28))
+        run_javascript(nn.Sequential(layer, nn.Flatten()), engine, noise(28, 28))

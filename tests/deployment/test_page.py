@@ -1,4 +1,4 @@
-"""The page in a real browser, with drawings stroke by stroke."""
+"""The page in a browser."""
 
 import math
 import re
@@ -10,8 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from mnist_lightning.cli.main import main
 from tests.deployment.conftest import serving
-from tests.preprocessing.test_components import page as page_of_sevens
-from tests.preprocessing.test_ink_extraction import drawn
+from tests.images import draw_page, draw_seven
 
 pytestmark = pytest.mark.slow
 
@@ -74,10 +73,10 @@ def test_a_drawing_is_read_while_it_is_drawn(sheet: Page) -> None:
     expect(sheet.locator("#verdict")).to_have_text("Nothing drawn yet.")
     draw(sheet, THREE)
     expect(sheet.locator("#verdict strong")).to_have_text(re.compile("[0-9]"))
-    found = probabilities(sheet)
-    assert sum(found) == pytest.approx(100, abs=0.6)
+    actual = probabilities(sheet)
+    assert sum(actual) == pytest.approx(100, abs=0.6)
     label = int(sheet.locator("#verdict strong").inner_text())
-    assert found[label] == max(found)
+    assert actual[label] == max(actual)
     expect(sheet.locator("#bars tr.first th")).to_have_text(str(label))
     width = sheet.locator("#input").evaluate(
         "image => image.decode().then(() => image.naturalWidth)"
@@ -89,7 +88,7 @@ def test_a_drawing_is_read_while_it_is_drawn(sheet: Page) -> None:
 
 
 def test_a_photo_is_read_and_its_digits_boxed(sheet: Page, tmp_path: Path) -> None:
-    page_of_sevens([(0, 20), (250, 0)]).save(tmp_path / "page.jpg")
+    draw_page([(0, 20), (250, 0)]).save(tmp_path / "page.jpg")
     sheet.set_input_files("#file", tmp_path / "page.jpg")
     expect(sheet.locator("#digits button")).to_have_count(2)
     green = "() => document.getElementById('paper').getContext('2d')" + (
@@ -119,7 +118,7 @@ def test_errors_are_shown_on_the_page(sheet: Page, tmp_path: Path) -> None:
 
 
 def test_a_correction_is_saved_by_its_true_label(sheet: Page, home: Path, tmp_path: Path) -> None:
-    drawn().save(tmp_path / "seven.png")
+    draw_seven().save(tmp_path / "seven.png")
     sheet.set_input_files("#file", tmp_path / "seven.png")
     sheet.locator("#correction button").nth(7).click()
     expect(sheet.locator("#kept")).to_have_text("Saved as a 7, for training.")
@@ -132,7 +131,7 @@ def test_the_keyboard_draws(sheet: Page) -> None:
         sheet.keyboard.press(key)
     expect(sheet.locator("#verdict strong")).to_have_text(re.compile("[0-9]"))
     sheet.keyboard.press("Escape")
-    sheet.keyboard.press("ArrowDown")  # the pen was lifted with it
+    sheet.keyboard.press("ArrowDown")  # Escape also lifted the pen
     expect(sheet.locator("#verdict")).to_have_text("Nothing drawn yet.")
     for key in ("Space", "ArrowLeft", "Space", "Space", "ArrowUp"):
         sheet.keyboard.press(key)

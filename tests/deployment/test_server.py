@@ -1,4 +1,4 @@
-"""The server, with requests as of a program."""
+"""The API of the server."""
 
 import base64
 import io
@@ -21,14 +21,7 @@ from mnist_lightning.deployment import server
 from mnist_lightning.preprocessing import mnist_format
 from tests.conftest import Command
 from tests.deployment.conftest import serving
-from tests.preprocessing.test_components import box_of, page
-from tests.preprocessing.test_ink_extraction import drawn
-
-
-def content(image: Image.Image, kind: str = "png") -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind)
-    return buffer.getvalue()
+from tests.images import draw_page, draw_seven, encode, seven_box
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +33,7 @@ def client(home: Path) -> Iterator[httpx.Client]:
 
 def test_an_image_is_read_as_in_python(client: httpx.Client, home: Path) -> None:
     for kind in ("png", "jpeg", "webp", "gif"):
-        sent = content(drawn(), kind)
+        sent = encode(draw_seven(), kind)
         answer = client.post("/api/predict", content=sent).raise_for_status().json()
         recognizer = load(home / "lightning_logs" / "version_0")
         (expected,) = recognizer.read(mnist_format.read(io.BytesIO(sent)))
@@ -49,7 +42,7 @@ def test_an_image_is_read_as_in_python(client: httpx.Client, home: Path) -> None
         assert digit["probabilities"] == pytest.approx(expected.probabilities.tolist(), abs=1e-5)
         assert digit["confidence"] == max(digit["probabilities"])
         assert digit["ink"] == "dark"
-        assert np.abs(np.array(digit["box"]) - box_of((0, 0))).max() <= 3
+        assert np.abs(np.array(digit["box"]) - seven_box((0, 0))).max() <= 3
         png = base64.b64decode(digit["input"].removeprefix("data:image/png;base64,"))
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(png))), expected.digit.ink)
         assert (answer["run"], answer["width"], answer["height"]) == ("version_0", 200, 200)
@@ -57,13 +50,13 @@ def test_an_image_is_read_as_in_python(client: httpx.Client, home: Path) -> None
 
 def test_several_digits_are_read_in_order(client: httpx.Client) -> None:
     places = [(0, 20), (250, 0), (100, 260)]
-    sent = content(page(places))
+    sent = encode(draw_page(places))
     for multiple, count in (("auto", 3), ("true", 3), ("false", 1)):
         answer = client.post("/api/predict", content=sent, params={"multiple": multiple}).json()
         assert len(answer["digits"]) == count
         if count == 3:
             for digit, place in zip(answer["digits"], places, strict=True):
-                assert np.abs(np.array(digit["box"]) - box_of(place)).max() <= 3
+                assert np.abs(np.array(digit["box"]) - seven_box(place)).max() <= 3
 
 
 def test_other_runs_are_selected_only_by_name(client: httpx.Client, home: Path) -> None:
@@ -72,9 +65,9 @@ def test_other_runs_are_selected_only_by_name(client: httpx.Client, home: Path) 
         ("version_0", "ClassicCNN"),
         ("version_1", "DigitNet"),
     ]
-    sent = content(drawn())
+    sent = encode(draw_seven())
     answer = client.post("/api/predict", content=sent, params={"run": "version_1"}).json()
-    (expected,) = load(home / "lightning_logs" / "version_1").read(drawn())
+    (expected,) = load(home / "lightning_logs" / "version_1").read(draw_seven())
     probabilities = answer["digits"][0]["probabilities"]
     assert probabilities == pytest.approx(expected.probabilities.tolist())
     path = str(home / "lightning_logs" / "version_1" / "checkpoints" / "best.ckpt")
@@ -89,9 +82,9 @@ def test_other_runs_are_selected_only_by_name(client: httpx.Client, home: Path) 
     [
         (b"", 422, "no_picture"),
         (b"seven", 422, "unreadable"),
-        (content(drawn())[:300], 422, "unreadable"),
-        (content(Image.new("L", (50, 50), 255)), 422, "no_digit"),
-        (content(Image.new("1", (13_000, 13_000))), 413, "too_large"),
+        (encode(draw_seven())[:300], 422, "unreadable"),
+        (encode(Image.new("L", (50, 50), 255)), 422, "no_digit"),
+        (encode(Image.new("1", (13_000, 13_000))), 413, "too_large"),
         (bytes(server.MAX_BYTES + 1), 413, "too_large"),
         (b"GIF89a" + bytes(100), 422, "unreadable"),
     ],
@@ -128,11 +121,11 @@ def test_no_file_of_the_server_can_be_reached(client: httpx.Client) -> None:
 
 
 def test_pages_of_other_sites_are_refused(client: httpx.Client) -> None:
-    sent = content(drawn())
+    sent = encode(draw_seven())
     for path in ("/api/predict", "/api/corrections?label=7"):
         answer = client.post(path, content=sent, headers={"origin": "https://elsewhere.example"})
         assert (answer.status_code, answer.json()["error"]["type"]) == (403, "foreign_origin")
-    for host in ("elsewhere.example", "elsewhere.example:80"):  # a name that points here
+    for host in ("elsewhere.example", "elsewhere.example:80"):  # a name may resolve to this server
         answer = client.get("/api/health", headers={"host": host})
         assert (answer.status_code, answer.json()["error"]["type"]) == (403, "foreign_host")
     own = client.base_url.copy_with(path="").__str__().rstrip("/")
@@ -140,7 +133,7 @@ def test_pages_of_other_sites_are_refused(client: httpx.Client) -> None:
 
 
 def test_corrections_become_a_folder_to_train_on(client: httpx.Client, home: Path) -> None:
-    sent = content(drawn())
+    sent = encode(draw_seven())
     for _ in range(2):  # the same image twice is saved once
         answer = client.post("/api/corrections", content=sent, params={"label": 7})
         assert answer.status_code == 201
@@ -149,10 +142,10 @@ def test_corrections_become_a_folder_to_train_on(client: httpx.Client, home: Pat
     assert answer.json() == {"kept": f"7/{saved.name}"}
     # The input of the network is saved, rather than the file.
     assert np.array_equal(
-        mnist_format.from_image(mnist_format.read(saved)), mnist_format.from_image(drawn())
+        mnist_format.from_image(mnist_format.read(saved)), mnist_format.from_image(draw_seven())
     )
-    deep = Image.fromarray(np.asarray(drawn(size=300)).astype(np.uint16) * 257)
-    answer = client.post("/api/corrections", content=content(deep), params={"label": 7}).json()
+    deep = Image.fromarray(np.asarray(draw_seven(size=300)).astype(np.uint16) * 257)
+    answer = client.post("/api/corrections", content=encode(deep), params={"label": 7}).json()
     ink = mnist_format.from_image(mnist_format.read(home / "kept" / answer["kept"]))
     assert np.array_equal(ink, mnist_format.from_image(deep))
     (home / "kept" / answer["kept"]).unlink()
@@ -175,7 +168,7 @@ def test_the_server_describes_itself(client: httpx.Client) -> None:
 
 def test_without_collect_nothing_is_saved(home: Path) -> None:
     for address in serving(home, "1"):
-        answer = httpx.post(f"{address}/api/corrections?label=7", content=content(drawn()))
+        answer = httpx.post(f"{address}/api/corrections?label=7", content=encode(draw_seven()))
         assert answer.status_code == 404
         assert httpx.get(f"{address}/api/health").json()["collects"] is False
 
@@ -218,7 +211,7 @@ def test_a_missing_extra_is_named(home: Path) -> None:
 
 
 def test_simultaneous_equal_corrections_are_saved_once(client: httpx.Client, home: Path) -> None:
-    sent = content(drawn(width=14))
+    sent = encode(draw_seven(width=14))
 
     def keep(_: int) -> int:
         return httpx.post(
@@ -232,7 +225,7 @@ def test_simultaneous_equal_corrections_are_saved_once(client: httpx.Client, hom
 
 def test_failures_of_the_server_are_reported_as_json(client: httpx.Client, home: Path) -> None:
     (home / "kept" / "5").write_text("in the way")
-    answer = client.post("/api/corrections", content=content(drawn()), params={"label": 5})
+    answer = client.post("/api/corrections", content=encode(draw_seven()), params={"label": 5})
     assert (answer.status_code, answer.json()["error"]["type"]) == (507, "not_kept")
     answer = client.post("/api/predict", content=b"x", headers={"origin": "http://["})
     assert (answer.status_code, answer.json()["error"]["type"]) == (403, "foreign_origin")
@@ -252,8 +245,8 @@ def test_a_run_of_another_directory_is_listed_and_used(home: Path, tmp_path: Pat
     for address in serving(tmp_path, str(run)):
         (known,) = httpx.get(f"{address}/api/runs").json()
         assert (known["name"], known["network"]) == ("version_1", "DigitNet")
-        sent = content(drawn())
+        sent = encode(draw_seven())
         answer = httpx.post(f"{address}/api/predict?run=version_1", content=sent).json()
-        (expected,) = load(run).read(drawn())
+        (expected,) = load(run).read(draw_seven())
         probabilities = answer["digits"][0]["probabilities"]
         assert probabilities == pytest.approx(expected.probabilities.tolist())

@@ -1,4 +1,4 @@
-"""Every file in configs/ runs, and tells what it is."""
+"""Every file in configs/ trains, and its header is complete."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ CONFIGS = sorted((Path(__file__).parent.parent.parent / "configs").glob("*.yaml"
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
-def test_config_trains_for_a_batch(command: Command, config: Path) -> None:
+def test_a_config_trains_for_one_batch(command: Command, config: Path) -> None:
     limits = [f"--trainer.limit_{part}_batches=1" for part in ("train", "val", "test")]
     options = [*DIGITS, "--trainer.max_epochs", "1"]
     options += ["--data.batch_size", "16", "--data.eval_batch_size", "16"]  # for large networks
@@ -23,7 +23,7 @@ def test_config_trains_for_a_batch(command: Command, config: Path) -> None:
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
-def test_header_says_what_how_and_how_well(config: Path) -> None:
+def test_the_header_has_a_command_and_a_test_accuracy(config: Path) -> None:
     text = config.read_text()
     header = text.split("\n\n")[0]
     assert all(line.startswith("#") for line in header.splitlines())

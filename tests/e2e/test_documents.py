@@ -1,4 +1,4 @@
-"""What the documents tell to type works, as it is written, in a fresh checkout."""
+"""The commands in the documents work in a new checkout."""
 
 import os
 import re
@@ -21,35 +21,35 @@ from mnist_lightning.cli.main import COMMANDS
 from mnist_lightning.data.datasets import SOURCES
 from mnist_lightning.networks.registry import REGISTERED
 from mnist_lightning.training.registry import AUGMENTATIONS
-from tests.preprocessing.test_ink_extraction import drawn
+from tests.images import draw_seven
 
 ROOT = Path(__file__).parent.parent.parent
 README, GUIDE, HOWTO, LEARN = (
     ROOT / name for name in ("README.md", "docs/guide.md", "docs/howto.md", "docs/learn.md")
 )
 PYTHON = "python -m mnist_lightning "
-# Commands that run until they are stopped, and the page that answers.
+# Commands that run until they are stopped, and a page to request.
 SERVERS = {"serve": "api/health", "tensorboard": ""}
-# What needs MNIST or another download; without a network it says so in a line.
+# Commands that need a download; without a network they fail with one line.
 DOWNLOADS = ("fashion_mnist", "my_handwriting.yaml", "--fetch")
 
 
 def blocks(document: Path, language: str) -> list[str]:
-    """The fenced blocks of a document that are in a language."""
+    """Return the code blocks of a document in a language."""
     fenced = re.findall(r"^```(\w*)\n(.*?)^```$", document.read_text(), re.S | re.M)
     return [content for marked, content in fenced if marked == language]
 
 
-def commands(document: Path, *read_before: Path) -> list[str]:
-    """Each line to be typed into a shell that the documents read before did not have."""
-    known = {line for earlier in read_before for line in commands(earlier)}
+def commands(document: Path, *earlier_documents: Path) -> list[str]:
+    """Return the shell commands of a document that the earlier documents do not contain."""
+    known = {line for earlier in earlier_documents for line in commands(earlier)}
     lines = [line for block in blocks(document, "console") for line in block.splitlines()]
     return [line for line in lines if line not in known]
 
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the project, with somebody's pictures in it, and no data."""
+    """A copy of the project with own images and without data."""
     for folder in ("mnist_lightning", "configs"):
         shutil.copytree(
             ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__")
@@ -57,7 +57,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("seven.png", "photos/a.png"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
-        drawn().save(path)
+        draw_seven().save(path)
     digits = SOURCES["digits"].load(tmp_path)
     for place, label in enumerate(digits.train_labels[:100].tolist()):
         path = tmp_path / "mine" / str(label) / f"{place}.png"
@@ -70,10 +70,10 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def type_in(line: str) -> str:
-    """Run a line of a shell; return what it printed."""
+def run_line(line: str) -> str:
+    """Run a shell command; return its output."""
     if any(line.startswith((f"{PYTHON}{name}", name)) for name in SERVERS):
-        return _served(line)
+        return check_server(line)
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=1500)
     printed = done.stdout + done.stderr
     assert "Traceback" not in printed, (line, printed)
@@ -84,19 +84,19 @@ def type_in(line: str) -> str:
     return printed
 
 
-def _served(line: str) -> str:
+def check_server(line: str) -> str:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     page = next(page for name, page in SERVERS.items() if name in line)
     url = f"http://localhost:{port}/{page}"
-    elsewhere = f"exec {line} --port {port}"  # beside whatever else this machine serves
-    process = subprocess.Popen(["bash", "-c", elsewhere], start_new_session=True)
+    on_free_port = f"exec {line} --port {port}"  # the documented port may be in use
+    process = subprocess.Popen(["bash", "-c", on_free_port], start_new_session=True)
     try:
         for _ in range(240):
             assert process.poll() is None, f"{line} ended"
             try:
-                with urllib.request.urlopen(url, timeout=5) as answer:
-                    assert answer.status == 200
+                with urllib.request.urlopen(url, timeout=5) as response:
+                    assert response.status == 200
                 break
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 time.sleep(0.25)
@@ -109,8 +109,8 @@ def _served(line: str) -> str:
     return ""
 
 
-def installs(line: str) -> str:
-    """Take `pip install` out of a line, which CI types; what it names has to exist."""
+def without_pip_install(line: str) -> str:
+    """Remove `pip install` from a command, because CI tests it; check that its extras exist."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
     ]
@@ -121,34 +121,34 @@ def installs(line: str) -> str:
 
 def test_every_command_of_the_readme_works(checkout: Path) -> None:
     for line in commands(README):
-        rest = installs(line)
+        rest = without_pip_install(line)
         if rest not in ("", "make check"):
-            type_in(rest.replace("--trials 30", "--trials 4"))  # 30 take minutes
+            run_line(rest.replace("--trials 30", "--trials 4"))  # 30 take minutes
     for page in ("report/report.html", "export/onnx/model.onnx"):
         assert list((checkout / "lightning_logs").rglob(page)), page
     assert len(list((checkout / "seen").iterdir())) == 2
 
 
 def test_every_command_of_the_guide_works(checkout: Path) -> None:
-    type_in(f"{PYTHON}fit --data.dataset digits --trainer.max_epochs 1")
+    run_line(f"{PYTHON}fit --data.dataset digits --trainer.max_epochs 1")
     for line in commands(GUIDE, README):
-        if rest := installs(line):
-            type_in(rest)
+        if rest := without_pip_install(line):
+            run_line(rest)
 
 
 def test_every_command_of_the_how_to_works(checkout: Path) -> None:
     (checkout / "mnist_lightning/networks/my_net.py").write_text(blocks(HOWTO, "python")[0])
-    type_in(f"{PYTHON}fit --seeds 0..4 --trainer.max_epochs 1 --data.dataset digits")
+    run_line(f"{PYTHON}fit --seeds 0..4 --trainer.max_epochs 1 --data.dataset digits")
     for line in commands(HOWTO, README, GUIDE):
-        rest = installs(line)
+        rest = without_pip_install(line)
         if rest == f"{PYTHON}resume":
-            interrupt(f"{PYTHON}fit --data.dataset digits --trainer.max_epochs 50")
+            interrupt_fit(f"{PYTHON}fit --data.dataset digits --trainer.max_epochs 50")
         if rest:
-            type_in(rest)
+            run_line(rest)
 
 
-def interrupt(line: str) -> None:
-    """Begin a run, and end it by Ctrl-C once it has an epoch."""
+def interrupt_fit(line: str) -> None:
+    """Start a run, and interrupt it after its first epoch."""
     before = set(Path("lightning_logs").glob("*/checkpoints/last.ckpt"))
     process = subprocess.Popen(["bash", "-c", f"exec {line}"], stdout=subprocess.DEVNULL)
     while set(Path("lightning_logs").glob("*/checkpoints/last.ckpt")) == before:
@@ -159,7 +159,7 @@ def interrupt(line: str) -> None:
 
 
 @pytest.mark.mnist
-def test_what_the_first_lesson_prints_is_what_its_code_prints(
+def test_the_code_of_the_lesson_prints_the_documented_output(
     checkout: Path, mnist_dir: Path
 ) -> None:
     (checkout / "data").symlink_to(mnist_dir)
@@ -168,19 +168,19 @@ def test_what_the_first_lesson_prints_is_what_its_code_prints(
         [sys.executable, "-W", "ignore", "-c", lesson], capture_output=True, text=True, timeout=200
     )
     assert done.returncode == 0, done.stderr
-    # Another processor adds in another order: an untrained network's figures differ in the last
-    # place, those of the loss of a last batch and of a trained network more.
-    *printed, loss, right = done.stdout.splitlines()
-    *told, told_loss, told_right = "".join(blocks(LEARN, "")).splitlines()
-    for line, told_line in zip(printed, told, strict=True):
-        assert re.sub(r"[\d.]+", "#", line) == re.sub(r"[\d.]+", "#", told_line)
-        assert numbers(line) == pytest.approx(numbers(told_line), abs=0.0015)
-    assert numbers(loss) == pytest.approx(numbers(told_loss), abs=0.1)
-    assert numbers(right) == pytest.approx(numbers(told_right), abs=60)
+    # Processors add in different orders: the numbers of an untrained network differ in the last
+    # digit, the last loss and the accuracy of a trained network differ more.
+    *printed, loss, correct = done.stdout.splitlines()
+    *expected_lines, expected_loss, expected_correct = "".join(blocks(LEARN, "")).splitlines()
+    for line, expected_line in zip(printed, expected_lines, strict=True):
+        assert re.sub(r"[\d.]+", "#", line) == re.sub(r"[\d.]+", "#", expected_line)
+        assert numbers(line) == pytest.approx(numbers(expected_line), abs=0.0015)
+    assert numbers(loss) == pytest.approx(numbers(expected_loss), abs=0.1)
+    assert numbers(correct) == pytest.approx(numbers(expected_correct), abs=60)
 
 
 def numbers(line: str) -> list[float]:
-    """The numbers in a line, as they come."""
+    """Return the numbers in a line."""
     return [float(number) for number in re.findall(r"\d+(?:\.\d+)?", line)]
 
 

@@ -94,7 +94,7 @@ def _replace_once(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-def test_an_architecture_needs_these_files_only(checkout: Path) -> None:
+def test_an_architecture_needs_only_the_documented_files(checkout: Path) -> None:
     assert _named_in_contributing("an architecture") == {
         "mnist_lightning/networks/", "tests/networks/test_networks.py", "configs/",
     }  # fmt: skip
@@ -111,7 +111,7 @@ def test_an_architecture_needs_these_files_only(checkout: Path) -> None:
     _run(checkout, "pytest", "-q", "-p", "no:cacheprovider", "tests/networks/test_networks.py")
 
 
-def test_a_data_set_needs_this_file_only(checkout: Path) -> None:
+def test_a_data_set_needs_only_the_documented_file(checkout: Path) -> None:
     assert _named_in_contributing("a data set") == {"mnist_lightning/data/datasets.py"}
     path = checkout / "mnist_lightning/data/datasets.py"
     _replace_once(path, "\nSOURCES: dict[str, Source] = {\n", LOAD_NEGATIVE)

@@ -25,7 +25,7 @@ FIT = ("fit", *DIGITS, "--trainer.max_epochs", "3", "--trainer.accelerator", "gp
         ("--data.num_workers", "2", "--data.pin_memory", "true"),
     ],
 )
-def test_it_trains(command: Command, run_0: Run, options: tuple[str, ...]) -> None:
+def test_a_run_trains_on_the_gpu(command: Command, run_0: Run, options: tuple[str, ...]) -> None:
     result = command(*FIT, *options)
     assert result.status == 0, result.err
     assert run_0.summary()["device"] == torch.cuda.get_device_name()
@@ -44,13 +44,13 @@ def test_random_runs_are_resumed_exactly() -> None:
         assert verdict.kind in ("equal", "refused"), (case, verdict)
 
 
-def test_not_deterministic_a_resume_is_not_verified(command: Command, run_0: Run) -> None:
+def test_a_nondeterministic_run_is_unverified(command: Command, run_0: Run) -> None:
     result = command(*FIT, "--trainer.deterministic", "false")
     assert "is not verified: --trainer.deterministic false on a GPU" in result.out
     assert run_0.summary()["resume"] == "unverified"
 
 
-def test_a_network_that_cannot_repeat_itself_says_so(
+def test_a_nondeterministic_operation_is_reported_with_a_fix(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "warped.py").write_text(
@@ -73,13 +73,13 @@ def test_a_network_that_cannot_repeat_itself_says_so(
     assert result.status == 0, result.err
 
 
-def test_the_bare_weights_are_read_without_a_gpu(command: Command, run_0: Run) -> None:
+def test_the_weights_file_contains_tensors_on_the_cpu(command: Command, run_0: Run) -> None:
     assert command(*FIT, "--trainer.callbacks+=WeightsFile").status == 0
     weights = torch.load(run_0.folder / "model.pth", weights_only=True)
     assert {weight.device.type for weight in weights.values()} == {"cpu"}
 
 
-def test_trained_on_a_gpu_it_is_tested_on_a_processor(command: Command, run_0: Run) -> None:
+def test_a_run_of_a_gpu_is_tested_on_the_cpu(command: Command, run_0: Run) -> None:
     assert command(*FIT).status == 0
     result = command("test", "0", "--trainer.accelerator", "cpu")
     assert result.status == 0, result.err

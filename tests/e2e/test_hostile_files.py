@@ -1,4 +1,4 @@
-"""Files that a stranger made to break a command: each ends in one line, or is recovered."""
+"""Hostile files of a run are reported in one line, or replaced."""
 
 import json
 import os
@@ -15,14 +15,14 @@ import yaml
 
 from mnist_lightning.runs.checkpoint import network_weights
 from mnist_lightning.runs.run_directory import Run
-from tests.cli.checks import load
+from tests.cli.checks import load_checkpoint
 from tests.conftest import Command
 from tests.e2e.conftest import FIT, LONGER
-from tests.strangers import from_elsewhere
+from tests.unsigned_files import unsigned_checkpoint
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-def test_a_pipe_is_no_picture(command: Command, trained: Run, tmp_path: Path) -> None:
+def test_a_pipe_is_not_read_as_an_image(command: Command, trained: Run, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "seven.png")
     result = command("predict", "seven.png")
     assert result.status == 1
@@ -32,7 +32,7 @@ def test_a_pipe_is_no_picture(command: Command, trained: Run, tmp_path: Path) ->
 @pytest.mark.parametrize(
     "row", ["9" * 5_000 + ",digits", "1,digits,1_0", "1,digits,0.5\r", '"1",digits', "²,digits"]
 )
-def test_a_metric_that_no_run_writes_is_left_out(command: Command, trained: Run, row: str) -> None:
+def test_an_invalid_row_of_the_metrics_is_removed(command: Command, trained: Run, row: str) -> None:
     metrics = trained.folder / "metrics.csv"
     columns = metrics.read_text().splitlines()[0].count(",") + 1
     padded = row + "," * (columns - row.count(",") - 1)
@@ -47,7 +47,7 @@ ODD_VALUES = {"a date": date(2026, 1, 1), "a set": {"a"}, "bytes": b"a"}
 
 
 @pytest.mark.parametrize("kind", ODD_VALUES)
-def test_a_configuration_of_odd_values_is_damaged(
+def test_a_configuration_with_unsupported_types_is_damaged(
     command: Command, trained: Run, kind: str
 ) -> None:
     config = trained.read_config()
@@ -56,17 +56,17 @@ def test_a_configuration_of_odd_values_is_damaged(
     report = command("report", "0")
     assert report.status == 1
     assert "config.yaml is damaged or not a configuration" in report.err
-    assert command(*LONGER).status == 0  # by the configuration in the checkpoint
+    assert command(*LONGER).status == 0  # with the configuration of the checkpoint
     assert trained.read_config()["data"]["val_size"] is None
 
 
 @pytest.mark.parametrize("value", [torch.zeros(3), b"a", (1, 2), float("nan")])
-def test_a_checkpoint_whose_configuration_is_none_restores_none(
+def test_an_invalid_configuration_in_a_checkpoint_is_not_restored(
     command: Command, trained: Run, value: Any
 ) -> None:
-    checkpoint: Any = load(trained.recent())
+    checkpoint: Any = load_checkpoint(trained.recent())
     checkpoint["config"]["data"]["val_size"] = value
-    trained.recent().write_bytes(from_elsewhere(checkpoint))
+    trained.recent().write_bytes(unsigned_checkpoint(checkpoint))
     trained.config.unlink()
     trained.config.symlink_to("nowhere")
     result = command(*LONGER)
@@ -84,15 +84,15 @@ def _with_text(state: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("change", [_without_wait_count, _with_text, dict.clear])
-def test_a_callback_gets_no_state_but_its_own(
+def test_an_invalid_state_of_a_callback_is_damaged(
     command: Command, run_0: Run, change: Callable[[dict[str, Any]], None]
 ) -> None:
     stop = ["--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.monitor", "val/loss"]
     assert command(*FIT, *stop).status == 0
-    checkpoint: Any = load(run_0.recent())
+    checkpoint: Any = load_checkpoint(run_0.recent())
     (key,) = [key for key in checkpoint["callbacks"] if key.startswith("EarlyStopping")]
     change(checkpoint["callbacks"][key])
-    run_0.recent().write_bytes(from_elsewhere(checkpoint))
+    run_0.recent().write_bytes(unsigned_checkpoint(checkpoint))
     result = command(*LONGER)
     assert result.status == 1
     assert "last.ckpt is damaged: callbacks.EarlyStopping" in result.out
@@ -100,12 +100,12 @@ def test_a_callback_gets_no_state_but_its_own(
 
 @pytest.mark.parametrize("value", [[1], {"a": [1]}, torch.zeros(2), 0.5, {3: {4: 5}}])
 @pytest.mark.parametrize("name", ["checksum", "split_seed", "val_size", "extra_checksums"])
-def test_what_a_checkpoint_knows_of_its_data_is_text_and_numbers(
+def test_the_data_of_a_checkpoint_is_described_by_text_and_numbers(
     command: Command, trained: Run, name: str, value: Any
 ) -> None:
-    checkpoint: Any = load(trained.best)
+    checkpoint: Any = load_checkpoint(trained.best)
     checkpoint["MNISTDataModule"][name] = value
-    trained.best.write_bytes(from_elsewhere(checkpoint))
+    trained.best.write_bytes(unsigned_checkpoint(checkpoint))
     for arguments in (["test", "0"], ["validate", "0"]):
         result = command(*arguments)
         assert result.status == 1
@@ -116,16 +116,16 @@ def test_what_a_checkpoint_knows_of_its_data_is_text_and_numbers(
 def test_a_best_score_without_an_epoch_is_damaged(
     command: Command, trained: Run, best: dict[str, float]
 ) -> None:
-    checkpoint: Any = load(trained.recent())
+    checkpoint: Any = load_checkpoint(trained.recent())
     checkpoint["callbacks"]["RunCheckpoints"]["best"] = best
-    trained.recent().write_bytes(from_elsewhere(checkpoint))
+    trained.recent().write_bytes(unsigned_checkpoint(checkpoint))
     result = command(*LONGER)
     assert result.status == 1
     assert "callbacks.RunCheckpoints.best has no epoch" in result.out
 
 
 @pytest.mark.parametrize("section", ["trainer", "data", "model"])
-def test_an_incomplete_configuration_is_passed_over(
+def test_auto_resume_skips_an_incomplete_configuration(
     command: Command, trained: Run, section: str
 ) -> None:
     whole = trained.read_config()
@@ -138,16 +138,16 @@ def test_an_incomplete_configuration_is_passed_over(
     config = {name: value for name, value in whole.items() if name != section}
     trained.config.write_text(yaml.safe_dump(config))
     assert command(*FIT, "--auto_resume", "true").status == 0
-    checkpoint: Any = load(trained.recent())
+    checkpoint: Any = load_checkpoint(trained.recent())
     checkpoint["config"] = config
-    trained.recent().write_bytes(from_elsewhere(checkpoint))
+    trained.recent().write_bytes(unsigned_checkpoint(checkpoint))
     result = command(*LONGER)
     assert "Traceback" not in result.err
     assert "looks like a bug" not in result.err
 
 
 @pytest.mark.parametrize("temperature", [float("nan"), 0.0, -1.0, float("inf"), 5e-324, "1", None])
-def test_a_temperature_that_divides_nothing_is_none(
+def test_an_invalid_temperature_is_rejected(
     command: Command, trained: Run, tmp_path: Path, temperature: Any
 ) -> None:
     safetensors = pytest.importorskip("safetensors.torch")
@@ -156,7 +156,7 @@ def test_a_temperature_that_divides_nothing_is_none(
     assert trained.temperature is None
     assert command("report", "0").status == 0
     about = {"network": summary["network"], "temperature": temperature}
-    own = network_weights(load(trained.best))
+    own = network_weights(load_checkpoint(trained.best))
     path = tmp_path / "model.safetensors"
     safetensors.save_file(own, path, {"mnist_lightning": json.dumps(about)})
     result = command("predict", "x.png", "--run", str(path))
@@ -164,7 +164,7 @@ def test_a_temperature_that_divides_nothing_is_none(
     assert "its temperature is invalid" in result.err
 
 
-def test_the_commands_that_are_proposed_can_be_pasted(command: Command, tmp_path: Path) -> None:
+def test_suggested_commands_are_quoted_for_the_shell(command: Command, tmp_path: Path) -> None:
     folder = tmp_path / "a b; touch executed; $(touch executed)"
     result = command(*FIT, "--run_dir", str(folder))
     assert result.status == 0
@@ -179,7 +179,7 @@ def test_the_commands_that_are_proposed_can_be_pasted(command: Command, tmp_path
 )
 def test_a_huge_file_is_not_read(command: Command, trained: Run, name: str) -> None:
     path = (trained.checkpoints if name.endswith(".ckpt") else trained.folder) / name
-    os.truncate(path, 3 * 10**9)  # most of which takes no place on the disk
+    os.truncate(path, 3 * 10**9)  # sparse
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for arguments in (["runs"], ["runs", "0"], ["report", "0"], ["test", "0"], LONGER):
         result = command(*arguments)
@@ -199,12 +199,10 @@ STRANGE_NETWORKS: list[Any] = [
 
 
 @pytest.mark.parametrize("network", STRANGE_NETWORKS)
-def test_a_run_does_not_begin_with_the_weights_of_a_strange_network(
-    command: Command, trained: Run, network: Any
-) -> None:
-    checkpoint: Any = load(trained.best)
+def test_init_from_rejects_an_invalid_network(command: Command, trained: Run, network: Any) -> None:
+    checkpoint: Any = load_checkpoint(trained.best)
     checkpoint["network"] = network
-    trained.best.write_bytes(from_elsewhere(checkpoint))
+    trained.best.write_bytes(unsigned_checkpoint(checkpoint))
     result = command(*FIT, "--init_from", "0")
     assert result.status in (1, 2)
     assert "Traceback" not in result.err
@@ -212,14 +210,12 @@ def test_a_run_does_not_begin_with_the_weights_of_a_strange_network(
     assert "\x1b" not in result.err
 
 
-def test_the_weights_of_a_strange_network_do_not_begin_a_run(
-    command: Command, trained: Run
-) -> None:
-    whole: Any = load(trained.best)
+def test_invalid_weights_are_rejected(command: Command, trained: Run) -> None:
+    whole: Any = load_checkpoint(trained.best)
     name = next(name for name in whole["state_dict"] if name.endswith("weight"))
     for weights in (torch.zeros(0), torch.zeros(2, 2, dtype=torch.cfloat), torch.ones(1).bool()):
         checkpoint = whole | {"state_dict": whole["state_dict"] | {name: weights}}
-        trained.best.write_bytes(from_elsewhere(checkpoint))
+        trained.best.write_bytes(unsigned_checkpoint(checkpoint))
         for arguments in (
             [*FIT, "--init_from", "0"],
             ["test", "0"],
@@ -241,7 +237,7 @@ def test_the_weights_of_a_strange_network_do_not_begin_a_run(
         ("data: null", "data"),
     ],
 )
-def test_null_is_refused_where_it_is_no_value(
+def test_null_is_rejected_for_options_that_need_a_value(
     command: Command, tmp_path: Path, content: str, option: str
 ) -> None:
     (tmp_path / "nothing.yaml").write_text(content)

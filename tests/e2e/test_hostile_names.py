@@ -1,4 +1,4 @@
-"""Names in a run, and names of files, that are in the way: each is moved aside or reported."""
+"""Files with unexpected names or types in a run are renamed or reported."""
 
 import os
 from collections.abc import Callable
@@ -9,11 +9,11 @@ import pytest
 from mnist_lightning.runs.run_directory import Run
 from tests.conftest import DIGITS, Command
 from tests.e2e.conftest import LONGER
-from tests.preprocessing.test_ink_extraction import drawn
+from tests.images import draw_seven
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("nowhere")])
-def test_a_lock_that_is_no_file_is_renamed(
+def test_a_lock_that_is_not_a_file_is_renamed(
     command: Command, trained: Run, make: Callable[[Path], None]
 ) -> None:
     lock = trained.folder / ".lock"
@@ -25,7 +25,9 @@ def test_a_lock_that_is_no_file_is_renamed(
     assert not (trained.folder / "nowhere").exists()
 
 
-def test_a_file_in_the_place_of_the_embeddings_is_replaced(command: Command, run_0: Run) -> None:
+def test_a_file_with_the_name_of_the_embeddings_folder_is_replaced(
+    command: Command, run_0: Run
+) -> None:
     few = ["--trainer.limit_train_batches", "2", "--trainer.max_epochs"]
     assert command("fit", *DIGITS, *few, "1").status == 0
     for folder in [path for path in run_0.folder.iterdir() if path.name.isdigit()]:
@@ -37,7 +39,7 @@ def test_a_file_in_the_place_of_the_embeddings_is_replaced(command: Command, run
     pytest.fail("a run has embeddings")
 
 
-def test_a_broken_link_hides_no_other_checkpoint(command: Command, trained: Run) -> None:
+def test_a_broken_link_does_not_hide_other_checkpoints(command: Command, trained: Run) -> None:
     trained.config.unlink()
     trained.best.unlink()
     (trained.checkpoints / "x.ckpt").symlink_to("nowhere")
@@ -55,11 +57,11 @@ def test_a_run_in_a_folder_with_an_undecodable_name_is_refused(
 
 
 @pytest.mark.parametrize("name", ["\u5b57" * 80, os.fsdecode(b"\xff" * 200), "a" * 240])
-def test_a_long_name_of_an_image_loses_no_result(
+def test_images_with_long_names_are_saved(
     command: Command, trained: Run, tmp_path: Path, name: str
 ) -> None:
     for place, stem in enumerate((name, "b")):
-        drawn().save(tmp_path / "image.png")
+        draw_seven().save(tmp_path / "image.png")
         (tmp_path / "image.png").rename(tmp_path / f"{place}{stem}.png")
     images = sorted(str(path) for path in tmp_path.glob("*.png"))
     result = command("predict", *images, "--run", "0", "--save_inputs", "seen")

@@ -1,4 +1,4 @@
-"""Files that ask for memory, time or space beyond their content: each is refused in one line."""
+"""Files that need more memory, time or space than their size suggests are refused in one line."""
 
 import os
 import resource
@@ -10,84 +10,77 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from PIL import Image
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
-from mnist_lightning.data.datasets import SOURCES
 from mnist_lightning.errors import UserError
-from mnist_lightning.files import LimitError, parse_yaml
 from mnist_lightning.runs import checkpoint as checkpoints
 from mnist_lightning.runs import run_directory
 from mnist_lightning.runs.metrics_csv import read_metrics
 from mnist_lightning.runs.recent_checkpoints import MAX_ATTEMPTS, recent_checkpoints
 from mnist_lightning.runs.run_directory import MAX_VERSION, Run
-from tests.cli.checks import load
-from tests.conftest import Command, Train
+from tests.cli.checks import load_checkpoint
+from tests.conftest import AddRun, Command
 from tests.e2e.conftest import FIT, LONGER
-from tests.strangers import from_elsewhere, unsign
+from tests.unsigned_files import remove_signatures, unsigned_checkpoint
 
 
-def _at_the_end_of_its_storage(group: dict[str, Any], state: dict[str, Any]) -> None:
-    """A view whose elements are all the last number of its storage; a kernel writes beyond it."""
+def _set_view_of_last_element(group: dict[str, Any], state: dict[str, Any]) -> None:
+    """Use a view in which all elements are the last of the storage; kernels write beyond it."""
     size = state["exp_avg"].numel()
     shape = state["exp_avg"].shape
     state["exp_avg"] = torch.zeros(size + 1).as_strided(shape, (0,) * len(shape), size)
 
 
-def _of_another_variant(group: dict[str, Any], state: dict[str, Any]) -> None:
+def _set_amsgrad(group: dict[str, Any], state: dict[str, Any]) -> None:
     group["amsgrad"] = True
     state["max_exp_avg_sq"] = torch.tensor(0.0)
 
 
-def _with_one_state_more(group: dict[str, Any], state: dict[str, Any]) -> None:
+def _add_state(group: dict[str, Any], state: dict[str, Any]) -> None:
     state["max_exp_avg_sq"] = torch.tensor(0.0)
 
 
-@pytest.mark.parametrize(
-    "change", [_at_the_end_of_its_storage, _of_another_variant, _with_one_state_more]
-)
-def test_the_state_of_an_optimizer_fits_its_kernel(
+@pytest.mark.parametrize("change", [_set_view_of_last_element, _set_amsgrad, _add_state])
+def test_an_optimizer_state_with_an_invalid_layout_is_damaged(
     command: Command, trained: Run, change: Callable[[dict[str, Any], dict[str, Any]], None]
 ) -> None:
-    checkpoint: Any = load(trained.recent())
+    checkpoint: Any = load_checkpoint(trained.recent())
     optimizer = checkpoint["optimizer_states"][0]
     for state in optimizer["state"].values():
         change(optimizer["param_groups"][0], state)
-    trained.recent().write_bytes(from_elsewhere(checkpoint))
+    trained.recent().write_bytes(unsigned_checkpoint(checkpoint))
     result = command(*LONGER)
     assert result.status == 1
     assert "last.ckpt is damaged" in result.out + result.err
 
 
 @pytest.mark.parametrize("position", [625, -1, 2**31 - 1])
-def test_a_random_state_points_into_its_numbers(
+def test_a_random_state_with_an_invalid_position_is_rejected(
     command: Command, trained: Run, position: int
 ) -> None:
-    checkpoint: Any = load(trained.recent())
+    checkpoint: Any = load_checkpoint(trained.recent())
     name, keys, _, *rest = checkpoint["callbacks"]["RandomState"]["numpy"]
     checkpoint["callbacks"]["RandomState"]["numpy"] = (name, keys, position, *rest)
-    trained.recent().write_bytes(from_elsewhere(checkpoint))
+    trained.recent().write_bytes(unsigned_checkpoint(checkpoint))
     result = command(*LONGER)
     assert result.status == 1
     assert f"NumPy's position is {position}" in result.out
 
 
-def test_few_checkpoints_of_a_run_are_tried(trained: Run) -> None:
+def test_the_number_of_checkpoints_to_try_is_limited(trained: Run) -> None:
     for number in range(1, 40):
         trained.recent(number).write_bytes(b"no checkpoint")
     (trained.checkpoints / f"last-{'9' * 5_000}.ckpt"[:200]).write_bytes(b"")
-    found = recent_checkpoints(trained)
-    assert found == [trained.recent(number) for number in range(MAX_ATTEMPTS)]
+    paths = recent_checkpoints(trained)
+    assert paths == [trained.recent(number) for number in range(MAX_ATTEMPTS)]
 
 
-def test_a_large_checkpoint_is_the_user_s_own(
-    trained: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_checkpoint_must_be_signed(trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoints, "MAX_UNSIGNED_BYTES", 20_000)
     signed = trained.best.read_bytes()
     assert len(signed) > 20_000
     assert checkpoints.read_signed_checkpoint(trained.best)[1]
-    trained.best.write_bytes(from_elsewhere(load(trained.recent())))
+    trained.best.write_bytes(unsigned_checkpoint(load_checkpoint(trained.recent())))
     with pytest.raises(UserError, match="too large: the limit is 20,000 bytes"):
         checkpoints.read_checkpoint(trained.best)
     altered = bytearray(signed)
@@ -98,7 +91,7 @@ def test_a_large_checkpoint_is_the_user_s_own(
 
 
 @pytest.mark.parametrize("name", ["best.ckpt", "wide.safetensors"])
-def test_a_sparse_file_takes_no_memory(command: Command, trained: Run, name: str) -> None:
+def test_a_sparse_file_is_not_read_into_memory(command: Command, trained: Run, name: str) -> None:
     path = trained.checkpoints / name
     header = b'{"__metadata__":{}}'
     path.write_bytes(struct.pack("<Q", len(header)) + header)
@@ -118,92 +111,48 @@ def test_all_event_files_share_one_limit(command: Command, trained: Run) -> None
     for number in range(6):
         path = trained.folder / f"events.out.tfevents.9.{number}"
         path.write_bytes(record * 200_000)
-    unsign(trained)
+    remove_signatures(trained)
     result = command(*LONGER)
     assert result.status == 0, result.err
     assert "tfevents.9.5 is damaged" in result.out
 
 
-def test_text_beyond_ascii_is_bounded_before_it_is_decoded(tmp_path: Path) -> None:
+def test_non_ascii_text_is_limited_before_decoding(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_bytes(b"step,train/loss\n" + ("\U0001f600" + "x" * 90_000 + "\n").encode() * 60)
     with pytest.raises(UserError, match="non-ASCII limit 5,000,000 bytes"):
         read_metrics(path)
 
 
-def test_a_hard_link_is_not_written_through(command: Command, trained: Run, tmp_path: Path) -> None:
-    for name in ("projector_config.pbtxt", "metrics.csv"):
-        precious = tmp_path / f"precious_{name}"
-        linked = trained.folder / name
-        content = linked.read_bytes() if linked.exists() else b"precious" * 1000
-        linked.unlink(missing_ok=True)
-        precious.write_bytes(content)
-        linked.hardlink_to(precious)
-    result = command(*LONGER, "--dashboards", "full")
-    assert result.status == 0, result.err
-    assert (tmp_path / "precious_projector_config.pbtxt").read_bytes() == b"precious" * 1000
-    assert "\n4," not in (tmp_path / "precious_metrics.csv").read_text()
-    assert "\n4," in (trained.folder / "metrics.csv").read_text()
-
-
-@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
-def test_data_is_not_written_through_a_link(command: Command, tmp_path: Path, name: str) -> None:
-    (tmp_path / "victim").mkdir()
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / SOURCES[name].folder).symlink_to(tmp_path / "victim")
-    result = command("data", name, "--fetch")
-    assert result.status == 1
-    assert "is a link out of data" in result.err
-    assert not list((tmp_path / "victim").iterdir())
-
-
-def test_an_archive_that_is_too_large_is_not_read(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mnist_lightning.data.datasets._md5", lambda *_: pytest.fail("read"))
-    monkeypatch.setattr("torchvision.datasets.FashionMNIST.mirrors", ["http://127.0.0.1:9/"])
-    path = tmp_path / "data" / "FashionMNIST" / "raw" / "train-images-idx3-ubyte.gz"
-    path.parent.mkdir(parents=True)
-    path.touch()
-    os.truncate(path, 40 * 10**9)
-    assert "could not be downloaded" in command("data", "fashion_mnist", "--fetch").err
-
-
-def test_the_last_number_of_a_run_leaves_room_for_others(tmp_path: Path) -> None:
+def test_new_runs_get_a_free_number_if_the_maximum_is_used(tmp_path: Path) -> None:
     for number in (0, 2, MAX_VERSION, 10**9 - 1):
         (tmp_path / f"version_{number}").mkdir()
     assert [run.version for run in run_directory.list_runs(tmp_path)] == [0, 2, MAX_VERSION]
     assert [run_directory.create_next(tmp_path).version for _ in range(2)] == [1, 3]
 
 
-def test_a_network_without_arguments_begins_no_run(command: Command, trained: Run) -> None:
-    checkpoint: Any = load(trained.best)
+def test_init_from_rejects_a_network_without_arguments(command: Command, trained: Run) -> None:
+    checkpoint: Any = load_checkpoint(trained.best)
     checkpoint["network"]["x"] = checkpoint["network"].pop("init_args")
-    trained.best.write_bytes(from_elsewhere(checkpoint))
+    trained.best.write_bytes(unsigned_checkpoint(checkpoint))
     result = command(*FIT, "--init_from", "0")
     assert result.status == 2
     assert "--init_from: network mismatch" in result.err
 
 
-def test_a_val_size_that_is_a_mapping_validates_nothing(command: Command, trained: Run) -> None:
-    checkpoint: Any = load(trained.best)
+def test_a_val_size_that_is_a_mapping_is_reported(command: Command, trained: Run) -> None:
+    checkpoint: Any = load_checkpoint(trained.best)
     checkpoint["MNISTDataModule"]["val_size"] = {}
-    trained.best.write_bytes(from_elsewhere(checkpoint))
+    trained.best.write_bytes(unsigned_checkpoint(checkpoint))
     result = command("validate", "0")
     assert "looks like a bug" not in result.err
 
 
-def test_an_alias_of_a_long_text_counts_with_its_length() -> None:
-    text = f"a: &a {'x ' * 50_000}\nb: [{', '.join(['*a'] * 12)}]\n"
-    with pytest.raises(LimitError, match="1,000,000 characters"):
-        parse_yaml(text)
-
-
 def test_a_comparison_shows_the_start_of_a_long_text(
-    command: Command, trained_run: Train, run_0: Run
+    command: Command, add_run: AddRun, run_0: Run
 ) -> None:
     for _ in range(2):
-        trained_run(*FIT[1:])
+        add_run(*FIT[1:])
     config = run_0.read_config()
     config["model"]["text"] = "x" * 100_000
     run_0.config.write_text(yaml.safe_dump(config))
@@ -219,10 +168,10 @@ def test_a_comparison_shows_the_start_of_a_long_text(
 
 
 def test_a_comparison_of_nested_settings_is_short(
-    command: Command, trained_run: Train, run_0: Run
+    command: Command, add_run: AddRun, run_0: Run
 ) -> None:
     for version in range(2):
-        trained_run(*FIT[1:])
+        add_run(*FIT[1:])
         path = run_0.folder.with_name(f"version_{version}") / "config.yaml"
         config = yaml.safe_load(path.read_text())
         settings: dict[str, Any] = {f"leaf{number}": version for number in range(1_000)}
@@ -236,20 +185,20 @@ def test_a_comparison_of_nested_settings_is_short(
     assert len(result.out) < 100_000
 
 
-def test_the_counts_of_an_optimizer_are_those_of_the_options(
-    command: Command, trained_run: Train, run_0: Run
+def test_optimizer_counts_that_differ_from_the_options_are_rejected(
+    command: Command, add_run: AddRun, run_0: Run
 ) -> None:
-    trained_run(*FIT[1:], "--model.optimizer", "LBFGS")
-    checkpoint: Any = load(run_0.recent())
+    add_run(*FIT[1:], "--model.optimizer", "LBFGS")
+    checkpoint: Any = load_checkpoint(run_0.recent())
     checkpoint["optimizer_states"][0]["param_groups"][0]["max_iter"] = 10**9
-    run_0.recent().write_bytes(from_elsewhere(checkpoint))
+    run_0.recent().write_bytes(unsigned_checkpoint(checkpoint))
     result = command("resume", str(run_0.recent()), "--trainer.max_epochs", "2")
     assert result.status == 1
     assert "max_iter differs from the options" in result.err
 
 
-def test_an_epoch_has_no_more_batches_than_the_data(command: Command, trained: Run) -> None:
-    checkpoint: Any = load(trained.recent())
+def test_a_batch_number_beyond_the_data_is_rejected(command: Command, trained: Run) -> None:
+    checkpoint: Any = load_checkpoint(trained.recent())
     loop = checkpoint["loops"]["fit_loop"]
     loop["epoch_progress"]["current"]["ready"] += 1
     batches = loop["epoch_loop.batch_progress"]
@@ -257,26 +206,11 @@ def test_an_epoch_has_no_more_batches_than_the_data(command: Command, trained: R
     batches["current"] = dict.fromkeys(batches["current"], 10**15)
     for loader in loop["state_dict"]["combined_loader"]:
         loader |= {"epoch": 1, "given": 10**15}
-    trained.recent().write_bytes(from_elsewhere(checkpoint))
+    trained.recent().write_bytes(unsigned_checkpoint(checkpoint))
     result = command("resume", str(trained.recent()), "--trainer.max_epochs", "2")
     assert result.status == 1
     assert "batch 1000000000000000 of epoch 2, which has fewer batches" in result.err
 
 
-def test_a_long_path_of_an_image_is_shortened(command: Command, tmp_path: Path) -> None:
-    folder = tmp_path.joinpath("mine", "3", *["\u200b" * 80] * 10)
-    folder.mkdir(parents=True)
-    (folder / "damaged.png").write_bytes(b"no image")
-    (tmp_path / "mine/3/good.png").write_bytes(b"no image")
-    printed = command("predict", "mine")
-    assert len(printed.out) < 2_000
-    for path in SOURCES["digits"].load(tmp_path).train_images[:20].numpy():
-        Image.fromarray(255 - path).resize((100, 100)).save(tmp_path / f"mine/3/{path.sum()}.png")
-    folder_options = ["--data.dataset", "folder", "--data.folder", "mine"]
-    result = command("fit", *folder_options, *FIT[3:], "--model.network.num_classes", "4")
-    assert "damaged.png" in result.out, result.err
-    assert len(result.out) < 5_000
-
-
-def test_a_message_is_bounded() -> None:
+def test_the_length_of_a_message_is_limited() -> None:
     assert len(str(UserError("x" * 5_000_000))) == 2_000

@@ -1,4 +1,4 @@
-"""States and settings of the right type that are hostile in value: refused, or without effect."""
+"""States and options with a valid type but a hostile value are rejected or have no effect."""
 
 import itertools
 import struct
@@ -12,23 +12,23 @@ import pytest
 import yaml
 
 from mnist_lightning.runs.run_directory import Run
-from tests.cli.checks import load
+from tests.cli.checks import load_checkpoint
 from tests.conftest import Command, Result
 from tests.e2e.conftest import FIT, LONGER
-from tests.strangers import from_elsewhere, unsign
+from tests.unsigned_files import remove_signatures, unsigned_checkpoint
 
 
-def refused(result: Result) -> bool:
+def is_rejected(result: Result) -> bool:
     assert "looks like a bug" not in result.err
     assert len(result.err) < 11_000
     return result.status in (1, 2)
 
 
-def change(run: Run, edit: Callable[[Any], None]) -> None:
-    """Change the last checkpoint, as somebody without the key can."""
-    checkpoint: Any = load(run.recent())
+def change_checkpoint(run: Run, edit: Callable[[Any], None]) -> None:
+    """Change the last checkpoint, without signing it."""
+    checkpoint: Any = load_checkpoint(run.recent())
     edit(checkpoint)
-    run.recent().write_bytes(from_elsewhere(checkpoint))
+    run.recent().write_bytes(unsigned_checkpoint(checkpoint))
 
 
 EDITS: dict[str, Callable[[Any], Any]] = {
@@ -41,12 +41,12 @@ EDITS: dict[str, Callable[[Any], Any]] = {
     "a long text": lambda c: c["MNISTDataModule"].update(dataset="\u202e" * 100_000),
     "a long class path": lambda c: c["network"].update(class_path="\u202e" * 100_000),
     "a random state beyond its numbers": lambda c: c["callbacks"]["RandomState"].update(
-        torch=beyond(c["callbacks"]["RandomState"]["torch"])
+        torch=with_position_beyond_end(c["callbacks"]["RandomState"]["torch"])
     ),
 }
 
 
-def beyond(state: Any) -> Any:
+def with_position_beyond_end(state: Any) -> Any:
     content = bytearray(state.numpy().tobytes())
     struct.pack_into("<i", content, 8, 624)
     struct.pack_into("<Q", content, 16, 624)
@@ -57,9 +57,9 @@ def beyond(state: Any) -> Any:
 def test_a_hostile_part_of_a_checkpoint_is_refused_in_bounded_time(
     command: Command, trained: Run, name: str
 ) -> None:
-    change(trained, EDITS[name])
+    change_checkpoint(trained, EDITS[name])
     began = time.process_time()
-    assert refused(command(*LONGER))
+    assert is_rejected(command(*LONGER))
     assert time.process_time() - began < 10
 
 
@@ -76,38 +76,43 @@ def test_a_hostile_part_of_a_checkpoint_is_refused_in_bounded_time(
         ("ExponentialLR --model.lr_scheduler.gamma=0.5", {"gamma": 10**6, "last_epoch": 10**9}),
     ],
 )
-@pytest.mark.parametrize("again", [LONGER, [*FIT, "--auto_resume", "true"]])
-def test_the_state_of_a_schedule_belongs_to_its_options(
+@pytest.mark.parametrize("command_line", [LONGER, [*FIT, "--auto_resume", "true"]])
+def test_a_schedule_state_that_differs_from_the_options_is_rejected(
     command: Command,
     run_0: Run,
     monkeypatch: pytest.MonkeyPatch,
     schedule: str,
     state: dict[str, Any],
-    again: list[str],
+    command_line: list[str],
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", "/proc/none")  # no key: nothing is signed
     options = ["--model.lr_scheduler", *schedule.split(), "--trainer.max_epochs", "2"]
     assert command(*FIT, *options).status == 0
-    change(run_0, lambda checkpoint: checkpoint["lr_schedulers"][0].update(state))
+    change_checkpoint(run_0, lambda checkpoint: checkpoint["lr_schedulers"][0].update(state))
     began = time.process_time()
-    more = [*again, *(options if again != LONGER else []), "--trainer.max_epochs", "3"]
+    more = [
+        *command_line,
+        *(options if command_line != LONGER else []),
+        "--trainer.max_epochs",
+        "3",
+    ]
     result = command(*more)
-    assert refused(result) or "last-1.ckpt" in result.out, result.out
+    assert is_rejected(result) or "last-1.ckpt" in result.out, result.out
     assert time.process_time() - began < 10
 
 
-def test_a_config_from_elsewhere_chooses_no_folder_and_no_registry(
+def test_an_unsigned_config_cannot_select_a_folder_or_a_registry(
     command: Command, trained: Run
 ) -> None:
     config = yaml.safe_load(trained.config.read_text())
     config["data"] |= {"dataset": "folder", "folder": str(trained.folder)}
     config["trainer"]["model_registry"] = "somewhere:1"
     trained.config.write_text(yaml.safe_dump(config))
-    unsign(trained)
+    remove_signatures(trained)
     assert "own images need both" in command("resume", "0").err
 
 
-def test_a_key_of_a_settings_file_has_a_limit(command: Command, trained: Run) -> None:
+def test_long_keys_in_a_config_are_handled_in_bounded_time(command: Command, trained: Run) -> None:
     long = "? " + "K" * 230_000 + "\n: {" + ",".join(f"a{n}: 0" for n in range(6500)) + "}\n"
     trained.config.write_text(long)
     command(*FIT)
@@ -117,7 +122,7 @@ def test_a_key_of_a_settings_file_has_a_limit(command: Command, trained: Run) ->
     assert time.process_time() - began < 20
 
 
-def test_a_share_of_other_data_has_bounds(command: Command, tmp_path: Path) -> None:
+def test_an_extreme_extra_share_is_rejected(command: Command, tmp_path: Path) -> None:
     for share in ("0.9999999", "1e-7"):
         extra = ["--data.extra", "strokes", "--data.extra_share", share]
         assert command(*FIT, *extra).status == 2
@@ -127,10 +132,10 @@ def test_a_checkpoint_that_is_swapped_after_its_check_has_no_effect(
     command: Command, trained: Run, tmp_path: Path
 ) -> None:
     good = trained.recent().read_bytes()
-    checkpoint: Any = load(trained.recent())
+    checkpoint: Any = load_checkpoint(trained.recent())
     for state in checkpoint["optimizer_states"][0]["state"].values():
         state["exp_avg"] = state["exp_avg_sq"] = state["exp_avg"].flatten()[:1].clone()
-    contents = itertools.cycle([from_elsewhere(checkpoint), good])
+    contents = itertools.cycle([unsigned_checkpoint(checkpoint), good])
     swapping = threading.Event()
 
     def swap() -> None:
@@ -149,10 +154,10 @@ def test_a_checkpoint_that_is_swapped_after_its_check_has_no_effect(
         thread.join()
 
 
-def test_an_unsigned_checkpoint_beside_a_signed_config_makes_an_unsigned_run(
+def test_a_run_resumed_from_an_unsigned_checkpoint_is_unsigned(
     command: Command, trained: Run
 ) -> None:
-    change(trained, lambda checkpoint: None)
+    change_checkpoint(trained, lambda checkpoint: None)
     result = command(*LONGER)
     assert result.status == 0, result.err
     assert "is not signed; add --trust to sign it" in result.out

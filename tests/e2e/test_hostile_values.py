@@ -1,4 +1,4 @@
-"""Values that are valid YAML, but that no run can use or store."""
+"""Values that are valid YAML, but that a run cannot use or store."""
 
 import json
 import subprocess
@@ -34,7 +34,7 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_a_value_that_no_run_can_store_is_refused_before_training(
+def test_a_value_that_cannot_be_stored_is_rejected_before_training(
     command: Command, tmp_path: Path, option: str
 ) -> None:
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({option: OPTIONS[option]}))
@@ -63,7 +63,7 @@ def test_a_schedule_that_fails_at_its_first_step_is_refused_before_training(
     assert not (tmp_path / "lightning_logs").exists()
 
 
-def test_a_schedule_of_exactly_as_many_steps_as_the_run_is_accepted(command: Command) -> None:
+def test_a_schedule_with_exactly_the_steps_of_the_run_is_accepted(command: Command) -> None:
     one_cycle = ["--model.lr_scheduler", "OneCycle", "--model.lr_scheduler.total_steps", "2"]
     per_step = ["--model.lr_scheduler_interval", "step"]
     assert command(*FIT, *one_cycle, *per_step).status == 0

@@ -1,4 +1,4 @@
-"""One run in several real processes: the same samples, the same figures, the same bits."""
+"""A run in several processes: the same samples, the same metrics, the same bits."""
 
 import os
 import re
@@ -34,7 +34,7 @@ MORE = {"test": [], "resume": ["--trainer.max_epochs", "4"]}
 def start(arguments: Sequence[str], folder: Path, **environment: str) -> subprocess.Popen[str]:
     """Start a command in a folder."""
     folder.mkdir(exist_ok=True)
-    # Of a cluster that these tests may run in, they are not to know.
+    # The tests may run in a job of SLURM, whose variables Lightning would read.
     plain = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
     return subprocess.Popen(
         arguments,
@@ -46,8 +46,8 @@ def start(arguments: Sequence[str], folder: Path, **environment: str) -> subproc
     )
 
 
-def ended(process: subprocess.Popen[str], status: int = 0) -> str:
-    """Wait for a command; return what it printed."""
+def finish(process: subprocess.Popen[str], status: int = 0) -> str:
+    """Wait for a command; return its output."""
     try:
         printed, _ = process.communicate(timeout=100)
     finally:
@@ -56,23 +56,23 @@ def ended(process: subprocess.Popen[str], status: int = 0) -> str:
     return printed
 
 
-def run_in(folder: Path) -> Run:
-    """The run in a folder: there is one."""
+def only_run(folder: Path) -> Run:
+    """Return the only run in a folder."""
     (only,) = (folder / "lightning_logs").glob("version_*")
     return Run(only)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run in two processes, with dropout, that nobody disturbed."""
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with an uninterrupted run in two processes, with dropout."""
     folder = tmp_path_factory.mktemp("whole")
-    ended(start([*PROGRAM, *FIT, *TWO, "--trainer.max_epochs", "12"], folder))
+    finish(start([*PROGRAM, *FIT, *TWO, "--trainer.max_epochs", "12"], folder))
     return folder
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("augment", [[], [Deformation(degrees=10)]])
-def test_processes_share_every_batch(
+def test_processes_divide_each_batch(
     count: int, augment: list[Deformation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = torch.arange(28 * 28 * 65, dtype=torch.float32).remainder(251).byte()
@@ -84,8 +84,8 @@ def test_processes_share_every_batch(
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
         shares.append(list(BatchLoader(dataset)))
     for batch, *parts in zip(alone, *shares, strict=True):
-        for whole, pieces in zip(batch, zip(*parts, strict=True), strict=True):
-            assert torch.equal(torch.cat(pieces), whole)
+        for tensor, shards in zip(batch, zip(*parts, strict=True), strict=True):
+            assert torch.equal(torch.cat(shards), tensor)
 
 
 def test_a_signal_during_communication_is_handled_at_the_next_call(
@@ -109,11 +109,11 @@ def test_a_signal_during_communication_is_handled_at_the_next_call(
     assert shutdown.status == 143
 
 
-def test_a_run_in_two_processes_is_that_in_one(tmp_path: Path) -> None:
-    # 1,300 images are 3 batches of 433, and one image that one of the two has alone.
+def test_one_and_two_processes_give_the_same_metrics(tmp_path: Path) -> None:
+    # 1,300 images are 3 batches of 433 and one image, which only one process has.
     for name, options in (("one", []), ("two", TWO)):
-        ended(start([*PROGRAM, *FIT, *MLP, *options, "--data.batch_size", "433"], tmp_path / name))
-    one, two = run_in(tmp_path / "one"), run_in(tmp_path / "two")
+        finish(start([*PROGRAM, *FIT, *MLP, *options, "--data.batch_size", "433"], tmp_path / name))
+    one, two = only_run(tmp_path / "one"), only_run(tmp_path / "two")
     curves = [read_metrics(run.folder / METRICS_FILE) for run in (one, two)]
     assert len(curves[0]) == len(curves[1])
     for here, there in zip(*curves, strict=True):
@@ -121,91 +121,91 @@ def test_a_run_in_two_processes_is_that_in_one(tmp_path: Path) -> None:
         for name in here.keys() - {"dataset"}:
             if here[name]:
                 assert float(there[name]) == pytest.approx(float(here[name]), rel=1e-4), name
-    # Tested once more, by one process and by two.
-    figures, labels = [], []
+    # Test again, with one process and with two.
+    accuracies, labels = [], []
     for options in ([], TWO):
-        printed = ended(start([*PROGRAM, "test", "0", *options], tmp_path / "two"))
-        figures.append(re.findall(r"test accuracy +│ +([\d.]+)|correct +│ (\d+)", printed))
+        printed = finish(start([*PROGRAM, "test", "0", *options], tmp_path / "two"))
+        accuracies.append(re.findall(r"test accuracy +│ +([\d.]+)|correct +│ (\d+)", printed))
         labels.append(read_predictions(two.predictions).predicted)
-    assert figures[0] == figures[1]
+    assert accuracies[0] == accuracies[1]
     assert np.array_equal(labels[0], labels[1])
     assert read_predictions(two.predictions).true.tolist() == (
         read_predictions(one.predictions).true.tolist()
     )
 
 
-@pytest.mark.parametrize(("sent", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
-def test_ended_in_between_and_resumed_it_has_the_same_bits(
-    whole: Path, tmp_path: Path, sent: signal.Signals, status: int
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
+def test_a_resumed_run_in_two_processes_has_the_same_bits(
+    uninterrupted: Path, tmp_path: Path, signum: signal.Signals, status: int
 ) -> None:
     process = start([*PROGRAM, *FIT, *TWO, "--trainer.max_epochs", "12"], tmp_path)
     third = tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last-2.ckpt"
     while not third.exists():
         assert process.poll() is None
         time.sleep(0.02)
-    process.send_signal(sent)  # to the first one alone
-    ended(process, status)
-    ended(start([*PROGRAM, "resume"], tmp_path))
-    assert first_difference_of_runs(run_in(whole), run_in(tmp_path)) is None
+    process.send_signal(signum)  # to the first process only
+    finish(process, status)
+    finish(start([*PROGRAM, "resume"], tmp_path))
+    assert first_difference_of_runs(only_run(uninterrupted), only_run(tmp_path)) is None
 
 
-def test_gradients_that_are_summed_up_do_not_keep_it_from_saving_within_an_epoch(
+def test_a_run_with_gradient_accumulation_is_saved_within_an_epoch(
     tmp_path: Path,
 ) -> None:
-    summed = ["--trainer.accumulate_grad_batches", "2", "--data.batch_size", "2"]
-    process = start([*PROGRAM, *FIT, *TWO, *summed, "--autosave", "0.001"], tmp_path)
+    accumulate = ["--trainer.accumulate_grad_batches", "2", "--data.batch_size", "2"]
+    process = start([*PROGRAM, *FIT, *TWO, *accumulate, "--autosave", "0.001"], tmp_path)
     while not list(tmp_path.glob("lightning_logs/*/checkpoints/last.ckpt")):
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    assert re.search("Saved through batch [0-9]+ of epoch 1", ended(process, 143))
+    assert re.search("Saved through batch [0-9]+ of epoch 1", finish(process, 143))
 
 
-def test_a_run_goes_on_in_another_number_of_processes_and_says_so(tmp_path: Path) -> None:
-    ended(start([*PROGRAM, *FIT, *TWO], tmp_path))
+def test_a_run_resumed_in_another_number_of_processes_reports_it(tmp_path: Path) -> None:
+    finish(start([*PROGRAM, *FIT, *TWO], tmp_path))
     alone = ["--trainer.devices", "1", "--trainer.strategy", "auto"]
-    printed = ended(start([*PROGRAM, "resume", "--trainer.max_epochs", "4", *alone], tmp_path))
+    printed = finish(start([*PROGRAM, "resume", "--trainer.max_epochs", "4", *alone], tmp_path))
     assert "from 2 processes, this run uses 1: same batches" in printed
-    ended(start([*PROGRAM, "resume", "--trainer.max_epochs", "5", *TWO], tmp_path))
-    assert run_in(tmp_path).summary()["epochs"] == 5
+    finish(start([*PROGRAM, "resume", "--trainer.max_epochs", "5", *TWO], tmp_path))
+    assert only_run(tmp_path).summary()["epochs"] == 5
 
 
 @pytest.mark.parametrize("command", ["test", "resume"])
-def test_processes_that_find_different_runs_refuse_to_go_on(tmp_path: Path, command: str) -> None:
-    ended(start([*PROGRAM, *FIT, *MLP, "--seeds", "1..2"], tmp_path))
-    # As if version_1 had come between the looks of the two.
-    found = ["bash", "-c", 'exec "${@:1:4}" "$RANK" "${@:5}"', "bash", *PROGRAM, command]
-    each = [*found, *TWO, "--trainer.accelerator", "cpu", *MORE[command]]
+def test_processes_that_find_different_runs_end_with_an_error(tmp_path: Path, command: str) -> None:
+    finish(start([*PROGRAM, *FIT, *MLP, "--seeds", "1..2"], tmp_path))
+    # As if version_1 was created after the first process searched for the run.
+    with_rank = ["bash", "-c", 'exec "${@:1:4}" "$RANK" "${@:5}"', "bash", *PROGRAM, command]
+    each = [*with_rank, *TWO, "--trainer.accelerator", "cpu", *MORE[command]]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
-    printed = ended(start([*torchrun, "--nproc_per_node", "2", *each], tmp_path), 1)
+    printed = finish(start([*torchrun, "--nproc_per_node", "2", *each], tmp_path), 1)
     assert printed.count("another run was created during the start: give the RUN by its") == 1
 
 
 def test_torchrun_starts_the_processes(tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     torchrun += ["--nproc_per_node", "2", "-m", "mnist_lightning", *FIT, *MLP]
-    printed = ended(start([*torchrun, *TWO], tmp_path))
+    printed = finish(start([*torchrun, *TWO], tmp_path))
     assert printed.count("run: lightning_logs/version_0") == 1
-    assert run_in(tmp_path).summary()["state"] == "finished"
+    assert only_run(tmp_path).summary()["state"] == "finished"
 
 
-def test_an_error_of_all_is_told_once_even_if_the_first_is_the_last_to_find_it(
+def test_an_error_of_all_processes_is_reported_once_if_the_first_is_last(
     tmp_path: Path,
 ) -> None:
-    # torchrun ends the others as soon as one has ended.
+    # torchrun ends the other processes as soon as one has ended.
     late = ["bash", "-c", '[ "$RANK" = 1 ] || sleep 3; exec "$@"', "bash", *PROGRAM, *FIT, *MLP]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
-    printed = ended(start([*torchrun, "--nproc_per_node", "2", *late], tmp_path), 1)
-    told = "2 processes were started, but this run is for one: use --trainer.devices 2"
-    assert printed.count(told) == 1
+    printed = finish(start([*torchrun, "--nproc_per_node", "2", *late], tmp_path), 1)
+    message = "2 processes were started, but this run is for one: use --trainer.devices 2"
+    assert printed.count(message) == 1
 
 
-def test_an_error_of_all_is_told_once_where_the_first_starts_the_others(tmp_path: Path) -> None:
-    printed = ended(start([*PROGRAM, *FIT, *TWO, "--data.val_size", "3000"], tmp_path), 2)
+def test_an_error_of_all_processes_is_reported_once_with_ddp(tmp_path: Path) -> None:
+    printed = finish(start([*PROGRAM, *FIT, *TWO, "--data.val_size", "3000"], tmp_path), 2)
     assert printed.count("--data.val_size 3000 leaves no training images") == 1
 
 
-def test_one_that_the_first_started_keeps_nobody_waiting(
+def test_a_process_started_by_the_first_does_not_wait_to_report_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("RANK", raising=False)
@@ -215,7 +215,7 @@ def test_one_that_the_first_started_keeps_nobody_waiting(
     assert capsys.readouterr().err == ""
 
 
-def test_an_error_that_only_another_finds_is_told_by_it(
+def test_an_error_in_only_another_process_is_reported_by_that_process(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RANK", "1")
@@ -225,7 +225,7 @@ def test_an_error_that_only_another_finds_is_told_by_it(
 
 
 def test_srun_starts_the_processes(tmp_path: Path) -> None:
-    # As a step of SLURM's has them; docs/slurm.sh was run on a real one.
+    # The variables of a SLURM step; docs/slurm.sh was run on a real cluster.
     common = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "run", "SLURM_STEP_ID": "0"}
     common |= {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1"}
     common |= {"SLURM_NODEID": "0", "SLURM_STEP_NODELIST": "127.0.0.1"}
@@ -234,13 +234,13 @@ def test_srun_starts_the_processes(tmp_path: Path) -> None:
         start([*PROGRAM, *FIT, *TWO], tmp_path, SLURM_PROCID=rank, SLURM_LOCALID=rank, **common)
         for rank in "01"
     ]
-    first, second = (ended(task) for task in tasks)
+    first, second = (finish(task) for task in tasks)
     assert "run: lightning_logs/version_0" in first
     assert second == ""
-    assert run_in(tmp_path).summary()["state"] == "finished"
+    assert only_run(tmp_path).summary()["state"] == "finished"
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there are no two GPUs here")
 def test_two_gpus_train(tmp_path: Path) -> None:
-    ended(start([*PROGRAM, *FIT, *MLP, *TWO, "--trainer.accelerator", "gpu"], tmp_path))
-    assert run_in(tmp_path).summary()["state"] == "finished"
+    finish(start([*PROGRAM, *FIT, *MLP, *TWO, "--trainer.accelerator", "gpu"], tmp_path))
+    assert only_run(tmp_path).summary()["state"] == "finished"

@@ -1,4 +1,4 @@
-"""Checkpoints from strangers and damaged ones: nothing of them runs, nothing is lost by them."""
+"""Malicious checkpoints execute no code, and damaged ones are replaced."""
 
 import os
 import pickle
@@ -21,14 +21,14 @@ from mnist_lightning.networks.registry import describe
 from mnist_lightning.runs.checkpoint import DamagedCheckpointError, read_checkpoint
 from mnist_lightning.runs.recent_checkpoints import newest_checkpoint
 from mnist_lightning.runs.run_directory import Run
-from tests.cli.checks import load
+from tests.cli.checks import load_checkpoint
 from tests.conftest import DIGITS, Command
 from tests.processes import run
-from tests.strangers import from_elsewhere
+from tests.unsigned_files import unsigned_checkpoint
 
 
 class Payload:
-    """Unpickled, it calls a function."""
+    """Calls a function when it is unpickled."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self.call = function, arguments
@@ -37,15 +37,15 @@ class Payload:
         return self.call
 
 
-def malicious(marker: Path) -> dict[str, bytes]:
-    """Files that make `marker` exist where they are unpickled without care."""
+def malicious_files(marker: Path) -> dict[str, bytes]:
+    """Return files that create `marker` when they are unpickled."""
     call = Payload(os.mkdir, str(marker))
-    whole = {"state_dict": {}, "network": describe(ClassicCNN())}
+    intact = {"state_dict": {}, "network": describe(ClassicCNN())}
     files: dict[str, bytes] = {"bare pickle": pickle.dumps(call)}
     folder = marker.parent
     for name, content in {
-        "in place of the weights": {**whole, "state_dict": call},
-        "among the random states": {**whole, "callbacks": {"RandomState": call}},
+        "in place of the weights": {**intact, "state_dict": call},
+        "among the random states": {**intact, "callbacks": {"RandomState": call}},
         "as the whole": call,
     }.items():
         torch.save(content, folder / "written")
@@ -70,18 +70,18 @@ def test_nothing_in_a_malicious_file_is_executed(
     command: Command, run_0: Run, tmp_path: Path, name: str
 ) -> None:
     marker = tmp_path / "executed"
-    content = malicious(marker)[name]
+    content = malicious_files(marker)[name]
     path = tmp_path / "strange.ckpt"
     path.write_bytes(content)
     run_0.checkpoints.mkdir(parents=True)
-    for placed in (run_0.best, run_0.recent()):
-        placed.write_bytes(content)
-    for typed in (
+    for path_in_run in (run_0.best, run_0.recent()):
+        path_in_run.write_bytes(content)
+    for arguments in (
         ["fit", "--ckpt_path", str(path), *DIGITS],
         ["resume", "0"],
         ["test", str(path)],
     ):
-        assert command(*typed).status == 1, typed
+        assert command(*arguments).status == 1, arguments
     for reference in (path, "0"):
         with pytest.raises(UserError):
             mnist_lightning.load(reference)
@@ -129,7 +129,7 @@ def name_averaged(checkpoint: Any) -> None:
     }
 
 
-NAMINGS = [
+CLASS_CHANGES = [
     name_network,
     name_popen,
     name_callback,
@@ -141,7 +141,7 @@ NAMINGS = [
 ]
 
 
-def test_a_class_that_a_file_names_is_not_even_imported(
+def test_a_class_that_a_file_names_is_not_imported(
     command: Command, run_0: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "theirs.py").write_text(
@@ -153,10 +153,10 @@ def test_a_class_that_a_file_names_is_not_even_imported(
     command("fit", *DIGITS, "--trainer.max_epochs", "1")
     path = tmp_path / "strange.ckpt"
 
-    for change in NAMINGS:
-        checkpoint = load(run_0.recent())
+    for change in CLASS_CHANGES:
+        checkpoint = load_checkpoint(run_0.recent())
         change(checkpoint)
-        path.write_bytes(from_elsewhere(checkpoint))
+        path.write_bytes(unsigned_checkpoint(checkpoint))
         result = command("resume", str(path), "--trainer.max_epochs", "2")
         assert result.status == 1
         assert re.search(r"the class (theirs\.|subprocess\.Popen|torch\.optim\.)", result.err)
@@ -167,24 +167,22 @@ def test_a_class_that_a_file_names_is_not_even_imported(
     assert not (tmp_path / "executed").exists()
 
 
-def test_each_of_a_hundred_corruptions_is_found_and_recovered_from(
-    command: Command, run_0: Run
-) -> None:
+def test_a_hundred_corruptions_of_a_checkpoint_are_detected(command: Command, run_0: Run) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "2")
-    whole = run_0.recent().read_bytes()
-    chance = random.Random(0)
+    intact = run_0.recent().read_bytes()
+    rng = random.Random(0)
     tried = 0
     while tried < 100:
-        damaged = bytearray(whole)
-        kind = chance.choice(["flip", "cut", "zeros"])
-        place = chance.randrange(len(damaged))
+        damaged = bytearray(intact)
+        kind = rng.choice(["flip", "cut", "zeros"])
+        place = rng.randrange(len(damaged))
         if kind == "flip":
-            damaged[place] ^= 1 << chance.randrange(8)
+            damaged[place] ^= 1 << rng.randrange(8)
         elif kind == "cut":
             del damaged[place:]
         else:
             damaged[place : place + 64] = bytes(64)
-        if damaged == whole:
+        if damaged == intact:
             continue
         tried += 1
         run_0.recent().write_bytes(damaged)
@@ -207,15 +205,15 @@ def test_resume_falls_back_from_a_damaged_checkpoint(
     assert "after epoch 2" in result.out
 
 
-def test_a_checkpoint_tells_what_it_is_from(command: Command, run_0: Run) -> None:
+def test_a_checkpoint_contains_its_data_and_versions(command: Command, run_0: Run) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "1")
-    checkpoint: Any = load(run_0.best)
+    checkpoint: Any = load_checkpoint(run_0.best)
     assert checkpoint["config"]["data"]["dataset"] == "digits"
     assert set(checkpoint["MNISTDataModule"]) == {"dataset", "checksum", "val_size", "split_seed"}
     assert {"torch", "lightning", "mnist-lightning", "python"} <= checkpoint["versions"].keys()
 
 
-def test_a_disk_that_fills_up_ends_the_run_and_keeps_its_last_checkpoint(
+def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(
     command: Command, run_0: Run, tmp_path: Path
 ) -> None:
     assert run(["fit", *DIGITS, "--trainer.max_epochs", "1"], tmp_path) == 0
@@ -236,7 +234,7 @@ def test_a_disk_that_fills_up_ends_the_run_and_keeps_its_last_checkpoint(
     assert command("resume", "--trainer.max_epochs", "2").status == 0
 
 
-def test_a_full_disk_is_found_before_training(
+def test_a_nearly_full_disk_is_reported_before_training(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
@@ -247,7 +245,7 @@ def test_a_full_disk_is_found_before_training(
     assert not (tmp_path / "lightning_logs").exists()
 
 
-def test_as_many_checkpoints_are_kept_as_asked(command: Command, run_0: Run) -> None:
+def test_keep_last_sets_the_number_of_checkpoints(command: Command, run_0: Run) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "4", "--keep_last", "2")
-    kept = {path.name for path in run_0.checkpoints.iterdir()}
-    assert kept == {"best.ckpt", "last.ckpt", "last-1.ckpt"}
+    names = {path.name for path in run_0.checkpoints.iterdir()}
+    assert names == {"best.ckpt", "last.ckpt", "last-1.ckpt"}

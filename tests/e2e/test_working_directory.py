@@ -1,4 +1,4 @@
-"""What lies in the working directory takes the place of nothing that the program uses."""
+"""Files in the working directory replace no module or setting of the program."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import DIGITS
 
-# The modules that Python itself imports to find a package to run, before any line of it.
+# The modules that Python imports to find the package, before it executes the package.
 BEFORE = {
     "runpy",
     "pkgutil",
@@ -82,7 +82,7 @@ def test_no_module_is_replaced_for_the_installed_script(
     assert expected in printed
 
 
-def test_figures_do_not_follow_its_matplotlibrc(tmp_path: Path) -> None:
+def test_a_matplotlibrc_in_the_working_directory_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "matplotlibrc").write_text("savefig.bbox: tight\nsavefig.pad_inches: 80\n")
     fit = ["fit", *DIGITS, "--trainer.limit_train_batches", "2", "--trainer.max_epochs", "1"]
     for arguments in (fit, ["report", "0"]):

@@ -13,12 +13,12 @@ IMAGES = np.arange(8 * 28 * 28).reshape(8, 28, 28).astype(np.uint8)
 LABELS = np.array([3, 1, 4, 1, 5, 9, 2, 6])
 
 
-def shown(figure: Figure) -> list[Axes]:
+def axes_with_images(figure: Figure) -> list[Axes]:
     return [axis for axis in figure.axes if axis.images]
 
 
 def test_samples_are_the_first_six_with_their_labels() -> None:
-    axes = shown(plots.samples(IMAGES, LABELS))
+    axes = axes_with_images(plots.samples(IMAGES, LABELS))
     assert [axis.get_title() for axis in axes] == [f"true: {label}" for label in LABELS[:6]]
     for axis, image in zip(axes, IMAGES, strict=False):
         assert np.array_equal(np.asarray(axis.images[0].get_array()), image)
@@ -27,7 +27,7 @@ def test_samples_are_the_first_six_with_their_labels() -> None:
 def test_mistakes_are_red_with_both_labels() -> None:
     predicted = LABELS.copy()
     predicted[2] = 7
-    axes = shown(plots.predictions(IMAGES, LABELS, predicted, rows=4, columns=2))
+    axes = axes_with_images(plots.predictions(IMAGES, LABELS, predicted, rows=4, columns=2))
     assert len(axes) == 8
     assert axes[2].get_title() == "true: 4  predicted: 7"
     assert [axis.title.get_color() for axis in axes] == ["black"] * 2 + ["red"] + ["black"] * 5
@@ -36,7 +36,7 @@ def test_mistakes_are_red_with_both_labels() -> None:
 def test_with_few_images_the_rest_of_the_grid_is_empty() -> None:
     figure = plots.samples(IMAGES[:2], LABELS[:2])
     assert len(figure.axes) == 6
-    assert len(shown(figure)) == 2
+    assert len(axes_with_images(figure)) == 2
 
 
 def test_curves_are_two_by_two_with_one_scale_per_row() -> None:

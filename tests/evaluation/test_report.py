@@ -12,13 +12,13 @@ from playwright.sync_api import Browser
 from mnist_lightning.evaluation import metrics, significance
 from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_history, read_predictions
 from mnist_lightning.runs.run_directory import Run
-from tests.conftest import DIGITS, Command, Train
+from tests.conftest import DIGITS, AddRun, Command
 
 
 @pytest.fixture
-def fitted(command: Command, trained_run: Train) -> Command:
-    """Return a command line in a directory with one run of two epochs."""
-    trained_run(*DIGITS, "--trainer.max_epochs", "2")
+def trained_cli(command: Command, add_run: AddRun) -> Command:
+    """A command in a directory with a run of two epochs."""
+    add_run(*DIGITS, "--trainer.max_epochs", "2")
     return command
 
 
@@ -35,8 +35,8 @@ FIGURES = {
 }
 
 
-def test_report_draws_the_results_of_the_run(fitted: Command, run_0: Run) -> None:
-    result = fitted("report")
+def test_report_draws_the_results_of_the_run(trained_cli: Command, run_0: Run) -> None:
+    result = trained_cli("report")
     assert result.status == 0, result.err
     folder = run_0.folder / "report"
     names = {f"{name}.png" for name in FIGURES}
@@ -51,8 +51,8 @@ def test_report_draws_the_results_of_the_run(fitted: Command, run_0: Run) -> Non
         assert image.std() > 5, "nothing is drawn"
 
 
-def test_every_number_is_in_the_json(fitted: Command, run_0: Run) -> None:
-    assert fitted("report").status == 0
+def test_every_number_is_in_the_json(trained_cli: Command, run_0: Run) -> None:
+    assert trained_cli("report").status == 0
     facts = json.loads((run_0.folder / "report" / "report.json").read_text())
     summary, table = run_0.summary(), read_predictions(run_0.predictions)
     correct = table.true == table.predicted
@@ -82,9 +82,9 @@ def test_every_number_is_in_the_json(fitted: Command, run_0: Run) -> None:
 
 
 def test_the_page_is_self_contained_and_without_errors(
-    fitted: Command, run_0: Run, browser: Browser
+    trained_cli: Command, run_0: Run, browser: Browser
 ) -> None:
-    assert fitted("report").status == 0
+    assert trained_cli("report").status == 0
     context = browser.new_context(offline=True)
     page, complaints = context.new_page(), []
     page.on("console", lambda message: complaints.append(message.text))
@@ -114,13 +114,13 @@ def test_the_page_is_self_contained_and_without_errors(
     context.close()
 
 
-def test_without_the_network_its_figures_are_missing(fitted: Command, run_0: Run) -> None:
+def test_without_the_network_its_figures_are_missing(trained_cli: Command, run_0: Run) -> None:
     run_0.best.unlink()
     folder = run_0.folder / "report"
     folder.mkdir(exist_ok=True)
     for name in ("robustness", "mine"):  # of an earlier report, and of the user
         (folder / f"{name}.png").write_bytes(b"old")
-    result = fitted("report", "0")
+    result = trained_cli("report", "0")
     assert result.status == 0
     assert "no robustness and no attributions: no best.ckpt" in result.out
     names = {path.stem for path in folder.glob("*.png")}
@@ -129,19 +129,19 @@ def test_without_the_network_its_figures_are_missing(fitted: Command, run_0: Run
     assert "no robustness and no attributions" in page
 
 
-def test_a_report_made_again_is_the_same(fitted: Command, run_0: Run) -> None:
+def test_a_report_made_again_is_the_same(trained_cli: Command, run_0: Run) -> None:
     reports = []
     for _ in range(2):
-        fitted("report", "0")
+        trained_cli("report", "0")
         folder = run_0.folder / "report"
         reports.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert reports[0] == reports[1]
 
 
-def test_missing_parts_are_reported_and_the_rest_is_drawn(fitted: Command, run_0: Run) -> None:
+def test_missing_parts_are_reported_and_the_rest_is_drawn(trained_cli: Command, run_0: Run) -> None:
     run_0.predictions.unlink()
     (run_0.folder / "metrics.csv").unlink()
-    result = fitted("report", "last")
+    result = trained_cli("report", "last")
     assert result.status == 0
     assert "no curves:" in result.out
     assert "has not been tested; python -m mnist_lightning test 0" in result.out
@@ -149,29 +149,29 @@ def test_missing_parts_are_reported_and_the_rest_is_drawn(fitted: Command, run_0
     assert names == {"samples.png", "report.html", "report.json"}
 
 
-def test_damaged_predictions_are_refused(fitted: Command, run_0: Run) -> None:
+def test_damaged_predictions_are_refused(trained_cli: Command, run_0: Run) -> None:
     content = run_0.predictions.read_text()
     label = content.replace("\n0,", "\n0,17,", 1)
     for damaged in (content[:1000], content.replace("\n0,", "\n1,", 1), "", "nonsense\n1\n", label):
         run_0.predictions.write_text(damaged)
-        result = fitted("report", "0")
+        result = trained_cli("report", "0")
         assert result.status == 1
         assert "predictions.csv is damaged or not a table of predictions" in result.err
     assert not (run_0.folder / "report").exists()
 
 
-def test_a_run_of_other_data_or_of_none_is_refused(fitted: Command, run_0: Run) -> None:
+def test_a_run_of_other_data_or_of_none_is_refused(trained_cli: Command, run_0: Run) -> None:
     summary = run_0.summary()
     run_0.write_summary({**summary, "checksum": "0" * 64})
-    assert "differs from the training data of the run" in fitted("report", "0").err
+    assert "differs from the training data of the run" in trained_cli("report", "0").err
     run_0.write_summary({**summary, "dataset": "mnist"})
-    result = fitted("report", "0")
+    result = trained_cli("report", "0")
     assert result.status == 1
     assert "give the directory of the data set: --data.data_dir DIR" in result.err
     (run_0.folder / "summary.json").unlink()
-    assert "was not made by `fit`" in fitted("report", "0").err
+    assert "was not made by `fit`" in trained_cli("report", "0").err
     shutil.rmtree(run_0.folder)
-    assert "no run on mnist" in fitted("report").err
+    assert "no run on mnist" in trained_cli("report").err
 
 
 def test_a_run_that_diverged_is_reported_without_figures(command: Command, run_0: Run) -> None:
@@ -222,9 +222,9 @@ def test_an_incomplete_summary_is_reported_as_damaged(
         assert f"is damaged: {name} missing or invalid" in command("report", "0").err
 
 
-def test_another_checkpoint_than_the_best_is_refused(fitted: Command, run_0: Run) -> None:
-    assert fitted("report", str(run_0.best)).status == 0
-    result = fitted("report", str(run_0.recent()))
+def test_another_checkpoint_than_the_best_is_refused(trained_cli: Command, run_0: Run) -> None:
+    assert trained_cli("report", str(run_0.best)).status == 0
+    result = trained_cli("report", str(run_0.recent()))
     assert result.status == 2
     assert "report needs a run" in result.err
 

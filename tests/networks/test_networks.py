@@ -1,4 +1,4 @@
-"""The architectures: what they map, how large they are, how a checkpoint describes them."""
+"""The architectures: output, number of parameters, and description in a checkpoint."""
 
 import re
 import sys
@@ -27,7 +27,7 @@ PARAMETERS = {
 
 
 class Linear(nn.Module):
-    """Somebody's own network, which keeps its argument."""
+    """A user's network that stores its argument."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -40,36 +40,36 @@ class Linear(nn.Module):
         return logits
 
 
-def test_every_architecture_has_its_count() -> None:
+def test_the_list_of_parameter_counts_is_complete() -> None:
     assert ARCHITECTURES.keys() == PARAMETERS.keys()
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "message"),
     [
         ("import torhc", "cannot be imported: ModuleNotFoundError: No module named 'torhc'"),
         ("class Net: ...", "must define a network class MyNet"),
     ],
 )
-def test_a_file_of_one_s_own_that_is_no_architecture_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, told: str
+def test_an_invalid_file_of_an_architecture_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, message: str
 ) -> None:
     (tmp_path / "my_net.py").write_text(code)
     monkeypatch.setattr(networks, "__path__", [str(tmp_path)])
     monkeypatch.setitem(sys.modules, f"{networks.__name__}.my_net", None)
     monkeypatch.delitem(sys.modules, f"{networks.__name__}.my_net")
-    with pytest.raises(UserError, match=f"^networks/my_net.py {re.escape(told)}$"):
+    with pytest.raises(UserError, match=f"^networks/my_net.py {re.escape(message)}$"):
         registry._find_architectures()
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_parameters_are_counted(name: str) -> None:
+def test_each_architecture_has_its_number_of_parameters(name: str) -> None:
     network = ARCHITECTURES[name]()
     assert sum(p.numel() for p in network.parameters()) == PARAMETERS[name]
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_network_gives_logits_of_as_many_classes_as_asked(name: str) -> None:
+def test_a_network_returns_logits_for_the_given_number_of_classes(name: str) -> None:
     network = ARCHITECTURES[name](num_classes=7).eval()
     logits = network(torch.randn(3, 1, 28, 28))
     assert logits.shape == (3, 7)
@@ -79,7 +79,7 @@ def test_network_gives_logits_of_as_many_classes_as_asked(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_description_builds_the_network_again(name: str) -> None:
+def test_a_network_is_rebuilt_from_its_description(name: str) -> None:
     network = ARCHITECTURES[name](num_classes=7)
     again = build(describe(network))
     assert type(again) is type(network)
@@ -87,7 +87,7 @@ def test_description_builds_the_network_again(name: str) -> None:
     again.load_state_dict(network.state_dict())
 
 
-def test_own_network_is_built_only_where_its_class_is_passed() -> None:
+def test_a_user_s_network_is_built_only_if_its_class_is_passed() -> None:
     description = describe(Linear(5))
     assert description["init_args"] == {"width": 5}
     with pytest.raises(UserError, match="known classes: BatchNormCNN, ClassicCNN"):
@@ -112,9 +112,9 @@ def test_layers_are_listed_with_output_shape_and_parameters() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_layer_of_several_outputs_is_listed_with_its_first() -> None:
+def test_a_layer_with_several_outputs_is_listed_with_the_first() -> None:
     class Rows(nn.Module):
-        """Reads a picture row by row."""
+        """Processes an image row by row."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -129,7 +129,7 @@ def test_a_layer_of_several_outputs_is_listed_with_its_first() -> None:
     assert [layer.output_shape for layer in layers(Rows())] == [[-1, 28, 16], [-1, 10]]
 
 
-def test_a_layer_that_is_passed_twice_is_listed_twice_and_counted_once() -> None:
+def test_a_layer_that_is_used_twice_is_listed_twice_and_counted_once() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -142,7 +142,7 @@ def test_a_layer_that_is_passed_twice_is_listed_twice_and_counted_once() -> None
     assert [layer.parameters for layer in layers(Twice())] == [28 * 28 + 28, 0, 7850]
 
 
-def test_network_that_keeps_no_arguments_has_to_be_passed_itself() -> None:
+def test_a_network_without_stored_arguments_must_be_passed_itself() -> None:
     description = describe(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)))
     assert description["init_args"] is None
     with pytest.raises(UserError, match="pass the network itself"):

@@ -4,35 +4,12 @@ import time
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from PIL import Image
 from scipy import ndimage
 
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.components import label_components
 from mnist_lightning.preprocessing.ink_extraction import extract_digits
-from tests.preprocessing.test_ink_extraction import (
-    array,
-    drawn,
-    is_the_seven,
-    like_the_seven,
-    to_image,
-)
-
-
-def page(places: list[tuple[int, int]], size: tuple[int, int] = (700, 500)) -> Image.Image:
-    """Draw sevens at these places (left, top), each about 90 wide and 112 high within 200 x 200."""
-    ink = np.zeros((size[1] + 200, size[0] + 200))
-    for left, top in places:
-        ink[top : top + 200, left : left + 200] += 255 - array(drawn())
-    return to_image(255 - ink)
-
-
-def box_of(place: tuple[int, int]) -> NDArray[np.int64]:
-    rows, columns = np.nonzero(array(drawn()) < 127)
-    left, top = place
-    box = [left + columns.min(), top + rows.min(), left + columns.max() + 1, top + rows.max() + 1]
-    return np.array(box)
+from tests.images import draw_page, draw_seven, gives_seven, is_seven, seven_box, to_array, to_image
 
 
 def test_components_equal_those_of_scipy() -> None:
@@ -56,41 +33,41 @@ def test_components_equal_those_of_scipy() -> None:
 @pytest.mark.parametrize("multiple", [None, True])
 def test_several_digits_are_found_in_reading_order(multiple: bool | None) -> None:
     places = [(30, 20), (170, 0), (400, 40), (0, 260), (160, 300), (500, 280)]
-    found = mnist_format.find_digits(page(places), multiple)
-    assert len(found) == len(places)
-    for digit, place in zip(found, places, strict=True):
-        assert np.abs(np.array(digit.box) - box_of(place)).max() <= 3
+    digits = mnist_format.find_digits(draw_page(places), multiple)
+    assert len(digits) == len(places)
+    for digit, place in zip(digits, places, strict=True):
+        assert np.abs(np.array(digit.box) - seven_box(place)).max() <= 3
         assert digit.dark
         assert not digit.wide
-        assert is_the_seven(digit.ink, tolerance=0.2)
+        assert is_seven(digit.ink, tolerance=0.2)
 
 
 def test_boxes_are_in_pixels_of_the_original_image() -> None:
-    large = page([(0, 0), (300, 0)]).resize((2700, 2100))
+    large = draw_page([(0, 0), (300, 0)]).resize((2700, 2100))
     for digit, place in zip(mnist_format.find_digits(large), [(0, 0), (300, 0)], strict=True):
-        assert np.abs(np.array(digit.box) - 3 * box_of(place)).max() <= 12
+        assert np.abs(np.array(digit.box) - 3 * seven_box(place)).max() <= 12
 
 
 def test_one_digit_is_not_split_into_several() -> None:
-    broken = array(drawn())
+    broken = to_array(draw_seven())
     broken[:, 100:106] = 255  # cuts the short bar and the upper one in two
-    blot = array(drawn(size=300))
+    blot = to_array(draw_seven(size=300))
     blot[20:30, 20:30] = blot[270:275, 100:140] = 0
-    for seven in (drawn(), to_image(broken), to_image(blot)):
+    for seven in (draw_seven(), to_image(broken), to_image(blot)):
         for multiple in (None, False):
             assert len(mnist_format.find_digits(seven, multiple)) == 1
 
 
 def test_with_multiple_false_the_largest_digit_is_found() -> None:
-    pair = page([(0, 0), (300, 0)])
-    pair.paste(drawn(size=400, width=20), (300, 200))
+    pair = draw_page([(0, 0), (300, 0)])
+    pair.paste(draw_seven(size=400, width=20), (300, 200))
     (digit,) = mnist_format.find_digits(pair, multiple=False)
     assert digit.box[0] > 300
     assert digit.box[1] > 200
 
 
 def test_touching_digits_are_reported_as_wide() -> None:
-    touching = page([(0, 0), (85, 0)])
+    touching = draw_page([(0, 0), (85, 0)])
     (digit,) = mnist_format.find_digits(touching)
     assert digit.wide
 
@@ -99,24 +76,24 @@ def test_touching_digits_are_reported_as_wide() -> None:
 def test_ruled_lines_as_dark_as_the_pen_are_removed(slope: float) -> None:
     rows, columns = np.indices((200, 200))
     for across in (rows + slope * columns, columns + slope * rows):
-        ruled = array(drawn(ink=30))
+        ruled = to_array(draw_seven(ink=30))
         ruled[(across % 40).round() < 3] = 30
-        assert like_the_seven(to_image(ruled))
+        assert gives_seven(to_image(ruled))
 
 
 def test_squared_paper_as_dark_as_the_pen_is_removed() -> None:
-    squared = array(drawn(size=400, width=20, ink=30))
+    squared = to_array(draw_seven(size=400, width=20, ink=30))
     squared[15::40] = squared[16::40] = 30
     squared[:, 15::40] = squared[:, 16::40] = 30
-    assert like_the_seven(to_image(squared))
+    assert gives_seven(to_image(squared))
 
 
 def test_a_stroke_from_border_to_border_is_not_a_ruled_line() -> None:
-    left, top, right, bottom = box_of((0, 0)).tolist()
-    tight = drawn().crop((left, top, right, bottom))
+    left, top, right, bottom = seven_box((0, 0)).tolist()
+    tight = draw_seven().crop((left, top, right, bottom))
     (crop,) = extract_digits(tight)
     assert crop.box == (0, 0, *tight.size)
-    assert (crop.ink > 127).sum() > 0.95 * (array(tight) < 127).sum()
+    assert (crop.ink > 127).sum() > 0.95 * (to_array(tight) < 127).sum()
 
 
 def test_a_pattern_of_many_components_is_read_in_bounded_time() -> None:

@@ -1,4 +1,4 @@
-"""No image file costs much more than its size suggests, or stops the program."""
+"""Reading any image file needs bounded time and memory, and does not stop the program."""
 
 import io
 import resource
@@ -24,8 +24,8 @@ from mnist_lightning.preprocessing.extraction_process import (
     UnreadableError,
 )
 from mnist_lightning.preprocessing.image_limits import RefusedError
-from tests.image_bombs import gif_with, png_chunk, png_with, saved, scan_bomb, slow_webp
-from tests.preprocessing.test_ink_extraction import drawn
+from tests.image_bombs import gif_with, png_chunk, png_with, scan_bomb, slow_webp
+from tests.images import draw_seven, encode
 
 
 @pytest.fixture
@@ -59,8 +59,8 @@ def test_a_scan_bomb_is_refused_at_once_with_the_limit() -> None:
 def test_photos_of_phones_are_accepted(
     size: tuple[int, int], progressive: bool, process: ExtractionProcess
 ) -> None:
-    photo = drawn(size=400).convert("RGB").resize(size)
-    content = saved(photo, "jpeg", progressive=progressive, quality=90)
+    photo = draw_seven(size=400).convert("RGB").resize(size)
+    content = encode(photo, "jpeg", progressive=progressive, quality=90)
     expected = mnist_format.find_digits(Image.open(io.BytesIO(content)))
     for digits in (
         mnist_format.find_digits(mnist_format.read(io.BytesIO(content))),
@@ -114,7 +114,7 @@ def test_too_many_parts_are_refused(name: str) -> None:
 @pytest.mark.parametrize("size", [(1, 100_000), (100_000, 1)])
 def test_an_extreme_shape_is_too_large(size: tuple[int, int]) -> None:
     with pytest.raises(mnist_format.TooLargeError, match="65,535 pixels a side"):
-        mnist_format.read(io.BytesIO(saved(Image.new("L", size), "png")))
+        mnist_format.read(io.BytesIO(encode(Image.new("L", size), "png")))
 
 
 def test_a_file_is_not_read_beyond_the_limit(tmp_path: Path) -> None:
@@ -129,13 +129,13 @@ def test_a_file_is_not_read_beyond_the_limit(tmp_path: Path) -> None:
 OPTIONS: dict[str, dict[str, Any]] = {
     "png": {},
     "jpeg": {"progressive": True},
-    "gif": {"save_all": True, "append_images": [drawn(size=40, ink=99)]},
+    "gif": {"save_all": True, "append_images": [draw_seven(size=40, ink=99)]},
     "bmp": {},
     "tiff": {"compression": "tiff_deflate"},
     "webp": {},
     "ppm": {},
 }
-INTACT = {kind: saved(drawn(size=40), kind, **options) for kind, options in OPTIONS.items()}
+INTACT = {kind: encode(draw_seven(size=40), kind, **options) for kind, options in OPTIONS.items()}
 
 
 @settings(max_examples=400, deadline=2_000)
@@ -211,13 +211,13 @@ def test_a_process_stops_after_the_time_limit(
 def test_a_process_raises_the_same_errors(process: ExtractionProcess) -> None:
     for content, kind, message in (
         (b"no image", UnreadableError, "not an image of a supported format"),
-        (saved(Image.new("L", (50, 50), 255), "png"), NoDigitError, "contrast is too low"),
-        (saved(Image.new("1", (13_000, 13_000)), "png"), mnist_format.TooLargeError, "megapixels"),
+        (encode(Image.new("L", (50, 50), 255), "png"), NoDigitError, "contrast is too low"),
+        (encode(Image.new("1", (13_000, 13_000)), "png"), mnist_format.TooLargeError, "megapixels"),
         (scan_bomb(1000), UnreadableError, "2,000 scans"),
     ):
         with pytest.raises(kind, match=message):
             find_digits(process, content)
-    assert len(find_digits(process, saved(drawn(), "png")).digits) == 1
+    assert len(find_digits(process, encode(draw_seven(), "png")).digits) == 1
 
 
 def test_a_crash_of_the_process_is_reported(process: ExtractionProcess) -> None:
@@ -225,12 +225,12 @@ def test_a_crash_of_the_process_is_reported(process: ExtractionProcess) -> None:
     process._process.wait()
     assert not process.alive
     with pytest.raises(UnreadableError, match="the decoder crashed"):
-        find_digits(process, saved(drawn(), "png"))
+        find_digits(process, encode(draw_seven(), "png"))
 
 
 @pytest.mark.parametrize("prefix", TiffImagePlugin.PREFIXES)
 def test_pillow_and_the_check_read_the_same_directory(prefix: bytes) -> None:
-    """The classic directory has too many strips, that of BigTIFF is empty."""
+    """The directory of classic TIFF has too many strips; the directory of BigTIFF is empty."""
     order, strips = "<" if prefix.startswith(b"I") else ">", 400_000
     tags = {256: 80, 257: 80, 258: 8, 259: 1, 262: 1, 277: 1, 278: 1, 273: 24}
     entries = [

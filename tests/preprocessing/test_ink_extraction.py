@@ -2,92 +2,56 @@
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 from scipy import ndimage
 
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.ink_extraction import extract_digits
-
-Gray = NDArray[np.uint8]
-
-
-def drawn(size: int = 200, paper: int = 255, ink: int = 0, width: int = 10) -> Image.Image:
-    """Draw a seven with a bar, as a person does."""
-    canvas = Image.new("L", (size, size), paper)
-    pen, unit = ImageDraw.Draw(canvas), size / 10
-    for line in ([(3, 2.5), (7, 2.5), (4.5, 7.5)], [(4.5, 5), (6.8, 5)]):
-        pen.line([(x * unit, y * unit) for x, y in line], fill=ink, width=width, joint="curve")
-    return canvas
-
-
-SEVEN = mnist_format.from_image(drawn())
-
-
-def like_the_seven(image: Image.Image) -> bool:
-    """Return whether an image gives the same 28x28 pixels as that seven."""
-    return is_the_seven(mnist_format.from_image(image))
-
-
-def is_the_seven(ink: Gray, tolerance: float = 0.1) -> bool:
-    """Return whether ink equals the seven, up to a share of the ink and a shift of one pixel.
-
-    The rounding of the center of mass causes the shift.
-    """
-    signed = ink.astype(int)
-    shifts = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
-    differences = [np.abs(np.roll(signed, shift, (0, 1)) - SEVEN).mean() for shift in shifts]
-    return float(min(differences)) < tolerance * float(SEVEN.mean())
-
-
-def array(image: Image.Image) -> NDArray[np.float64]:
-    return np.asarray(image).astype(float)
-
-
-def to_image(values: NDArray[np.floating]) -> Image.Image:
-    return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
+from tests.images import draw_seven, gives_seven, to_array, to_image
 
 
 def test_ink_may_be_darker_or_lighter_than_the_paper() -> None:
-    assert extract_digits(drawn())[0].dark
-    assert not extract_digits(drawn(paper=20, ink=240))[0].dark
-    assert like_the_seven(drawn(paper=20, ink=240))
-    assert like_the_seven(drawn(paper=150, ink=90))
+    assert extract_digits(draw_seven())[0].dark
+    assert not extract_digits(draw_seven(paper=20, ink=240))[0].dark
+    assert gives_seven(draw_seven(paper=20, ink=240))
+    assert gives_seven(draw_seven(paper=150, ink=90))
 
 
 def test_a_gradient_of_light_and_the_edge_of_a_shadow_are_not_ink() -> None:
     slope = np.linspace(0.4, 1, 200)[:, None]
-    assert like_the_seven(to_image(array(drawn(ink=60)) * slope))
+    assert gives_seven(to_image(to_array(draw_seven(ink=60)) * slope))
     shadow = np.where(np.indices((200, 200)).sum(axis=0) < 190, 0.55, 1)
     soft = ndimage.gaussian_filter(shadow, 6)
-    assert like_the_seven(to_image(array(drawn(ink=40)) * soft))
+    assert gives_seven(to_image(to_array(draw_seven(ink=40)) * soft))
 
 
 def test_noise_and_specks_are_not_ink() -> None:
     generator = np.random.default_rng(0)
-    assert like_the_seven(to_image(array(drawn()) - 20 * generator.standard_normal((200, 200))))
-    specked = array(drawn())
+    assert gives_seven(
+        to_image(to_array(draw_seven()) - 20 * generator.standard_normal((200, 200)))
+    )
+    specked = to_array(draw_seven())
     for y, x in generator.integers(5, 190, (30, 2)):
         specked[y : y + 2, x : x + 2] = 0
-    assert like_the_seven(to_image(specked))
+    assert gives_seven(to_image(specked))
 
 
 def test_faint_lines_of_the_paper_are_not_ink() -> None:
-    ruled = array(drawn(paper=230, ink=40))
+    ruled = to_array(draw_seven(paper=230, ink=40))
     ruled[::25] = np.minimum(ruled[::25], 180)
     ruled[:, ::25] = np.minimum(ruled[:, ::25], 180)
-    assert like_the_seven(to_image(ruled))
+    assert gives_seven(to_image(ruled))
 
 
 def test_dark_borders_are_not_part_of_the_digit() -> None:
-    framed = array(drawn())
+    framed = to_array(draw_seven())
     framed[:4] = framed[-6:] = 0
     framed[:, :3] = 0
-    assert like_the_seven(to_image(framed))
+    assert gives_seven(to_image(framed))
 
 
 def test_a_detached_stroke_is_part_of_the_digit() -> None:
-    whole, broken = array(drawn()), array(drawn())
+    whole, broken = to_array(draw_seven()), to_array(draw_seven())
     broken[:, 100:108] = 255  # through the upper bar and the short one
     (crop,) = extract_digits(to_image(broken))
     first_column = 108 - crop.box[0] + 1
@@ -97,12 +61,12 @@ def test_a_detached_stroke_is_part_of_the_digit() -> None:
 
 
 def test_a_digit_that_touches_the_border_is_found() -> None:
-    tight = drawn().crop((57, 45, 146, 157))
-    assert like_the_seven(tight)
+    tight = draw_seven().crop((57, 45, 146, 157))
+    assert gives_seven(tight)
 
 
 def test_a_thin_pen_is_as_black_as_a_thick_one() -> None:
-    thin = mnist_format.from_image(drawn(size=600, width=6))
+    thin = mnist_format.from_image(draw_seven(size=600, width=6))
     assert (thin > 250).sum() > 0.3 * (thin > 40).sum()
 
 
@@ -118,17 +82,17 @@ def test_blank_paper_has_no_digit() -> None:
 @pytest.mark.parametrize("table", [0, 40, 110])
 @pytest.mark.parametrize("rim", [20, 80])
 def test_the_table_around_the_sheet_is_ignored(table: int, rim: int) -> None:
-    framed = np.pad(array(drawn(paper=240)), rim, constant_values=table)
-    assert like_the_seven(to_image(framed))
+    framed = np.pad(to_array(draw_seven(paper=240)), rim, constant_values=table)
+    assert gives_seven(to_image(framed))
     (crop,) = extract_digits(to_image(framed))
-    (alone,) = extract_digits(drawn(paper=240))
+    (alone,) = extract_digits(draw_seven(paper=240))
     assert np.abs(np.array(crop.box) - np.array(alone.box) - rim).max() <= 3
 
 
 def test_a_thick_light_digit_is_not_taken_for_a_sheet() -> None:
     for width in (10, 40, 60):
         for size in (100, 200):
-            thick = drawn(size=size, paper=0, ink=255, width=width * size // 200)
+            thick = draw_seven(size=size, paper=0, ink=255, width=width * size // 200)
             assert not extract_digits(thick)[0].dark
 
 
@@ -143,16 +107,16 @@ def test_a_thick_light_digit_is_not_taken_for_a_sheet() -> None:
 def test_ink_may_differ_from_the_paper_only_in_color(
     ink: tuple[int, int, int], paper: tuple[int, int, int]
 ) -> None:
-    share = (255 - array(drawn())[:, :, None]) / 255
+    share = (255 - to_array(draw_seven())[:, :, None]) / 255
     mixed = share * np.array(ink) + (1 - share) * np.array(paper)
-    assert like_the_seven(to_image(mixed))
+    assert gives_seven(to_image(mixed))
 
 
 def test_images_with_twelve_bits_or_with_nan_are_read() -> None:
-    gray = array(drawn())
-    assert like_the_seven(Image.fromarray((gray * 5).astype(np.uint16)))
+    gray = to_array(draw_seven())
+    assert gives_seven(Image.fromarray((gray * 5).astype(np.uint16)))
     holes = (gray / 255).astype(np.float32)
     holes[0, 0], holes[0, 1] = np.nan, np.inf
     assert extract_digits(Image.fromarray(holes))
-    large = drawn(size=6400, width=320)
-    assert like_the_seven(Image.fromarray(np.asarray(large).astype(np.uint16) * 257))
+    large = draw_seven(size=6400, width=320)
+    assert gives_seven(Image.fromarray(np.asarray(large).astype(np.uint16) * 257))

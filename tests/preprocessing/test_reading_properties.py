@@ -1,4 +1,4 @@
-"""Properties that do not change a label, at random; and hostile files."""
+"""Random changes of an image that do not change its label; and hostile files."""
 
 import contextlib
 import io
@@ -19,14 +19,14 @@ from mnist_lightning.cli.main import main
 from mnist_lightning.data.synthetic import draw_digits
 from mnist_lightning.preprocessing import mnist_format
 from tests.conftest import Command
-from tests.preprocessing.test_ink_extraction import drawn, like_the_seven
+from tests.images import draw_seven, gives_seven
 
 DIGITS, LABELS = draw_digits(40, seed=9)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose network reads clean digits."""
+    """Return a run that predicts clean digits correctly."""
     folder = tmp_path_factory.mktemp("recognizer")
     torch.set_num_threads(1)
     options = ["--data.dataset", "strokes", "--model.network", "BatchNormCNN"]
@@ -108,7 +108,7 @@ def png(width: int, height: int, content: bytes) -> bytes:
 
 def jpeg_with_exif(exif: bytes) -> bytes:
     buffer = io.BytesIO()
-    drawn().save(buffer, "jpeg", quality=95)
+    draw_seven().save(buffer, "jpeg", quality=95)
     whole = buffer.getvalue()
     body = b"Exif\0\0" + exif
     return whole[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + whole[2:]
@@ -152,7 +152,7 @@ def test_a_hostile_file_is_reported_in_one_line(
 def test_damaged_exif_data_changes_nothing(exif: bytes) -> None:
     image = mnist_format.read(io.BytesIO(jpeg_with_exif(exif)))
     if image.getexif().get(274, 1) in (0, 1) or image.getexif().get(274, 1) > 8:
-        assert like_the_seven(image)
+        assert gives_seven(image)
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
@@ -160,7 +160,7 @@ def test_damaged_exif_data_changes_nothing(exif: bytes) -> None:
 def test_a_damaged_file_is_read_or_refused(cut: int, at: int, put: bytes) -> None:
     for form in ("png", "jpeg", "gif", "webp", "tiff"):
         buffer = io.BytesIO()
-        drawn().save(buffer, form)
+        draw_seven().save(buffer, form)
         content = bytearray(buffer.getvalue()[: max(1, len(buffer.getvalue()) - cut)])
         content[at : at + len(put)] = put
         with contextlib.suppress(ValueError):
@@ -169,9 +169,9 @@ def test_a_damaged_file_is_read_or_refused(cut: int, at: int, put: bytes) -> Non
 
 
 def test_a_hundred_megapixels_are_read() -> None:
-    large = drawn(size=10_000, width=500)
+    large = draw_seven(size=10_000, width=500)
     buffer = io.BytesIO()
     large.save(buffer, "png", compress_level=1)
     (digit,) = mnist_format.find_digits(mnist_format.read(io.BytesIO(buffer.getvalue())))
     assert digit.box[2] - digit.box[0] == pytest.approx(4250, rel=0.01)
-    assert like_the_seven(large)
+    assert gives_seven(large)

@@ -1,4 +1,4 @@
-"""Checkpoint files: whole or refused, and never run."""
+"""Checkpoint files: damaged ones are rejected, and no code in them is executed."""
 
 import os
 import pickle
@@ -25,28 +25,28 @@ CHECKPOINT = {
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A written checkpoint."""
+    """Return the path of a checkpoint."""
     path = tmp_path / "last.ckpt"
     write_atomically(dump_checkpoint(CHECKPOINT), path)
     return path
 
 
-def test_what_is_written_is_read(path: Path) -> None:
+def test_a_written_checkpoint_is_read_back(path: Path) -> None:
     read = read_checkpoint(path)
     assert torch.equal(read["state_dict"]["weight"], torch.arange(3000.0))
     assert read["config"] == CHECKPOINT["config"]
 
 
-def test_torch_load_reads_it_with_weights_only(path: Path) -> None:
+def test_torch_load_reads_a_checkpoint_with_weights_only(path: Path) -> None:
     assert torch.load(path, weights_only=True)["epoch"] == 3
 
 
-def test_a_stock_file_without_digest_is_read_too(path: Path) -> None:
+def test_a_file_of_torch_save_without_a_digest_is_read(path: Path) -> None:
     torch.save(CHECKPOINT, path)
     assert read_checkpoint(path)["epoch"] == 3
 
 
-def test_any_flipped_bit_is_noticed(path: Path) -> None:
+def test_every_flipped_bit_is_detected(path: Path) -> None:
     whole = path.read_bytes()
     generator = random.Random(0)
     for _ in range(100):
@@ -57,7 +57,7 @@ def test_any_flipped_bit_is_noticed(path: Path) -> None:
             read_checkpoint(path)
 
 
-def test_any_truncation_is_noticed(path: Path) -> None:
+def test_every_truncation_is_detected(path: Path) -> None:
     whole = path.read_bytes()
     generator = random.Random(0)
     for length in [0, 1, *(generator.randrange(len(whole)) for _ in range(50))]:
@@ -77,7 +77,7 @@ class Malicious:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_code_in_a_file_is_never_run(tmp_path: Path, zipped: bool) -> None:
+def test_code_in_a_checkpoint_is_not_executed(tmp_path: Path, zipped: bool) -> None:
     target, path = tmp_path / "executed", tmp_path / "evil.ckpt"
     evil = {"state_dict": {}, "payload": Malicious(target)}
     if zipped:

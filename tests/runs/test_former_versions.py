@@ -1,8 +1,7 @@
 """Runs and exports of a former version (commit 8b39800) are read, tested and resumed.
 
-`former/runs_0.1.0.zip` holds what that version wrote in its `lightning_logs`: a finished run with
-three exports, and one that was interrupted within its second epoch. It was made by another user, as
-far as signatures tell.
+`former/runs_0.1.0.zip` contains the `lightning_logs` of that version: a finished run with three
+exports, and a run that was interrupted within its second epoch. Both are not signed by this user.
 """
 
 import json
@@ -20,53 +19,53 @@ from mnist_lightning.runs.former_versions import FORMER_NAMES
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.training.registry import COMPONENTS
 from tests.conftest import Command
-from tests.preprocessing.test_ink_extraction import drawn
+from tests.images import draw_seven
 
 FORMER = Path(__file__).parent / "former" / "runs_0.1.0.zip"
 
 
 @pytest.fixture
-def former(run_0: Run) -> Run:
+def former_run(run_0: Run) -> Run:
     """A finished run in `lightning_logs`, beside an interrupted one."""
     with zipfile.ZipFile(FORMER) as archive:
         archive.extractall(run_0.folder.parent)
     return run_0
 
 
-def test_a_finished_run_is_tested_with_the_same_result(command: Command, former: Run) -> None:
-    before = former.summary()["test/accuracy"]
+def test_a_finished_run_is_tested_with_the_same_result(command: Command, former_run: Run) -> None:
+    before = former_run.summary()["test/accuracy"]
     result = command("test", "0")
     assert result.status == 0, result.err
     assert f"{100 * before:.2f} %" in result.out
     assert command("validate", "0").status == 0
 
 
-def test_a_finished_run_is_trained_further(command: Command, former: Run) -> None:
+def test_a_finished_run_is_trained_further(command: Command, former_run: Run) -> None:
     result = command("resume", "0", "--trainer.max_epochs", "4")
     assert result.status == 0, result.err
     assert "damaged" not in result.out
-    assert former.summary()["epochs"] == 4
+    assert former_run.summary()["epochs"] == 4
 
 
-def test_an_interrupted_run_is_finished(command: Command, former: Run) -> None:
+def test_an_interrupted_run_is_finished(command: Command, former_run: Run) -> None:
     result = command("resume", "1")
     assert result.status == 0, result.err
     assert "damaged" not in result.out
-    interrupted = Run(former.folder.with_name("version_1"))
+    interrupted = Run(former_run.folder.with_name("version_1"))
     assert interrupted.summary()["state"] == "finished"
 
 
 @pytest.mark.parametrize("name", ["best.ckpt", "last.ckpt", "model.safetensors"])
-def test_its_weights_read_the_same_digit(former: Run, name: str) -> None:
-    path = next(former.folder.rglob(name))
-    reading = load(path).predict(drawn())
-    expected = load(former.best).predict(drawn())
+def test_its_weights_read_the_same_digit(former_run: Run, name: str) -> None:
+    path = next(former_run.folder.rglob(name))
+    reading = load(path).predict(draw_seven())
+    expected = load(former_run.best).predict(draw_seven())
     if name != "last.ckpt":
         assert np.allclose(reading.probabilities, expected.probabilities, atol=1e-6)
     assert len(reading.probabilities) == 10
 
 
-def test_it_is_listed_reported_and_exported(command: Command, former: Run) -> None:
+def test_it_is_listed_reported_and_exported(command: Command, former_run: Run) -> None:
     listed = json.loads(command("runs", "--json").out)
     assert [row["state"] for row in listed] == ["interrupted", "finished"]
     for arguments in (["report", "0"], ["runs", "0", "1"], ["export", "0", "--format", "pth"]):
@@ -79,8 +78,10 @@ def test_it_is_listed_reported_and_exported(command: Command, former: Run) -> No
 @pytest.mark.parametrize(
     ("name", "value"), [("processed", torch.tensor([1, 2])), ("is_last_batch", torch.zeros(3))]
 )
-def test_odd_counters_are_damage(command: Command, former: Run, name: str, value: Any) -> None:
-    for path in (former.best, former.recent()):
+def test_a_checkpoint_with_invalid_counters_is_damaged(
+    command: Command, former_run: Run, name: str, value: Any
+) -> None:
+    for path in (former_run.best, former_run.recent()):
         checkpoint = torch.load(path, weights_only=True)
         loop = checkpoint["loops"]["fit_loop"]
         counters = loop["epoch_progress"]["current"]
@@ -118,8 +119,8 @@ def test_a_config_with_former_class_names_is_trained(
     assert "mnist_lightning.training.lr_schedules.Cosine" in saved
     assert "mnist_lightning.training.callbacks.ema.ExponentialMovingAverage" in saved
     # The former names in a run's own files, as version 0.1.0 wrote them.
-    for former, current in FORMER_NAMES.items():
-        saved = saved.replace(current, former)
+    for former_run, current in FORMER_NAMES.items():
+        saved = saved.replace(current, former_run)
     run_0.config.write_text(saved)
     result = command("resume", "0")
     assert result.status == 0, result.err

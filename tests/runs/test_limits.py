@@ -1,4 +1,4 @@
-"""What a run's files say is read within limits of time and memory, and told in one line."""
+"""The files of a run are read with bounded time and memory, and errors have one line."""
 
 import io
 import re
@@ -31,8 +31,8 @@ def saved(**tensors: torch.Tensor) -> bytes:
     return buffer.getvalue()
 
 
-def deflated(content: bytes) -> bytes:
-    """The same archive with compressed entries: torch.load reads it, too."""
+def compress_entries(content: bytes) -> bytes:
+    """Return the archive with compressed entries, which torch.load also reads."""
     buffer = io.BytesIO()
     with (
         zipfile.ZipFile(io.BytesIO(content)) as source,
@@ -43,15 +43,15 @@ def deflated(content: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def test_what_torch_saves_is_accepted() -> None:
+def test_files_of_torch_save_are_accepted() -> None:
     for content in (saved(), saved(a=torch.zeros(1000), b=torch.rand(3, 3))):
         assert find_archive_problem(content) is None
     assert find_archive_problem(dump_checkpoint({"state_dict": {"a": torch.rand(10_000)}})) is None
 
 
-def test_a_compressed_checkpoint_is_refused_within_its_own_size(tmp_path: Path) -> None:
+def test_a_compressed_checkpoint_is_rejected_in_little_memory(tmp_path: Path) -> None:
     path = tmp_path / "bomb.ckpt"
-    path.write_bytes(deflated(saved(a=torch.zeros(500_000_000, dtype=torch.uint8))))
+    path.write_bytes(compress_entries(saved(a=torch.zeros(500_000_000, dtype=torch.uint8))))
     assert path.stat().st_size < 1_000_000
     script = (
         "import resource, time; from pathlib import Path\n"
@@ -65,13 +65,13 @@ def test_a_compressed_checkpoint_is_refused_within_its_own_size(tmp_path: Path) 
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    told, megabytes, seconds = done.stdout.splitlines()
-    assert "its entries are compressed" in told
+    message, megabytes, seconds = done.stdout.splitlines()
+    assert "its entries are compressed" in message
     assert int(megabytes) < 20
     assert float(seconds) < 1
 
 
-def test_what_is_no_archive_overlaps_or_exceeds_its_file_is_refused() -> None:
+def test_invalid_archives_are_rejected() -> None:
     whole = saved(a=torch.zeros(100))
     reason = find_archive_problem(b"\x80\x02" + bytes(100))
     assert reason is not None and "not a zip archive" in reason
@@ -87,7 +87,7 @@ def test_what_is_no_archive_overlaps_or_exceeds_its_file_is_refused() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_a_mutated_archive_never_makes_more_than_a_damaged_checkpoint(data: st.DataObject) -> None:
+def test_a_mutated_archive_raises_no_exception(data: st.DataObject) -> None:
     content = bytearray(saved(a=torch.zeros(4)))
     directory = content.index(b"PK\x01\x02")
     for _ in range(data.draw(st.integers(1, 4))):
@@ -116,7 +116,7 @@ LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (LAUGHS, "with its aliases it has more than 20,000 values"),
         ("[" * 50_000, "nested"),
@@ -127,11 +127,13 @@ LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: " + "x" * 1_100_000, "too large: the limit is 300,000 bytes"),
     ],
 )
-def test_yaml_cannot_expand(tmp_path: Path, content: str, told: str) -> None:
+def test_yaml_that_expands_beyond_its_limits_is_rejected(
+    tmp_path: Path, content: str, message: str
+) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(content)
     began = time.process_time()
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         read_yaml(path)
     assert time.process_time() - began < 5
 
@@ -155,7 +157,7 @@ SUMMARIES = [
 
 
 @pytest.mark.parametrize("number", range(len(SUMMARIES)))
-def test_a_strange_summary_is_listed_without_a_traceback(
+def test_an_invalid_summary_is_listed_without_a_traceback(
     command: Command, run_0: Run, number: int
 ) -> None:
     run_0.checkpoints.mkdir(parents=True)
@@ -212,7 +214,7 @@ def test_tables_are_bounded(tmp_path: Path) -> None:
         read_predictions(table)
 
 
-def test_yaml_has_few_keys_that_are_no_texts() -> None:
+def test_yaml_with_many_keys_that_are_not_strings_is_rejected() -> None:
     assert len(parse_yaml("\n".join(f"k{n}: 0" for n in range(1000)))) == 1000
     with pytest.raises(LimitError, match="256 keys that are not strings"):
         parse_yaml("\n".join(f"{n * (2**61 - 1)}: 0" for n in range(300)))
@@ -231,7 +233,7 @@ def test_reading_yaml_ends_at_its_limits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "start", ["1", "1_", "0.", ":1", "1:1", "-", "2001-01-01T", "0x1", "=", "<"]
 )
-def test_a_long_plain_scalar_is_text_and_no_pattern_reads_it(
+def test_a_long_scalar_is_text_and_not_matched_against_patterns(
     monkeypatch: pytest.MonkeyPatch, start: str
 ) -> None:
     text = "1" + start * 20_000 + "x"

@@ -1,4 +1,4 @@
-"""A run's tables, read back as they were written."""
+"""The tables of a run are read as they were written."""
 
 import math
 from pathlib import Path
@@ -18,7 +18,7 @@ from mnist_lightning.runs.metrics_csv import (
 )
 
 
-def test_predictions_come_back_as_they_were(tmp_path: Path) -> None:
+def test_predictions_are_read_as_they_were_written(tmp_path: Path) -> None:
     probabilities = np.random.default_rng(0).dirichlet(np.ones(10), size=5).astype(np.float32)
     table = PredictionsTable(np.arange(5), probabilities.argmax(1), probabilities)
     write_predictions(table, tmp_path / "predictions.csv")
@@ -28,13 +28,13 @@ def test_predictions_come_back_as_they_were(tmp_path: Path) -> None:
     assert np.allclose(again.probabilities, probabilities, rtol=1e-5)
 
 
-def test_a_table_without_rows_is_no_table(tmp_path: Path) -> None:
+def test_a_table_without_rows_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "predictions.csv").write_text("index,true,predicted,p0\n")
     with pytest.raises(UserError, match="not a table of predictions"):
         read_predictions(tmp_path / "predictions.csv")
 
 
-def test_history_has_a_value_an_epoch_and_nan_where_there_is_none(tmp_path: Path) -> None:
+def test_history_has_a_value_per_epoch_and_nan_for_missing_values(tmp_path: Path) -> None:
     file = MetricsFile(tmp_path / "metrics.csv", "mnist")
     file.add({"train/step_loss": 2.0}, 5)
     file.add({"epoch": 1, "train/loss": 0.5, "train/accuracy": 0.75}, 10)
@@ -53,7 +53,7 @@ def test_a_run_without_metrics_has_no_history(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_a_flush_that_was_interrupted_and_repeated_leaves_a_whole_table(
+def test_an_interrupted_and_repeated_flush_writes_each_row_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
 ) -> None:
     path = tmp_path / "metrics.csv"
@@ -64,13 +64,13 @@ def test_a_flush_that_was_interrupted_and_repeated_leaves_a_whole_table(
     file.add({"train/loss": 0.25}, 3)
     file.add({"test/loss": 0.125}, 4)
 
-    def interrupted(content: bytes, path: Path) -> None:
+    def interrupted_write(content: bytes, path: Path) -> None:
         if after:
             write_atomically(content, path)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(metrics_csv, "write_atomically", interrupted)
+        patch.setattr(metrics_csv, "write_atomically", interrupted_write)
         with pytest.raises(KeyboardInterrupt):
             file.flush()
     file.flush()

@@ -1,4 +1,4 @@
-"""Checkpoints whose pickle costs more than its size, or builds something else than plain values."""
+"""Checkpoints whose pickle needs much more time or memory than its size, or creates objects."""
 
 import io
 import itertools
@@ -25,118 +25,130 @@ from mnist_lightning.runs.pickle_scan import MAX_INSTRUCTIONS, ForbiddenPickleEr
 P = pickle
 
 
-def archive(data: bytes) -> bytes:
-    """A checkpoint file with this pickle."""
+def checkpoint_with_pickle(data: bytes) -> bytes:
+    """Return a checkpoint file with this pickle."""
     buffer = io.BytesIO()
     torch.save({"state_dict": {"a": torch.zeros(4)}}, buffer)
-    whole = io.BytesIO()
-    with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(whole, "w") as target:
+    target_buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(target_buffer, "w") as target:
         for name in source.namelist():
             target.writestr(name, data if name.endswith("data.pkl") else source.read(name))
-    return whole.getvalue()
+    return target_buffer.getvalue()
 
 
-def text(value: str) -> bytes:
+def pickle_text(value: str) -> bytes:
     encoded = value.encode()
     return P.BINUNICODE + len(encoded).to_bytes(4, "little") + encoded
 
 
-def put(number: int) -> bytes:
+def store(number: int) -> bytes:
     return P.BINPUT + bytes([number])
 
 
-def get(number: int) -> bytes:
+def fetch(number: int) -> bytes:
     return P.BINGET + bytes([number])
 
 
 def with_state_dict(after: bytes) -> bytes:
-    """The pickle of a dictionary with a state_dict, whose other items `after` adds."""
+    """Return the pickle of a dictionary with a state_dict, and the items of `after`."""
     begin = P.PROTO + b"\x02" + P.EMPTY_DICT
-    return begin + text("state_dict") + P.EMPTY_DICT + P.SETITEM + after + P.STOP
+    return begin + pickle_text("state_dict") + P.EMPTY_DICT + P.SETITEM + after + P.STOP
 
 
-def doubled(levels: int, empty: bytes, twice: bytes) -> bytes:
-    """A value that holds the one before it twice, and so on."""
-    return empty + put(0) + b"".join(twice + put(n) for n in range(1, levels + 1))
+def nested_pairs(levels: int, empty: bytes, twice: bytes) -> bytes:
+    """Return nested values, each of which contains the previous one twice."""
+    return empty + store(0) + b"".join(twice + store(n) for n in range(1, levels + 1))
 
 
-TUPLES = doubled(60, P.EMPTY_TUPLE, b"".join([P.TUPLE1, put(100), get(100), P.TUPLE2]))
+TUPLES = nested_pairs(60, P.EMPTY_TUPLE, b"".join([P.TUPLE1, store(100), fetch(100), P.TUPLE2]))
 LISTS = (
     P.EMPTY_LIST
-    + put(0)
-    + b"".join(P.EMPTY_LIST + P.MARK + get(n) * 2 + P.APPENDS + put(n + 1) for n in range(60))
+    + store(0)
+    + b"".join(P.EMPTY_LIST + P.MARK + fetch(n) * 2 + P.APPENDS + store(n + 1) for n in range(60))
 )
 
 
-def call(name: bytes, arguments: bytes) -> bytes:
+def pickle_call(name: bytes, arguments: bytes) -> bytes:
     return P.GLOBAL + name + b"\n" + arguments + P.REDUCE
 
 
-def attacks() -> Iterator[tuple[str, bytes]]:
+def malicious_pickles() -> Iterator[tuple[str, bytes]]:
     yield "a tuple as a key", with_state_dict(TUPLES + P.NONE + P.SETITEM)
-    yield "a tuple", with_state_dict(text("epoch") + TUPLES + P.SETITEM)
+    yield "a tuple", with_state_dict(pickle_text("epoch") + TUPLES + P.SETITEM)
     yield "a long key", with_state_dict(P.MARK + P.NONE * 101 + P.TUPLE + P.NONE + P.SETITEM)
-    yield "lists", with_state_dict(text("epoch") + LISTS + P.SETITEM)
+    yield "lists", with_state_dict(pickle_text("epoch") + LISTS + P.SETITEM)
     yield (
         "a set",
         with_state_dict(
-            text("epoch") + call(b"builtins\nset", P.EMPTY_LIST + P.TUPLE1) + P.SETITEM
+            pickle_text("epoch")
+            + pickle_call(b"builtins\nset", P.EMPTY_LIST + P.TUPLE1)
+            + P.SETITEM
         ),
     )
     yield (
         "a large number",
-        with_state_dict(text("epoch") + P.LONG1 + b"\xff" + b"\x01" * 255 + P.SETITEM),
+        with_state_dict(pickle_text("epoch") + P.LONG1 + b"\xff" + b"\x01" * 255 + P.SETITEM),
     )
     pairs = P.EMPTY_LIST + P.TUPLE1
     yield (
         "a filled dictionary",
-        with_state_dict(text("epoch") + call(b"collections\nOrderedDict", pairs) + P.SETITEM),
+        with_state_dict(
+            pickle_text("epoch") + pickle_call(b"collections\nOrderedDict", pairs) + P.SETITEM
+        ),
     )
     yield (
         "attributes of a list",
-        with_state_dict(text("epoch") + P.EMPTY_LIST + P.EMPTY_DICT + P.BUILD + P.SETITEM),
+        with_state_dict(pickle_text("epoch") + P.EMPTY_LIST + P.EMPTY_DICT + P.BUILD + P.SETITEM),
     )
     yield "too few values", with_state_dict(P.SETITEM)
     yield "no mark", with_state_dict(P.APPENDS)
     yield (
         "a function of Python",
-        with_state_dict(text("epoch") + call(b"os\nsystem", text("true") + P.TUPLE1) + P.SETITEM),
+        with_state_dict(
+            pickle_text("epoch")
+            + pickle_call(b"os\nsystem", pickle_text("true") + P.TUPLE1)
+            + P.SETITEM
+        ),
     )
     encode = b"_codecs\nencode"
     for codec in ("mac_arabic", "punycode", "hex_codec"):  # each is imported
-        arguments = text("abc") + text(codec) + P.TUPLE2
+        arguments = pickle_text("abc") + pickle_text(codec) + P.TUPLE2
         yield (
             f"the codec {codec}",
-            with_state_dict(text("epoch") + call(encode, arguments) + P.SETITEM),
+            with_state_dict(pickle_text("epoch") + pickle_call(encode, arguments) + P.SETITEM),
         )
-    nested = call(encode, text("abc") + text("latin1") + P.TUPLE2) + text("latin1") + P.TUPLE2
+    nested = (
+        pickle_call(encode, pickle_text("abc") + pickle_text("latin1") + P.TUPLE2)
+        + pickle_text("latin1")
+        + P.TUPLE2
+    )
     yield (
         "an encoded text, encoded",
-        with_state_dict(text("epoch") + call(encode, nested) + P.SETITEM),
+        with_state_dict(pickle_text("epoch") + pickle_call(encode, nested) + P.SETITEM),
     )
-    counted = call(b"collections\nCounter", text("abc") + P.TUPLE1)
-    yield "the counts of a text", with_state_dict(text("epoch") + counted + P.SETITEM)
+    counted = pickle_call(b"collections\nCounter", pickle_text("abc") + P.TUPLE1)
+    yield "the counts of a text", with_state_dict(pickle_text("epoch") + counted + P.SETITEM)
     yield "nothing at all", b""
 
 
-ATTACKS = dict(attacks())
+MALICIOUS_PICKLES = dict(malicious_pickles())
 
 
-@pytest.mark.parametrize("name", ATTACKS)
-def test_a_malicious_pickle_is_refused_at_once(name: str) -> None:
+@pytest.mark.parametrize("name", MALICIOUS_PICKLES)
+def test_a_malicious_pickle_is_rejected_quickly(name: str) -> None:
     began = time.process_time()
     with pytest.raises(DamagedCheckpointError):
-        parse_checkpoint(archive(ATTACKS[name]), Path("x.ckpt"))
+        parse_checkpoint(checkpoint_with_pickle(MALICIOUS_PICKLES[name]), Path("x.ckpt"))
     assert time.process_time() - began < 1
 
 
-def test_values_in_no_container_are_counted() -> None:
-    content = archive(P.PROTO + b"\x02" + P.NONE * (MAX_INSTRUCTIONS + 1) + P.STOP)
+def test_values_outside_containers_are_counted() -> None:
+    content = checkpoint_with_pickle(P.PROTO + b"\x02" + P.NONE * (MAX_INSTRUCTIONS + 1) + P.STOP)
     with pytest.raises(DamagedCheckpointError, match="more than 1,000,000 instructions"):
         parse_checkpoint(content, Path("x.ckpt"))
 
 
-def values() -> Iterator[tuple[str, dict[str, Any]]]:
+def unsupported_values() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "sparse", {"a": torch.eye(3).to_sparse()}
     yield "stride 0", {"a": torch.zeros(1).expand(10**9)}
     yield "views", {"a": [torch.zeros(1000)[:999]] * 10_000}
@@ -155,20 +167,22 @@ def values() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "lists of lists", {"a": list(reversed(late))}
 
 
-VALUES = dict(values())
+UNSUPPORTED_VALUES = dict(unsupported_values())
 
 
-@pytest.mark.parametrize("name", VALUES)
-def test_what_is_not_plain_or_larger_than_its_file_is_refused(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", UNSUPPORTED_VALUES)
+def test_unsupported_values_and_values_larger_than_the_file_are_rejected(
+    name: str, tmp_path: Path
+) -> None:
     path = tmp_path / "x.ckpt"
-    path.write_bytes(dump_checkpoint({"state_dict": {}, "callbacks": VALUES[name]}))
+    path.write_bytes(dump_checkpoint({"state_dict": {}, "callbacks": UNSUPPORTED_VALUES[name]}))
     with pytest.raises(DamagedCheckpointError, match=r"callbacks|value|contains|instruction|calls"):
         read_checkpoint(path)
 
 
-def test_what_runs_keep_is_accepted(tmp_path: Path) -> None:
+def test_the_values_of_a_real_checkpoint_are_accepted(tmp_path: Path) -> None:
     network = torch.nn.Linear(3, 2)
-    kept = {
+    checkpoint = {
         "state_dict": network.state_dict(),
         "callbacks": {
             "python": (3, tuple(range(625)), None),
@@ -183,18 +197,18 @@ def test_what_runs_keep_is_accepted(tmp_path: Path) -> None:
         },
     }
     path = tmp_path / "x.ckpt"
-    path.write_bytes(dump_checkpoint(kept))
+    path.write_bytes(dump_checkpoint(checkpoint))
     again = read_checkpoint(path)
     assert again["callbacks"]["rows"].equal(torch.arange(6).reshape(2, 3).t())
     assert again["callbacks"]["milestones"] == Counter([3, 3, 8])
     assert again["callbacks"]["bytes"] == b"\x00\xff"
 
 
-def test_random_pickles_end_in_one_error() -> None:
+def test_mutated_pickles_raise_only_one_exception_class() -> None:
     numbers = np.random.default_rng(0)
-    whole = with_state_dict(text("epoch") + LISTS[:60] + P.SETITEM)
+    target_buffer = with_state_dict(pickle_text("epoch") + LISTS[:60] + P.SETITEM)
     for _ in range(2_000):
-        mutated = bytearray(whole)
+        mutated = bytearray(target_buffer)
         for _ in range(numbers.integers(1, 5)):
             mutated[numbers.integers(len(mutated))] = numbers.integers(256)
         try:
@@ -206,7 +220,7 @@ def test_random_pickles_end_in_one_error() -> None:
 @pytest.mark.parametrize(
     "key", [lambda n: (n, -n), lambda n: n, lambda n: n / 7, lambda n: 2**40 * n]
 )
-def test_many_keys_with_known_hashes_are_refused(key: Any) -> None:
+def test_many_keys_that_are_not_strings_are_rejected(key: Any) -> None:
     buffer = io.BytesIO()
     torch.save({"state_dict": {}, "odd": {key(n): 0 for n in range(6_000)}}, buffer)
     with pytest.raises(DamagedCheckpointError, match="5,000 keys are not strings"):
@@ -214,7 +228,7 @@ def test_many_keys_with_known_hashes_are_refused(key: Any) -> None:
 
 
 @pytest.mark.parametrize("metadata", ["text", {"network": 5}, {"": {"version": "x"}}, {5: {}}])
-def test_what_is_noted_beside_the_weights_are_versions(metadata: Any) -> None:
+def test_metadata_of_a_state_dict_may_only_contain_versions(metadata: Any) -> None:
     weights: Any = OrderedDict(a=torch.zeros(4))
     weights._metadata = {"": {"version": 1}}
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Whatever a `summary.json` contains, its readers get values of the documented types."""
+"""The values of any `summary.json` have the documented types."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from mnist_lightning.runs import summary_json
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.runs.summary_json import read_summary
 from mnist_lightning.runs.summary_table import format_table, read_row
-from tests.conftest import DIGITS, Command, Train
+from tests.conftest import DIGITS, AddRun, Command
 
 KINDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("state", "started", "dataset", "checksum", "resume", "device"), str),
@@ -83,11 +83,11 @@ OPTIONAL = ["best_epoch", "epoch_seconds", "val/accuracy", "val/loss", "commit",
 @pytest.mark.slow
 @pytest.mark.parametrize("value", [None, math.nan, "\ud800x", {"a": math.nan}, 10**30])
 def test_no_value_of_a_summary_looks_like_a_bug(
-    command: Command, trained_run: Train, run_0: Run, value: Any
+    command: Command, add_run: AddRun, run_0: Run, value: Any
 ) -> None:
     short = (*DIGITS, "--trainer.max_epochs", "1", "--model.network", "TinyCNN")
     for size in ("50", "100"):
-        trained_run(*short, "--data.batch_size", size)
+        add_run(*short, "--data.batch_size", size)
     path = run_0.folder / "summary.json"
     original = json.loads(path.read_text())
     report, export = ["report", "0"], ["export", "0", "--format", "pth", "--check_images", "3"]

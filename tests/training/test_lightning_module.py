@@ -29,7 +29,7 @@ pytestmark = [
 ]
 
 
-def fitted(
+def fit(
     folder: Path, classifier: DigitClassifier, epochs: int = 1, *callbacks: Callback
 ) -> Trainer:
     seed_everything(1)
@@ -48,7 +48,7 @@ def fitted(
 
 def test_lightning_s_trainer_trains_and_tests(tmp_path: Path) -> None:
     classifier = DigitClassifier(ClassicCNN(dropout=0.1), lambda p: torch.optim.Adam(p, lr=5e-3))
-    trainer = fitted(tmp_path, classifier, epochs=4)
+    trainer = fit(tmp_path, classifier, epochs=4)
     metrics = trainer.test(classifier, MNISTDataModule("digits"), verbose=False)[0]
     assert metrics["test/accuracy"] > 0.85
     assert trainer.validate(classifier, MNISTDataModule("digits"), verbose=False)[0].keys() == {
@@ -61,7 +61,7 @@ def test_lightning_s_trainer_trains_and_tests(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_has_only_primitives_and_restores_the_classifier(tmp_path: Path) -> None:
-    trainer = fitted(tmp_path, DigitClassifier(ClassicCNN(dropout=0.1)))
+    trainer = fit(tmp_path, DigitClassifier(ClassicCNN(dropout=0.1)))
     callback = trainer.checkpoint_callback
     assert isinstance(callback, ModelCheckpoint)
     path = callback.best_model_path
@@ -126,7 +126,7 @@ def test_schedules_get_the_length_of_the_run(
 ) -> None:
     classifier = DigitClassifier(optimizer=partial(SGD, lr=0.1), lr_scheduler=factory)
     rates = Rates()
-    fitted(tmp_path, classifier, 2, rates)
+    fit(tmp_path, classifier, 2, rates)
     assert len(rates.rates) == 26
     assert max(rates.rates) == pytest.approx(0.1, rel=0.02)
     assert rates.rates[-1] == pytest.approx(last)
@@ -162,13 +162,13 @@ def test_reduce_on_plateau_monitors_the_validation(tmp_path: Path) -> None:
     # A learning rate near 0 changes nothing: no epoch after the first one improves.
     factory = partial(ReduceLROnPlateau, patience=0, factor=0.5, eps=0.0)
     classifier = DigitClassifier(optimizer=partial(SGD, lr=1e-30), lr_scheduler=factory)
-    trainer = fitted(tmp_path, classifier, epochs=4)
+    trainer = fit(tmp_path, classifier, epochs=4)
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-30 / 8)
 
 
 def test_a_schedule_of_an_unbounded_run_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"set --trainer\.max_epochs"):
-        fitted(tmp_path, DigitClassifier(lr_scheduler=OneCycle), epochs=-1)
+        fit(tmp_path, DigitClassifier(lr_scheduler=OneCycle), epochs=-1)
 
 
 def test_label_smoothing_applies_only_to_training(tmp_path: Path) -> None:

@@ -21,20 +21,20 @@ from mnist_lightning.training.callbacks.prediction_collector import PredictionCo
 from mnist_lightning.training.callbacks.progress import ProgressLines
 from mnist_lightning.training.callbacks.state_dict_export import WeightsFile
 from mnist_lightning.training.lightning_module import DigitClassifier
-from tests.cli.checks import load
+from tests.cli.checks import load_checkpoint
 from tests.conftest import DIGITS, Command
 
 pytestmark = pytest.mark.slow
 
 DIGIT_NET = Path(__file__).parent.parent.parent / "configs" / "digit_net.yaml"
-BATCHES = 21  # in an epoch of 1,300 digits, 64 a batch
+BATCHES = 21  # per epoch: 1,300 digits, 64 per batch
 
 
 def interrupt_at(patch: pytest.MonkeyPatch, owner: type, method: str, call: int) -> None:
     """Send SIGINT in call number `call` of `owner.method`."""
     original, calls = getattr(owner, method), 0
 
-    def interrupted(*args: Any, **kwargs: Any) -> Any:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == call:
@@ -42,7 +42,7 @@ def interrupt_at(patch: pytest.MonkeyPatch, owner: type, method: str, call: int)
         assert calls < 3 * call + BATCHES, "the interrupt was ignored"
         return original(*args, **kwargs)
 
-    patch.setattr(owner, method, interrupted)
+    patch.setattr(owner, method, wrapper)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_an_interrupted_unbounded_run_is_tested_and_resumed_without_losing_an_ep
         result = command(*digit_net)
     assert result.status == 130, result.err
     assert len(re.findall(r"^epoch \d+ ", result.out, re.MULTILINE)) == 2
-    saved = progress(load(run_0.recent()))
+    saved = progress(load_checkpoint(run_0.recent()))
     assert saved == (2, batches)
     message = f"Interrupted. Saved through {saved} in lightning_logs/version_0. Testing"
     assert message in result.out
@@ -148,7 +148,7 @@ def test_signal_handlers_are_restored_after_a_run(command: Command) -> None:
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def interrupted_after_its_first_epoch(folder: Path, wait: float) -> str:
+def interrupt_after_first_epoch(folder: Path, wait: float) -> str:
     """Start DigitNet, send SIGINT `wait` seconds after an epoch; return the output since then."""
     with subprocess.Popen(
         [sys.executable, "-m", "mnist_lightning", "fit", "--config", str(DIGIT_NET), *DIGITS],
@@ -163,20 +163,24 @@ def interrupted_after_its_first_epoch(folder: Path, wait: float) -> str:
                 assert process.poll() is None
             time.sleep(wait)
             process.send_signal(signal.SIGINT)
-            rest = process.stdout.read()
+            output = process.stdout.read()
             assert process.wait(timeout=60) == 130
-            return rest
+            return output
         finally:
             process.kill()
 
 
 def test_repeated_interrupts_at_any_moment_lose_no_epoch(tmp_path: Path, run_0: Run) -> None:
-    shown = 0
-    for wait in (0.0, 0.37, 0.83):  # seconds after an epoch's line: in a batch, a save, anywhere
-        rest = interrupted_after_its_first_epoch(tmp_path, wait)
-        shown += 1 + len(re.findall(r"^epoch", rest, re.MULTILINE))
-        assert "test accuracy" in rest
-        assert progress(load(run_0.recent())).epochs == run_0.summary()["epochs"] == shown
+    num_epochs = 0
+    for wait in (0.0, 0.37, 0.83):  # seconds after the line of an epoch
+        output = interrupt_after_first_epoch(tmp_path, wait)
+        num_epochs += 1 + len(re.findall(r"^epoch", output, re.MULTILINE))
+        assert "test accuracy" in output
+        assert (
+            progress(load_checkpoint(run_0.recent())).epochs
+            == run_0.summary()["epochs"]
+            == num_epochs
+        )
     assert [path.name for path in (tmp_path / "lightning_logs").iterdir()] == ["version_0"]
     weights = torch.load(run_0.folder / "model.pth", weights_only=True)
     DigitNet().load_state_dict(weights)

@@ -8,13 +8,13 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.training.callbacks.checkpointing import remove_later_checkpoints
-from tests.conftest import DIGITS, Train
+from tests.conftest import DIGITS, AddRun
 
 
 def test_later_checkpoints_of_two_callbacks_in_one_folder_are_removed(
-    trained_run: Train, run_0: Run, tmp_path: Path
+    add_run: AddRun, run_0: Run, tmp_path: Path
 ) -> None:
-    trained_run(*DIGITS, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2")
+    add_run(*DIGITS, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2")
     folder = tmp_path / "saved"
     folder.mkdir()
     for name in ("step=2.ckpt", "best.ckpt"):

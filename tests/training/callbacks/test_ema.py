@@ -15,7 +15,7 @@ from mnist_lightning.networks.batch_norm_cnn import BatchNormCNN
 from mnist_lightning.runs.checkpoint import network_weights
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.training.callbacks.ema import TRAINED_KEY, ExponentialMovingAverage
-from tests.cli.checks import assert_equal, load
+from tests.cli.checks import assert_equal, load_checkpoint
 from tests.conftest import DIGITS, Command
 
 AVERAGED = [
@@ -78,7 +78,7 @@ def test_the_network_ends_as_the_average_of_its_steps(tmp_path: Path, accumulate
 
 def test_the_average_is_validated_saved_and_tested(command: Command, run_0: Run) -> None:
     fitted = command("fit", *AVERAGED, "--trainer.max_epochs", "2")
-    checkpoint: dict[str, Any] = load(run_0.best)
+    checkpoint: dict[str, Any] = load_checkpoint(run_0.best)
     trained, saved = checkpoint[TRAINED_KEY], checkpoint["state_dict"]
     assert trained.keys() == BatchNormCNN().state_dict().keys()
     assert not torch.equal(trained["head.2.weight"], saved["network.head.2.weight"])
@@ -92,7 +92,7 @@ def test_the_weights_file_contains_the_average(command: Command, run_0: Run) -> 
     export = ["--trainer.callbacks+=WeightsFile"]
     assert command("fit", *AVERAGED, *export, "--trainer.max_epochs", "2").status == 0
     weights = torch.load(run_0.folder / "model.pth", weights_only=True)
-    assert_equal(weights, network_weights(load(run_0.recent())))
+    assert_equal(weights, network_weights(load_checkpoint(run_0.recent())))
 
 
 @pytest.mark.filterwarnings("ignore")

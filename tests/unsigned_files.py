@@ -1,4 +1,4 @@
-"""Files as a stranger can make them: whole, but not signed with this user's key."""
+"""Files of another user: with a correct digest, but without a signature of this user."""
 
 import hashlib
 import io
@@ -10,29 +10,29 @@ import torch
 from mnist_lightning.runs.run_directory import Run
 
 
-def from_elsewhere(checkpoint: dict[str, Any]) -> bytes:
+def unsigned_checkpoint(checkpoint: dict[str, Any]) -> bytes:
     """Return the bytes of a checkpoint file with a correct digest and without a signature."""
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
     content = buffer.getvalue()
-    return content + digest(content)
+    return content + digest_line(content)
 
 
-def digest(content: bytes) -> bytes:
-    """Return the end of a checkpoint file that anybody can compute."""
+def digest_line(content: bytes) -> bytes:
+    """Return the last bytes of a checkpoint file, which need no key."""
     return b"mnist_lightning sha256 " + hashlib.sha256(content).digest()
 
 
-def unsign(run: Run) -> None:
-    """Take the signatures off all files of a run, as if it had been made on another machine."""
+def remove_signatures(run: Run) -> None:
+    """Remove the signatures of a run, as if it was made on another machine."""
     for path in run.checkpoints.glob("*.ckpt"):
         content = path.read_bytes()
         content = content[: content.rindex(b"mnist_lightning hmac ")]
-        path.write_bytes(content + digest(content))
-    strip(run.config)
+        path.write_bytes(content + digest_line(content))
+    remove_config_signature(run.config)
 
 
-def strip(config: Path) -> None:
-    """Take the signature off a `config.yaml`."""
+def remove_config_signature(config: Path) -> None:
+    """Remove the signature from a `config.yaml`."""
     lines = config.read_text().splitlines(keepends=True)
     config.write_text("".join(line for line in lines if not line.startswith("# signature")))
