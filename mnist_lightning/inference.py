@@ -18,7 +18,7 @@ from mnist_lightning.networks.calibration import apply_temperature
 from mnist_lightning.networks.ensemble import Ensemble
 from mnist_lightning.preprocessing import mnist_format, normalization
 from mnist_lightning.preprocessing.normalization import normalize
-from mnist_lightning.runs import lookup, trusted_directories
+from mnist_lightning.runs import lookup, trusted_paths
 from mnist_lightning.runs.checkpoint import MAX_UNSIGNED_BYTES, network_weights, read_checkpoint
 from mnist_lightning.runs.imports import import_allowed
 from mnist_lightning.runs.run_directory import LOGS_FOLDER
@@ -247,5 +247,5 @@ def import_network_class(name: str | None) -> list[type[nn.Module]]:
         network_class = None
     if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
         raise UserError(f"--model.network: {name} is not an importable network class", 2)
-    trusted_directories.remember_if(True)
+    trusted_paths.remember(Path.cwd())
     return [network_class]

@@ -50,7 +50,7 @@ class ExperimentParser(CommandParser):
         self.takes_run = takes_run
         if takes_run:
             self.add_argument("--ckpt_path", dest="run", metavar="FILE", help="the same as RUN")
-        text = "allow the classes that files from elsewhere name; your own runs do not need it"
+        text = "trust files that somebody else made, and the classes that they name"
         self.add_argument("--trust", action="store_true", help=text)
 
     def split(self, arguments: list[str]) -> tuple[Namespace, list[str]]:

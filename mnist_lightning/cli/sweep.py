@@ -67,10 +67,11 @@ def main(arguments: list[str]) -> int:
     files.refuse_linked_folders(folder, root)
     files.refuse_links(folder, ("",))
     files.create_folder(folder, "--trainer.default_root_dir")
-    fit_options = rest + ["--trust"] * options.trust
+    fit_options = list(rest)
     if options.init_from is not None:
         fit_options += ["--init_from", options.init_from]
-    trial_options = [*fit_options, "--trainer.limit_test_batches=0", "--auto_resume=false"]
+    trial_options = [*fit_options, *["--trust"] * options.trust]
+    trial_options += ["--trainer.limit_test_batches=0", "--auto_resume=false"]
     threads = max(1, (os.cpu_count() or 1) // options.workers)
     plan = Plan(space, trial_options, root, folder, threads)
     how = studies.StudyOptions(name, options.storage, options.sampler, options.pruner, options.seed)

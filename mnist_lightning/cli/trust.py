@@ -13,7 +13,7 @@ from mnist_lightning.cli.parser import NamedClasses, named_classes, read_files
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import read_yaml
 from mnist_lightning.networks.registry import ARCHITECTURES, REGISTERED, check_weights
-from mnist_lightning.runs import config_schema, trusted_directories
+from mnist_lightning.runs import config_schema, trusted_paths
 from mnist_lightning.runs.checkpoint import network_weights
 from mnist_lightning.runs.class_names import argument_names, class_names, find_hidden_structure
 from mnist_lightning.runs.config import Config, check_batch_size, remove_machine_options
@@ -57,12 +57,12 @@ def trusted_config(
         allowed = named | _names_of(config)
         if not signed:
             config_schema.check_config(config, USER_SCHEMA, allowed.classes)
-        trusted_directories.remember_if(bool(allowed.classes - USER_SCHEMA.components.keys()))
+        _remember_own_classes(allowed)
         return TrustedConfig(config, allowed)
     if signed:
         # The signature identifies the author of the run, not that of `net.py` in this directory.
         foreign = config_schema.foreign_classes(config, USER_SCHEMA, named.classes)
-        if foreign and not trusted_directories.is_known():
+        if foreign and not trusted_paths.is_known(Path.cwd()):
             raise UserError(
                 f"your run references the class {foreign[0]}, and you have not used classes of "
                 "your own in this directory yet; name it in this command "
@@ -104,7 +104,7 @@ def read_settings(arguments: Sequence[str], trust: bool) -> tuple[NamedClasses, 
         return content
 
     inline = read_files(arguments, read)
-    trusted_directories.remember_if(bool(allowed.classes - USER_SCHEMA.components.keys()))
+    _remember_own_classes(allowed)
     return allowed, inline
 
 
@@ -139,6 +139,12 @@ def convert_errors(path: Path, own: bool) -> Iterator[None]:
             raise
         reason = " ".join(f"{type(error).__name__} {error}".split())[:MAX_REASON_CHARS]
         raise UserError(f"{path} was not made on this machine, and is invalid: {reason}") from error
+
+
+def _remember_own_classes(allowed: NamedClasses) -> None:
+    """Remember the working directory, if the user's own classes are used in it."""
+    if allowed.classes - USER_SCHEMA.components.keys():
+        trusted_paths.remember(Path.cwd())
 
 
 def _names_of(config: Config) -> NamedClasses:

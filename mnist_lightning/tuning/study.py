@@ -15,12 +15,10 @@ from numpy.random import SeedSequence
 from optuna.exceptions import StorageInternalError
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 
 from mnist_lightning.errors import UserError
-from mnist_lightning.tuning.database import check_storage
+from mnist_lightning.tuning.storage import open_storage
 from mnist_lightning.tuning.trial_runner import Plan, TrialQueue, TrialRunner
 
 PRUNERS: dict[str, Callable[[], BasePruner]] = {
@@ -63,18 +61,18 @@ def open_study(options: StudyOptions, folder: Path, digest: str, trust: bool) ->
         options: its name, storage, sampler, pruner and seed.
         folder: the sweep's folder.
         digest: identifies the space and the options of `fit`; a study stores that of its start.
-        trust: open a database without checking it for unexpected definitions.
+        trust: open a file that somebody else may have made; see `open_storage`.
 
     Raises:
         UserError: it cannot be opened, or was created with another space or other options.
     """
     url = options.storage or f"sqlite:///{folder / 'study.db'}"
     try:
-        if not trust:
-            check_storage(url)
-        storage, name = _storage(url), options.name
         study = optuna.create_study(
-            storage=storage, study_name=name, direction="maximize", load_if_exists=True
+            storage=open_storage(url, trust),
+            study_name=options.name,
+            direction="maximize",
+            load_if_exists=True,
         )
         trials = len(study.get_trials(deepcopy=False))
     except UserError:
@@ -95,19 +93,9 @@ def open_study(options: StudyOptions, folder: Path, digest: str, trust: bool) ->
     return study
 
 
-def _storage(url: str) -> BaseStorage:
-    if "://" in url:
-        engine_options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
-        return RDBStorage(url, engine_kwargs=engine_options)
-    if not url.endswith(".journal"):
-        raise ValueError("expected a URL such as sqlite:///study.db, or a file FILE.journal")
-    # The lock is a symbolic link, which would be broken with a relative path.
-    return JournalStorage(JournalFileBackend(str(Path(url).absolute())))
-
-
 # What Optuna raises for invalid values in a database.
 _DAMAGE = (
-    *(ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError),
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError),
     *(TypeError, ValueError),
 )
 
