@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,14 @@ def unsigned_checkpoint(checkpoint: dict[str, Any]) -> bytes:
     torch.save(checkpoint, buffer)
     content = buffer.getvalue()
     return content + digest_line(content)
+
+
+@contextmanager
+def edit_checkpoint(path: Path) -> Iterator[Any]:
+    """Yield the content of a checkpoint for changes; write it without a signature."""
+    checkpoint = torch.load(path, weights_only=True)
+    yield checkpoint
+    path.write_bytes(unsigned_checkpoint(checkpoint))
 
 
 def digest_line(content: bytes) -> bytes:

@@ -9,10 +9,9 @@ import yaml
 
 from mnist_lightning.files import LimitError, parse_yaml
 from mnist_lightning.runs.run_directory import Run
-from tests.cli.checks import load_checkpoint
 from tests.conftest import Command
 from tests.e2e.conftest import FIT, LONGER
-from tests.unsigned_files import unsigned_checkpoint
+from tests.unsigned_files import edit_checkpoint
 
 READING_SETTINGS = [
     "trainer: {strategy: {class_path: lightning.pytorch.strategies.SingleDeviceStrategy, "
@@ -81,9 +80,8 @@ def test_a_forged_configuration_is_reported_in_one_line(
     for section, value in forged.items():
         both = isinstance(value, dict) and isinstance(config.get(section), dict)
         config[section] = config[section] | value if both else value
-    checkpoint: Any = load_checkpoint(trained.recent())
-    checkpoint["config"] = config
-    trained.recent().write_bytes(unsigned_checkpoint(checkpoint))
+    with edit_checkpoint(trained.recent()) as checkpoint:
+        checkpoint["config"] = config
     trained.config.write_text(yaml.safe_dump(config))
     summary = trained.summary()
     for changed in ({}, {"dataset": "folder"}, {"extra_checksums": None}, {"test/correct": None}):
@@ -113,9 +111,8 @@ def test_check_val_every_n_epoch_0_is_rejected(command: Command) -> None:
 def test_a_list_of_a_thousand_classes_is_rejected(
     command: Command, trained: Run, section: str, name: str, path: str
 ) -> None:
-    checkpoint: Any = load_checkpoint(trained.best)
-    checkpoint["config"][section][name] = [{"class_path": path}] * 1000
-    trained.best.write_bytes(unsigned_checkpoint(checkpoint))
+    with edit_checkpoint(trained.best) as checkpoint:
+        checkpoint["config"][section][name] = [{"class_path": path}] * 1000
     result = command("test", "0")
     assert result.status == 1
     assert f"{section}.{name}: invalid list of 1000 items" in result.err

@@ -18,7 +18,7 @@ from mnist_lightning.runs.run_directory import Run
 from tests.cli.checks import load_checkpoint
 from tests.conftest import Command
 from tests.e2e.conftest import FIT, LONGER
-from tests.unsigned_files import unsigned_checkpoint
+from tests.unsigned_files import edit_checkpoint, unsigned_checkpoint
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
@@ -64,9 +64,8 @@ def test_a_configuration_with_unsupported_types_is_damaged(
 def test_an_invalid_configuration_in_a_checkpoint_is_not_restored(
     command: Command, trained: Run, value: Any
 ) -> None:
-    checkpoint: Any = load_checkpoint(trained.recent())
-    checkpoint["config"]["data"]["val_size"] = value
-    trained.recent().write_bytes(unsigned_checkpoint(checkpoint))
+    with edit_checkpoint(trained.recent()) as checkpoint:
+        checkpoint["config"]["data"]["val_size"] = value
     trained.config.unlink()
     trained.config.symlink_to("nowhere")
     result = command(*LONGER)
@@ -89,10 +88,9 @@ def test_an_invalid_state_of_a_callback_is_damaged(
 ) -> None:
     stop = ["--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.monitor", "val/loss"]
     assert command(*FIT, *stop).status == 0
-    checkpoint: Any = load_checkpoint(run_0.recent())
-    (key,) = [key for key in checkpoint["callbacks"] if key.startswith("EarlyStopping")]
-    change(checkpoint["callbacks"][key])
-    run_0.recent().write_bytes(unsigned_checkpoint(checkpoint))
+    with edit_checkpoint(run_0.recent()) as checkpoint:
+        (key,) = [key for key in checkpoint["callbacks"] if key.startswith("EarlyStopping")]
+        change(checkpoint["callbacks"][key])
     result = command(*LONGER)
     assert result.status == 1
     assert "last.ckpt is damaged: callbacks.EarlyStopping" in result.out
@@ -103,9 +101,8 @@ def test_an_invalid_state_of_a_callback_is_damaged(
 def test_the_data_of_a_checkpoint_is_described_by_text_and_numbers(
     command: Command, trained: Run, name: str, value: Any
 ) -> None:
-    checkpoint: Any = load_checkpoint(trained.best)
-    checkpoint["MNISTDataModule"][name] = value
-    trained.best.write_bytes(unsigned_checkpoint(checkpoint))
+    with edit_checkpoint(trained.best) as checkpoint:
+        checkpoint["MNISTDataModule"][name] = value
     for arguments in (["test", "0"], ["validate", "0"]):
         result = command(*arguments)
         assert result.status == 1
@@ -116,9 +113,8 @@ def test_the_data_of_a_checkpoint_is_described_by_text_and_numbers(
 def test_a_best_score_without_an_epoch_is_damaged(
     command: Command, trained: Run, best: dict[str, float]
 ) -> None:
-    checkpoint: Any = load_checkpoint(trained.recent())
-    checkpoint["callbacks"]["RunCheckpoints"]["best"] = best
-    trained.recent().write_bytes(unsigned_checkpoint(checkpoint))
+    with edit_checkpoint(trained.recent()) as checkpoint:
+        checkpoint["callbacks"]["RunCheckpoints"]["best"] = best
     result = command(*LONGER)
     assert result.status == 1
     assert "callbacks.RunCheckpoints.best has no epoch" in result.out
@@ -138,9 +134,8 @@ def test_auto_resume_skips_an_incomplete_configuration(
     config = {name: value for name, value in whole.items() if name != section}
     trained.config.write_text(yaml.safe_dump(config))
     assert command(*FIT, "--auto_resume", "true").status == 0
-    checkpoint: Any = load_checkpoint(trained.recent())
-    checkpoint["config"] = config
-    trained.recent().write_bytes(unsigned_checkpoint(checkpoint))
+    with edit_checkpoint(trained.recent()) as checkpoint:
+        checkpoint["config"] = config
     result = command(*LONGER)
     assert "Traceback" not in result.err
     assert "looks like a bug" not in result.err
@@ -200,9 +195,8 @@ STRANGE_NETWORKS: list[Any] = [
 
 @pytest.mark.parametrize("network", STRANGE_NETWORKS)
 def test_init_from_rejects_an_invalid_network(command: Command, trained: Run, network: Any) -> None:
-    checkpoint: Any = load_checkpoint(trained.best)
-    checkpoint["network"] = network
-    trained.best.write_bytes(unsigned_checkpoint(checkpoint))
+    with edit_checkpoint(trained.best) as checkpoint:
+        checkpoint["network"] = network
     result = command(*FIT, "--init_from", "0")
     assert result.status in (1, 2)
     assert "Traceback" not in result.err

@@ -3,7 +3,6 @@
 import json
 import struct
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -17,10 +16,9 @@ from mnist_lightning.runs.metrics_csv import read_metrics
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import as_csv
 from mnist_lightning.training.logger import MAX_EVENTS
-from tests.cli.checks import load_checkpoint
 from tests.conftest import Command
 from tests.e2e.conftest import FIT, LONGER
-from tests.unsigned_files import remove_signatures, unsigned_checkpoint
+from tests.unsigned_files import edit_checkpoint, remove_signatures
 
 
 @pytest.mark.parametrize(
@@ -74,12 +72,11 @@ def test_a_run_with_invalid_text_in_its_summary_is_listed(trained: Run) -> None:
 def test_a_network_with_fewer_than_two_classes_is_rejected(
     command: Command, trained: Run, classes: int
 ) -> None:
-    checkpoint: Any = load_checkpoint(trained.best)
-    checkpoint["network"]["init_args"]["num_classes"] = classes
-    for name, weights in checkpoint["state_dict"].items():
-        if name.startswith("network.") and weights.shape[:1] == (10,):
-            checkpoint["state_dict"][name] = weights[:classes].clone()
-    trained.best.write_bytes(unsigned_checkpoint(checkpoint))
+    with edit_checkpoint(trained.best) as checkpoint:
+        checkpoint["network"]["init_args"]["num_classes"] = classes
+        for name, weights in checkpoint["state_dict"].items():
+            if name.startswith("network.") and weights.shape[:1] == (10,):
+                checkpoint["state_dict"][name] = weights[:classes].clone()
     result = command("export", "0", "--format", "pth")
     assert result.status == 1
     assert f"has {classes} classes; expected 2 to 200" in result.err
@@ -88,11 +85,10 @@ def test_a_network_with_fewer_than_two_classes_is_rejected(
 def test_a_prediction_of_a_diverged_network_is_unsure(
     command: Command, trained: Run, tmp_path: Path
 ) -> None:
-    checkpoint: Any = load_checkpoint(trained.best)
-    for weights in checkpoint["state_dict"].values():
-        if weights.is_floating_point():
-            weights.fill_(float("nan"))
-    trained.best.write_bytes(unsigned_checkpoint(checkpoint))
+    with edit_checkpoint(trained.best) as checkpoint:
+        for weights in checkpoint["state_dict"].values():
+            if weights.is_floating_point():
+                weights.fill_(float("nan"))
     picture = Image.new("L", (60, 60), 255)
     picture.paste(0, (28, 10, 33, 50))
     picture.save(tmp_path / "one.png")
@@ -104,9 +100,8 @@ def test_a_prediction_of_a_diverged_network_is_unsure(
 
 
 def test_a_suggested_option_is_quoted_for_the_shell(command: Command, trained: Run) -> None:
-    checkpoint: Any = load_checkpoint(trained.best)
-    checkpoint["network"]["class_path"] = "a.TinyCNN; touch executed\n\x1b[31m"
-    trained.best.write_bytes(unsigned_checkpoint(checkpoint))
+    with edit_checkpoint(trained.best) as checkpoint:
+        checkpoint["network"]["class_path"] = "a.TinyCNN; touch executed\n\x1b[31m"
     result = command(*FIT, "--init_from", "0")
     assert result.status == 2
     assert len(result.err.splitlines()) == 1

@@ -21,7 +21,7 @@ from mnist_lightning.runs.run_directory import MAX_VERSION, Run
 from tests.cli.checks import load_checkpoint
 from tests.conftest import AddRun, Command
 from tests.e2e.conftest import FIT, LONGER
-from tests.unsigned_files import remove_signatures, unsigned_checkpoint
+from tests.unsigned_files import edit_checkpoint, remove_signatures, unsigned_checkpoint
 
 
 def _set_view_of_last_element(group: dict[str, Any], state: dict[str, Any]) -> None:
@@ -44,11 +44,10 @@ def _add_state(group: dict[str, Any], state: dict[str, Any]) -> None:
 def test_an_optimizer_state_with_an_invalid_layout_is_damaged(
     command: Command, trained: Run, change: Callable[[dict[str, Any], dict[str, Any]], None]
 ) -> None:
-    checkpoint: Any = load_checkpoint(trained.recent())
-    optimizer = checkpoint["optimizer_states"][0]
-    for state in optimizer["state"].values():
-        change(optimizer["param_groups"][0], state)
-    trained.recent().write_bytes(unsigned_checkpoint(checkpoint))
+    with edit_checkpoint(trained.recent()) as checkpoint:
+        optimizer = checkpoint["optimizer_states"][0]
+        for state in optimizer["state"].values():
+            change(optimizer["param_groups"][0], state)
     result = command(*LONGER)
     assert result.status == 1
     assert "last.ckpt is damaged" in result.out + result.err
@@ -58,10 +57,9 @@ def test_an_optimizer_state_with_an_invalid_layout_is_damaged(
 def test_a_random_state_with_an_invalid_position_is_rejected(
     command: Command, trained: Run, position: int
 ) -> None:
-    checkpoint: Any = load_checkpoint(trained.recent())
-    name, keys, _, *rest = checkpoint["callbacks"]["RandomState"]["numpy"]
-    checkpoint["callbacks"]["RandomState"]["numpy"] = (name, keys, position, *rest)
-    trained.recent().write_bytes(unsigned_checkpoint(checkpoint))
+    with edit_checkpoint(trained.recent()) as checkpoint:
+        name, keys, _, *rest = checkpoint["callbacks"]["RandomState"]["numpy"]
+        checkpoint["callbacks"]["RandomState"]["numpy"] = (name, keys, position, *rest)
     result = command(*LONGER)
     assert result.status == 1
     assert f"NumPy's position is {position}" in result.out
@@ -132,27 +130,31 @@ def test_new_runs_get_a_free_number_if_the_maximum_is_used(tmp_path: Path) -> No
 
 
 def test_init_from_rejects_a_network_without_arguments(command: Command, trained: Run) -> None:
-    checkpoint: Any = load_checkpoint(trained.best)
-    checkpoint["network"]["x"] = checkpoint["network"].pop("init_args")
-    trained.best.write_bytes(unsigned_checkpoint(checkpoint))
+    with edit_checkpoint(trained.best) as checkpoint:
+        checkpoint["network"]["x"] = checkpoint["network"].pop("init_args")
     result = command(*FIT, "--init_from", "0")
     assert result.status == 2
     assert "--init_from: network mismatch" in result.err
 
 
 def test_a_val_size_that_is_a_mapping_is_reported(command: Command, trained: Run) -> None:
-    checkpoint: Any = load_checkpoint(trained.best)
-    checkpoint["MNISTDataModule"]["val_size"] = {}
-    trained.best.write_bytes(unsigned_checkpoint(checkpoint))
+    with edit_checkpoint(trained.best) as checkpoint:
+        checkpoint["MNISTDataModule"]["val_size"] = {}
     result = command("validate", "0")
     assert "looks like a bug" not in result.err
 
 
-def test_a_comparison_shows_the_start_of_a_long_text(
-    command: Command, add_run: AddRun, run_0: Run
-) -> None:
+@pytest.fixture
+def two_runs(add_run: AddRun, run_0: Run) -> list[Run]:
+    """Two copies of a short run."""
     for _ in range(2):
         add_run(*FIT[1:])
+    return [run_0, Run(run_0.folder.with_name("version_1"))]
+
+
+def test_a_comparison_shows_the_start_of_a_long_text(
+    command: Command, two_runs: list[Run], run_0: Run
+) -> None:
     config = run_0.read_config()
     config["model"]["text"] = "x" * 100_000
     run_0.config.write_text(yaml.safe_dump(config))
@@ -167,18 +169,14 @@ def test_a_comparison_shows_the_start_of_a_long_text(
     assert len(result.out) < 5_000
 
 
-def test_a_comparison_of_nested_settings_is_short(
-    command: Command, add_run: AddRun, run_0: Run
-) -> None:
-    for version in range(2):
-        add_run(*FIT[1:])
-        path = run_0.folder.with_name(f"version_{version}") / "config.yaml"
-        config = yaml.safe_load(path.read_text())
+def test_a_comparison_of_nested_settings_is_short(command: Command, two_runs: list[Run]) -> None:
+    for version, run in enumerate(two_runs):
+        config = run.read_config()
         settings: dict[str, Any] = {f"leaf{number}": version for number in range(1_000)}
         for _ in range(40):
             settings = {"k" * 195: settings}
         config["model"] |= settings
-        path.write_text(yaml.safe_dump(config, default_flow_style=True))
+        run.config.write_text(yaml.safe_dump(config, default_flow_style=True))
     result = command("runs", "0", "1")
     assert result.status == 0, result.err
     assert "… and " in result.out
@@ -189,24 +187,22 @@ def test_optimizer_counts_that_differ_from_the_options_are_rejected(
     command: Command, add_run: AddRun, run_0: Run
 ) -> None:
     add_run(*FIT[1:], "--model.optimizer", "LBFGS")
-    checkpoint: Any = load_checkpoint(run_0.recent())
-    checkpoint["optimizer_states"][0]["param_groups"][0]["max_iter"] = 10**9
-    run_0.recent().write_bytes(unsigned_checkpoint(checkpoint))
+    with edit_checkpoint(run_0.recent()) as checkpoint:
+        checkpoint["optimizer_states"][0]["param_groups"][0]["max_iter"] = 10**9
     result = command("resume", str(run_0.recent()), "--trainer.max_epochs", "2")
     assert result.status == 1
     assert "max_iter differs from the options" in result.err
 
 
 def test_a_batch_number_beyond_the_data_is_rejected(command: Command, trained: Run) -> None:
-    checkpoint: Any = load_checkpoint(trained.recent())
-    loop = checkpoint["loops"]["fit_loop"]
-    loop["epoch_progress"]["current"]["ready"] += 1
-    batches = loop["epoch_loop.batch_progress"]
-    batches["is_last_batch"] = False
-    batches["current"] = dict.fromkeys(batches["current"], 10**15)
-    for loader in loop["state_dict"]["combined_loader"]:
-        loader |= {"epoch": 1, "given": 10**15}
-    trained.recent().write_bytes(unsigned_checkpoint(checkpoint))
+    with edit_checkpoint(trained.recent()) as checkpoint:
+        loop = checkpoint["loops"]["fit_loop"]
+        loop["epoch_progress"]["current"]["ready"] += 1
+        batches = loop["epoch_loop.batch_progress"]
+        batches["is_last_batch"] = False
+        batches["current"] = dict.fromkeys(batches["current"], 10**15)
+        for loader in loop["state_dict"]["combined_loader"]:
+            loader |= {"epoch": 1, "given": 10**15}
     result = command("resume", str(trained.recent()), "--trainer.max_epochs", "2")
     assert result.status == 1
     assert "batch 1000000000000000 of epoch 2, which has fewer batches" in result.err

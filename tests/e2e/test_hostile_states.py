@@ -15,7 +15,7 @@ from mnist_lightning.runs.run_directory import Run
 from tests.cli.checks import load_checkpoint
 from tests.conftest import Command, Result
 from tests.e2e.conftest import FIT, LONGER
-from tests.unsigned_files import remove_signatures, unsigned_checkpoint
+from tests.unsigned_files import edit_checkpoint, remove_signatures, unsigned_checkpoint
 
 
 def is_rejected(result: Result) -> bool:
@@ -26,9 +26,8 @@ def is_rejected(result: Result) -> bool:
 
 def change_checkpoint(run: Run, edit: Callable[[Any], None]) -> None:
     """Change the last checkpoint, without signing it."""
-    checkpoint: Any = load_checkpoint(run.recent())
-    edit(checkpoint)
-    run.recent().write_bytes(unsigned_checkpoint(checkpoint))
+    with edit_checkpoint(run.recent()) as checkpoint:
+        edit(checkpoint)
 
 
 EDITS: dict[str, Callable[[Any], Any]] = {
