@@ -178,7 +178,10 @@ def _load(content: bytes) -> dict[str, Any]:
     """Load an archive of `torch.save`; its size bounds the time and memory."""
     if (reason := find_archive_problem(content)) is not None:
         raise NotPlainError(reason)
-    check_pickle(torch._C.PyTorchFileReader(io.BytesIO(content)).get_record("data.pkl"))
+    archive = torch._C.PyTorchFileReader(io.BytesIO(content))
+    for key, size in check_pickle(archive.get_record("data.pkl")).items():
+        if len(archive.get_record(f"data/{key}")) != size:
+            raise NotPlainError(f"its storage {key[:20]} does not have {size:,} bytes")
     with warnings.catch_warnings(action="ignore"):
         checkpoint = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:

@@ -23,10 +23,12 @@ _COUNTER, _ENCODE = "collections Counter", "_codecs encode"  # of MultiStepLR, a
 _FUNCTIONS |= {_ORDERED_DICT, _COUNTER, _ENCODE}
 # The only arguments of these functions. Another codec would be imported, or take long.
 _ARGUMENTS = {_COUNTER: ("a dictionary",), _ENCODE: ("a text", "latin1")}
-_NUMBERS = ["BFloat16", "Bool", "Byte", "Char", "ComplexDouble", "ComplexFloat", "Double", "Float"]
-_NUMBERS += ["Half", "Int", "Long", "Short"]
-_GLOBALS = _FUNCTIONS | {f"torch {name}Storage" for name in _NUMBERS}
-_GLOBALS |= {"torch uint16", "torch uint32", "torch uint64", "torch.storage UntypedStorage"}
+# The bytes of a number in each storage.
+_NUMBER_BYTES = {"Bool": 1, "Byte": 1, "Char": 1, "BFloat16": 2, "Half": 2, "Short": 2, "Float": 4}
+_NUMBER_BYTES |= {"Int": 4, "ComplexFloat": 8, "Double": 8, "Long": 8, "ComplexDouble": 16}
+_STORAGES = {f"torch {name}Storage": size for name, size in _NUMBER_BYTES.items()}
+_STORAGES["torch.storage UntypedStorage"] = 1
+_GLOBALS = {*_FUNCTIONS, *_STORAGES, "torch uint16", "torch uint32", "torch uint64"}
 
 # The instructions that push a value without parts.
 _VALUES = {"NONE", "NEWFALSE", "NEWTRUE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"}
@@ -42,18 +44,23 @@ class ForbiddenPickleError(Exception):
 
 @dataclass(slots=True)
 class _Value:
-    """A simulated value: the number of values in it, its name, and the names of a tuple's items.
+    """A simulated value: the number of values in it, its name, its content, and a tuple's items.
 
-    Globals, results of functions, dictionaries and texts have names.
+    Globals, results of functions, dictionaries and texts have names. Globals, numbers and texts
+    have a content.
     """
 
     size: int = 1
     name: str = ""
-    items: tuple[str, ...] = ()
+    content: Any = None
+    items: tuple["_Value", ...] = ()
 
 
-def check_pickle(content: bytes) -> None:
+def check_pickle(content: bytes) -> dict[str, int]:
     """Check that a pickle of `torch.save` builds a limited number of plain values and tensors.
+
+    Returns:
+        The bytes that each storage must have, by its key. Not all versions of torch check them.
 
     Raises:
         ForbiddenPickleError: it builds other values or too many, or is damaged.
@@ -66,6 +73,7 @@ def check_pickle(content: bytes) -> None:
             machine.execute(opcode.name, argument)
     except (ValueError, IndexError, KeyError, TypeError):
         raise ForbiddenPickleError("its pickle is damaged") from None
+    return machine.storages
 
 
 class _Machine:
@@ -76,6 +84,7 @@ class _Machine:
         self.marks: list[int] = []
         self.memo: dict[int, _Value] = {}
         self.other_keys = 0
+        self.storages: dict[str, int] = {}
 
     def execute(self, name: str, argument: Any) -> None:
         """Simulate one instruction."""
@@ -83,7 +92,7 @@ class _Machine:
             if name == "LONG1" and argument.bit_length() > MAX_INTEGER_BITS:
                 raise ForbiddenPickleError("it contains an integer of more than 64 bits")
             kind = {"BINUNICODE": "a text", "EMPTY_DICT": "a dictionary"}.get(name, "")
-            self.stack.append(_Value(name="latin1" if argument == "latin1" else kind))
+            self.stack.append(_Value(1, "latin1" if argument == "latin1" else kind, argument))
         elif name in ("BINPUT", "LONG_BINPUT"):
             self.memo[argument] = self.stack[-1]
         elif name in ("BINGET", "LONG_BINGET"):
@@ -93,14 +102,14 @@ class _Machine:
         elif name in _POPPED:
             values = self._pop(_POPPED[name])
             if name.startswith("TUPLE"):
-                items = tuple(value.name for value in values)
-                self.stack.append(_Value(_total(values, MAX_TUPLE_VALUES, "a tuple"), "", items))
+                size = _total(values, MAX_TUPLE_VALUES, "a tuple")
+                self.stack.append(_Value(size, items=tuple(values)))
             else:
                 self._add(values, keys=values[::2] if name.startswith("SET") else [])
         elif name == "GLOBAL":
             if argument not in _GLOBALS:
                 raise ForbiddenPickleError(f"it contains {argument[:80]!r}")
-            self.stack.append(_Value(name=argument))
+            self.stack.append(_Value(1, argument, argument))
         elif name == "REDUCE":
             self._call(*self._pop(2))
         elif name == "BUILD":  # the `_metadata` of a network's weights
@@ -108,7 +117,7 @@ class _Machine:
             if self.stack[-1].name != f"result of {_ORDERED_DICT}":
                 raise ForbiddenPickleError("it sets attributes of an object")
         elif name == "BINPERSID":  # the numbers of a tensor
-            self._pop(1)
+            self._add_storage(*(item.content for item in self._pop(1)[0].items))
             self.stack.append(_Value())
         elif name not in ("PROTO", "STOP"):
             raise ForbiddenPickleError(f"it contains the instruction {name}")
@@ -132,12 +141,18 @@ class _Machine:
         container = self.stack[-1]
         container.size = _total([container, *values], MAX_VALUES, "it")
 
+    def _add_storage(self, _: Any, kind: str, key: str, device: str, count: int) -> None:
+        size = count * _STORAGES[kind]
+        if self.storages.setdefault(key, size) != size:
+            raise ForbiddenPickleError("it uses one storage with two sizes")
+
     def _call(self, function: _Value, arguments: _Value) -> None:
         if function.name not in _FUNCTIONS:
             raise ForbiddenPickleError("it calls something other than a function")
         if function.name == _ORDERED_DICT and arguments.size > 1:
             raise ForbiddenPickleError("it creates a dictionary from another value")
-        if arguments.items != _ARGUMENTS.get(function.name, arguments.items):
+        names = tuple(item.name for item in arguments.items)
+        if names != _ARGUMENTS.get(function.name, names):
             raise ForbiddenPickleError(f"it calls {function.name} with other arguments")
         self.stack.append(_Value(arguments.size, f"result of {function.name}"))
 

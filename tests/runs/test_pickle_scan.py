@@ -29,6 +29,11 @@ def checkpoint_with_pickle(data: bytes) -> bytes:
     """Return a checkpoint file with this pickle."""
     buffer = io.BytesIO()
     torch.save({"state_dict": {"a": torch.zeros(4)}}, buffer)
+    return replace_pickle(buffer, data)
+
+
+def replace_pickle(buffer: io.BytesIO, data: bytes) -> bytes:
+    """Return a copy of an archive of `torch.save` with another pickle."""
     target_buffer = io.BytesIO()
     with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(target_buffer, "w") as target:
         for name in source.namelist():
@@ -255,3 +260,43 @@ def test_a_checkpoint_with_a_version_of_megabytes_is_refused() -> None:
     torch.save({"state_dict": {}, "pytorch-lightning_version": "9." * 2_000_000 + "9"}, buffer)
     with pytest.raises(DamagedCheckpointError, match="more than 10,000 characters"):
         parse_checkpoint(buffer.getvalue(), Path("odd.ckpt"))
+
+
+@pytest.mark.parametrize("more", [-1, 1, 1_000_000])
+def test_a_storage_has_the_bytes_that_its_tensor_claims(more: int) -> None:
+    """Some versions of torch would read beyond the end of the record."""
+    buffer = io.BytesIO()
+    torch.save({"state_dict": {"a": torch.zeros(1000, dtype=torch.float16)}}, buffer)
+    count = P.BININT2 + (1000).to_bytes(2, "little")
+    with zipfile.ZipFile(buffer) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+        data = archive.read(name)
+    assert data.count(count) == 2  # of the storage, and of the shape
+    changed = data.replace(count, P.BININT + (1000 + more).to_bytes(4, "little"), 1)
+    with pytest.raises(
+        DamagedCheckpointError, match=f"storage 0 does not have {2000 + 2 * more:,}"
+    ):
+        parse_checkpoint(replace_pickle(buffer, changed), Path("x.ckpt"))
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        torch.bool,
+        torch.uint8,
+        torch.int16,
+        torch.uint32,
+        torch.half,
+        torch.bfloat16,
+        torch.float32,
+        torch.int64,
+        torch.complex64,
+        torch.complex128,
+        torch.int8,
+    ],
+)
+def test_a_storage_of_any_type_is_accepted(dtype: torch.dtype) -> None:
+    tensor = torch.ones(5, dtype=dtype)
+    content = dump_checkpoint({"state_dict": {"a": tensor, "b": tensor[:2], "c": tensor[:0]}})
+    checkpoint, _ = parse_checkpoint(content, Path("x.ckpt"))
+    assert torch.equal(checkpoint["state_dict"]["a"], tensor)
