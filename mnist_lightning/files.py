@@ -28,7 +28,6 @@ MAX_YAML_KEY_CHARS = 200  # names of options are joined with those above them
 MAX_FOLDER_DEPTH = 50
 MAX_NUMBER_CHARS = 100  # 1:1:1:… would be a number in base 60 that takes quadratic time
 _TAG = "tag:yaml.org,2002:"
-_NUMBER_TAGS = (f"{_TAG}int", f"{_TAG}float")
 _ALLOWED = {_TAG + name for name in ("map", "seq", "str", "int", "float", "bool", "null", "merge")}
 
 
@@ -256,7 +255,7 @@ def _check_node(node: yaml.Node) -> None:
             )
         if any(len(key.value) > MAX_YAML_KEY_CHARS for key, _ in node.value):
             raise LimitError(f"a key has more than {MAX_YAML_KEY_CHARS} characters")
-    elif node.tag in _NUMBER_TAGS and len(node.value) > MAX_NUMBER_CHARS:
+    elif node.tag in (f"{_TAG}int", f"{_TAG}float") and len(node.value) > MAX_NUMBER_CHARS:
         raise LimitError(f"it contains a number of more than {MAX_NUMBER_CHARS} characters")
 
 

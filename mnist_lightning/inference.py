@@ -16,8 +16,8 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.networks import registry
 from mnist_lightning.networks.calibration import apply_temperature
 from mnist_lightning.networks.ensemble import Ensemble
-from mnist_lightning.preprocessing import mnist_format, normalization
-from mnist_lightning.preprocessing.normalization import normalize
+from mnist_lightning.preprocessing import mnist_format
+from mnist_lightning.preprocessing.normalization import PAPER, normalize
 from mnist_lightning.runs import lookup, trusted_paths
 from mnist_lightning.runs.checkpoint import MAX_UNSIGNED_BYTES, network_weights, read_checkpoint
 from mnist_lightning.runs.imports import import_allowed
@@ -164,7 +164,7 @@ def load(
     if "network" not in checkpoint:
         raise UserError(f"{path} is not a checkpoint of a DigitClassifier")
     network = registry.build(checkpoint["network"], classes, network_weights(checkpoint))
-    return Recognizer(network, run_dir.temperature or 1.0)
+    return Recognizer(network, run_dir.summary().get("temperature", 1.0))
 
 
 def _load_safetensors(path: Path, classes: Iterable[type[nn.Module]]) -> Recognizer:
@@ -229,7 +229,7 @@ def _is_normalized(array: NDArray[Any]) -> bool:
     return (
         array.shape == (1, mnist_format.SIZE, mnist_format.SIZE)
         and np.issubdtype(array.dtype, np.floating)
-        and math.isclose(array.min(), normalization.PAPER, abs_tol=0.01)
+        and math.isclose(array.min(), PAPER, abs_tol=0.01)
     )
 
 

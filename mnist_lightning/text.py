@@ -89,9 +89,9 @@ def shorten(text: str, count: int = 500) -> str:
     return text if len(text) <= count else f"{text[: half - 1]}…{text[-half:]}"
 
 
-def percent(share: float | None, digits: int = 2) -> str:
-    """Format a fraction, 0 to 1, as a percentage."""
-    return "-" if share is None else f"{100 * share:.{digits}f} %"
+def percent(share: float | None, digits: int = 2, missing: str = "-") -> str:
+    """Format a fraction, 0 to 1, as a percentage; return `missing` for None."""
+    return missing if share is None else f"{100 * share:.{digits}f} %"
 
 
 def fill_template(path: str, /, **values: Any) -> str:

@@ -16,7 +16,7 @@ from mnist_lightning.evaluation.significance import mcnemar, spread
 from mnist_lightning.networks import inspection
 from mnist_lightning.runs.metrics_csv import PredictionsTable
 from mnist_lightning.runs.run_directory import Run
-from mnist_lightning.text import printable
+from mnist_lightning.text import percent, printable
 from mnist_lightning.training.callbacks.run_summary import device_name, network_facts
 from mnist_lightning.training.experiment import Experiment
 
@@ -138,16 +138,14 @@ def show_members(
     """Compare an ensemble with its members, by their RUNs, on the same images."""
     columns = ["RUN", "accuracy", "only ensemble correct", "only member correct", "McNemar's p"]
     grid = make_table("members", columns, texts=["RUN"])
-    ensemble_correct = ensemble.predicted == ensemble.true
     accuracies = []
     for reference, member in members.items():
-        correct = member.predicted == member.true
-        accuracies.append(correct.mean())
-        test = mcnemar(ensemble_correct, correct)
+        accuracies.append(member.correct.mean())
+        test = mcnemar(ensemble.correct, member.correct)
         counts = (str(test.only_first), str(test.only_second), f"{test.p:.2g}")
         grid.add_row(printable(reference), f"{100 * accuracies[-1]:.2f} %", *counts)
     console.print(grid, highlight=False)
-    mean, together = 100 * sum(accuracies) / len(accuracies), 100 * ensemble_correct.mean()
+    mean, together = 100 * sum(accuracies) / len(accuracies), 100 * ensemble.correct.mean()
     show_line(console, f"mean of the members {mean:.2f} %, ensemble {together:.2f} %")
 
 
@@ -177,12 +175,12 @@ def show_seeds(console: Console, finished: Sequence[Run]) -> None:
     grid = make_table("seeds", columns, texts=["run"])
     summaries = [run.summary() for run in finished]
     for run, summary in zip(finished, summaries, strict=True):
-        values = (summary.get(name) for name in ("val/accuracy", "test/accuracy"))
+        accuracies = (summary.get(name) for name in ("val/accuracy", "test/accuracy"))
         grid.add_row(
             str(summary["seed"]),
             printable(run.reference),
             str(summary.get("best_epoch", "")),
-            *("" if value is None else f"{100 * value:.2f} %" for value in values),
+            *(percent(share, missing="") for share in accuracies),
             f"{summary['test/loss']:.4f}" if "test/loss" in summary else "",
             f"{summary['epoch_seconds']:.1f}" if "epoch_seconds" in summary else "",
         )

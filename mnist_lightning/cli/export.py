@@ -11,7 +11,6 @@ from mnist_lightning.deployment import exporters, model_card
 from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation.run_dataset import load_run_dataset
 from mnist_lightning.files import write_atomically
-from mnist_lightning.inference import Recognizer
 from mnist_lightning.runs import lookup
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import say
@@ -21,17 +20,15 @@ def main(arguments: list[str]) -> int:
     """Export the network of a run, and compare the export with it."""
     description = "Write a run's network in a format for use elsewhere."
     parser = CommandParser("export", description, "best --format onnx")
-    parser.add_run()
     parser.add_argument("--format", required=True, choices=list(exporters.FORMATS))
     parser.add_argument("--output", type=Path, metavar="PATH", help="(default: in the run)")
     softmax_help = "onnx, pt2: return probabilities instead of logits"
     parser.add_argument("--softmax", action="store_true", help=softmax_help)
-    count = exporters.CHECK_IMAGES
-    check_help = f"(default: {count:,})"
-    parser.add_argument("--check_images", type=int, default=count, metavar="N", help=check_help)
+    check_help = "(default: 1,000)"
+    parser.add_argument("--check_images", type=int, default=1_000, metavar="N", help=check_help)
     parser.add_run_options()
     options = parser.parse_args(arguments)
-    if options.softmax and options.format not in ("onnx", "pt2"):
+    if options.softmax and options.format not in exporters.ENSEMBLE_FORMATS:
         raise UserError("--softmax is for onnx and pt2; omit it", 2)
     if options.check_images < 1:
         raise UserError("--check_images must be at least 1", 2)
@@ -59,7 +56,7 @@ def main(arguments: list[str]) -> int:
 
 def _load(
     options: Any, classes: list[type[nn.Module]]
-) -> tuple[Run, Path, Recognizer, dict[str, Any]]:
+) -> tuple[Run, Path, inference.Recognizer, dict[str, Any]]:
     """Return what to export: the (first) run, its directory, the network and its summary.
 
     Raises:

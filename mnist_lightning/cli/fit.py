@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from mnist_lightning import distributed
-from mnist_lightning.cli import console
+from mnist_lightning.cli import console, resume
 from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser
 from mnist_lightning.cli.parser import option_value, read_seeds
-from mnist_lightning.cli.resume import continue_run, differences, option_of
-from mnist_lightning.cli.resume import main as resume
 from mnist_lightning.cli.session import prepare, run_lock, train_and_show
 from mnist_lightning.cli.trust import convert_errors
 from mnist_lightning.errors import UserError
@@ -44,7 +42,7 @@ def main(arguments: list[str]) -> int:
         names = ("seeds", "init_from", "run_dir")
         if new := [name for name in names if getattr(options, name) is not None]:
             raise UserError(f"--ckpt_path resumes a run, --{new[0]} starts a new one: give one", 2)
-        return resume([options.ckpt_path, *rest, *(["--trust"] * options.trust)])
+        return resume.main([options.ckpt_path, *rest, *(["--trust"] * options.trust)])
     if options.seeds is None:
         return _fit_once(parser, options, rest)[0]
     if options.run_dir is not None:
@@ -93,7 +91,7 @@ def _fit_once(
                 path = newest_checkpoint(earlier, move=distributed.is_rank_zero())
                 checkpoint, signed = read_signed_checkpoint(path)
                 with convert_errors(path, signed):
-                    return continue_run(cli, earlier, path, checkpoint), earlier
+                    return resume.continue_run(cli, earlier, path, checkpoint), earlier
     run = distributed.run_on_rank_zero(
         lambda: run_directory.create_at(run_dir) if run_dir else run_directory.create_next(cli.root)
     )
@@ -144,7 +142,7 @@ def find_matching_run(cli: DigitCLI, origin: str | None, trust: bool) -> Run | N
         try:
             saved, own = run.read_signed_config()
             check_config(saved, USER_SCHEMA, class_names(saved))
-            if differences(cli, saved) or run.summary().get("init_from") != origin:
+            if resume.differences(cli, saved) or run.summary().get("init_from") != origin:
                 continue
             newest, signed = read_signed_checkpoint(newest_checkpoint(run))
             if not trust and not (own and signed) and signing_key() is not None:
@@ -154,7 +152,7 @@ def find_matching_run(cli: DigitCLI, origin: str | None, trust: bool) -> Run | N
             say(f"skipped {run.folder}: {error}")
             continue
         # With another length or another test its results would differ.
-        same_test = wanted["limit_test_batches"] == option_of(saved, "limit_test_batches")
+        same_test = wanted["limit_test_batches"] == resume.option_of(saved, "limit_test_batches")
         if same_test and not 0 <= wanted["max_epochs"] < done.epochs + bool(done.batches):
             return run
     say("No matching run to resume; starting a new one.")

@@ -55,7 +55,8 @@ class CommandParser(argparse.ArgumentParser):
         group.add_argument("--csv", action="store_true", help="print CSV")
 
     def add_run_options(self) -> None:
-        """Add the options to evaluate a run again: root directory, data and network."""
+        """Add the RUN, and the options to evaluate it again: root directory, data and network."""
+        self.add_run()
         self.add_network()
         text = "where the run's data set is now"
         self.add_argument("--data.data_dir", dest="data_dir", metavar="DIR", help=text)

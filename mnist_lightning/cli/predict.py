@@ -4,6 +4,7 @@ import io
 import json
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,10 +13,9 @@ from mnist_lightning import inference
 from mnist_lightning.cli.parser import CommandParser
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import create_folder, walk, write_atomically
-from mnist_lightning.inference import MULTIPLE, UNSURE_BELOW, DigitPrediction, Recognizer
+from mnist_lightning.inference import MULTIPLE, DigitPrediction, Recognizer
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.extraction_process import DigitExtractor
-from mnist_lightning.preprocessing.mnist_format import png
 from mnist_lightning.text import as_csv, printable, say, shorten
 
 STDIN = "-"
@@ -62,7 +62,6 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--save_inputs", type=Path, metavar="DIR", help=inputs_help)
     parser.add_network()
     options = parser.parse_args(arguments)
-    multiple = MULTIPLE[options.multiple]
     classes = inference.import_network_class(options.network)
     with DigitExtractor() as extractor:  # its imports run while the network is loaded
         recognizer = inference.load(options.run, options.root, classes)
@@ -70,8 +69,8 @@ def main(arguments: list[str]) -> int:
             create_folder(options.save_inputs, "--save_inputs")
         files = [file for argument in options.images for file in _expand(argument)]
         groups = [
-            _read_digits(f"{index:03}", file, extractor, recognizer, multiple, options.save_inputs)
-            for index, file in enumerate(files)
+            _read_digits(number, file, extractor, recognizer, options)
+            for number, file in enumerate(files)
         ]
     _print(groups, options.json, options.csv)
     return int(any(digit.error is not None for group in groups for digit in group))
@@ -99,12 +98,7 @@ def _is_hidden(path: Path) -> bool:
 
 
 def _read_digits(
-    number: str,
-    file: str,
-    extractor: DigitExtractor,
-    recognizer: Recognizer,
-    multiple: bool | None,
-    folder: Path | None,
+    number: int, file: str, extractor: DigitExtractor, recognizer: Recognizer, options: Namespace
 ) -> list[PredictedDigit]:
     try:
         source: Any = Path(file)
@@ -113,9 +107,10 @@ def _read_digits(
             source = io.BytesIO(sys.stdin.buffer.read(mnist_format.MAX_BYTES + 1))
             stem = "stdin"
         content = mnist_format.read_content(source)
-        readings = recognizer.read_digits(extractor.find_digits(content, multiple).digits)
-        if folder is not None:
-            _save_inputs(readings, folder, f"{number}_{stem}")
+        found = extractor.find_digits(content, MULTIPLE[options.multiple])
+        readings = recognizer.read_digits(found.digits)
+        if options.save_inputs is not None:
+            _save_inputs(readings, options.save_inputs, f"{number:03}_{stem}")
     except OSError as error:
         return [PredictedDigit(file, error=(error.strerror or str(error)).lower())]
     except ValueError as error:
@@ -127,16 +122,15 @@ def _save_inputs(readings: Sequence[DigitPrediction], folder: Path, name: str) -
     name = os.fsencode(name)[:MAX_NAME_BYTES].decode(errors="ignore")
     for number, reading in enumerate(readings, 1):
         suffix = f"_{number}" if len(readings) > 1 else ""
-        write_atomically(png(reading.digit.ink), folder / f"{name}{suffix}.png")
+        write_atomically(mnist_format.png(reading.digit.ink), folder / f"{name}{suffix}.png")
 
 
 def _to_row(file: str, reading: DigitPrediction) -> PredictedDigit:
-    first, second = reading.ranks[:2]
-    ink = "dark" if reading.digit.dark else "light"
-    confidence, other = (float(reading.probabilities[label]) for label in (first, second))
-    box, wide = reading.digit.box, reading.digit.wide
-    unsure = not confidence >= UNSURE_BELOW
-    return PredictedDigit(file, first, confidence, second, other, ink, *box, wide, unsure)
+    digit, second = reading.digit, reading.ranks[1]
+    best = reading.label, reading.confidence
+    runner_up = second, float(reading.probabilities[second])
+    ink = "dark" if digit.dark else "light"
+    return PredictedDigit(file, *best, *runner_up, ink, *digit.box, digit.wide, reading.unsure)
 
 
 def _print(groups: Sequence[Sequence[PredictedDigit]], as_json: bool, in_csv: bool) -> None:

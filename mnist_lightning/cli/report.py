@@ -8,7 +8,6 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation.report import FACTS, PAGE, write
 from mnist_lightning.evaluation.run_analysis import analyze
 from mnist_lightning.evaluation.run_dataset import load_run_dataset
-from mnist_lightning.inference import Recognizer
 from mnist_lightning.networks.registry import UnknownNetworkError
 from mnist_lightning.runs import lookup
 from mnist_lightning.runs.run_directory import Run
@@ -19,7 +18,6 @@ def main(arguments: list[str]) -> int:
     """Write the report of a run into its directory `report`."""
     description = "Write one HTML page about a run, with figures, into its directory."
     parser = CommandParser("report", description, "best")
-    parser.add_run()
     parser.add_run_options()
     options = parser.parse_args(arguments)
     run, checkpoint = lookup.find(options.run, options.root)
@@ -48,7 +46,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _load_network(run: Run, name: str | None) -> tuple[Recognizer | None, list[str]]:
+def _load_network(run: Run, name: str | None) -> tuple[inference.Recognizer | None, list[str]]:
     """Load the best network of a run; if it cannot be loaded, return what the report lacks.
 
     Raises:

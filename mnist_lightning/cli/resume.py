@@ -149,7 +149,7 @@ def continue_run(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]
             run.delete_temporary_files()
             truncate_logs(run.folder, steps, logged_steps, shared=not cli.own)
         say(f"resuming {run.folder} after {done}, from {path}")
-        return train_and_show(cli, run, path, done.epochs)
+        return train_and_show(cli, run, path)
     return _continue_in_new_run(cli, path, done)
 
 
@@ -160,7 +160,7 @@ def _continue_in_new_run(cli: DigitCLI, path: Path, done: recent_checkpoints.Pro
     with run_lock(run):
         for copy in (run.best, run.recent()) if distributed.is_rank_zero() else ():
             write_atomically(path.read_bytes(), copy)
-        return train_and_show(cli, run, path, done.epochs)
+        return train_and_show(cli, run, path)
 
 
 def _is_finished(run: Run, saved: dict[str, Any], cli: DigitCLI, epochs: int) -> bool:

@@ -4,7 +4,6 @@ import socket
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 
 from mnist_lightning.cli.parser import CommandParser
 from mnist_lightning.errors import PROGRAM, UserError
@@ -26,7 +25,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--allow_host", action="append", default=[], metavar="NAME", help=host_help)
     parser.add_network()
     options = parser.parse_args(arguments)
+    import uvicorn
+
     from mnist_lightning.deployment import hosts
+    from mnist_lightning.deployment.connections import TimedConnection
     from mnist_lightning.deployment.responses import ModelRegistry
     from mnist_lightning.deployment.server import make_app
     from mnist_lightning.inference import import_network_class
@@ -46,23 +48,14 @@ def main(arguments: list[str]) -> int:
         say(f"API for programs: {address}/docs; press Ctrl-C to stop", flush=True)
         if options.collect is not None:
             say(f"misread digits are saved in {options.collect}", flush=True)
-        _run_server(app, listener)
+        # Uvicorn's warnings are about requests: a client could fill the terminal with them.
+        config = uvicorn.Config(
+            app, http=TimedConnection, ws="none", log_level="error", access_log=False
+        )
+        with suppress(KeyboardInterrupt):  # the usual way to stop the server
+            uvicorn.Server(config).run(sockets=[listener])
+        say("stopped")
     return 0
-
-
-def _run_server(app: Any, listener: socket.socket) -> None:
-    """Serve until Ctrl-C."""
-    import uvicorn
-
-    from mnist_lightning.deployment.connections import TimedConnection
-
-    # Uvicorn's warnings are about requests: a client could fill the terminal with them.
-    config = uvicorn.Config(
-        app, http=TimedConnection, ws="none", log_level="error", access_log=False
-    )
-    with suppress(KeyboardInterrupt):  # the usual way to stop the server
-        uvicorn.Server(config).run(sockets=[listener])
-    say("stopped")
 
 
 def open_socket(host: str, port: int) -> socket.socket:

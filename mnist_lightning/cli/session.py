@@ -42,17 +42,13 @@ def run_lock(run: Run) -> AbstractContextManager[Any]:
 
 
 def train_and_show(
-    cli: DigitCLI,
-    run: Run | None,
-    checkpoint: Path | None = None,
-    epochs: int = 0,
-    init_from: str | None = None,
+    cli: DigitCLI, run: Run | None, checkpoint: Path | None = None, init_from: str | None = None
 ) -> int:
     """Train a run and show its results; return the exit status."""
     config = cli.complete_config()
     experiment = Experiment(cli.model, cli.datamodule, cli.make_trainer, config, cli.own)
     reporter = console.ConsoleReporter()
-    result = train(experiment, reporter, run, checkpoint, epochs, init_from)
+    result = train(experiment, reporter, run, checkpoint, init_from)
     if result.summary is not None:
         longer = suggest_resume_option(cli.model, config, result.summary["epochs"], result.steps)
         console.show_results(reporter.console, result.summary, run, cli.root, longer)

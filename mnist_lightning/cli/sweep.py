@@ -29,7 +29,6 @@ from mnist_lightning.text import plural, printable
 from mnist_lightning.training.registry import SCHEMA
 from mnist_lightning.tuning import results, search_space
 from mnist_lightning.tuning import study as studies
-from mnist_lightning.tuning.search_space import SearchSpace
 from mnist_lightning.tuning.trial_runner import Plan
 
 SHOWN_TRIALS = 12  # the newest, on a terminal
@@ -73,11 +72,11 @@ def main(arguments: list[str]) -> int:
     trial_options = [*fit_options, *["--trust"] * options.trust]
     trial_options += ["--trainer.limit_test_batches=0", "--auto_resume=false"]
     threads = max(1, (os.cpu_count() or 1) // options.workers)
-    plan = Plan(space, trial_options, root, folder, threads)
+    plan = Plan(space, trial_options, root, folder, threads, options.trials, options.workers)
     how = studies.StudyOptions(name, options.storage, options.sampler, options.pruner, options.seed)
     with studies.report_damage(options.storage or str(folder)):
         study = studies.open_study(how, folder, _digest(space, fit_options), options.trust)
-        status = _search(study, plan, options.trials, options.workers)
+        status = _search(study, plan)
         return _show_outcome(study, plan, make_cli, status)
 
 
@@ -112,7 +111,7 @@ _STORAGE_HELP = (
 )
 
 
-def refuse_foreign_space(space: SearchSpace, path: Path, arguments: list[str]) -> None:
+def refuse_foreign_space(space: search_space.SearchSpace, path: Path, arguments: list[str]) -> None:
     """Refuse a space that names classes without consent, or options of this machine.
 
     Args:
@@ -165,20 +164,20 @@ def _refuse_invalid_options(cli: DigitCLI) -> None:
         raise UserError(f"{problem}: give --data.val_size 5000", status=2)
 
 
-def _digest(space: SearchSpace, options: list[str]) -> str:
+def _digest(space: search_space.SearchSpace, options: list[str]) -> str:
     """Identify a sweep by its space, its options, and the content of the files that they name."""
     contents = read_files(options, lambda path, section: files.read_yaml(path))
     parts = [json.dumps(space.ranges), json.dumps(options), *contents]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def _search(study: optuna.Study, plan: Plan, count: int, workers: int) -> int:
+def _search(study: optuna.Study, plan: Plan) -> int:
     """Run the trials; show them as a table on a terminal, else as lines."""
     out = console.make_console()
     before = len(study.get_trials(deepcopy=False))
     known = f", {before} of them started before" if before else ""
-    summary = f"sweep {study.study_name}: {plural(count, 'trial')}{known}, {workers} in parallel"
-    console.show_line(out, summary)
+    trials = f"{plural(plan.trials, 'trial')}{known}, {plan.workers} in parallel"
+    console.show_line(out, f"sweep {study.study_name}: {trials}")
 
     def show_end(trial: FrozenTrial) -> None:
         if not out.is_terminal:
@@ -188,9 +187,9 @@ def _search(study: optuna.Study, plan: Plan, count: int, workers: int) -> int:
 
         def refresh() -> None:
             if out.is_terminal:
-                live.update(_table(study, count), refresh=True)
+                live.update(_table(study, plan.trials), refresh=True)
 
-        status = studies.search(study, plan, count, workers, show_end, refresh)
+        status = studies.search(study, plan, show_end, refresh)
     if out.is_terminal:
         out.print(_table(study, len(study.trials)))
     return status

@@ -21,6 +21,7 @@ from mnist_lightning.runs.checkpoint import read_signed_checkpoint
 from mnist_lightning.runs.config import evaluation_config
 from mnist_lightning.runs.metrics_csv import PredictionsTable, write_predictions
 from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.text import plural
 from mnist_lightning.training.callbacks.prediction_collector import PredictionCollector
 
 MAX_SHIFT = 4  # pixels: 81 copies of each image
@@ -98,11 +99,12 @@ def _evaluate_with(
         console.show_predictions(table)
     label = ", ".join(members) or str(first.path)
     if max_shift:
-        label += f", and shifted by up to {max_shift} pixel{'s'[: max_shift != 1]}"
+        label += f", and shifted by up to {plural(max_shift, 'pixel')}"
     rows = [("data set", cli.datamodule.data.name), ("checkpoint", label)]
     stage = "val" if command == "validate" else "test"
     accuracy, loss = (float(trainer.callback_metrics[f"{stage}/{n}"]) for n in ("accuracy", "loss"))
-    rows += console.metric_rows(stage, accuracy, loss, predictions.correct, predictions.total)
+    correct, total = int(table.correct.sum()), len(table.true)
+    rows += console.metric_rows(stage, accuracy, loss, correct, total)
     rows += [("predictions", str(saved))] if saved is not None else []
     console.show_table(out, command, rows)
     if members:

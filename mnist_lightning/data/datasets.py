@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -40,8 +40,7 @@ class DigitData:
         return digest.hexdigest()
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """How to load and download a data set.
 
     `load` reads from disk and raises FileNotFoundError if the files are missing; `fetch` downloads
@@ -96,8 +95,7 @@ _LIMITS = {"EMNIST": Limits(600_000_000, 7_200.0)}
 _DEFAULT_LIMITS = Limits(100_000_000, 1_200.0)
 
 
-@dataclass(frozen=True)
-class _TorchvisionFiles:
+class _TorchvisionFiles(NamedTuple):
     """The files of one of torchvision's MNIST-like data sets.
 
     Attributes:

@@ -16,13 +16,11 @@ from mnist_lightning import inference
 from mnist_lightning.deployment import html_export, model_card
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import write_atomically
-from mnist_lightning.inference import Recognizer
 from mnist_lightning.networks.inspection import trace
 from mnist_lightning.networks.registry import build, describe
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.normalization import MEAN, STD
 
-CHECK_IMAGES = 1_000  # default number of test images
 ENSEMBLE_FORMATS = ("onnx", "pt2")  # formats with a program rather than weights
 OPSET = 18  # of ONNX: the lowest that torch's exporter writes without a conversion
 
@@ -54,7 +52,7 @@ class FromPixels(nn.Module):
 class Export(NamedTuple):
     """A network to export, with its metadata."""
 
-    recognizer: Recognizer
+    recognizer: inference.Recognizer
     softmax: bool
     metadata: dict[str, Any]
 

@@ -15,12 +15,7 @@ from torch import Tensor, fx, nn
 from mnist_lightning import inference
 from mnist_lightning.errors import UserError
 from mnist_lightning.networks.inspection import trace
-from mnist_lightning.preprocessing import (
-    components,
-    ink_extraction,
-    line_removal,
-    mnist_format,
-)
+from mnist_lightning.preprocessing import components, ink_extraction, line_removal, mnist_format
 from mnist_lightning.text import fill_template
 
 PACKAGE = Path(__file__).parent.parent

@@ -11,13 +11,11 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from torch import nn
 
-from mnist_lightning import inference
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import write_atomically
-from mnist_lightning.inference import DigitPrediction, Recognizer
+from mnist_lightning.inference import DigitPrediction, Recognizer, load
 from mnist_lightning.preprocessing.mnist_format import DigitImage, png
-from mnist_lightning.runs import run_directory
-from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.runs.run_directory import Run, list_runs
 from mnist_lightning.runs.summary_table import read_row
 from mnist_lightning.text import printable
 
@@ -93,14 +91,14 @@ class ModelRegistry:
         self, run: Run, checkpoint: Path | None, root: Path, classes: Sequence[type[nn.Module]] = ()
     ) -> None:
         self.run = run
-        self.default = inference.load(checkpoint or run.folder, root, classes)
+        self.default = load(checkpoint or run.folder, root, classes)
         self._root = root
         self._classes = classes
         self._read_once = lru_cache(MAX_LOADED)(self._read)
 
     def known(self) -> dict[str, Run]:
         """Return the default run, and the others that have a checkpoint, by name."""
-        runs = run_directory.list_runs(self._root)
+        runs = list_runs(self._root)
         others = {run.folder.name: run for run in runs if run.best.is_file()}
         return others | {self.run.folder.name: self.run}
 
@@ -122,7 +120,7 @@ class ModelRegistry:
     def _read(self, name: str, *state: int) -> Recognizer | UserError:
         """Load a network; return an error, so that its file is not read again in this state."""
         try:
-            return inference.load(self._root / name, self._root, self._classes)
+            return load(self._root / name, self._root, self._classes)
         except UserError as error:
             return error
 

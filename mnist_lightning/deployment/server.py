@@ -21,13 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mnist_lightning import inference
 from mnist_lightning.deployment import hosts, responses
 from mnist_lightning.deployment.reading_pool import BusyError, ClientGoneError, ReadingPool
-from mnist_lightning.deployment.responses import (
-    Answer,
-    Health,
-    KnownRun,
-    ModelRegistry,
-    ProblemError,
-)
+from mnist_lightning.deployment.responses import ModelRegistry, ProblemError
 from mnist_lightning.errors import __version__
 from mnist_lightning.preprocessing.extraction_process import ExtractedDigits, NoDigitError
 from mnist_lightning.preprocessing.mnist_format import TooLargeError
@@ -202,13 +196,13 @@ def make_app(models: ModelRegistry, collect: Path | None, names: frozenset[str])
 
 def _add_information(app: FastAPI, models: ModelRegistry, collects: bool) -> None:
     @app.get("/api/health")
-    async def health() -> Health:
+    async def health() -> responses.Health:
         """Return the state of the server and its default run."""
         run = models.run.folder.name
-        return Health(status="ok", version=__version__, run=run, collects=collects)
+        return responses.Health(status="ok", version=__version__, run=run, collects=collects)
 
     @app.get("/api/runs")
-    def list_runs() -> list[KnownRun]:
+    def list_runs() -> list[responses.KnownRun]:
         """List the runs that can predict."""
         return [responses.known_run(run) for run in models.known().values()]
 
@@ -221,7 +215,7 @@ def _add_prediction(app: FastAPI, models: ModelRegistry, bodies: Bodies, pool: R
         request: Request,
         run: str | None = None,
         multiple: Literal["auto", "true", "false"] = "auto",
-    ) -> Answer:
+    ) -> responses.Answer:
         """Read the digits in an image. `multiple`: whether to look for several."""
         async with bodies.received(request) as content:
             start = time.perf_counter()
@@ -232,7 +226,7 @@ def _add_prediction(app: FastAPI, models: ModelRegistry, bodies: Bodies, pool: R
         predictions = await to_thread.run_sync(
             recognizer.read_digits, image.digits, limiter=pool.turns
         )
-        return Answer(
+        return responses.Answer(
             run=run or models.run.folder.name,
             width=image.width,
             height=image.height,

@@ -1,9 +1,8 @@
 """Compare runs: their options, results, and tests of significance."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -11,13 +10,11 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation.significance import mcnemar, spread
 from mnist_lightning.runs import metrics_csv
 from mnist_lightning.runs.config import reproducibility_key
-from mnist_lightning.runs.metrics_csv import PredictionsTable
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.runs.summary_table import RunRow, read_row
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(NamedTuple):
     """What distinguishes runs.
 
     Attributes:
@@ -78,7 +75,7 @@ def _config(run: Run) -> dict[str, Any]:
     return run.read_config() if run.config.is_file() else {}
 
 
-def _predictions(run: Run) -> PredictionsTable:
+def _predictions(run: Run) -> metrics_csv.PredictionsTable:
     if not run.predictions.is_file():
         raise UserError(f"{run.folder} was not tested and cannot be compared: run test first")
     return metrics_csv.read_predictions(run.predictions)
@@ -108,13 +105,13 @@ def _classes_differ(values: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _pairwise_tests(
-    tables: Mapping[str, PredictionsTable], missing: list[str]
+    tables: Mapping[str, metrics_csv.PredictionsTable], missing: list[str]
 ) -> list[dict[str, Any]]:
     """Apply McNemar's test to each pair of runs; add those that cannot be compared to `missing`."""
     tests = []
     for (first, left), (second, right) in combinations(tables.items(), 2):
         if np.array_equal(left.true, right.true):
-            result = mcnemar(left.predicted == left.true, right.predicted == right.true)
+            result = mcnemar(left.correct, right.correct)
             tests.append({"first": first, "second": second, **result._asdict()})
         else:
             missing.append(f"{first} and {second} were tested on different images")

@@ -14,13 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from mnist_lightning.evaluation.metrics import Calibration
+from mnist_lightning.evaluation.metrics import Calibration, Labels
 from mnist_lightning.text import printable
 
 CORRECT, WRONG = "black", "red"
 MAX_SHOWN = 1e30  # matplotlib cannot scale an axis to larger numbers
 Images = NDArray[np.uint8]
-Labels = NDArray[np.integer[Any]]
 
 
 class Robustness(NamedTuple):

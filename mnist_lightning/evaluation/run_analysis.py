@@ -59,7 +59,7 @@ def analyze(run: Run, data: DigitData, recognizer: Recognizer | None) -> RunAnal
     """
     analysis = RunAnalysis()
     pixels, labels = data.test_images.numpy(), data.test_labels.numpy()
-    analysis.facts["summary"] = run.summary()
+    summary = analysis.facts["summary"] = run.summary()
     analysis.facts["config"] = run.read_config()
     analysis.figures["samples"] = plots.samples(pixels, labels)
     _history(run, analysis)
@@ -75,7 +75,7 @@ def analyze(run: Run, data: DigitData, recognizer: Recognizer | None) -> RunAnal
         analysis.missing.append("no test results: the run diverged, and its predictions are NaN")
         return analysis
     _test(table, pixels[:count], analysis)
-    _calibration(table, run.temperature, analysis)
+    _calibration(table, summary.get("temperature"), analysis)
     if recognizer is not None:
         _robustness(recognizer, pixels[:MAX_CORRUPTED], labels[:MAX_CORRUPTED], analysis)
         _attributions(recognizer, table, pixels[:count], analysis)
@@ -91,9 +91,9 @@ def _history(run: Run, analysis: RunAnalysis) -> None:
         analysis.missing.append(f"no curves: {path} has no complete epoch")
 
 
-def _test(table: PredictionsTable, pixels: NDArray[np.uint8], analysis: RunAnalysis) -> None:
+def _test(table: PredictionsTable, pixels: plots.Images, analysis: RunAnalysis) -> None:
     true, predicted, probabilities = table
-    correct, total = int((true == predicted).sum()), len(true)
+    correct, total = int(table.correct.sum()), len(true)
     facts, figures = analysis.facts, analysis.figures
     facts["test"] = {
         "accuracy": correct / total,
@@ -127,7 +127,6 @@ def _test(table: PredictionsTable, pixels: NDArray[np.uint8], analysis: RunAnaly
 
 
 def _calibration(table: PredictionsTable, temperature: float | None, analysis: RunAnalysis) -> None:
-    correct = table.true == table.predicted
     stages = {"as it is": table.probabilities}
     if temperature is not None:
         stages["temperature-scaled"] = apply_temperature(table.probabilities, temperature)
@@ -136,7 +135,7 @@ def _calibration(table: PredictionsTable, temperature: float | None, analysis: R
     facts: dict[str, Any] = {"temperature": temperature}
     calibrations = {}
     for name, probabilities in stages.items():
-        result = calibrations[name] = metrics.calibration(probabilities.max(axis=1), correct)
+        result = calibrations[name] = metrics.calibration(probabilities.max(axis=1), table.correct)
         loss = log_loss(probabilities, table.true)
         facts[re.sub("[ -]", "_", name)] = result._asdict() | {"log_loss": loss}
     analysis.facts["calibration"] = facts
@@ -144,14 +143,11 @@ def _calibration(table: PredictionsTable, temperature: float | None, analysis: R
 
 
 def _robustness(
-    recognizer: Recognizer,
-    pixels: NDArray[np.uint8],
-    labels: NDArray[np.int64],
-    analysis: RunAnalysis,
+    recognizer: Recognizer, pixels: plots.Images, labels: NDArray[np.int64], analysis: RunAnalysis
 ) -> None:
     count = len(labels)
 
-    def count_correct(images: NDArray[np.uint8]) -> int:
+    def count_correct(images: plots.Images) -> int:
         return int((_predict(recognizer, images).argmax(axis=1) == labels).sum())
 
     results = []
@@ -170,16 +166,12 @@ def _robustness(
 
 
 def _attributions(
-    recognizer: Recognizer,
-    table: PredictionsTable,
-    pixels: NDArray[np.uint8],
-    analysis: RunAnalysis,
+    recognizer: Recognizer, table: PredictionsTable, pixels: plots.Images, analysis: RunAnalysis
 ) -> None:
     """Attribute the most confident mistakes, and the first correct prediction of each digit."""
     mistakes = metrics.surest_mistakes(table.true, table.probabilities)[: MAX_ATTRIBUTED // 2]
-    correct = table.true == table.predicted
     firsts = [
-        np.flatnonzero(correct & (table.true == digit))[:1] for digit in np.unique(table.true)
+        np.flatnonzero(table.correct & (table.true == digit))[:1] for digit in np.unique(table.true)
     ]
     indices = np.concatenate([mistakes, *firsts])[:MAX_ATTRIBUTED]
     images, network = pixels[indices], recognizer.network
@@ -192,10 +184,10 @@ def _attributions(
     analysis.figures["attributions"] = plots.attributions(images, titles, maps)
 
 
-def _predict(recognizer: Recognizer, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _predict(recognizer: Recognizer, images: plots.Images) -> NDArray[np.float32]:
     batches = torch.split(_normalized(images), BATCH)
     return torch.cat([recognizer.probabilities(batch) for batch in batches]).numpy()
 
 
-def _normalized(images: NDArray[np.uint8]) -> torch.Tensor:
+def _normalized(images: plots.Images) -> torch.Tensor:
     return normalize(torch.from_numpy(np.ascontiguousarray(images)))

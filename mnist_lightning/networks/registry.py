@@ -10,7 +10,7 @@ import pkgutil
 import warnings
 from collections.abc import Iterable, Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -51,12 +51,16 @@ def _find_architectures() -> dict[str, type[nn.Module]]:
     return architectures
 
 
-def _by_path(classes: Iterable[type[nn.Module]]) -> dict[str, type[nn.Module]]:
+Class = TypeVar("Class")
+
+
+def by_path(classes: Iterable[type[Class]]) -> dict[str, type[Class]]:
+    """Map the paths at which classes are defined to the classes."""
     return {f"{cls.__module__}.{cls.__qualname__}": cls for cls in classes}
 
 
 ARCHITECTURES = _find_architectures()
-REGISTERED = _by_path(ARCHITECTURES.values())
+REGISTERED = by_path(ARCHITECTURES.values())
 
 
 def describe(network: nn.Module) -> dict[str, Any]:
@@ -100,7 +104,7 @@ def build(
         UserError: the class is unknown, its arguments were not stored or are invalid, or the
             weights do not match the network.
     """
-    known = REGISTERED | _by_path(user_classes)
+    known = REGISTERED | by_path(user_classes)
     path, init_args = parse_description(description)
     if path not in known:
         raise UnknownNetworkError(

@@ -96,7 +96,6 @@ class ExtractionProcess:
             TooLargeError, UnreadableError: the image cannot be read.
             NoDigitError: it contains no digit.
         """
-        assert self._process.stdout is not None
         if not self._is_readable(min(self._deadline, time.monotonic() + seconds)):
             if time.monotonic() < self._deadline:
                 return None

@@ -10,6 +10,7 @@ Needs the standard library only.
 import re
 import struct
 from collections.abc import Callable
+from typing import NoReturn
 
 # Cameras and web tools write 1 to 12 scans; libjpeg-turbo's own fuzzers stop at 500.
 MAX_SCANS = 100
@@ -40,6 +41,10 @@ class RefusedError(ValueError):
     """A file costs too much to decode."""
 
 
+def _refuse(reason: str) -> NoReturn:
+    raise RefusedError(f"Refused: {reason}")
+
+
 def check(content: bytes) -> None:
     """Check the structure of an image file of any format; the decoder checks its validity.
 
@@ -65,8 +70,8 @@ class _Parts:
     def add(self, count: int = 1) -> None:
         self.count += count
         if self.count > self.limit:
-            raise RefusedError(
-                f"Refused: {self.kind}; the limit for a file of this size is {self.limit:,}. "
+            _refuse(
+                f"{self.kind}; the limit for a file of this size is {self.limit:,}. "
                 "Save it as a new PNG."
             )
 
@@ -89,9 +94,7 @@ def _check_jpeg(content: bytes) -> None:
         (length,) = struct.unpack_from(">H", content, at + 2)
         segments += 0xE0 <= marker <= 0xEF
         if segments > MAX_SEGMENTS:
-            raise RefusedError(
-                f"Refused: JPEG with more than {MAX_SEGMENTS} segments of metadata. Save it as PNG."
-            )
+            _refuse(f"JPEG with more than {MAX_SEGMENTS} segments of metadata. Save it as PNG.")
         if marker in _FRAMES:
             height, width = struct.unpack_from(">HH", content, at + 5)
             pixels = max(pixels, height * width)
@@ -105,9 +108,7 @@ def _check_jpeg(content: bytes) -> None:
             at = next_marker.start()
     limit = min(MAX_SCANS, MAX_SCANNED_PIXELS // max(pixels, 1))
     if scans > limit:
-        raise RefusedError(
-            f"Refused: {kind} with {scans:,} scans; the limit is {limit:,}. Save it as PNG."
-        )
+        _refuse(f"{kind} with {scans:,} scans; the limit is {limit:,}. Save it as PNG.")
 
 
 def _check_png(content: bytes) -> None:
@@ -117,7 +118,7 @@ def _check_png(content: bytes) -> None:
         (length,) = struct.unpack_from(">I", content, at)
         profiles += content[at + 4 : at + 8] == b"iCCP"
         if profiles > 1:
-            raise RefusedError("Refused: PNG with several color profiles. Save it as a new PNG.")
+            _refuse("PNG with several color profiles. Save it as a new PNG.")
         at += 12 + length
 
 
@@ -152,22 +153,20 @@ def _check_ppm(content: bytes) -> None:
 
 def _refuse_python_decoded(kind: str, content: bytes) -> None:
     if len(content) > MAX_PYTHON_DECODED:
-        raise RefusedError(
-            f"Refused: {kind} with {len(content):,} bytes; the limit is "
-            f"{MAX_PYTHON_DECODED:,}. Save it as PNG."
-        )
+        size, limit = f"{len(content):,} bytes", f"{MAX_PYTHON_DECODED:,}"
+        _refuse(f"{kind} with {size}; the limit is {limit}. Save it as PNG.")
 
 
 def _check_tiff(content: bytes) -> None:
     """Check the first directory: the later ones are not read."""
     if content.startswith(b"MM\0+"):  # Pillow reads its first numbers as those of a classic TIFF
-        raise RefusedError("Refused: big-endian BigTIFF. Save it as PNG.")
+        _refuse("big-endian BigTIFF. Save it as PNG.")
     order = "<" if content.startswith(b"I") else ">"
     big = content[2:3] == b"+"  # BigTIFF, with 64-bit numbers
     (at,) = struct.unpack_from(f"{order}Q" if big else f"{order}I", content, 8 if big else 4)
     (tags,) = struct.unpack_from(f"{order}Q" if big else f"{order}H", content, at)
     if tags > MAX_TAGS:
-        raise RefusedError(f"Refused: TIFF with {tags:,} tags; the limit is {MAX_TAGS:,}.")
+        _refuse(f"TIFF with {tags:,} tags; the limit is {MAX_TAGS:,}.")
     at += 8 if big else 2
     total, strips, compression = 0, 0, 0
     sides: dict[int, int] = {}
@@ -183,20 +182,16 @@ def _check_tiff(content: bytes) -> None:
         if tag == _TIFF_COMPRESSION:
             (compression,) = struct.unpack_from(f"{order}H", content, place + (12 if big else 8))
     if total > len(content):
-        raise RefusedError(
-            f"Refused: TIFF with {total:,} bytes of tags in a file of {len(content):,} bytes."
-        )
+        _refuse(f"TIFF with {total:,} bytes of tags in a file of {len(content):,} bytes.")
     # A tile is decoded as a whole, even if most of it lies outside the image.
     for side, tile_side in _TIFF_SIDES.items():
         if sides.get(tile_side, 0) > max(MAX_TILE, 2 * sides.get(side, 0)):
-            raise RefusedError("Refused: TIFF with tiles much larger than the image.")
+            _refuse("TIFF with tiles much larger than the image.")
     _Parts(content, "TIFF with too many strips").add(strips)
     if compression in _TIFF_JPEG:
         scans = content.count(b"\xff\xda")
         if scans > max(strips, 1) * 4:  # one scan in each strip is usual, one per channel allowed
-            raise RefusedError(
-                f"Refused: TIFF with {scans:,} JPEG scans in {strips:,} strips. Save it as PNG."
-            )
+            _refuse(f"TIFF with {scans:,} JPEG scans in {strips:,} strips. Save it as PNG.")
 
 
 _CHECKS: dict[bytes, Callable[[bytes], None]] = {

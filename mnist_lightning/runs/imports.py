@@ -7,7 +7,7 @@ for classes that the user names.
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -47,10 +47,9 @@ def _working_directory_first(module: str) -> Iterator[None]:
 
 def import_paths(name: str) -> set[str]:
     """Return the names of an allowed class: the given name and the path of its definition."""
-    try:
+    value = None
+    with suppress(Exception):  # reported where the name is used
         value = import_allowed(name)
-    except Exception:  # reported where the name is used
-        return {name}
     return {name, *_definition(value)}
 
 

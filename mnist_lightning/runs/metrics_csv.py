@@ -233,6 +233,11 @@ class PredictionsTable(NamedTuple):
     predicted: NDArray[np.int64]
     probabilities: NDArray[np.floating[Any]]
 
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether each prediction is correct: (N,)."""
+        return np.asarray(self.true == self.predicted)
+
 
 def write_predictions(table: PredictionsTable, path: Path) -> None:
     """Write one row per image: index, true, predicted, and the probability of each class."""

@@ -11,10 +11,6 @@ MAX_DEPTH = 60
 MAX_CHARS = 10_000  # of a text
 MAX_EXPANSION = 4  # size of all tensors with shared storages, relative to the file size
 
-_KEYS = (str, int, float, tuple)
-_PRIMITIVES = (str, int, float, bytes, type(None))
-_TENSORS = (Tensor, nn.Parameter)
-
 
 class NotPlainError(Exception):
     """A value is neither a primitive nor a stored tensor, or there are too many of them."""
@@ -47,7 +43,7 @@ class _PlainCheck:
             raise NotPlainError(f"it has more than {MAX_VALUES:,} values, or is nested too deeply")
         if type(value) in (dict, OrderedDict, Counter):
             for key, item in value.items():
-                if not isinstance(key, _KEYS):
+                if not isinstance(key, str | int | float | tuple):
                     raise NotPlainError(f"{name} has a key of type {type(key).__name__}")
                 self._check_length(key, name)
                 self.visit(item, f"{name}[{_label(key)}]", depth + 1)
@@ -57,9 +53,9 @@ class _PlainCheck:
         elif type(value) in (list, tuple):
             for index, item in enumerate(value):
                 self.visit(item, f"{name}[{index}]", depth + 1)
-        elif type(value) in _TENSORS:
+        elif type(value) in (Tensor, nn.Parameter):
             self._visit_tensor(value, name)
-        elif not isinstance(value, _PRIMITIVES):
+        elif not isinstance(value, str | int | float | bytes | None):
             raise NotPlainError(f"{name} is of type {type(value).__name__}, which is not allowed")
         else:
             self._check_length(value, name)

@@ -84,6 +84,17 @@ def validate_checkpoint(checkpoint: dict[str, Any]) -> None:
         _check_random_states(checkpoint["callbacks"]["RandomState"])
 
 
+def read_resumable(path: Path) -> dict[str, Any]:
+    """Read a checkpoint from which a run can be resumed.
+
+    Raises:
+        DamagedCheckpointError: see `read_checkpoint` and `validate_checkpoint`.
+    """
+    checkpoint = checkpoint_file.read_checkpoint(path)
+    validate_checkpoint(checkpoint)
+    return checkpoint
+
+
 _SCORES = {"validated_step": int, "best": {str: float}, "validated": {str: float}}
 _GROUPS = [{"params": [int], "lr": float | int | Tensor}]
 _FORMAT = checkpoint_file.PARTS | {
@@ -188,7 +199,7 @@ def newest_checkpoint(run: Run, move: bool = False) -> Path:
     paths = recent_checkpoints(run)
     for path in paths:
         try:
-            validate_checkpoint(checkpoint_file.read_checkpoint(path))
+            read_resumable(path)
         except DamagedCheckpointError as error:
             text = str(error) if str(path) in str(error) else f"{path} is damaged: {error}"
             text += "; using the previous checkpoint" if path != paths[-1] else ""

@@ -5,12 +5,8 @@ from pathlib import Path
 
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import rename_damaged, write_atomically
-from mnist_lightning.runs.checkpoint import DamagedCheckpointError, read_checkpoint
-from mnist_lightning.runs.recent_checkpoints import (
-    progress,
-    recent_checkpoints,
-    validate_checkpoint,
-)
+from mnist_lightning.runs.checkpoint import DamagedCheckpointError
+from mnist_lightning.runs.recent_checkpoints import progress, read_resumable, recent_checkpoints
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import say
 
@@ -45,7 +41,7 @@ def rename_damaged_files(run: Run) -> None:
     if not os.path.lexists(run.best):
         return
     try:
-        validate_checkpoint(read_checkpoint(run.best))
+        read_resumable(run.best)
     except DamagedCheckpointError:
         renamed = rename_damaged(run.best)
         say(f"{run.best} is damaged; renamed to {renamed.name}; {_restore_best(run)}")
@@ -59,8 +55,7 @@ def _restore_best(run: Run) -> str:
     """Copy the best epoch from another checkpoint if one contains it; return the result as text."""
     for path in recent_checkpoints(run):
         try:
-            checkpoint = read_checkpoint(path)
-            validate_checkpoint(checkpoint)
+            checkpoint = read_resumable(path)
         except DamagedCheckpointError:
             continue
         best = checkpoint["callbacks"]["RunCheckpoints"]["best"]

@@ -163,11 +163,6 @@ class Run:
         """Read the valid entries of `summary.json`; none if it is missing or damaged."""
         return read_summary(self.folder / "summary.json")
 
-    @property
-    def temperature(self) -> float | None:
-        """The temperature of its logits, for calibrated confidence; None if none was fitted."""
-        return self.summary().get("temperature")
-
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Replace `summary.json`."""
         text = json.dumps(summary, indent=2) + "\n"

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from mnist_lightning.runs.run_directory import Run
-from mnist_lightning.text import printable
+from mnist_lightning.text import percent, printable
 
 
 class RunRow(NamedTuple):
@@ -66,8 +66,8 @@ def format_table(rows: Sequence[RunRow]) -> str:
             run.network or "?",
             "" if run.parameters is None else f"{run.parameters:,}",
             *("" if number is None else str(number) for number in (run.seed, run.epochs)),
-            _percent(run.val_accuracy),
-            _percent(run.test_accuracy),
+            percent(run.val_accuracy, missing=""),
+            percent(run.test_accuracy, missing=""),
             _duration(run.seconds),
             run.state,
         )
@@ -77,10 +77,6 @@ def format_table(rows: Sequence[RunRow]) -> str:
     # Text is aligned to the left, numbers to the right.
     formats = [f"{{:{side}{width}}}" for side, width in zip("<<<>>>>>><", widths, strict=True)]
     return "\n".join("  ".join(formats).format(*row).rstrip() for row in cells)
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.2f} %"
 
 
 def _duration(seconds: float | None) -> str:

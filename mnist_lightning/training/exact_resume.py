@@ -1,6 +1,6 @@
 """Check which runs can be resumed exactly: reject others, or mark them as unverified."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -35,7 +35,7 @@ _UNSUPPORTED: dict[type[Callback], str] = {
 }
 
 
-def check_callbacks(configured: Iterable[Callback], accumulated: int) -> None:
+def check_callbacks(configured: Sequence[Callback], accumulated: int) -> None:
     """Reject callbacks that prevent an exact resume, before training.
 
     Args:
@@ -45,7 +45,6 @@ def check_callbacks(configured: Iterable[Callback], accumulated: int) -> None:
     Raises:
         UserError: there is such a callback.
     """
-    configured = list(configured)
     if sum(isinstance(callback, ExponentialMovingAverage) for callback in configured) > 1:
         raise UserError("--trainer.callbacks: ExponentialMovingAverage twice; give one.", status=2)
     for callback in configured:
@@ -76,7 +75,7 @@ def _check_model_checkpoint(callback: ModelCheckpoint) -> None:
             raise UserError(problem, status=2)
 
 
-def callback_state_error(configured: Iterable[Callback], states: dict[str, Any]) -> str | None:
+def callback_state_error(configured: Sequence[Callback], states: dict[str, Any]) -> str | None:
     """Compare a checkpoint's callback states with new ones; return the difference, or None."""
     for callback in configured:
         if not type(callback).__module__.startswith(("lightning.", "mnist_lightning.")):

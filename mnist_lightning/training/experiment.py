@@ -34,13 +34,11 @@ class Result(NamedTuple):
     """The result of a training.
 
     Attributes:
-        state: `finished` or `interrupted`.
         summary: the content of `summary.json`; None if the run was interrupted before its test.
         steps: optimizer steps in total.
         status: the exit status of the process.
     """
 
-    state: str
     summary: dict[str, Any] | None
     steps: int
     status: int

@@ -16,7 +16,7 @@ from torch.optim import lr_scheduler
 
 from mnist_lightning.data import augmentations
 from mnist_lightning.data.datamodule import MNISTDataModule
-from mnist_lightning.networks.registry import REGISTERED
+from mnist_lightning.networks.registry import REGISTERED, by_path
 from mnist_lightning.runs.config_schema import Parameter, Schema
 from mnist_lightning.training import lr_schedules
 from mnist_lightning.training.callbacks.ema import ExponentialMovingAverage
@@ -28,15 +28,10 @@ from mnist_lightning.training.trainer import RunTrainer
 Components = dict[str, type]
 
 
-def _by_path(*classes: type, exported: str | None = None) -> Components:
-    """Map class paths to classes: where they are defined and, if given, where they are exported."""
-    defined = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in classes}
-    return defined | ({f"{exported}.{cls.__name__}": cls for cls in classes} if exported else {})
-
-
 def exported(module: ModuleType, names: str) -> Components:
-    """Map the class paths of the named classes of a module to the classes."""
-    return _by_path(*(getattr(module, name) for name in names.split()), exported=module.__name__)
+    """Map the paths of classes to the classes: where they are defined, and in this module."""
+    classes = {name: getattr(module, name) for name in names.split()}
+    return by_path(classes.values()) | {f"{module.__name__}.{n}": classes[n] for n in classes}
 
 
 NETWORKS: Components = {**REGISTERED}
@@ -44,7 +39,7 @@ OPTIMIZERS: Components = exported(
     optim, "ASGD Adadelta Adafactor Adagrad Adam AdamW Adamax LBFGS NAdam RAdam RMSprop Rprop SGD"
 )
 # Not LambdaLR and MultiplicativeLR: their argument is the name of a function.
-SCHEDULES: Components = _by_path(lr_schedules.Cosine, lr_schedules.OneCycle) | exported(
+SCHEDULES: Components = by_path([lr_schedules.Cosine, lr_schedules.OneCycle]) | exported(
     lr_scheduler,
     "ConstantLR CosineAnnealingLR CosineAnnealingWarmRestarts CyclicLR ExponentialLR LinearLR "
     "MultiStepLR OneCycleLR PolynomialLR ReduceLROnPlateau StepLR",
@@ -52,7 +47,7 @@ SCHEDULES: Components = _by_path(lr_schedules.Cosine, lr_schedules.OneCycle) | e
 AUGMENTATIONS: Components = exported(
     augmentations, "Cutout Deformation Mixup NoDigit Noise StrokeWidth"
 )
-CALLBACKS: Components = _by_path(ExponentialMovingAverage, WeightsFile) | exported(
+CALLBACKS: Components = by_path([ExponentialMovingAverage, WeightsFile]) | exported(
     callbacks,
     "DeviceStatsMonitor EarlyStopping GradientAccumulationScheduler LearningRateMonitor "
     "ModelSummary RichModelSummary RichProgressBar TQDMProgressBar",

@@ -62,7 +62,6 @@ def train(
     reporter: Reporter,
     run: Run | None,
     checkpoint: Path | None = None,
-    epochs: int = 0,
     init_from: str | None = None,
 ) -> Result:
     """Fit, test the best checkpoint, and save the results.
@@ -71,14 +70,14 @@ def train(
         experiment: what to train.
         reporter: displays it.
         run: the run directory; None saves nothing.
-        checkpoint: the checkpoint to resume from.
-        epochs: the number of completed epochs of the checkpoint.
+        checkpoint: the checkpoint to resume from, one of `experiment.make_trainer.loaded`.
         init_from: the run that the initial weights are from, if any.
 
     Raises:
         UserError: the disk is full, or another process of the run has ended.
     """
     disable_nvml_check()
+    epochs = progress(experiment.make_trainer.loaded[checkpoint]).epochs if checkpoint else 0
     session = _build_session(experiment, reporter, run, epochs, init_from)
     reporter.show_start(experiment, session.trainer, run)
     try:
@@ -94,13 +93,13 @@ def train(
         if isinstance(error, SIGTERMException):  # during the test, Lightning handles the signal
             session.shutdown.signal = session.shutdown.signal or SIGTERM
         reporter.show_interruption(run, _saved(run))
-        return Result("interrupted", None, session.trainer.global_step, session.status)
+        return Result(None, session.trainer.global_step, session.status)
     finally:
         experiment.data.teardown("fit")  # Lightning omits it after an interrupt
         if session.logger is not None:
             session.logger.close()
     status = 0 if state == "finished" else session.status
-    return Result(state, session.summary.facts, session.trainer.global_step, status)
+    return Result(session.summary.facts, session.trainer.global_step, status)
 
 
 def _build_session(
@@ -203,7 +202,7 @@ def _test(session: TrainingSession) -> dict[str, float]:
         session.dashboards.show_test(model, data, table, step)
     if run is not None and distributed.is_rank_zero():
         write_predictions(table, run.predictions)
-    return results | {"test/correct": predictions.correct, "test/total": predictions.total}
+    return results | {"test/correct": int(table.correct.sum()), "test/total": len(table.true)}
 
 
 def _fit_temperature(experiment: Experiment) -> dict[str, float]:

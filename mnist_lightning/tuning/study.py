@@ -120,18 +120,14 @@ def report_damage(storage: str) -> Iterator[None]:
 def search(
     study: optuna.Study,
     plan: Plan,
-    count: int,
-    workers: int,
     on_end: Callable[[FrozenTrial], None],
     refresh: Callable[[], None],
 ) -> int:
-    """Run trials until there are `count`; return 0, or the status of an interruption.
+    """Run trials until there are `plan.trials`; return 0, or the status of an interruption.
 
     Args:
         study: the study.
-        plan: the settings of all its trials.
-        count: the total number of trials.
-        workers: the number of trials to run in parallel.
+        plan: the settings of the sweep.
         on_end: called in a worker thread with each trial that ended.
         refresh: called every `REFRESH_SECONDS`.
 
@@ -139,7 +135,7 @@ def search(
         UserError: successive trials fail with the same error.
     """
     stop = Event()
-    queue = TrialQueue(study, count, plan.folder)
+    queue = TrialQueue(study, plan.trials, plan.folder)
     runner = TrialRunner(study, plan, stop)
 
     def work() -> None:
@@ -157,8 +153,8 @@ def search(
             if frozen.state.is_finished():
                 on_end(frozen)
 
-    with _stop_signals(stop) as received, ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(work) for _ in range(workers)]
+    with _stop_signals(stop) as received, ThreadPoolExecutor(plan.workers) as pool:
+        futures = [pool.submit(work) for _ in range(plan.workers)]
         while wait(futures, REFRESH_SECONDS).not_done:
             refresh()
         for future in futures:

@@ -19,9 +19,8 @@ from optuna.trial import TrialState
 
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import read_bounded, remove, write_atomically
-from mnist_lightning.runs import run_directory
 from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_metrics
-from mnist_lightning.runs.run_directory import VERSION, Run
+from mnist_lightning.runs.run_directory import VERSION, Run, create_next
 from mnist_lightning.tuning.search_space import SearchSpace, as_options
 
 POLL_SECONDS = 0.3
@@ -32,7 +31,7 @@ INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signa
 
 
 class Plan(NamedTuple):
-    """The settings of all trials of a sweep.
+    """The settings of a sweep and of all its trials.
 
     Attributes:
         space: the search space.
@@ -40,6 +39,8 @@ class Plan(NamedTuple):
         root: the folder of the runs.
         folder: the sweep's folder.
         threads: the number of threads of each trial.
+        trials: the total number of trials.
+        workers: the number of trials to run in parallel.
     """
 
     space: SearchSpace
@@ -47,6 +48,8 @@ class Plan(NamedTuple):
     root: Path
     folder: Path
     threads: int
+    trials: int
+    workers: int
 
 
 class TrialRunner:
@@ -74,9 +77,8 @@ class TrialRunner:
         if not self.plan.space.contains(values):
             self._record_failure(trial, "its parameters are outside the space")
             return
-        options = as_options(values)
         with (self.plan.folder / f"trial_{trial.number}.log").open("ab") as log:
-            pruned, status = self._train(trial, run, options, log.fileno())
+            pruned, status = self._train(trial, run, as_options(values), log.fileno())
         if pruned:
             self.study.tell(trial, state=TrialState.PRUNED)
         elif self.stop.is_set() or status in INTERRUPTED:
@@ -100,7 +102,7 @@ class TrialRunner:
         mark = f"{owner_id(self.plan.folder)} {trial.number}"
         if VERSION.fullmatch(name) and not folder.is_symlink() and _read_mark(folder) == mark:
             return Run(folder.resolve())
-        run = Run(run_directory.create_next(self.plan.root).folder.resolve())
+        run = Run(create_next(self.plan.root).folder.resolve())
         write_atomically(mark.encode(), run.folder / MARK_FILE)
         trial.set_user_attr("run", str(run.folder))
         return run

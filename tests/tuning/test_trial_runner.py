@@ -16,7 +16,8 @@ pytestmark = pytest.mark.slow
 
 
 def create_plan(folder: Path) -> Plan:
-    return Plan(SearchSpace({"a": Range("choice", (1,))}), [], folder / "lightning_logs", folder, 1)
+    space, root = SearchSpace({"a": Range("choice", (1,))}), folder / "lightning_logs"
+    return Plan(space, [], root, folder, threads=1, trials=1, workers=1)
 
 
 def test_a_bad_trial_is_pruned_but_not_after_its_last_epoch(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from mnist_lightning.errors import __version__
 from mnist_lightning.files import rename_damaged, write_atomically
 from mnist_lightning.runs.checkpoint import DamagedCheckpointError, read_checkpoint
-from mnist_lightning.runs.recent_checkpoints import progress, validate_checkpoint
+from mnist_lightning.runs.recent_checkpoints import progress, read_resumable
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import say
 from mnist_lightning.training.callbacks.graceful_shutdown import GracefulShutdown
@@ -166,8 +166,7 @@ class RunCheckpoints(SafePointCallback):
         if self.keep_last == 1 or not recent[0].exists():
             return
         try:
-            checkpoint = read_checkpoint(recent[0])
-            validate_checkpoint(checkpoint)
+            checkpoint = read_resumable(recent[0])
         except DamagedCheckpointError as error:
             say(f"{error}; renamed to {rename_damaged(recent[0])}")
             return

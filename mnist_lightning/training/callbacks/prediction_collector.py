@@ -49,9 +49,3 @@ class PredictionCollector(Callback):
     def total(self) -> int:
         """The number of images."""
         return sum(len(labels) for labels in self._labels)
-
-    @property
-    def correct(self) -> int:
-        """The number of correct predictions."""
-        table = self.table()
-        return int((table.true == table.predicted).sum())

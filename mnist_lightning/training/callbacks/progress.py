@@ -92,8 +92,7 @@ class ProgressLines(Callback):
                 loss, accuracy = metrics[f"{stage}/loss"], metrics[f"{stage}/accuracy"]
                 parts.append(f"{stage} loss {loss:.4f} accuracy {100 * accuracy:6.2f} %")
         if "val/accuracy" in metrics:
-            data = MNISTDataModule.of(trainer)
-            total = len(data.val_indices)
+            total = len(MNISTDataModule.of(trainer).val_indices)
             parts[-1] += f" ({round(float(metrics['val/accuracy']) * total)}/{total})"
         self._print("  ".join([*parts, f"{seconds:.1f} s"]))
         if not math.isfinite(metrics.get("train/loss", 0)):
