@@ -22,9 +22,9 @@ from mnist_lightning.errors import UserError
 MAX_YAML_BYTES = 300_000
 MAX_YAML_NODES = 20_000
 YAML_CHARS_PER_NODE = 50  # a long text counts as several values
-MAX_YAML_DEPTH = 100
+MAX_YAML_DEPTH = 30
 MAX_YAML_OTHER_KEYS = 256  # keys of a mapping that are not strings
-MAX_YAML_KEY_CHARS = 200  # names of options are joined with those above them
+MAX_YAML_KEY_CHARS = 100  # names of options are joined with those above them
 MAX_FOLDER_DEPTH = 50
 MAX_NUMBER_CHARS = 100  # 1:1:1:… would be a number in base 60 that takes quadratic time
 _TAG = "tag:yaml.org,2002:"
@@ -134,10 +134,13 @@ def refuse_linked_folders(folder: Path, root: Path) -> None:
             raise UserError(f"{path} is a link out of {root}; use the path of its target instead")
 
 
-def rename_damaged(path: Path) -> Path:
-    """Rename a damaged file or folder without overwriting another; return the new path."""
+def rename_damaged(path: Path, name: str = "") -> Path:
+    """Rename a damaged file or folder to `NAME.damaged-N`, a new name; return the new path.
+
+    `name` is its own name by default.
+    """
     number = 1
-    while os.path.lexists(renamed := path.with_name(f"{path.name}.damaged-{number}")):
+    while os.path.lexists(renamed := path.with_name(f"{name or path.name}.damaged-{number}")):
         number += 1
     path.rename(renamed)
     return renamed

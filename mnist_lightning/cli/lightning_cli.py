@@ -8,7 +8,6 @@ from argparse import SUPPRESS, ArgumentError, Namespace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -18,6 +17,7 @@ from mnist_lightning.cli.parser import CommandParser, NamedClasses, option_value
 from mnist_lightning.cli.trust import TrustedConfig, read_settings
 from mnist_lightning.data.datamodule import FallbackWarning, MNISTDataModule, SkippedWarning
 from mnist_lightning.errors import UserError
+from mnist_lightning.files import LimitError, parse_yaml
 from mnist_lightning.runs.config import check_storable
 from mnist_lightning.runs.config_schema import find_null
 from mnist_lightning.runs.imports import import_paths, imported_paths
@@ -218,8 +218,15 @@ class DigitCLI(LightningCLI):
             raise UserError(f"--model.{option}: {reason}", status=2) from None
 
     def complete_config(self) -> dict[str, Any]:
-        """Return the complete configuration as plain values, with the data set for `auto`."""
-        config: dict[str, Any] = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))
+        """Return the complete configuration as plain values, with the data set for `auto`.
+
+        Raises:
+            UserError: it exceeds the limits with which it would be read again.
+        """
+        try:
+            config: dict[str, Any] = parse_yaml(self.parser.dump(self.config, skip_unset=False))
+        except LimitError as error:
+            raise UserError(f"the options cannot be saved: {error}", status=2) from None
         config["data"]["dataset"] = self.datamodule.data.name
         return config
 

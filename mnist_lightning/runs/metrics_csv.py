@@ -260,7 +260,7 @@ def read_predictions(path: Path) -> PredictionsTable:
         # The csv module's lists of strings would need ten times the memory of numbers.
         _, _, body = content.partition(b"\n")
         columns = body.partition(b"\n")[0].count(b",")
-        if not body.strip() or columns > MAX_CLASSES + 3:  # a long line needs much memory
+        if not body.strip() or columns > MAX_CLASSES + 2:  # a long line needs much memory
             raise ValueError
         rows = np.loadtxt(io.BytesIO(body), delimiter=",", ndmin=2, comments=None)
         labels, probabilities = rows[:, 1:3], rows[:, 3:]
@@ -268,7 +268,9 @@ def read_predictions(path: Path) -> PredictionsTable:
         valid = (labels == np.floor(labels)) & (labels >= 0) & (labels < classes)
         numbered = np.array_equal(rows[:, 0], np.arange(len(rows)))
         shares = ((probabilities >= 0) & (probabilities <= 1)) | np.isnan(probabilities)
-        if classes > MAX_CLASSES or not (valid.all() and numbered and shares.all()):
+        totals = probabilities.sum(axis=1)
+        complete = np.isclose(totals, 1, atol=0.01) | np.isnan(totals)
+        if not (valid.all() and numbered and shares.all() and complete.all()):
             raise ValueError
         true, predicted = labels.astype(np.int64).T
     except (ValueError, IndexError):

@@ -21,7 +21,10 @@ FLUSH_SECONDS = 5.0
 # Limits for all event files of an untrusted run: checksums take 0.22 s per megabyte, or 13 s per
 # million short records.
 MAX_CHECKED_BYTES = 40_000_000
-MAX_EVENTS = 500_000
+MAX_EVENTS = 500_000  # records, and the values in them
+MAX_RECORD_BYTES = (
+    2_000_000  # a record may consist of empty values: 85 bytes in memory for each two
+)
 MAX_EVENT_BYTES = 100_000_000
 
 
@@ -110,7 +113,7 @@ def truncate_logs(folder: Path, step: int, logged: dict[str, int] | None, shared
         shared: apply the size limits to all event files together, for an untrusted run.
     """
     truncate_metrics(folder / METRICS_FILE, step, logged)
-    limits = _Limits()
+    limits = _Limits(record=MAX_RECORD_BYTES)
     for path in sorted(folder.glob("events.out.tfevents.*")):
         if not shared:
             limits = _Limits()
@@ -118,9 +121,8 @@ def truncate_logs(folder: Path, step: int, logged: dict[str, int] | None, shared
         remaining = b"".join(record for record in records if _is_before(record, step, logged))
         if not is_intact:
             # TensorBoard reads every file with `tfevents` in its name.
-            hidden = path.rename(path.with_name(path.name.replace("tfevents", "events")))
-            aside = rename_damaged(hidden)
-            say(f"{path} is damaged; renamed to {aside.name}; {len(records)} intact records stay.")
+            renamed = rename_damaged(path, path.name.replace("tfevents", "events"))
+            say(f"{path} is damaged; renamed to {renamed.name}; {len(records)} intact records stay")
         if not is_intact or remaining != path.read_bytes():
             write_atomically(remaining, path)
 
@@ -132,10 +134,11 @@ _HEADER, _FOOTER = 12, 4
 
 @dataclass
 class _Limits:
-    """How many records and bytes may still be read, over all event files."""
+    """How many records, values and bytes may still be read, over all event files."""
 
-    records: int = MAX_EVENTS
+    values: int = MAX_EVENTS
     content: int = MAX_CHECKED_BYTES
+    record: int = MAX_EVENT_BYTES
 
 
 def _read_events(path: Path, limits: _Limits) -> tuple[list[bytes], bool]:
@@ -157,13 +160,15 @@ def _read_events(path: Path, limits: _Limits) -> tuple[list[bytes], bool]:
         end = position + _HEADER + length + _FOOTER
         if end > len(content):
             break
-        limits.records -= 1
+        limits.values -= 1
         limits.content -= end - position
-        if limits.records < 0 or limits.content < 0:
+        if limits.values < 0 or limits.content < 0 or length > limits.record:
             return records, False
         data, (checksum,) = content[position:end], struct.unpack_from("<I", content, end - _FOOTER)
         if masked_crc32c(data[_HEADER:-_FOOTER]) != checksum:
             return records, False
+        event = _parse_event(data)
+        limits.values -= 0 if event is None else len(event.summary.value)
         records.append(data)
         position = end
     return records, True
@@ -179,13 +184,18 @@ _TEST_TAGS = (
 )
 
 
+def _parse_event(record: bytes) -> Event | None:
+    """Return the event in a record; None if its content is not an event."""
+    try:
+        return Event.FromString(record[_HEADER:-_FOOTER])
+    except DecodeError:
+        return None
+
+
 def _is_before(record: bytes, step: int, logged: dict[str, int] | None) -> bool:
     """Return whether a record was written before the checkpoint of a step."""
-    try:
-        event = Event.FromString(record[_HEADER:-_FOOTER])
-    except DecodeError:  # the checksum is correct, but the content is not an event
-        return False
-    if event.step > step:
+    event = _parse_event(record)
+    if event is None or event.step > step:
         return False
     for value in event.summary.value:
         if value.tag.startswith(_TEST_TAGS):

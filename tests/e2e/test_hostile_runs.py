@@ -15,7 +15,7 @@ from mnist_lightning.inference import DigitPrediction, load
 from mnist_lightning.runs.metrics_csv import read_metrics
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import as_csv
-from mnist_lightning.training.logger import MAX_EVENTS
+from mnist_lightning.training.logger import MAX_EVENTS, MAX_RECORD_BYTES
 from tests.conftest import Command
 from tests.e2e.conftest import FIT, LONGER
 from tests.unsigned_files import edit_checkpoint, remove_signatures
@@ -39,15 +39,41 @@ def test_a_table_of_too_many_cells_is_not_read(
     assert read_metrics(metrics)
 
 
-def test_an_event_file_of_too_many_records_is_moved_aside(command: Command, trained: Run) -> None:
+def as_record(content: bytes) -> bytes:
+    """Return a record of an event file."""
+    length = struct.pack("<Q", len(content))
+    checksums = (struct.pack("<I", masked_crc32c(part)) for part in (length, content))
+    return length + next(checksums) + content + next(checksums)
+
+
+def as_event(values: int) -> bytes:
+    """Return an event whose summary has so many empty values."""
+    summary = b"\x0a\x00" * values
+    size = bytes((len(summary) >> shift) & 0x7F | 0x80 for shift in (0, 7, 14, 21)) + b"\x00"
+    return b"\x2a" + size + summary
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        as_record(b"") * (MAX_EVENTS + 1),
+        as_record(as_event(MAX_RECORD_BYTES)),
+        as_record(as_event(MAX_EVENTS)) * 4,
+    ],
+    ids=["many records", "a long record", "many values"],
+)
+def test_an_event_file_beyond_the_limits_is_moved_aside(
+    command: Command, trained: Run, content: bytes
+) -> None:
     (events,) = trained.folder.glob("events.out.tfevents.*")
-    header = struct.pack("<Q", 0)
-    header += struct.pack("<I", masked_crc32c(header))
-    record = header + struct.pack("<I", masked_crc32c(b""))
-    events.write_bytes(record * (MAX_EVENTS + 1))
+    events.write_bytes(content)
+    taken = trained.folder / events.name.replace("tfevents", "events")
+    taken.mkdir()
+    remove_signatures(trained)
     result = command(*LONGER)
-    assert result.status == 0
-    assert "is damaged; renamed to events.out.events." in result.out
+    assert result.status == 0, result.err
+    assert f"is damaged; renamed to {taken.name}.damaged-1" in result.out
+    assert taken.is_dir()
 
 
 def test_auto_resume_skips_an_unsigned_run(command: Command, trained: Run) -> None:

@@ -51,6 +51,30 @@ def test_an_integer_with_more_digits_than_python_prints_is_refused(command: Comm
     assert "--data.seed exceeds 64 bits" in result.err
 
 
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ("{a: " * 30 + "1" + "}" * 30, "nested more than 30 deep"),
+        ("{" + "a" * 101 + ": 1}", "a key"),
+    ],
+)
+def test_options_that_cannot_be_read_again_are_refused_before_training(
+    command: Command, tmp_path: Path, options: str, problem: str
+) -> None:
+    (tmp_path / "own.py").write_text(
+        "from mnist_lightning.networks.tiny_cnn import TinyCNN\n"
+        "class Own(TinyCNN):\n"
+        "    def __init__(self, options: dict) -> None:\n"
+        "        super().__init__()\n"
+        "        self.options = options\n"
+    )
+    network = ["--model.network", "own.Own", "--model.network.options"]
+    result = command(*FIT, *network, options)
+    assert (result.status, problem in result.err) == (2, True), result.err
+    assert not (tmp_path / "lightning_logs").exists()
+    assert command(*FIT, *network, "{a: {b: 1}}").status == 0
+
+
 @pytest.mark.parametrize("schedule", ["StepLR.step_size", "CosineAnnealingLR.T_max"])
 def test_a_schedule_that_fails_at_its_first_step_is_refused_before_training(
     command: Command, tmp_path: Path, schedule: str

@@ -34,6 +34,18 @@ def test_a_table_without_rows_is_rejected(tmp_path: Path) -> None:
         read_predictions(tmp_path / "predictions.csv")
 
 
+@pytest.mark.parametrize("row", ["0,1,0,0,0", "0,1,0,0.5,0.4", "0,1,0,1,1", "0,1,0,-0.1,1.1"])
+def test_probabilities_that_do_not_add_up_to_one_are_rejected(tmp_path: Path, row: str) -> None:
+    (tmp_path / "predictions.csv").write_text(f"index,true,predicted,p0,p1\n{row}\n")
+    with pytest.raises(UserError, match="not a table of predictions"):
+        read_predictions(tmp_path / "predictions.csv")
+
+
+def test_probabilities_of_a_network_that_diverged_are_accepted(tmp_path: Path) -> None:
+    (tmp_path / "predictions.csv").write_text("index,true,predicted,p0,p1\n0,1,0,nan,nan\n")
+    assert np.isnan(read_predictions(tmp_path / "predictions.csv").probabilities).all()
+
+
 def test_history_has_a_value_per_epoch_and_nan_for_missing_values(tmp_path: Path) -> None:
     file = MetricsFile(tmp_path / "metrics.csv", "mnist")
     file.add({"train/step_loss": 2.0}, 5)
