@@ -8,6 +8,7 @@ from pathlib import Path
 import optuna
 import pytest
 
+from mnist_lightning.runs import trusted_paths
 from tests.conftest import DIGITS
 
 SPACE = """
@@ -46,10 +47,11 @@ def start_sweep(folder: Path, *options: str) -> subprocess.Popen[str]:
 
 
 def create_study(folder: Path) -> optuna.Study:
-    """Create the study of a sweep that has not started."""
-    study_folder = folder / "lightning_logs" / "sweeps" / "space"
-    study_folder.mkdir(parents=True)
-    storage = f"sqlite:///{study_folder / 'study.db'}"
+    """Create the study of a sweep of this user that has not started."""
+    database = folder / "lightning_logs" / "sweeps" / "space" / "study.db"
+    database.parent.mkdir(parents=True)
+    trusted_paths.remember(database)
+    storage = f"sqlite:///{database}"
     return optuna.create_study(study_name="space", storage=storage, direction="maximize")
 
 
