@@ -26,6 +26,7 @@ MAX_YAML_DEPTH = 30
 MAX_YAML_OTHER_KEYS = 256  # keys of a mapping that are not strings
 MAX_YAML_KEY_CHARS = 100  # names of options are joined with those above them
 MAX_FOLDER_DEPTH = 50
+MAX_COPIED_BYTES = 100_000_000  # of the hard links in a folder
 MAX_NUMBER_CHARS = 100  # 1:1:1:… would be a number in base 60 that takes quadratic time
 _TAG = "tag:yaml.org,2002:"
 _ALLOWED = {_TAG + name for name in ("map", "seq", "str", "int", "float", "bool", "null", "merge")}
@@ -107,8 +108,9 @@ def refuse_links(folder: Path, suffixes: tuple[str, ...]) -> None:
     would block. A hard link is replaced by a copy.
 
     Raises:
-        UserError: the folder contains such a link or special file.
+        UserError: the folder contains such a link or special file, or large hard links.
     """
+    copied = 0
     for path in walk(folder):
         written = path.name.endswith(suffixes)
         if path.is_symlink() and (path.is_dir() or written):
@@ -116,6 +118,9 @@ def refuse_links(folder: Path, suffixes: tuple[str, ...]) -> None:
         if written and not path.is_file() and not (suffixes == ("",) and path.is_dir()):
             raise UserError(f"{path} is not a regular file; remove it")
         if written and path.is_file() and path.stat().st_nlink > 1:
+            copied += path.stat().st_size
+            if copied > MAX_COPIED_BYTES:
+                raise UserError(f"{path} is a hard link to a large file; replace it by a copy")
             # Replace it by a copy, so that writing to it does not change another file.
             with path.open("rb") as source, _replacement(path) as copy:
                 shutil.copyfileobj(source, copy)

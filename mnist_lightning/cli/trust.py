@@ -71,6 +71,8 @@ def trusted_config(
         return TrustedConfig(config, named | _names_of(config))
     content = remove_machine_options(config) if isinstance(config, dict) else config
     config_schema.check_config(content, SCHEMA, named.classes)
+    if "model" not in content:
+        raise config_schema.InvalidConfigError("the configuration has no model")
     check_batch_size(content)
     return TrustedConfig(content, named, own=False)
 

@@ -22,7 +22,7 @@ from mnist_lightning.runs import signature
 from mnist_lightning.runs.archive import find_archive_problem
 from mnist_lightning.runs.former_versions import upgrade_checkpoint
 from mnist_lightning.runs.pickle_scan import check_pickle
-from mnist_lightning.runs.plain_values import NotPlainError, check_plain
+from mnist_lightning.runs.plain_values import NotPlainError, check_description, check_plain
 
 _SIGNATURE_MARK = b"mnist_lightning hmac "
 _SIGNATURE_LENGTH = len(_SIGNATURE_MARK) + signature.SIGNATURE_BYTES
@@ -187,6 +187,8 @@ def _load(content: bytes) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise NotPlainError("it is not a checkpoint of a classifier")
     check_plain(checkpoint, "the checkpoint", len(content))
+    for part in ("config", "network"):
+        check_description(checkpoint.get(part), part)
     parts = PARTS | {_LIGHTNING_VERSION: str}
     present = {name: kind for name, kind in parts.items() if name in checkpoint}
     check_format(checkpoint, present, "checkpoint")

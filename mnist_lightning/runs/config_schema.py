@@ -7,6 +7,7 @@ allowed by the user.
 
 import math
 import re
+import reprlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -295,4 +296,5 @@ def _exceeds(value: Any) -> bool:
 
 def _format(value: Any) -> str:
     """Format a value from a file as one short line."""
-    return f"'{printable(value[:80])}'" if isinstance(value, str) else printable(repr(value)[:80])
+    text = f"'{value[:80]}'" if isinstance(value, str) else reprlib.repr(value)[:80]
+    return printable(text)

@@ -50,6 +50,8 @@ class _PlainCheck:
             attributes = getattr(value, "__dict__", {})
             if attributes.keys() - {"_metadata"} or not _are_versions(attributes):
                 raise NotPlainError(f"{name} has attributes")
+            versions = attributes.get("_metadata", {}).values()
+            self.values -= sum(1 + len(each) for each in versions)
         elif type(value) in (list, tuple):
             for index, item in enumerate(value):
                 self.visit(item, f"{name}[{index}]", depth + 1)
@@ -73,6 +75,21 @@ class _PlainCheck:
         stored = is_strided and _is_dense(tensor) and size <= tensor.untyped_storage().nbytes()
         if not stored or self.tensor_bytes < 0:
             raise NotPlainError(f"{name} is larger than its content")
+
+
+def check_description(value: Any, name: str) -> None:
+    """Check a value that describes something: it contains no tensors and no bytes.
+
+    Raises:
+        NotPlainError: it does.
+    """
+    if isinstance(value, list | tuple):
+        for item in value:
+            check_description(item, name)
+    elif isinstance(value, dict):
+        check_description([*value.keys(), *value.values()], name)
+    elif not isinstance(value, str | int | float | None):
+        raise NotPlainError(f"{name} contains a value of type {type(value).__name__}")
 
 
 def _is_dense(tensor: Tensor) -> bool:

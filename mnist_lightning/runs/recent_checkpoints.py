@@ -5,6 +5,7 @@ import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import isnan
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,6 +81,8 @@ def validate_checkpoint(checkpoint: dict[str, Any]) -> None:
     best = checkpoint["callbacks"]["RunCheckpoints"]["best"]
     has_epoch = not best or 0 <= best.get("epoch", -1) < 2**31
     require(has_epoch, "callbacks.RunCheckpoints.best has no epoch")
+    accuracy = best.get("val/accuracy", 0.0)
+    require(0 <= accuracy <= 1 or isnan(accuracy), "the best val/accuracy is not between 0 and 1")
     with _malformed("callbacks.RandomState"):
         _check_random_states(checkpoint["callbacks"]["RandomState"])
 

@@ -21,6 +21,7 @@ from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.runs import signature
 from mnist_lightning.runs.former_versions import upgrade_names
 from mnist_lightning.runs.summary_json import read_summary
+from mnist_lightning.text import printable
 
 LOGS_FOLDER = "lightning_logs"
 VERSION = re.compile(r"version_([0-9]{1,6})")
@@ -211,11 +212,18 @@ def create_at(folder: Path) -> Run:
     """Create a new run in a given directory.
 
     Raises:
-        UserError: it is already a run, or it cannot be created.
+        UserError: it is already a run, contains other files, or cannot be created.
     """
     run = Run(folder)
     if run.config.exists():
         raise UserError(f"--run_dir {folder}: this is already a run; continue it with resume", 2)
+    # A sweep marks the directory with a hidden file; a killed one may have created `checkpoints`.
+    found = [*entries(folder), *entries(run.checkpoints)]
+    if run.checkpoints.is_dir() and not run.checkpoints.is_symlink():
+        found.remove(run.checkpoints)
+    if names := [path.name for path in found if not path.name.startswith(".")]:
+        problem = f"--run_dir {folder} already contains {printable(names[0])}"
+        raise UserError(f"{problem}; name a new or an empty directory", status=2)
     files.create_folder(run.checkpoints, "--run_dir")
     return run
 

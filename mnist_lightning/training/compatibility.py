@@ -57,6 +57,8 @@ def _compare_schedule_states(schedule: Any, saved: dict[str, Any], steps: int) -
             raise ValueError(f"lr_schedulers has no {name}")
         if value is not None and type(saved[name]) is not type(value):
             raise ValueError(f"lr_schedulers: {name} is of type {type(saved[name]).__name__}")
+        if isinstance(value, list) and len(saved[name]) != len(value):
+            raise ValueError(f"lr_schedulers: {name} has {len(saved[name])} items")
         if name in arguments and saved[name] != value:
             raise ValueError(f"lr_schedulers: {name} differs from the options")
         # Far above the counters of a run of so many steps, also if it accumulates gradients.

@@ -72,6 +72,7 @@ def test_a_hostile_part_of_a_checkpoint_is_refused_in_bounded_time(
         ),
         ("MultiStepLR --model.lr_scheduler.milestones=[1]", {"milestones": "x"}),
         ("StepLR --model.lr_scheduler.step_size=1", {"last_epoch": 10**15}),
+        ("StepLR --model.lr_scheduler.step_size=1", {"base_lrs": [0.001] * 50_000}),
         ("ExponentialLR --model.lr_scheduler.gamma=0.5", {"gamma": 10**6, "last_epoch": 10**9}),
     ],
 )
