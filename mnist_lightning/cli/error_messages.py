@@ -119,7 +119,7 @@ def _unknown_argument(name: str, message: str) -> str:
         return f"the class has no argument {name!r}"
     class_name, arguments = component.__name__, list(registry.parameters(component))
     hint = suggestions.hint(name, arguments)
-    return f"{class_name} has no argument {name!r}; {hint}expected {', '.join(arguments)}"
+    return f"{class_name} has no argument {name!r}; {hint}its arguments: {', '.join(arguments)}"
 
 
 def _wrong_class(path: str, key: str, message: str) -> str:

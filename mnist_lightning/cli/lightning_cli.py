@@ -67,7 +67,7 @@ class ExperimentParser(CommandParser):
                 raise UserError(f"both RUN {rest[0]} and --ckpt_path {options.run}: give one", 2)
             options.run = rest.pop(0)
         if self.takes_run and options.run == "":
-            raise UserError("the RUN is empty; name a run directory or a checkpoint file", 2)
+            raise UserError("the RUN is empty; give a run directory or a checkpoint file", 2)
         options.root = runs_root(option_value("--trainer.default_root_dir", rest))
         return options, rest
 

@@ -143,7 +143,7 @@ def check_is_file(option: str, path: str, alternative: str = "") -> None:
     if exists(path) and Path(path).is_file():
         return
     problem = "is not a regular file" if exists(path) else "does not exist"
-    raise UserError(f"{option} {path} {problem}; name a YAML file{alternative}", status=2)
+    raise UserError(f"{option} {path} {problem}; give a YAML file{alternative}", status=2)
 
 
 class NamedClasses(NamedTuple):

@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
     root = options.root
     references = [run for argument in options.runs for run in lookup.expand_references(argument)]
     if options.png and len(references) < 2:
-        raise UserError("--png compares the curves of runs: name at least two", status=2)
+        raise UserError("--png compares the curves of at least two runs: give their RUNs", status=2)
     if options.png and options.csv:
         raise UserError("--csv lists the runs, --png compares them: give one", status=2)
     if options.runs:
@@ -66,7 +66,7 @@ def _refuse_duplicates(runs: Sequence[Run]) -> None:
     folders = [run.folder.resolve() for run in runs]
     duplicate = next((folder.name for folder in folders if folders.count(folder) > 1), None)
     if duplicate is not None:
-        raise UserError(f"{duplicate} is named twice; name each run once", status=2)
+        raise UserError(f"{duplicate} is given twice; give each run once", status=2)
 
 
 def _compare(runs: Sequence[Run], as_json: bool, png: Path | None) -> int:

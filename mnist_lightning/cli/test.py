@@ -148,7 +148,7 @@ def _config_of(checkpoint: LoadedCheckpoint) -> dict[str, Any]:
 def _check_compatible(checkpoints: Sequence[LoadedCheckpoint], command: str) -> None:
     """Refuse an ensemble that contains a run twice, or runs with different data."""
     if len({checkpoint.path.resolve() for checkpoint in checkpoints}) < len(checkpoints):
-        raise UserError("cannot ensemble: a run is named twice; name each run once", status=2)
+        raise UserError("cannot ensemble: a run is given twice; give each run once", status=2)
     names = ["dataset", "checksum", *(("val_size", "split_seed") if command == "validate" else ())]
     data = [checkpoint.content.get("MNISTDataModule", {}) for checkpoint in checkpoints]
     for name in names:

@@ -85,7 +85,9 @@ def _labels(folder: Path) -> list[Path]:
     if int(max((path.name for path in labels), key=int)) >= MAX_CLASSES:
         raise UserError(f"{folder}: the largest allowed label is {MAX_CLASSES - 1}", status=2)
     if links := [path for path in labels if path.is_symlink()]:
-        raise UserError(f"{links[0]} is a link; copy the images into {folder} itself", 2)
+        raise UserError(
+            f"{links[0]} is a link, which is not followed; replace it by a folder of images", 2
+        )
     return sorted(labels, key=lambda path: int(path.name))
 
 

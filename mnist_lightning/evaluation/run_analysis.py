@@ -70,7 +70,9 @@ def analyze(run: Run, data: DigitData, recognizer: Recognizer | None) -> RunAnal
     table = metrics_csv.read_predictions(run.predictions)
     count = len(table.true)
     if not np.array_equal(table.true, labels[:count]):
-        raise UserError(f"{run.predictions} does not belong to the test images of {data.name}")
+        raise UserError(
+            f"{run.predictions} is from other test images than those of {data.name}; run test again"
+        )
     if not np.isfinite(table.probabilities).all():
         analysis.missing.append("no test results: the run diverged, and its predictions are NaN")
         return analysis

@@ -124,7 +124,7 @@ def build(
         if weights is not None:
             network.load_state_dict(dict(weights))
     except (TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise UserError(f"the network {path} cannot be built: {_first_line(error)}") from None
+        raise UserError(f"the network {path} cannot be created: {_first_line(error)}") from None
     return network
 
 
@@ -142,7 +142,7 @@ def check_weights(description: dict[str, Any], weights: Mapping[str, Tensor]) ->
         expected = network.state_dict()
     except (TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
         raise WrongWeightsError(
-            f"the network {path} cannot be built: {_first_line(error)}"
+            f"the network {path} cannot be created: {_first_line(error)}"
         ) from None
     if not 2 <= classes <= MAX_CLASSES:
         raise WrongWeightsError(

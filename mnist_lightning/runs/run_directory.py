@@ -223,7 +223,7 @@ def create_at(folder: Path) -> Run:
         found.remove(run.checkpoints)
     if names := [path.name for path in found if not path.name.startswith(".")]:
         problem = f"--run_dir {folder} already contains {printable(names[0])}"
-        raise UserError(f"{problem}; name a new or an empty directory", status=2)
+        raise UserError(f"{problem}; give a new or empty directory", status=2)
     files.create_folder(run.checkpoints, "--run_dir")
     return run
 

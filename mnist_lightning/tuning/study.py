@@ -89,7 +89,9 @@ def open_study(options: StudyOptions, folder: Path, digest: str, trust: bool) ->
         study.set_user_attr("made_with", digest)
     elif made_with != digest:
         problem = f"The sweep {options.name} exists with another space or other options"
-        raise UserError(f"{problem}. Choose another --name, or repeat its options.", status=2)
+        raise UserError(
+            f"{problem}. Give another --name, or the options of the existing sweep.", status=2
+        )
     return study
 
 

@@ -169,7 +169,7 @@ def test_without_runs_the_status_is_0(command: Command) -> None:
 
 def test_mistakes_are_reported(command: Command) -> None:
     write_run(0)
-    assert "version_0 is named twice" in command("runs", "0", str(ROOT / "version_0")).err
+    assert "version_0 is given twice" in command("runs", "0", str(ROOT / "version_0")).err
     assert "run not found: 7 in lightning_logs" in command("runs", "0", "7").err
     assert "both --json and --csv: give one" in command("runs", "--json", "--csv").err
     assert "name at least two" in command("runs", "0", "--png", "curves.png").err

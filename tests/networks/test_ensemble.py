@@ -153,7 +153,7 @@ def test_an_ensemble_predicts_and_is_exported(three_runs: Command) -> None:
 
 def test_runs_that_cannot_form_an_ensemble_are_reported(three_runs: Command) -> None:
     assert "run not found: 7" in three_runs("test", "0,7").err
-    assert "a run is named twice" in three_runs("test", "0,version_0").err
+    assert "a run is given twice" in three_runs("test", "0,version_0").err
     few = ("--trainer.max_epochs", "1", "--dashboards", "none")
     three_runs("fit", *DIGITS, *few, "--data.split_seed", "5")
     assert three_runs("test", "0,3").status == 0
