@@ -55,7 +55,7 @@ def join(trainer: "Trainer") -> None:
         # A shell of a SLURM batch script, outside of a step, has no rank.
         if started > 1 and not {"LOCAL_RANK", "SLURM_STEP_ID"}.isdisjoint(os.environ):
             raise UserError(
-                f"{started} processes were started, but this run is for one: use "
+                f"{started} processes were started, but the options are for one: use "
                 f"--trainer.devices {started} (on each machine) and --trainer.strategy ddp",
                 status=2,
             )
@@ -111,7 +111,8 @@ def assert_same_path(*paths: Path) -> None:
         UserError: on all ranks, if another run was created during the search.
     """
     if len(set(all_gather("\0".join(map(str, paths))))) > 1:
-        raise UserError("another run was created during the start: give the RUN by its number", 2)
+        problem = "another run was created at the same time"
+        raise UserError(f"{problem}: give the version number of the RUN", 2)
 
 
 def all_reduce_max(number: int, device: torch.device) -> int:

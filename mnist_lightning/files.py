@@ -114,13 +114,13 @@ def refuse_links(folder: Path, suffixes: tuple[str, ...]) -> None:
     for path in walk(folder):
         written = path.name.endswith(suffixes)
         if path.is_symlink() and (path.is_dir() or written):
-            raise UserError(f"{path} is a link out of {folder}; remove it")
+            raise UserError(f"{path} is a link to a path outside of {folder}; remove it")
         if written and not path.is_file() and not (suffixes == ("",) and path.is_dir()):
             raise UserError(f"{path} is not a regular file; remove it")
         if written and path.is_file() and path.stat().st_nlink > 1:
             copied += path.stat().st_size
             if copied > MAX_COPIED_BYTES:
-                raise UserError(f"{path} is a hard link to a large file; replace it by a copy")
+                raise UserError(f"{path} is a hard link to a large file; replace it with a copy")
             # Replace it by a copy, so that writing to it does not change another file.
             with path.open("rb") as source, _replacement(path) as copy:
                 shutil.copyfileobj(source, copy)
@@ -136,7 +136,8 @@ def refuse_linked_folders(folder: Path, root: Path) -> None:
         if path == root:
             return
         if path.is_symlink():
-            raise UserError(f"{path} is a link out of {root}; use the path of its target instead")
+            problem = f"{path} is a link to a path outside of {root}"
+            raise UserError(f"{problem}; use the path of its target instead")
 
 
 def rename_damaged(path: Path, name: str = "") -> Path:

@@ -246,6 +246,7 @@ def import_network_class(name: str | None) -> list[type[nn.Module]]:
     except ImportError:
         network_class = None
     if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
-        raise UserError(f"--model.network: {name} is not an importable network class", 2)
+        problem = f"--model.network: cannot import a network class {name}"
+        raise UserError(f"{problem}; expected package.module.Class", 2)
     trusted_paths.remember(Path.cwd())
     return [network_class]

@@ -12,7 +12,7 @@ from mnist_lightning.text import fill_template, say
 
 def main(arguments: list[str]) -> int:
     """Print the script."""
-    description = "Print a script with which a shell completes `mnist-lightning` commands."
+    description = "Print a script for shell completion of `mnist-lightning` commands."
     parser = CommandParser("completion", description, "bash > ~/.mnist-lightning.sh")
     shell_help = "source the script in ~/.bashrc or ~/.zshrc"
     parser.add_argument("shell", metavar="SHELL", choices=("bash", "zsh"), help=shell_help)

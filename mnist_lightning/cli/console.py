@@ -43,17 +43,18 @@ class ConsoleReporter:
         self.show_line(f"{name}, {parameters:,} parameters, on {device}")
         if network["init_args"] is None:
             self.show_line(
-                f"{name} does not store its arguments as attributes (self.width = width): "
-                "predict, serve, report and export cannot rebuild it"
+                f"{name} does not store its arguments: predict, serve, report and export cannot "
+                "rebuild the network; store each one as an attribute: self.width = width"
             )
         if experiment.config["trainer"]["enable_model_summary"] is not False:
             self.show_line(_format_layers(experiment.model.network))
         sizes = f"{train:,} images to train, {val:,} to validate, {test:,} to test"
         self.show_line(f"{data.title}: {sizes}")
         if data.data.name in data.extra:
-            self.show_line(f"--data.extra {data.data.name} adds nothing: it is the data set itself")
+            same = f"--data.extra {data.data.name} has no effect: --data.dataset is the same"
+            self.show_line(same)
         if val == 0:
-            best = "the best checkpoint will be the last one"
+            best = "the last checkpoint is saved as the best one"
             self.show_line(f"no validation set (val_size 0): {best}")
         self.show_line(f"run: {run.folder}" if run else "fast_dev_run: nothing will be saved")
 
@@ -108,7 +109,7 @@ def show_results(
         rows.append(("best epoch", f"{facts['best_epoch']} of {facts['epochs']}, by val/accuracy"))
         rows.append(("val accuracy", f"{100 * facts['val/accuracy']:.2f} %"))
     elif facts["best_epoch"] is not None:
-        reason = "the last: no epoch was validated at its end"
+        reason = "the last epoch: no epoch ended with a validation"
         rows.append(("best epoch", f"{facts['best_epoch']}, {reason}"))
     if "test/accuracy" in facts:
         names = ("test/accuracy", "test/loss", "test/correct", "test/total")

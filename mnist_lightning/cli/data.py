@@ -12,14 +12,14 @@ from mnist_lightning.text import say
 
 def main(arguments: list[str]) -> int:
     """Show the state of the given data sets, or of all; return 1 if one is damaged."""
-    parser = CommandParser("data", "Show the state of each data set; download it.", "mnist --fetch")
+    parser = CommandParser("data", "Show the state of data sets; download them.", "mnist --fetch")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(SOURCES))
     parser.add_argument("--fetch", action="store_true", help="download the given data sets")
     parser.add_argument("--data.data_dir", dest="data_dir", default="data", metavar="DIR")
     options = parser.parse_args(arguments)
     for name in options.names:
         if name not in SOURCES:
-            expected = f"{suggestions.hint(name, SOURCES)}expected {', '.join(SOURCES)}"
+            expected = f"{suggestions.hint(name, SOURCES)}{', '.join(SOURCES)}"
             raise UserError(f"unknown data set {name!r}; {expected}", status=2)
     if options.fetch and not options.names:
         raise UserError(f"--fetch needs the name of a data set: {PROGRAM} data mnist --fetch", 2)

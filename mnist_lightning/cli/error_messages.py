@@ -34,10 +34,10 @@ def explain(message: str, options: Collection[str], command: str) -> str:
     """
     unexpected = re.search(r"unrecognized arguments: ([^-]\S*)", message)
     if unexpected and command in ("resume", "validate", "test"):
-        fix = f"a RUN comes right after the command: {PROGRAM} {command} RUN …"
+        fix = f"give the RUN directly after the command: {PROGRAM} {command} RUN …"
         return f"unexpected argument {unexpected[1]!r}; {fix}"
     if (unknown := _unknown_key(message)) is not None:
-        closest = suggestions.closest_option(unknown, options)
+        closest = suggestions.closest_option(unknown, options) or "; remove it"
         return f"unknown key in the configuration: {unknown}{closest}"
     if match := re.search(r'Parser key "([\w.]+)"', message):
         key, about = _innermost(message, match[1])
@@ -82,7 +82,7 @@ def _reason(message: str, key: str) -> str:
         return _unknown_argument(match[1], message)
     if match := re.search(r"NestedArg\(key='(\w+)'", message):
         first = f"--{key} CLASS --{key}.{match[1]} …"
-        return f"{match[1]} is an argument of a class; name the class first: {first}"
+        return f"{match[1]} is an argument of a class; give the class first: {first}"
     if match := re.search(r"Importing '([\w.]+)' is not allowed", message):
         return untrusted_message(match[1], "this option's file")
     value = re.search(r"(?:Got|Given) value: (.*?)(?=\. Got value|$)", message, re.M) or re.search(
@@ -97,8 +97,11 @@ def _reason(message: str, key: str) -> str:
     if not types or value is None:
         return " ".join(message.split(":", 1)[1].split())
     choices = [choice for text in types for choice in _choices(text)]
-    expected = dict.fromkeys(", ".join(_choices(text)) or _type_name(text) for text in types)
-    return suggestions.invalid_value(value[1], choices, " or ".join(expected))
+    expected = dict.fromkeys(
+        item for text in types for item in _choices(text) or [_type_name(text)]
+    )
+    separator = ", " if choices else " or "
+    return suggestions.invalid_value(value[1], choices, separator.join(expected))
 
 
 def _choices(expected: str) -> list[str]:
@@ -116,10 +119,10 @@ def _unknown_argument(name: str, message: str) -> str:
     # The message may quote a file: look up the class, and import nothing.
     component = registry.USER_SCHEMA.components.get(owner[1]) if owner else None
     if component is None:
-        return f"the class has no argument {name!r}"
+        return f"the class has no argument {name!r}; remove it"
     class_name, arguments = component.__name__, list(registry.parameters(component))
     hint = suggestions.hint(name, arguments)
-    return f"{class_name} has no argument {name!r}; {hint}its arguments: {', '.join(arguments)}"
+    return f"{class_name} has no argument {name!r}; {hint}{', '.join(arguments)}"
 
 
 def _wrong_class(path: str, key: str, message: str) -> str:
@@ -131,5 +134,5 @@ def _wrong_class(path: str, key: str, message: str) -> str:
     match = re.search(r"Errors:\s+- (?:Problem with given class_path [^:]+:\s+)?(.+)", message)
     own = "." in path and match and not re.match("Expected a |Import path ", match[1])
     reason = f": {match[1]}" if match and own else ""
-    expected = f"expected {', '.join(classes)}, or the path of such a class"
+    expected = f"{', '.join(classes)}, or the path of another class: package.module.Class"
     return f"invalid value {path}{reason}; {hint}{expected}"

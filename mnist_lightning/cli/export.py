@@ -18,10 +18,12 @@ from mnist_lightning.text import say
 
 def main(arguments: list[str]) -> int:
     """Export the network of a run, and compare the export with it."""
-    description = "Write a run's network in a format for use elsewhere."
+    description = "Export the network of a run to another format, and check the exported file."
     parser = CommandParser("export", description, "best --format onnx")
     parser.add_argument("--format", required=True, choices=list(exporters.FORMATS))
-    parser.add_argument("--output", type=Path, metavar="PATH", help="(default: in the run)")
+    parser.add_argument(
+        "--output", type=Path, metavar="PATH", help="(default: in the run directory)"
+    )
     softmax_help = "onnx, pt2: return probabilities instead of logits"
     parser.add_argument("--softmax", action="store_true", help=softmax_help)
     check_help = "(default: 1,000)"
@@ -29,7 +31,7 @@ def main(arguments: list[str]) -> int:
     parser.add_run_options()
     options = parser.parse_args(arguments)
     if options.softmax and options.format not in exporters.ENSEMBLE_FORMATS:
-        raise UserError("--softmax is for onnx and pt2; omit it", 2)
+        raise UserError("--softmax requires --format onnx or pt2; omit --softmax", 2)
     if options.check_images < 1:
         raise UserError("--check_images must be at least 1", 2)
     kind = exporters.FORMATS[options.format]
@@ -77,7 +79,7 @@ def _load(
         raise UserError(f"{options.format} takes one RUN; for an ensemble use {formats}", 2)
     summaries = [run.summary() for run, _ in members]
     if len({each.get("checksum") for each in summaries}) > 1:
-        raise UserError("cannot ensemble: these runs were trained on different data", 2)
+        raise UserError("cannot build an ensemble: these runs were trained on different data", 2)
     unknown["seed"] = ", ".join(str(each.get("seed")) for each in summaries)
     directory = lookup.ensemble_directory([run for run, _ in members])
     return run, directory, inference.load(options.run, root, classes), summary | unknown

@@ -30,30 +30,33 @@ def main(arguments: list[str]) -> int:
     """Train a network, save its checkpoints, and test the best one; with `--seeds`, once each."""
     description = "Train a network, save its best checkpoint, and test it."
     parser = ExperimentParser("fit", description, "--config configs/classic_cnn.yaml --seeds 1..5")
-    seeds_help = "make a run with each seed (1..5 or 1,2,7), and show their mean and spread"
+    seeds_help = "train once per seed (1..5 or 1,2,7); show mean and standard deviation"
     parser.add_argument("--seeds", type=read_seeds, metavar="1..5", help=seeds_help)
     init_help = "start from the weights of a run's best checkpoint"
     parser.add_argument("--init_from", metavar="RUN", help=init_help)
-    run_dir_help = "save the run there (default: version_N)"
+    run_dir_help = "save the run in this directory (default: version_N)"
     parser.add_argument("--run_dir", type=Path, metavar="DIR", help=run_dir_help)
-    parser.add_argument("--ckpt_path", metavar="FILE", help="resume from this checkpoint instead")
+    ckpt_help = "resume from this checkpoint instead of a new run"
+    parser.add_argument("--ckpt_path", metavar="FILE", help=ckpt_help)
     options, rest = parser.split(arguments)
     if options.ckpt_path is not None:
         names = ("seeds", "init_from", "run_dir")
         if new := [name for name in names if getattr(options, name) is not None]:
-            raise UserError(f"--ckpt_path resumes a run, --{new[0]} starts a new one: give one", 2)
+            problem = f"--ckpt_path resumes a run, --{new[0]} starts a new run"
+            raise UserError(f"{problem}: give only one", 2)
         return resume.main([options.ckpt_path, *rest, *(["--trust"] * options.trust)])
     if options.seeds is None:
         return _fit_once(parser, options, rest)[0]
     if options.run_dir is not None:
-        raise UserError("--seeds makes several runs, --run_dir names one: give one", status=2)
+        problem = "--seeds creates several runs, --run_dir is the directory of one run"
+        raise UserError(f"{problem}: give only one", status=2)
     return _fit_each(parser, options, rest)
 
 
 def _fit_each(parser: ExperimentParser, options: Namespace, arguments: list[str]) -> int:
     """Make a run with each seed; if one fails or is interrupted, show those before it."""
     if option_value("--seed_everything", arguments) is not None:
-        raise UserError("both --seeds and --seed_everything: give one", status=2)
+        raise UserError("both --seeds and --seed_everything are given; give only one", status=2)
     finished: list[Run] = []
     try:
         for place, seed in enumerate(options.seeds, 1):
@@ -77,9 +80,10 @@ def _fit_once(
     init_from, run_dir, trust = options.init_from, options.run_dir, options.trust
     cli = DigitCLI(parser, arguments, trust=trust)
     if options.seeds is not None and is_unbounded(cli.config):
-        raise UserError("--seeds needs runs that end: give --trainer.max_epochs", status=2)
+        raise UserError("--seeds needs runs of limited length: give --trainer.max_epochs", status=2)
     if cli.config.auto_resume and run_dir is not None:
-        raise UserError("--run_dir starts a new run, --auto_resume may resume one: give one", 2)
+        problem = "--run_dir starts a new run, --auto_resume may resume a run"
+        raise UserError(f"{problem}: give only one", 2)
     prepare(cli)
     origin = None if init_from is None else load_initial_weights(cli, init_from)
     if cli.config.trainer.fast_dev_run:
@@ -110,7 +114,9 @@ def load_initial_weights(cli: DigitCLI, reference: str) -> str:
     checkpoint = read_checkpoint(path)
     theirs, mine = checkpoint.get("network"), describe(cli.model.network)
     if theirs != mine:
-        needed = _as_options(theirs, mine) if theirs else "a network that it does not describe"
+        needed = (
+            _as_options(theirs, mine) if theirs else "another network (not described in the file)"
+        )
         raise UserError(f"--init_from: network mismatch: {path} needs {needed}", status=2)
     try:
         cli.model.network.load_state_dict(network_weights(checkpoint))
@@ -146,7 +152,7 @@ def find_matching_run(cli: DigitCLI, origin: str | None, trust: bool) -> Run | N
                 continue
             newest, signed = read_signed_checkpoint(newest_checkpoint(run))
             if not trust and not (own and signed) and signing_key() is not None:
-                raise UserError("it was not made on this machine; add --trust to allow it")
+                raise UserError("the run was not made on this machine; add --trust to resume it")
             done = progress(newest)
         except UserError as error:
             say(f"skipped {run.folder}: {error}")

@@ -50,7 +50,7 @@ class ExperimentParser(CommandParser):
         self.takes_run = takes_run
         if takes_run:
             self.add_argument("--ckpt_path", dest="run", metavar="FILE", help="the same as RUN")
-        text = "trust files that somebody else made, and the classes that they name"
+        text = "trust files from other people or machines, and the classes in these files"
         self.add_argument("--trust", action="store_true", help=text)
 
     def split(self, arguments: list[str]) -> tuple[Namespace, list[str]]:
@@ -64,7 +64,8 @@ class ExperimentParser(CommandParser):
         options, rest = self.parse_known_args(arguments)
         if self.takes_run and rest and not rest[0].startswith("-"):
             if options.run is not None:
-                raise UserError(f"both RUN {rest[0]} and --ckpt_path {options.run}: give one", 2)
+                both = f"both RUN {rest[0]} and --ckpt_path {options.run} are given"
+                raise UserError(f"{both}; give only one", 2)
             options.run = rest.pop(0)
         if self.takes_run and options.run == "":
             raise UserError("the RUN is empty; give a run directory or a checkpoint file", 2)

@@ -36,7 +36,7 @@ COMMANDS = {
     ),
     "serve": Command(
         "[RUN] [--port N] [--collect DIR]",
-        "a web page: draw or upload a digit, see the network's input and its prediction",
+        "serve a web page: draw or upload a digit, and see the network's input and prediction",
     ),
     "report": Command("[RUN]", "write the results of a run as one HTML page, with figures"),
     "runs": Command(
@@ -45,18 +45,18 @@ COMMANDS = {
     ),
     "export": Command(
         "[RUN] --format pth|safetensors|onnx|pt2|html [--output PATH]",
-        "write a model for use elsewhere, and check that it is equal",
+        "export the network to another format, and check the exported file",
     ),
     "sweep": Command(
         "--config FILE --space FILE [--trials N] [--workers N] [options of fit]",
-        "search for the best hyperparameters, with several runs at a time",
+        "search for the best hyperparameters with parallel runs",
     ),
     "verify": Command(
         "[--config FILE] [options of fit]",
-        "check determinism, kill and resume, and the data on this machine",
+        "check on this machine: data, determinism, and resume after a kill",
     ),
     "data": Command(
-        "[NAME]… [--fetch]", "show where each data set is, and whether it is complete; download it"
+        "[NAME]… [--fetch]", "show where data sets are and whether they are complete; download them"
     ),
     "completion": Command("bash|zsh", "print a script for shell completion"),
 }

@@ -41,7 +41,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def add_root(self) -> None:
         """Add the option for the directory of the runs, as `root`."""
-        name, text = "--trainer.default_root_dir", "where the runs are"
+        name, text = "--trainer.default_root_dir", "the directory of the runs"
         self.add_argument(name, dest="root", metavar="DIR", type=runs_root, default="", help=text)
 
     def add_run(self) -> None:
@@ -58,7 +58,7 @@ class CommandParser(argparse.ArgumentParser):
         """Add the RUN, and the options to evaluate it again: root directory, data and network."""
         self.add_run()
         self.add_network()
-        text = "where the run's data set is now"
+        text = "the current directory of the run's data set"
         self.add_argument("--data.data_dir", dest="data_dir", metavar="DIR", help=text)
 
     def add_network(self) -> None:
@@ -125,7 +125,7 @@ def read_files(arguments: Sequence[str], read: Callable[[Path, str], dict[str, A
         if before in FILE_OPTIONS and not word.startswith("--"):
             option, equals, value = before, "", word
         if option in FILE_OPTIONS and (equals or option == before) and not value.startswith("{"):
-            single = f", or one option: {option}.NAME VALUE" if FILE_OPTIONS[option] else ""
+            single = f", or set one option: {option}.NAME VALUE" if FILE_OPTIONS[option] else ""
             check_is_file(option, value, single)
             content = json.dumps(read(Path(value), FILE_OPTIONS[option]))
             word = f"{option}={content}" if equals else content

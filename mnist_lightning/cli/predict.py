@@ -53,12 +53,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file, a directory, or -")
     parser.add_argument("--run", default="best", help="the run of the network (default: best)")
     names = list(MULTIPLE)
-    multiple_help = "read every digit of an image (default: if it clearly contains several)"
+    multiple_help = "read several digits per image (default: if an image clearly contains several)"
     parser.add_argument(
         "--multiple", nargs="?", const="true", choices=names, default="auto", help=multiple_help
     )
     parser.add_output_format()
-    inputs_help = "save the network's inputs, 28 x 28, there"
+    inputs_help = "save the network's inputs (28 x 28) in this directory"
     parser.add_argument("--save_inputs", type=Path, metavar="DIR", help=inputs_help)
     parser.add_network()
     options = parser.parse_args(arguments)

@@ -22,7 +22,8 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     run, checkpoint = lookup.find(options.run, options.root)
     if checkpoint is not None and checkpoint.resolve() != run.best.resolve():
-        raise UserError(f"report needs a run; {checkpoint} is not its best checkpoint", status=2)
+        problem = f"report cannot use {checkpoint}: it is not the best checkpoint of the run"
+        raise UserError(f"{problem}; give the run directory", status=2)
     data = load_run_dataset(run, options.data_dir)
     recognizer, missing = _load_network(run, options.network)
     run.refuse_links()
@@ -57,5 +58,5 @@ def _load_network(run: Run, name: str | None) -> tuple[inference.Recognizer | No
         return inference.load(run.folder, classes=classes), []
     except UserError as error:
         unknown = isinstance(error, UnknownNetworkError)
-        fix = "; name its class too: --model.network CLASS" if unknown else ""
-        return None, [f"no robustness and no attributions: {error}{fix}"]
+        fix = "; add --model.network CLASS" if unknown else ""
+        return None, [f"robustness and attributions are missing: {error}{fix}"]

@@ -72,7 +72,7 @@ def _resume_from(
     checkpoint, signed = read_signed_checkpoint(path)
     if "config" not in checkpoint:
         runs = f"Runs that can be resumed: {PROGRAM} runs"
-        raise UserError(f"{path} has no configuration: `fit` did not make it. {runs}")
+        raise UserError(f"{path} has no configuration: `fit` did not write it. {runs}")
     try:
         recent_checkpoints.validate_checkpoint(checkpoint)
     except DamagedCheckpointError as error:
@@ -133,17 +133,20 @@ def continue_run(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]
     done, ends = recent_checkpoints.progress(checkpoint), cli.config.trainer.max_epochs
     steps, logged_steps = checkpoint["global_step"], checkpoint["trainer"]["logged_steps"]
     if done.batches > cli.datamodule.train_batches:
-        raise UnusableCheckpointError(path, f"it is after {done}, which has fewer batches")
+        raise UnusableCheckpointError(
+            path, f"its position is {done}, but an epoch has fewer batches"
+        )
     if _is_finished(run, checkpoint["config"], cli, done.epochs):
         count = f"{done.epochs} of {max(ends, done.epochs)} epochs"
         longer = suggest_resume_option(cli.model, cli.complete_config(), done.epochs, steps)
         more = f"to continue: {PROGRAM} resume {run.reference} {longer}"
         if longer is None:
-            more = "its learning-rate schedule ends with them: for more, start a new run with fit"
+            more = "the learning-rate schedule ends here; to train longer, start a new run with fit"
         say(f"{run.folder} is finished: {count}; {more}")
         return 0
     if 0 <= ends < done.epochs + bool(done.batches):
-        raise UserError(f"--trainer.max_epochs {ends} is less than {path} has: {done}", 2)
+        problem = f"--trainer.max_epochs {ends} is too small: {path} already has {done}"
+        raise UserError(f"{problem}; give a larger number", 2)
     if run.config.is_file():
         if distributed.is_rank_zero():
             run.delete_temporary_files()
@@ -156,7 +159,7 @@ def continue_run(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]
 def _continue_in_new_run(cli: DigitCLI, path: Path, done: recent_checkpoints.Progress) -> int:
     """Train on from a checkpoint that is in no run directory; return the exit status."""
     run = distributed.run_on_rank_zero(lambda: run_directory.create_next(cli.root))
-    say(f"{path} is in no run directory: resuming after {done} in a new one, {run.folder}")
+    say(f"{path} is not in a run directory; resuming after {done} in a new one: {run.folder}")
     with run_lock(run):
         for copy in (run.best, run.recent()) if distributed.is_rank_zero() else ():
             write_atomically(path.read_bytes(), copy)

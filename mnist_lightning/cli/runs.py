@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
     parser = CommandParser("runs", description, "3 4 --png curves.png")
     parser.add_argument("runs", nargs="*", metavar="RUN", help="the runs to compare")
     orders = (NEWEST, BEST, *RunRow._fields)
-    sort_help = f"{NEWEST} or {BEST} first, or by a column: {', '.join(RunRow._fields)}"
+    sort_help = f"{NEWEST} first, {BEST} first, or a column: {', '.join(RunRow._fields)}"
     parser.add_argument("--sort", choices=orders, metavar="ORDER", help=sort_help)
     parser.add_output_format()
     png_help = "where to save the curves of the given runs"
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
     if options.png and len(references) < 2:
         raise UserError("--png compares the curves of at least two runs: give their RUNs", status=2)
     if options.png and options.csv:
-        raise UserError("--csv lists the runs, --png compares them: give one", status=2)
+        raise UserError("--csv lists runs, --png compares runs: give only one", status=2)
     if options.runs:
         selected = [lookup.find(reference, root)[0] for reference in references]
         _refuse_duplicates(selected)
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
     elif options.csv:
         say(as_csv(RunRow._fields, rows), end="")
     elif not rows:
-        say(f"no runs in {root}; make one with: {PROGRAM} fit")
+        say(f"no runs in {root}; train one with: {PROGRAM} fit")
     else:
         say(f"{plural(len(rows), 'run')} in {root}")
         say(summary_table.format_table(rows))
@@ -74,7 +74,8 @@ def _compare(runs: Sequence[Run], as_json: bool, png: Path | None) -> int:
     from mnist_lightning.evaluation import comparison, plots  # imports matplotlib and SciPy
 
     if png is not None and not png.parent.is_dir():
-        raise UserError(f"cannot save {png}: the directory {png.parent} does not exist", status=2)
+        problem = f"cannot save {png}: the directory {png.parent} does not exist"
+        raise UserError(f"{problem}; create it", status=2)
     result = comparison.compare(runs, with_histories=png is not None)
     if png is not None:
         write_atomically(plots.png(plots.overlay_curves(result.histories)), png)

@@ -19,9 +19,9 @@ def main(arguments: list[str]) -> int:
     parser.add_run()
     parser.add_argument("--host", default="127.0.0.1", help="(default: 127.0.0.1, this machine)")
     parser.add_argument("--port", type=int, default=8000, help="(default: 8000; 0: any free port)")
-    collect_help = "save misread digits there, by true label"
+    collect_help = "save corrected digits in this directory, one folder per label"
     parser.add_argument("--collect", type=Path, metavar="DIR", help=collect_help)
-    host_help = "another host name of this machine that browsers may use; repeatable"
+    host_help = "allow browsers to use this host name of this machine; repeatable"
     parser.add_argument("--allow_host", action="append", default=[], metavar="NAME", help=host_help)
     parser.add_network()
     options = parser.parse_args(arguments)
@@ -76,5 +76,5 @@ def open_socket(host: str, port: int) -> socket.socket:
         return listener
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        fix = f"try another: {PROGRAM} serve --host 127.0.0.1 --port 8080"
+        fix = f"try another host or port: {PROGRAM} serve --host 127.0.0.1 --port 8080"
         raise UserError(f"cannot serve at {host}, port {port}: {reason}; {fix}") from None

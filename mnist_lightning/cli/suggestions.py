@@ -25,14 +25,14 @@ def format_argparse_error(message: str, options: Collection[str], command: str) 
     if match := re.fullmatch(r"unrecognized arguments: (\S+).*", message):
         option = match[1].split("=")[0]
         if option == "--run" and "run" not in options:
-            return f"a RUN comes right after the command: {PROGRAM} {command} RUN …"
+            return f"give the RUN directly after the command: {PROGRAM} {command} RUN …"
         if not option.startswith("-"):
             return f"unexpected argument {option!r}; {see}"
         return f"unknown option {option}" + (closest_option(option, options, "--") or f"; {see}")
     if match := re.fullmatch(r"the following arguments are required: (.*)", message):
         return f"{match[1]} is missing; {see}"
     if match := re.fullmatch(r"argument (\S+): not allowed with argument (\S+)", message):
-        return f"both {match[2]} and {match[1]}: give one"
+        return f"both {match[2]} and {match[1]} are given; give only one"
     if match := re.fullmatch(r"argument (\S+): expected (one|at least one) argument", message):
         return f"{match[1]} needs a value"
     if match := re.fullmatch(r"argument (\S+): invalid (\w+) value: '(.*)'", message):
@@ -47,14 +47,17 @@ def format_argparse_error(message: str, options: Collection[str], command: str) 
 
 def invalid_value(value: str, choices: Iterable[str], expected: str) -> str:
     """Return the message for an invalid value: the closest choice, and what is expected."""
-    return f"invalid value {value}; {hint(value, choices)}expected {expected}"
+    return f"invalid value {value}; {hint(value, choices)}{expected}"
 
 
 def hint(word: str, choices: Iterable[str]) -> str:
-    """Suggest the closest choice; case and underscores do not count: `one_cycle`, `OneCycle`."""
+    """Return the text before a list of choices; suggest the closest choice if one is similar.
+
+    Case and underscores do not count: `one_cycle`, `OneCycle`.
+    """
     by_letters = {choice.replace("_", "").lower(): choice for choice in choices}
     closest = _closest(word.replace("_", "").lower(), by_letters)
-    return f"did you mean {by_letters[closest]}? " if closest else ""
+    return f"did you mean {by_letters[closest]}? Valid: " if closest else "expected "
 
 
 def closest_option(name: str, names: Collection[str], prefix: str = "") -> str:

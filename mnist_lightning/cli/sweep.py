@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
         raise UserError("--trials and --workers must be at least 1", status=2)
     for name in ("--seeds", "--ckpt_path", "--run_dir"):
         if option_value(name, rest) is not None:
-            raise UserError(f"{name} applies to one run, and a sweep makes its own: omit it", 2)
+            raise UserError(f"{name} is for one run, a sweep creates many: omit {name}", 2)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("optuna").propagate = False
     check_is_file("--space", str(options.space))
@@ -60,7 +60,9 @@ def main(arguments: list[str]) -> int:
     _refuse_invalid_options(make_cli(space.example))
     name = options.name or options.space.stem
     if not re.fullmatch(r"\w[\w. -]{0,99}", name):
-        raise UserError(f"--name {name}: give letters, digits, '.', '-' and '_'", status=2)
+        raise UserError(
+            f"--name: invalid value {name}; use only letters, digits, '.', '-', '_'", status=2
+        )
     root = options.root
     folder = root / "sweeps" / name
     files.refuse_linked_folders(folder, root)
@@ -91,12 +93,13 @@ def _parser() -> ExperimentParser:
     parser.add_argument("--trials", type=int, default=20, metavar="N", help="(default: 20)")
     workers_help = "trials in parallel (default: 1)"
     parser.add_argument("--workers", type=int, default=1, metavar="N", help=workers_help)
-    parser.add_argument("--name", help="of the sweep (default: the name of the space's file)")
+    parser.add_argument("--name", help="name of the sweep (default: that of the --space file)")
     parser.add_argument("--sampler", choices=studies.SAMPLERS, default="tpe", help="(default: tpe)")
     parser.add_argument("--pruner", choices=studies.PRUNERS, default="asha", help="(default: asha)")
-    parser.add_argument("--seed", type=int, default=1, help="of the sampler (default: 1)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the sampler (default: 1)")
     parser.add_argument("--storage", metavar="URL", help=_STORAGE_HELP)
-    parser.add_argument("--init_from", metavar="RUN", help="the initial weights of each trial")
+    init_help = "start each trial from the weights of this run's best checkpoint"
+    parser.add_argument("--init_from", metavar="RUN", help=init_help)
     return parser
 
 
@@ -126,7 +129,7 @@ def refuse_foreign_space(space: search_space.SearchSpace, path: Path, arguments:
     for name, values in space.ranges.items():
         machine = next((each for each in NOT_SEARCHED if f"{name}.".startswith(f"{each}.")), None)
         if machine is not None:
-            raise UserError(f"{where}: give {machine} in the command; a sweep cannot vary it", 2)
+            raise UserError(f"{where}: a sweep cannot vary {machine}; give it in the command", 2)
         if not _is_option(name):
             sections = SCHEMA.sections.items()
             options = [f"{section}.{option}" for section, names in sections for option in names]
@@ -158,7 +161,7 @@ def _parsed(value: Any) -> Any:
 def _refuse_invalid_options(cli: DigitCLI) -> None:
     """Report mistakes before any trial: later, a trial that fails does not stop the others."""
     if is_unbounded(cli.config):
-        raise UserError("A sweep needs runs that end: give --trainer.max_epochs", status=2)
+        raise UserError("A sweep needs runs of limited length: give --trainer.max_epochs", status=2)
     if 0 in (cli.config.data.val_size, cli.config.trainer.limit_val_batches):
         problem = "A sweep selects by the validation set, which is empty"
         raise UserError(f"{problem}: give --data.val_size 5000", status=2)

@@ -47,9 +47,9 @@ def main(arguments: list[str]) -> int:
 def evaluate_command(command: str, arguments: list[str]) -> int:
     """Evaluate a checkpoint, or several as an ensemble; return the exit status."""
     parser = ExperimentParser(command, _DESCRIPTION, "best", takes_run=True)
-    each_help = "print both labels of each image, a line each"
+    each_help = "print the true and the predicted label of each image, one line per image"
     parser.add_argument("--each_image", action="store_true", help=each_help)
-    shifts_help = "average over copies of each image, shifted by up to so many pixels"
+    shifts_help = "average the predictions of copies shifted by up to this number of pixels"
     choices = range(MAX_SHIFT + 1)
     parser.add_argument("--shifts", type=int, default=0, choices=choices, help=shifts_help)
     options, rest = parser.split(arguments)
@@ -124,7 +124,7 @@ def _run_evaluation(
     except SystemExit:  # raised by Lightning after Ctrl-C
         raise KeyboardInterrupt from None
     if found.total == 0:
-        reason = f"{cli.datamodule.data.name} has none, or --trainer.limit_…_batches is 0"
+        reason = f"{cli.datamodule.data.name} has no such images, or --trainer.limit_…_batches is 0"
         raise UserError(f"no images to {command}: {reason}", status=2)
     return found.table()
 
@@ -139,7 +139,7 @@ def _load(reference: str, root: Path, dataset: str | None) -> LoadedCheckpoint:
 def _config_of(checkpoint: LoadedCheckpoint) -> dict[str, Any]:
     """Return the configuration of a checkpoint; only its network if a stock Trainer made it."""
     if "network" not in checkpoint.content:
-        raise UserError(f"{checkpoint.path} contains no DigitClassifier")
+        raise UserError(f"{checkpoint.path} contains no DigitClassifier; give another checkpoint")
     network = {"model": {"network": checkpoint.content["network"]}}
     config: dict[str, Any] = checkpoint.content.get("config", network)
     return config
@@ -148,7 +148,9 @@ def _config_of(checkpoint: LoadedCheckpoint) -> dict[str, Any]:
 def _check_compatible(checkpoints: Sequence[LoadedCheckpoint], command: str) -> None:
     """Refuse an ensemble that contains a run twice, or runs with different data."""
     if len({checkpoint.path.resolve() for checkpoint in checkpoints}) < len(checkpoints):
-        raise UserError("cannot ensemble: a run is given twice; give each run once", status=2)
+        raise UserError(
+            "cannot build an ensemble: a run is given twice; give each run once", status=2
+        )
     names = ["dataset", "checksum", *(("val_size", "split_seed") if command == "validate" else ())]
     data = [checkpoint.content.get("MNISTDataModule", {}) for checkpoint in checkpoints]
     for name in names:
@@ -156,7 +158,9 @@ def _check_compatible(checkpoints: Sequence[LoadedCheckpoint], command: str) -> 
         if any(value != values[0] for value in values):
             pairs = zip(values, checkpoints, strict=True)
             found = [f"{value} of {checkpoint.reference}" for value, checkpoint in pairs]
-            raise UserError(f"cannot ensemble: {name} differs: {', '.join(found)}", status=2)
+            raise UserError(
+                f"cannot build an ensemble: {name} differs: {', '.join(found)}", status=2
+            )
 
 
 def _evaluate_ensemble(

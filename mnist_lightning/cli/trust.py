@@ -64,9 +64,9 @@ def trusted_config(
         foreign = config_schema.foreign_classes(config, USER_SCHEMA, named.classes)
         if foreign and not trusted_paths.is_known(Path.cwd()):
             raise UserError(
-                f"your run references the class {foreign[0]}, and you have not used classes of "
-                "your own in this directory yet; name it in this command "
-                f"(--model.network {foreign[0]}), or add --trust"
+                f"the run uses the class {foreign[0]}, but in this directory no class of your own "
+                f"is allowed yet; give it in this command (--model.network {foreign[0]}), or "
+                "add --trust"
             )
         return TrustedConfig(config, named | _names_of(config))
     content = remove_machine_options(config) if isinstance(config, dict) else config
@@ -121,8 +121,8 @@ def refuse_foreign(
     if foreign := config_schema.foreign_classes(content, schema, named.classes):
         raise UserError(config_schema.untrusted_message(foreign[0], where), status=2)
     if hidden := find_hidden_structure(content):
-        fix = "write it as YAML, or add --trust"
-        raise UserError(f"{where} hides a structure in a string at {hidden}; {fix}", status=2)
+        problem = f"{where} contains a mapping or list inside a string at {hidden}"
+        raise UserError(f"{problem}; write it without quotes, or add --trust", status=2)
 
 
 @contextmanager

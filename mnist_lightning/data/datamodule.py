@@ -100,12 +100,14 @@ class MNISTDataModule(LightningDataModule):
     def _validate_arguments(self) -> None:
         known = ["auto", "folder", *SOURCES]
         if self.dataset not in known:
-            raise ValueError(f"unknown data set {self.dataset!r}; known: {', '.join(known)}")
+            raise ValueError(f"unknown data set {self.dataset!r}; expected {', '.join(known)}")
         if (self.dataset == "folder") != (self.folder is not None):
-            raise ValueError("own images need both --data.dataset folder and --data.folder DIR")
+            raise ValueError(
+                "your own images need both --data.dataset folder and --data.folder DIR"
+            )
         check_value(0 <= self.test_share <= 1, "test_share", self.test_share, "0 to 1")
         if len(set(self.extra)) < len(self.extra):
-            raise ValueError(f"extra names a data set twice: {', '.join(self.extra)}")
+            raise ValueError(f"--data.extra: a data set is given twice: {', '.join(self.extra)}")
         share = self.extra_share  # the images are repeated up to this share
         check_value(0.01 <= share <= 0.99, "extra_share", share, "0.01 to 0.99")
         limits = {"batch_size": 1, "eval_batch_size": 1, "val_size": 0, "num_workers": 0, "seed": 0}
@@ -284,8 +286,10 @@ class MNISTDataModule(LightningDataModule):
         if other:
             raise UserError(
                 "the checkpoint was trained on different data: "
-                + "; ".join(f"{key} was {state_dict.get(key)}, is {current[key]}" for key in other)
-                + "; restore the data and its options, or start a new run with fit"
+                + "; ".join(
+                    f"{key} was {state_dict.get(key)}, is now {current[key]}" for key in other
+                )
+                + "; restore the data and the --data options, or start a new run with fit"
             )
 
 

@@ -155,7 +155,9 @@ class _TorchvisionFiles(NamedTuple):
         dataset_class = getattr(datasets, self.class_name)
         processed = data_dir / self.class_name / "processed"
         if os.path.lexists(processed):  # torchvision unpickles its files without a check
-            raise ValueError(f"{processed} is from an old torchvision and is not read")
+            raise ValueError(
+                f"{processed} is from an old torchvision version and not supported; delete it"
+            )
         for file, size in self._raw_sizes().items():  # torchvision reads whole files
             path = data_dir / self.class_name / "raw" / file
             if path.exists() and (not path.is_file() or path.stat().st_size != size):

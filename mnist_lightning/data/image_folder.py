@@ -54,7 +54,7 @@ def load_folder(folder: Path, test_share: float) -> tuple[DigitData, str | None]
             except (OSError, ValueError) as error:
                 skipped.append(shorten(printable(f"{path.relative_to(folder)} ({error})")))
     if not images:
-        raise UserError(f"{folder}: none of its files is an image of a digit", status=2)
+        raise UserError(f"{folder}: no file is an image of a digit; add images", status=2)
     notices = []
     if skipped:
         summary = f"{len(skipped)} of {len(skipped) + len(images)} files in {folder} are skipped"
@@ -77,17 +77,15 @@ def _labels(folder: Path) -> list[Path]:
     if not labels:
         content = f"contains {_shorten(_names(folders)) or 'no folder'}"
         raise UserError(
-            f"{folder}: {content if folder.is_dir() else 'no such folder'}; put your own images in "
-            f"a folder for each label, named by its number, for example {folder}/3/anything.png; "
-            "see --data.folder",
+            f"{folder}: {content if folder.is_dir() else 'no such folder'}; put your images in one "
+            f"folder per label, for example {folder}/3/anything.png for label 3; see --data.folder",
             status=2,
         )
     if int(max((path.name for path in labels), key=int)) >= MAX_CLASSES:
-        raise UserError(f"{folder}: the largest allowed label is {MAX_CLASSES - 1}", status=2)
+        limit = f"the largest allowed label is {MAX_CLASSES - 1}"
+        raise UserError(f"{folder}: {limit}; rename or remove other folders", status=2)
     if links := [path for path in labels if path.is_symlink()]:
-        raise UserError(
-            f"{links[0]} is a link, which is not followed; replace it by a folder of images", 2
-        )
+        raise UserError(f"{links[0]} is a symbolic link; replace it with a folder of images", 2)
     return sorted(labels, key=lambda path: int(path.name))
 
 

@@ -161,13 +161,13 @@ def save_correction(directory: Path, label: int, digit: DigitImage) -> str:
     name = f"{hashlib.sha256(digit.ink.tobytes()).hexdigest()[:16]}.png"
     try:
         if subdirectory.is_symlink():
-            raise ProblemError(507, "not_kept", f"{label} is a symbolic link")
+            raise ProblemError(507, "not_kept", f"the folder {label} is a symbolic link")
         subdirectory.mkdir(parents=True, exist_ok=True)
         if sum(1 for _ in subdirectory.iterdir()) >= MAX_CORRECTIONS:
-            message = f"limit reached: {MAX_CORRECTIONS:,} images of a {label}"
+            message = f"limit reached: {MAX_CORRECTIONS:,} images with label {label}"
             raise ProblemError(507, "full", message)
         write_atomically(png(digit.ink), subdirectory / name)
     except OSError as error:
-        message = f"the server could not save it: {(error.strerror or str(error)).lower()}"
+        message = f"the server could not save the image: {(error.strerror or str(error)).lower()}"
         raise ProblemError(507, "not_kept", message) from None
     return f"{label}/{name}"

@@ -80,9 +80,9 @@ class Bodies:
                         limit = f"the limit is {MAX_BYTES // 10**6} megabytes"
                         raise ProblemError(413, "too_large", f"the image is too large: {limit}")
                     if self._total > MAX_TOTAL_BYTES:
-                        raise ProblemError(503, "busy", "too many images arrive; try again later")
+                        raise ProblemError(503, "busy", "too many uploads at once; try again later")
         except TimeoutError:
-            message = f"the image did not arrive within {MAX_SECONDS} s, or stopped arriving"
+            message = f"the upload stopped, or took more than {MAX_SECONDS} s; try again"
             raise ProblemError(408, "too_slow", message) from None
 
 
@@ -131,11 +131,11 @@ class Guard:
     def _problem(self, headers: Headers) -> ProblemError | None:
         # HTTP/1.0 allows a request without Host; no browser sends one.
         if not hosts.is_own(headers.get("host"), self._names):
-            message = "the Host header is not a name of this server; to allow it, start with "
+            message = "the Host header is not a name of this server; to allow it, start serve with "
             return ProblemError(403, "foreign_host", f"{message}--allow_host NAME")
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2] != headers.get("host"):
-            return ProblemError(403, "foreign_origin", "foreign sites are refused")
+            return ProblemError(403, "foreign_origin", "requests from other websites are refused")
         return None
 
 

@@ -114,7 +114,7 @@ def _pairwise_tests(
             result = mcnemar(left.correct, right.correct)
             tests.append({"first": first, "second": second, **result._asdict()})
         else:
-            missing.append(f"{first} and {second} were tested on different images")
+            missing.append(f"{first} and {second} were tested on different images; test both again")
     return tests
 
 

@@ -71,7 +71,7 @@ def analyze(run: Run, data: DigitData, recognizer: Recognizer | None) -> RunAnal
     count = len(table.true)
     if not np.array_equal(table.true, labels[:count]):
         raise UserError(
-            f"{run.predictions} is from other test images than those of {data.name}; run test again"
+            f"{run.predictions} does not match the test images of {data.name}; run test again"
         )
     if not np.isfinite(table.probabilities).all():
         analysis.missing.append("no test results: the run diverged, and its predictions are NaN")
@@ -133,7 +133,9 @@ def _calibration(table: PredictionsTable, temperature: float | None, analysis: R
     if temperature is not None:
         stages["temperature-scaled"] = apply_temperature(table.probabilities, temperature)
     else:
-        analysis.missing.append("no temperature: a run fits it on the validation set at its end")
+        analysis.missing.append(
+            "no temperature: it is fitted on the validation set when a run ends"
+        )
     facts: dict[str, Any] = {"temperature": temperature}
     calibrations = {}
     for name, probabilities in stages.items():

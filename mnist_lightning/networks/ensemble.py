@@ -26,7 +26,9 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
         num_classes = [probe_logits(member).shape[1] for member in self.members]
         if len(set(num_classes)) > 1:
-            raise UserError(f"cannot ensemble: the numbers of classes differ: {num_classes}")
+            raise UserError(
+                f"cannot build an ensemble: the numbers of classes differ: {num_classes}"
+            )
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (B, 1, 28, 28) normalized images to log-probabilities (B, C)."""

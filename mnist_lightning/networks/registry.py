@@ -109,13 +109,13 @@ def build(
     if path not in known:
         raise UnknownNetworkError(
             f"the checkpoint contains a network of unknown class {path}; known classes: "
-            f"{', '.join(cls.__name__ for cls in known.values())}; name the class with "
+            f"{', '.join(cls.__name__ for cls in known.values())}; give the class with "
             "--model.network MODULE.CLASS, or in Python pass the class or the network itself"
         )
     if init_args is None:
         raise UserError(
             f"the checkpoint does not contain the arguments of {path}: the class does not store "
-            "its constructor arguments as attributes; pass the network itself"
+            "its constructor arguments as attributes; in Python pass the network itself"
         )
     if weights is not None and path in REGISTERED:
         check_weights(description, weights)
@@ -152,7 +152,7 @@ def check_weights(description: dict[str, Any], weights: Mapping[str, Tensor]) ->
     actual = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if shapes != actual:
         names = [name for name in shapes | actual if shapes.get(name) != actual.get(name)]
-        raise WrongWeightsError(f"the weights do not match {path} {init_args}: see {names[0]}")
+        raise WrongWeightsError(f"the weights do not match {path} {init_args}: {names[0]} differs")
     for name, tensor in weights.items():
         if expected[name].is_floating_point() != tensor.is_floating_point():
             raise WrongWeightsError(f"{name} has the wrong data type {tensor.dtype}")

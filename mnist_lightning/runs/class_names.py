@@ -93,7 +93,7 @@ def find_hidden_structure(config: Any) -> str | None:
         if isinstance(config, dict) and isinstance(config.get(section), str):
             return f"{section}: {config[section][:80]!r}"
     if isinstance(config, dict) and "config" in config:
-        return "config, which names another file"
+        return "config, which refers to another file"
     return next(_structures(config, ""), None)
 
 

@@ -103,7 +103,7 @@ def find_null(config: Mapping[str, Any], schema: Schema) -> str | None:
 def untrusted_message(name: str, where: str) -> str:
     """Return the message for a class that needs the user's consent."""
     return (
-        f"{where} references the class {name}, which needs your consent: name it in this command "
+        f"{where} references the class {name}, which needs your consent: give it in this command "
         "(such as --model.network CLASS), or add --trust"
     )
 

@@ -75,7 +75,8 @@ def _last(root: Path) -> Run:
     skipped = [run.folder.name for run in list_runs(root) if run.version > runs[-1].version]
     if skipped:
         names = ", ".join(skipped)
-        say(f"{names} ended before a checkpoint: using {runs[-1].folder.name}", file=sys.stderr)
+        newest = runs[-1].folder.name
+        say(f"no checkpoint in {names}: using {newest}", file=sys.stderr)
     return runs[-1]
 
 
@@ -86,10 +87,13 @@ def _best(root: Path, dataset: str | None) -> Run:
         names = [summary.get("dataset") for _, summary in scored]
         dataset = "mnist" if "mnist" in names else names[-1]
         if dataset != "mnist":
-            say(f"no run on mnist in {root}: using the best run on {dataset}", file=sys.stderr)
+            say(
+                f"no run trained on mnist in {root}: using the best run on {dataset}",
+                file=sys.stderr,
+            )
     candidates = [pair for pair in scored if pair[1].get("dataset") == dataset]
     if not candidates:
-        problem = f"no run on {dataset or 'mnist'} with a val/accuracy"
+        problem = f"no run trained on {dataset or 'mnist'} with a val/accuracy"
         raise UserError(f"{problem} in {root}; {_existing_runs(root)}")
     return max(candidates, key=lambda pair: (pair[1]["val/accuracy"], pair[0].version))[0]
 

@@ -60,8 +60,8 @@ def progress(checkpoint: dict[str, Any]) -> Progress:
         if not batches["is_last_batch"] and epochs["ready"] == epochs["completed"] + 1:
             return Progress(epochs["completed"], batches["current"]["ready"])
     raise DamagedCheckpointError(
-        "this checkpoint was saved within a step, by another callback or an earlier version; "
-        "resume from the last.ckpt beside it"
+        "this checkpoint was saved in the middle of a step, by another callback or an earlier "
+        "version; resume from last.ckpt in the same folder"
     )
 
 

@@ -127,7 +127,8 @@ class Run:
         try:
             return lock.acquire()  # `with` releases the lock at its end
         except Timeout:
-            raise UserError(f"another process is training in {self.folder}") from None
+            problem = f"another process is training in {self.folder}"
+            raise UserError(f"{problem}; wait until it ends") from None
 
     def is_locked(self) -> bool:
         """Return whether another process is training in this run."""
@@ -157,7 +158,7 @@ class Run:
     def no_checkpoint_error(self, file: str) -> UserError:
         """Return the error for a checkpoint that does not exist."""
         incomplete = self.summary().get("state") in ("interrupted", "failed", "running")
-        reason = ": its run ended before it saved one" if incomplete else ""
+        reason = ": the run ended before saving a checkpoint" if incomplete else ""
         return UserError(f"no {file} in {self.checkpoints}{reason}; train one with: {PROGRAM} fit")
 
     def summary(self) -> dict[str, Any]:
@@ -216,7 +217,7 @@ def create_at(folder: Path) -> Run:
     """
     run = Run(folder)
     if run.config.exists():
-        raise UserError(f"--run_dir {folder}: this is already a run; continue it with resume", 2)
+        raise UserError(f"--run_dir {folder}: it is already a run; continue it with resume", 2)
     # A sweep marks the directory with a hidden file; a killed one may have created `checkpoints`.
     found = [*entries(folder), *entries(run.checkpoints)]
     if run.checkpoints.is_dir() and not run.checkpoints.is_symlink():

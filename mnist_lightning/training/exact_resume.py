@@ -22,16 +22,16 @@ _UNSUPPORTED: dict[type[Callback], str] = {
     "Train without it and prune the exported weights with torch.nn.utils.prune.",
     callbacks.BaseFinetuning: "it adds parameters to the optimizer during the run, and needs a "
     "`backbone`. Start from other weights with --init_from RUN.",
-    callbacks.BatchSizeFinder: "it trains before the run, outside of its checkpoints. "
+    callbacks.BatchSizeFinder: "it trains before the run, and no checkpoint contains that. "
     "Compare batch sizes with the command sweep.",
-    callbacks.LearningRateFinder: "it trains before the run, outside of its checkpoints. "
+    callbacks.LearningRateFinder: "it trains before the run, and no checkpoint contains that. "
     "Compare learning rates with the command sweep.",
     callbacks.OnExceptionCheckpoint: "a new run would start from the checkpoint of another one. "
-    "Remove it: a run saves itself, also within an epoch with --autosave MINUTES.",
+    "Remove the callback: a run saves last.ckpt itself, also within an epoch with --autosave N.",
     callbacks.SpikeDetection: "the losses that it compares are not in the checkpoints. "
     "Use EarlyStopping with check_finite or divergence_threshold.",
     callbacks.ProgressBar: "a run has its own progress bar. "
-    "Remove it, or disable the bar with --trainer.enable_progress_bar false.",
+    "Remove the callback, or disable the bar with --trainer.enable_progress_bar false.",
 }
 
 
@@ -46,12 +46,13 @@ def check_callbacks(configured: Sequence[Callback], accumulated: int) -> None:
         UserError: there is such a callback.
     """
     if sum(isinstance(callback, ExponentialMovingAverage) for callback in configured) > 1:
-        raise UserError("--trainer.callbacks: ExponentialMovingAverage twice; give one.", status=2)
+        problem = "--trainer.callbacks: ExponentialMovingAverage is given twice"
+        raise UserError(f"{problem}; give it once.", status=2)
     for callback in configured:
         if isinstance(callback, callbacks.GradientAccumulationScheduler) and accumulated != 1:
             raise UserError(
                 "Both --trainer.callbacks GradientAccumulationScheduler and "
-                f"--trainer.accumulate_grad_batches {accumulated}: give one.",
+                f"--trainer.accumulate_grad_batches {accumulated}: give only one.",
                 status=2,
             )
         for unsupported, reason in _UNSUPPORTED.items():
@@ -66,8 +67,8 @@ def _check_model_checkpoint(callback: ModelCheckpoint) -> None:
     is_reserved = RESERVED.match(f"{callback.filename}.ckpt")
     for option, conflicts, reason in [
         ("save_last", callback.save_last, "the run saves last.ckpt itself, after each epoch"),
-        ("save_on_exception", callback.save_on_exception, "the run saves itself before it ends"),
-        ("dirpath", callback.dirpath is not None, "other runs would find its files"),
+        ("save_on_exception", callback.save_on_exception, "the run saves last.ckpt before it ends"),
+        ("dirpath", callback.dirpath is not None, "other runs would find the files of this run"),
         ("filename", is_reserved, "best.ckpt and last.ckpt are reserved names"),
     ]:
         if conflicts:

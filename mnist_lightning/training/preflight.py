@@ -99,8 +99,8 @@ def _check_limits(data: MNISTDataModule, options: dict[str, Any]) -> None:
         limit = options[f"limit_{stage}_batches"]
         if isinstance(limit, float) and batches > 0 and limit > 0 and batches * limit < 1:
             _reject(
-                f"--trainer.limit_{stage}_batches {limit} of {batches} batches is less than one: "
-                f"give at least {math.ceil(100 / batches) / 100}, or a number of batches, say 1."
+                f"--trainer.limit_{stage}_batches {limit} of {batches} batches is below 1 batch: "
+                f"give at least {math.ceil(100 / batches) / 100}, or a number of batches, such as 1."
             )
     every = options["check_val_every_n_epoch"]
     if every is not None and every < 1:
@@ -139,7 +139,7 @@ def _check_early_stopping(data: MNISTDataModule, trainer: Trainer, options: dict
         elif stage == "val" and reads_at_epoch_end and every != 1:
             problem = "Not every epoch is validated: remove check_on_train_epoch_end."
         elif stage == "train" and not reads_at_epoch_end:
-            problem = "It is read before an epoch ends: set check_on_train_epoch_end true."
+            problem = "This metric exists only after an epoch: set check_on_train_epoch_end true."
         if problem:
             _reject(f"--trainer.callbacks EarlyStopping: no {callback.monitor}. {problem}")
 
@@ -195,6 +195,6 @@ def _check_disk(model: DigitClassifier, keep_last: int, root: Path) -> None:
     free = shutil.disk_usage(place).free
     if free < needed:
         raise UserError(
-            f"{root} has {free / 2**20:.0f} MB left, this run may need {needed / 2**20:.0f} MB. "
+            f"{root} has {free / 2**20:.0f} MB free, this run may need {needed / 2**20:.0f} MB. "
             "Free some space, or choose another folder: --trainer.default_root_dir DIR."
         )

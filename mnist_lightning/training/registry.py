@@ -73,12 +73,12 @@ COMPONENTS: Components = NETWORKS | OPTIMIZERS | SCHEDULES | AUGMENTATIONS | CAL
 
 # The options of a run besides those of its model, its data and its trainer.
 RUN_OPTIONS = {
-    "log_lines": Parameter(PositiveInt | None, None, "Print the loss every so many batches."),
+    "log_lines": Parameter(PositiveInt | None, None, "Print the loss every N batches."),
     "auto_resume": Parameter(
         bool, False, "Resume the newest run with the same options, if there is one."
     ),
     "autosave": Parameter(
-        NonNegativeFloat | None, None, "Save every so many minutes, also within an epoch."
+        NonNegativeFloat | None, None, "Save a checkpoint every N minutes, also within an epoch."
     ),
     "dashboards": Parameter(
         Level, "basic", "What TensorBoard shows besides curves; `full` takes more time."

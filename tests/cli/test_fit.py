@@ -58,7 +58,9 @@ def test_config_yaml_reproduces_the_run(command: Command, run_0: Run) -> None:
 
 def test_without_validation_the_last_checkpoint_is_the_best(command: Command, run_0: Run) -> None:
     result = command("fit", *DIGITS, "--data.val_size", "0", "--trainer.max_epochs", "2")
-    assert "no validation set (val_size 0): the best checkpoint will be the last one" in result.out
+    assert (
+        "no validation set (val_size 0): the last checkpoint is saved as the best one" in result.out
+    )
     assert "1,500 images to train, 0 to validate" in result.out
     assert run_0.best.read_bytes() == run_0.recent().read_bytes()
     refused = command("validate", "0")
@@ -125,7 +127,7 @@ def test_auto_without_mnist_reports_it_and_trains_on_the_bundled_digits(
 
     best = command("test")
     assert best.status == 0
-    assert "no run on mnist in lightning_logs: using the best run on digits" in best.err
+    assert "no run trained on mnist in lightning_logs: using the best run on digits" in best.err
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def test_a_run_after_the_options_is_rejected(command: Command) -> None:
     command("fit", *DIGITS, "--trainer.max_epochs", "1")
     result = command("test", "--data.eval_batch_size", "9", "0")
     assert result.status == 2
-    assert "unexpected argument '0'; a RUN comes right after the command" in result.err
+    assert "unexpected argument '0'; give the RUN directly after the command" in result.err
 
 
 def read_mistakes() -> dict[str, str]:
@@ -70,7 +70,7 @@ def test_the_status_of_a_failure_at_run_time_is_1(command: Command, tmp_path: Pa
 
     no_run = command("test")
     assert no_run.status == 1
-    assert "no run on mnist with a val/accuracy in lightning_logs" in no_run.err
+    assert "no run trained on mnist with a val/accuracy in lightning_logs" in no_run.err
 
     (tmp_path / "torn.ckpt").write_bytes(b"PK\x03\x04 torn")
     truncated = command("test", "torn.ckpt")

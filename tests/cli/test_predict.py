@@ -67,7 +67,7 @@ def test_a_user_s_own_network_is_given_by_class_name(
     draw_seven().save("seven.png")
     unnamed = command("predict", "seven.png", "--run", "last")
     assert unnamed.status == 1
-    assert "name the class with --model.network MODULE.CLASS" in unnamed.err
+    assert "give the class with --model.network MODULE.CLASS" in unnamed.err
     result = command("predict", "seven.png", "--run", "last", *named)
     assert result.status == 0, result.err
     assert result.out.startswith("seven.png  ")
@@ -166,7 +166,7 @@ def test_mistakes_are_reported(trained_cli: Command) -> None:
         "run not found: 9 in lightning_logs" in trained_cli("predict", "pictures", "--run", "9").err
     )
     assert (
-        "both --json and --csv: give one"
+        "both --json and --csv are given; give only one"
         in trained_cli("predict", "pictures", "--json", "--csv").err
     )
     assert "IMAGE is missing" in trained_cli("predict").err
@@ -180,7 +180,7 @@ def test_a_file_named_twice_is_read_twice(trained_cli: Command) -> None:
 def test_notes_do_not_mix_with_json(trained_cli: Command) -> None:
     result = trained_cli("predict", "pictures/seven.png", "--json")
     assert json.loads(result.out)[0]["error"] is None
-    assert "no run on mnist in lightning_logs: using the best run on digits" in result.err
+    assert "no run trained on mnist in lightning_logs: using the best run on digits" in result.err
 
 
 def test_an_invalid_directory_for_inputs_is_reported_first(trained_cli: Command) -> None:

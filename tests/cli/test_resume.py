@@ -133,7 +133,7 @@ def test_a_finished_run_suggests_an_option_that_extends_it(
     again = command("resume").out
     if longer is None:
         assert "mnist_lightning resume" not in fitted
-        assert "its learning-rate schedule ends with them" in again
+        assert "the learning-rate schedule ends here" in again
         return
     assert f"python -m mnist_lightning resume 0 {longer}\n" in fitted
     assert f"to continue: python -m mnist_lightning resume 0 {longer}\n" in again
@@ -255,7 +255,7 @@ def test_a_checkpoint_outside_a_run_directory_continues_in_a_new_run(
     shutil.copy(run_0.recent(), loose)
     result = command("resume", str(loose), "--trainer.max_epochs", "3")
     assert result.status == 0, result.err
-    assert "loose.ckpt is in no run directory: resuming" in result.out
+    assert "loose.ckpt is not in a run directory; resuming" in result.out
     run_1 = Run(run_0.folder.with_name("version_1"))
     assert run_1.summary()["epochs"] == 3
     assert run_1.best.exists()

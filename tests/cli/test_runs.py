@@ -163,7 +163,9 @@ def test_five_hundred_runs_are_listed_quickly(command: Command) -> None:
 def test_without_runs_the_status_is_0(command: Command) -> None:
     result = command("runs")
     assert result.status == 0
-    assert result.out == "no runs in lightning_logs; make one with: python -m mnist_lightning fit\n"
+    assert (
+        result.out == "no runs in lightning_logs; train one with: python -m mnist_lightning fit\n"
+    )
     assert json.loads(command("runs", "--json").out) == []
 
 
@@ -171,7 +173,9 @@ def test_mistakes_are_reported(command: Command) -> None:
     write_run(0)
     assert "version_0 is given twice" in command("runs", "0", str(ROOT / "version_0")).err
     assert "run not found: 7 in lightning_logs" in command("runs", "0", "7").err
-    assert "both --json and --csv: give one" in command("runs", "--json", "--csv").err
+    assert (
+        "both --json and --csv are given; give only one" in command("runs", "--json", "--csv").err
+    )
     assert "name at least two" in command("runs", "0", "--png", "curves.png").err
     write_run(1)
     assert (

@@ -83,7 +83,7 @@ def test_a_signed_run_does_not_allow_another_module_of_the_same_name(own_network
     for arguments in (["test"], ["resume", "0", "--trainer.max_epochs", "2"]):
         result = run_command(folder, *arguments)
         assert result.status == 1
-        assert "you have not used classes of your own in this directory yet" in result.err
+        assert "in this directory no class of your own is allowed yet" in result.err
         assert not marker.exists()
     assert run_command(folder, "test", *OWN_NETWORK).status == 0
     assert marker.exists()

@@ -50,7 +50,7 @@ def test_last_reports_newer_runs_without_a_checkpoint(command: Command, run_0: R
     shutil.rmtree(run_0.folder.with_name("version_1") / "checkpoints")
     result = command("test", "last")
     assert result.status == 0
-    assert "version_1 ended before a checkpoint: using version_0" in result.err
+    assert "no checkpoint in version_1: using version_0" in result.err
 
 
 def test_validate_shows_the_accuracy_of_the_best_checkpoint(command: Command, run_0: Run) -> None:

@@ -90,7 +90,7 @@ def test_a_folder_with_another_structure_is_reported(tmp_path: Path, image_folde
         with pytest.raises(UserError, match=message):
             load_folder(folder, 0.1)
     (tmp_path / "empty" / "3").mkdir(parents=True)
-    with pytest.raises(UserError, match="none of its files"):
+    with pytest.raises(UserError, match="no file is an image"):
         load_folder(tmp_path / "empty", 0.1)
 
 
@@ -162,7 +162,7 @@ def test_a_run_with_an_additional_data_set_stores_both_checksums(
     assert command("validate", "0").status == 0
     assert command("report", "0").status == 0
     itself = command("fit", *DIGITS, "--data.extra", "digits", "--trainer.max_epochs", "1")
-    assert "--data.extra digits adds nothing: it is the data set itself" in itself.out
+    assert "--data.extra digits has no effect: --data.dataset is the same" in itself.out
 
 
 def test_init_from_starts_with_the_weights_of_another_run(command: Command, run_0: Run) -> None:
@@ -199,7 +199,7 @@ def test_init_from_rejects_the_weights_of_another_network(command: Command) -> N
     assert not Path("lightning_logs/version_1").exists()
     assert "run not found: 9" in command("fit", *DIGITS, "--init_from", "9").err
     both = command("fit", "--ckpt_path", "0", "--init_from", "0")
-    assert "--ckpt_path resumes a run, --init_from starts a new one: give one" in both.err
+    assert "--ckpt_path resumes a run, --init_from starts a new run: give only one" in both.err
 
 
 def test_the_summary_of_a_run_on_a_folder_has_its_sizes(

@@ -211,7 +211,7 @@ def test_mistakes_are_reported(trained_cli: Command) -> None:
     assert "--format: invalid value exe" in trained_cli("export", "0", "--format", "exe").err
     for kind in ("pth", "html"):
         error = trained_cli("export", "--format", kind, "--softmax").err
-        assert "--softmax is for onnx and pt2" in error
+        assert "--softmax requires --format onnx or pt2" in error
     result = trained_cli("export", "0", "--format", "pth", "--check_images", "0")
     assert (result.status, "at least 1" in result.err) == (2, True)
     assert "run not found: 7" in trained_cli("export", "7", "--format", "pth").err

@@ -80,7 +80,7 @@ def test_auto_resume_skips_an_unsigned_run(command: Command, trained: Run) -> No
     remove_signatures(trained)
     result = command(*FIT, "--auto_resume", "true")
     assert result.status == 0
-    assert "version_0: it was not made on this machine; add --trust to allow it" in result.out
+    assert "version_0: the run was not made on this machine; add --trust to resume it" in result.out
     assert "run: lightning_logs/version_1" in result.out
     remove_signatures(Run(trained.folder.with_name("version_1")))
     result = command(*FIT, "--auto_resume", "true", "--trust")

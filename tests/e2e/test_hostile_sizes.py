@@ -205,7 +205,7 @@ def test_a_batch_number_beyond_the_data_is_rejected(command: Command, trained: R
             loader |= {"epoch": 1, "given": 10**15}
     result = command("resume", str(trained.recent()), "--trainer.max_epochs", "2")
     assert result.status == 1
-    assert "batch 1000000000000000 of epoch 2, which has fewer batches" in result.err
+    assert "batch 1000000000000000 of epoch 2, but an epoch has fewer batches" in result.err
 
 
 def test_the_length_of_a_message_is_limited() -> None:

@@ -158,7 +158,7 @@ def test_an_argument_that_fails_in_training_is_reported_with_its_option(
 def test_a_data_set_named_twice_is_refused(command: Command) -> None:
     result = command(*FIT, "--data.extra", "[strokes, strokes]")
     assert result.status == 2
-    assert "extra names a data set twice: strokes, strokes" in result.err
+    assert "--data.extra: a data set is given twice: strokes, strokes" in result.err
 
 
 def test_a_huge_rotated_image_is_read_within_the_memory_of_two_copies(tmp_path: Path) -> None:

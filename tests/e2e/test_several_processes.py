@@ -178,7 +178,7 @@ def test_processes_that_find_different_runs_end_with_an_error(tmp_path: Path, co
     each = [*with_rank, *TWO, "--trainer.accelerator", "cpu", *MORE[command]]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
     printed = finish(start([*torchrun, "--nproc_per_node", "2", *each], tmp_path), 1)
-    assert printed.count("another run was created during the start: give the RUN by its") == 1
+    assert printed.count("another run was created at the same time: give the version") == 1
 
 
 def test_torchrun_starts_the_processes(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_an_error_of_all_processes_is_reported_once_if_the_first_is_last(
     late = ["bash", "-c", '[ "$RANK" = 1 ] || sleep 3; exec "$@"', "bash", *PROGRAM, *FIT, *MLP]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
     printed = finish(start([*torchrun, "--nproc_per_node", "2", *late], tmp_path), 1)
-    message = "2 processes were started, but this run is for one: use --trainer.devices 2"
+    message = "2 processes were started, but the options are for one: use --trainer.devices 2"
     assert printed.count(message) == 1
 
 

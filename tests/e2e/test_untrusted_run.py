@@ -241,7 +241,7 @@ def test_a_nearly_full_disk_is_reported_before_training(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2**20))
     result = command("fit", *DIGITS)
     assert result.status == 1
-    assert "lightning_logs has 1 MB left, this run may need" in result.err
+    assert "lightning_logs has 1 MB free, this run may need" in result.err
     assert not (tmp_path / "lightning_logs").exists()
 
 

@@ -122,11 +122,11 @@ def test_without_the_network_its_figures_are_missing(trained_cli: Command, run_0
         (folder / f"{name}.png").write_bytes(b"old")
     result = trained_cli("report", "0")
     assert result.status == 0
-    assert "no robustness and no attributions: no best.ckpt" in result.out
+    assert "robustness and attributions are missing: no best.ckpt" in result.out
     names = {path.stem for path in folder.glob("*.png")}
     assert names == (FIGURES | {"mine"}) - {"robustness", "attributions"}
     page = (folder / "report.html").read_text()
-    assert "no robustness and no attributions" in page
+    assert "robustness and attributions are missing" in page
 
 
 def test_a_report_made_again_is_the_same(trained_cli: Command, run_0: Run) -> None:
@@ -171,7 +171,7 @@ def test_a_run_of_other_data_or_of_none_is_refused(trained_cli: Command, run_0: 
     (run_0.folder / "summary.json").unlink()
     assert "was not made by `fit`" in trained_cli("report", "0").err
     shutil.rmtree(run_0.folder)
-    assert "no run on mnist" in trained_cli("report").err
+    assert "no run trained on mnist" in trained_cli("report").err
 
 
 def test_a_run_that_diverged_is_reported_without_figures(command: Command, run_0: Run) -> None:
@@ -195,12 +195,12 @@ def test_a_custom_network_is_used_if_its_class_is_named(
     monkeypatch.syspath_prepend(str(tmp_path))
     own = ["--model.network", "nearby.Nearby"]
     assert command("fit", *DIGITS, "--trainer.max_epochs", "1", *own).status == 0
-    assert "name its class too: --model.network CLASS" in command("report", "0").out
+    assert "add --model.network CLASS" in command("report", "0").out
     assert command("report", "0", *own).status == 0
     assert (run_0.folder / "report" / "robustness.png").exists()
     result = command("report", "0", "--model.network", "nearby.Nobody")
     assert result.status == 2
-    assert "nearby.Nobody is not an importable network class" in result.err
+    assert "cannot import a network class nearby.Nobody" in result.err
 
 
 @pytest.mark.parametrize("name", ["checksum", "network", "versions", "seed", "fit_seconds"])
@@ -226,7 +226,7 @@ def test_another_checkpoint_than_the_best_is_refused(trained_cli: Command, run_0
     assert trained_cli("report", str(run_0.best)).status == 0
     result = trained_cli("report", str(run_0.recent()))
     assert result.status == 2
-    assert "report needs a run" in result.err
+    assert "report cannot use" in result.err
 
 
 def test_validation_within_an_epoch_is_in_its_curves(command: Command, run_0: Run) -> None:

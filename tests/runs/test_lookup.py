@@ -63,7 +63,7 @@ def test_best_without_runs_on_mnist_reports_its_choice(
 ) -> None:
     create_run(tmp_path, 0, **{"dataset": "digits", "val/accuracy": 0.9})
     assert lookup.find("best", tmp_path)[0].version == 0
-    assert "no run on mnist" in capsys.readouterr().err
+    assert "no run trained on mnist" in capsys.readouterr().err
 
 
 def test_the_error_for_a_missing_run_lists_the_existing_runs(tmp_path: Path) -> None:

@@ -127,8 +127,8 @@ def test_mistakes_are_reported_before_any_trial(command: Command, sweep_folder: 
         ([*SWEEP, "--data.batchsize", "3"], "unknown option --data.batchsize"),
         ([*SWEEP, "--storage", "nowhere"], "--storage nowhere: expected a URL such as sqlite"),
         ([*SWEEP, "--pruner", "shears"], "--pruner: invalid value shears"),
-        ([*SWEEP, "--seeds", "1..2"], "--seeds applies to one run"),
-        ([*SWEEP, "--trainer.max_epochs", "-1"], "A sweep needs runs that end"),
+        ([*SWEEP, "--seeds", "1..2"], "--seeds is for one run"),
+        ([*SWEEP, "--trainer.max_epochs", "-1"], "A sweep needs runs of limited length"),
     )[1:]:
         result = command(*words)
         assert result.status != 0
