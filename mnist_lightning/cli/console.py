@@ -88,7 +88,7 @@ def show_data_notices(console: Console, data: MNISTDataModule) -> None:
         return
     text = (
         "MNIST is not available. This command uses scikit-learn's 1,797 bundled digits: "
-        "a smaller and different task. Its results cannot be compared with those on MNIST.\n\n"
+        "a smaller and different task. Do not compare the results with results on MNIST.\n\n"
         f"{data.fallback_reason}"
     )
     text, title, style = printable(text, keep="\n"), "This is not MNIST", "bold yellow"

@@ -79,7 +79,7 @@ def _load(
         raise UserError(f"{options.format} takes one RUN; for an ensemble use {formats}", 2)
     summaries = [run.summary() for run, _ in members]
     if len({each.get("checksum") for each in summaries}) > 1:
-        raise UserError("cannot build an ensemble: these runs were trained on different data", 2)
+        raise UserError("cannot build an ensemble: these runs have different training data", 2)
     unknown["seed"] = ", ".join(str(each.get("seed")) for each in summaries)
     directory = lookup.ensemble_directory([run for run, _ in members])
     return run, directory, inference.load(options.run, root, classes), summary | unknown

@@ -64,7 +64,7 @@ def _fit_each(parser: ExperimentParser, options: Namespace, arguments: list[str]
             status, run = _fit_once(parser, options, each)
             if status != 0:
                 if left := options.seeds[place:]:
-                    say(f"not started: --seeds {','.join(map(str, left))}")
+                    say(f"not trained yet: --seeds {','.join(map(str, left))}")
                 return status
             if run is not None:
                 finished.append(run)
@@ -122,7 +122,8 @@ def load_initial_weights(cli: DigitCLI, reference: str) -> str:
         cli.model.network.load_state_dict(network_weights(checkpoint))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
-        raise UserError(f"--init_from: the weights in {path} do not fit: {reason}") from None
+        problem = f"--init_from: the weights in {path} do not match the network"
+        raise UserError(f"{problem}: {reason}") from None
     say(f"initial weights: {path}")
     return f"{path} sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
 

@@ -120,7 +120,7 @@ def continue_run(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]
     """
     found = differences(cli, checkpoint["config"])
     if found:
-        fix = "omit these, or start a new run with fit"
+        fix = "omit these options, or start a new run with fit"
         raise UserError(f"options differ from those of the run: {'; '.join(found)}; {fix}", 2)
     cli.datamodule.check_same_data(checkpoint["MNISTDataModule"])
     cli.make_trainer.loaded[path] = checkpoint

@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
         say(f"serving {run.folder} at {address}", flush=True)
         say(f"API for programs: {address}/docs; press Ctrl-C to stop", flush=True)
         if options.collect is not None:
-            say(f"misread digits are saved in {options.collect}", flush=True)
+            say(f"corrected digits are saved in {options.collect}", flush=True)
         # Uvicorn's warnings are about requests: a client could fill the terminal with them.
         config = uvicorn.Config(
             app, http=TimedConnection, ws="none", log_level="error", access_log=False

@@ -234,7 +234,7 @@ def _show_outcome(
         return status
     best, folder = results.best_trial(study), plan.folder
     if best is None:
-        raise UserError(f"No trial finished. Their output is in {folder}/trial_*.log.")
+        raise UserError(f"No trial finished. See the errors in {folder}/trial_*.log.")
     if not plan.space.contains(best.params):
         raise UserError(f"trial {best.number} has parameters outside the space")
     console.show_line(out, f"best: {results.format_trial(best)}")

@@ -198,5 +198,5 @@ def _predictions_path(
 _DESCRIPTION = (
     "Evaluate a checkpoint with the options of its run. RUN is a run directory, a version number, "
     "a checkpoint file, `last`, the newest run, or `best`, the highest val/accuracy (default). "
-    "Several RUNs, as 3,5 or 3..7, are an ensemble, which averages their probabilities."
+    "Several RUNs, such as 3,5 or 3..7, are an ensemble: their probabilities are averaged."
 )

@@ -109,7 +109,7 @@ def _check_determinism(cli: DigitCLI) -> list[bool]:
         max_wait = _run(first).summary()["fit_seconds"] / (KILLS + 1)
         moments = _kill_and_resume(fit, killed, max_wait)
         if not moments:
-            raise UserError("the run is too short to kill it: give it more batches or epochs")
+            raise UserError("the run is too short for this check: set more batches or epochs")
         difference = first_difference_of_runs(_run(first), _run(killed))
         details = f"killed {plural(len(moments), 'time')} ({', '.join(moments)}) and resumed: "
         details += difference or "equal to the uninterrupted run in every bit and logged metric"

@@ -216,7 +216,7 @@ def _fetch_archive(path: Path, md5: str, urls: Sequence[str], limits: Limits) ->
 
     def move(part: Path) -> None:
         if _md5(part) != md5:
-            raise DownloadError(f"wrong file: its MD5 is not {md5}")
+            raise DownloadError(f"wrong file: expected a file with MD5 {md5}")
         part.replace(path)
 
     if not (path.is_file() and path.stat().st_size <= limits.size and _md5(path) == md5):

@@ -59,7 +59,7 @@ def load_run_dataset(run: Run, data_dir: str | None, unchanged: bool = True) -> 
         raise UserError(f"{error}; {fix}") from None
     if unchanged and data.checksum != summary["checksum"]:
         raise UserError(
-            f"the {data.name} in {path} differs from the training data of the run; restore it, "
-            f"give its directory (--data.data_dir DIR), or train again: {PROGRAM} fit"
+            f"the {data.name} in {path} differs from the training data of the run; restore the "
+            f"data, give the right directory (--data.data_dir DIR), or train again: {PROGRAM} fit"
         )
     return data

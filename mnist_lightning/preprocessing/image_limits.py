@@ -148,7 +148,7 @@ def _check_bmp(content: bytes) -> None:
 def _check_ppm(content: bytes) -> None:
     # Pillow reads a comment byte by byte: a long one counts as slow, too.
     if not _FAST_PPM.match(content[:1000]):
-        _refuse_python_decoded("PPM as text, or of an unusual depth", content)
+        _refuse_python_decoded("PPM as text, or with an unusual number of bits", content)
 
 
 def _refuse_python_decoded(kind: str, content: bytes) -> None:
@@ -166,7 +166,7 @@ def _check_tiff(content: bytes) -> None:
     (at,) = struct.unpack_from(f"{order}Q" if big else f"{order}I", content, 8 if big else 4)
     (tags,) = struct.unpack_from(f"{order}Q" if big else f"{order}H", content, at)
     if tags > MAX_TAGS:
-        _refuse(f"TIFF with {tags:,} tags; the limit is {MAX_TAGS:,}.")
+        _refuse(f"TIFF with {tags:,} tags; the limit is {MAX_TAGS:,}. Save it as PNG.")
     at += 8 if big else 2
     total, strips, compression = 0, 0, 0
     sides: dict[int, int] = {}
@@ -186,7 +186,7 @@ def _check_tiff(content: bytes) -> None:
     # A tile is decoded as a whole, even if most of it lies outside the image.
     for side, tile_side in _TIFF_SIDES.items():
         if sides.get(tile_side, 0) > max(MAX_TILE, 2 * sides.get(side, 0)):
-            _refuse("TIFF with tiles much larger than the image.")
+            _refuse("TIFF with tiles much larger than the image. Save it as PNG.")
     _Parts(content, "TIFF with too many strips").add(strips)
     if compression in _TIFF_JPEG:
         scans = content.count(b"\xff\xda")

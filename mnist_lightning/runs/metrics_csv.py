@@ -117,7 +117,9 @@ def _lines_of(path: Path, limited: bool = True) -> bytes:
     """Read the complete lines of a table within the limits."""
     content = read_bounded(path, MAX_METRICS_BYTES if limited else math.inf)
     if limited and len(content) > MAX_NON_ASCII_BYTES and not content.isascii():
-        raise UserError(f"{path} is too large: non-ASCII limit {MAX_NON_ASCII_BYTES:,} bytes")
+        raise UserError(
+            f"{path} is too large: at most {MAX_NON_ASCII_BYTES:,} bytes may be non-ASCII"
+        )
     content = content[: content.rfind(b"\n") + 1]
     columns = 1 + content.partition(b"\n")[0].count(b",")
     rows = content.count(b"\n")

@@ -26,8 +26,8 @@ _UNSUPPORTED: dict[type[Callback], str] = {
     "Compare batch sizes with the command sweep.",
     callbacks.LearningRateFinder: "it trains before the run, and no checkpoint contains that. "
     "Compare learning rates with the command sweep.",
-    callbacks.OnExceptionCheckpoint: "a new run would start from the checkpoint of another one. "
-    "Remove the callback: a run saves last.ckpt itself, also within an epoch with --autosave N.",
+    callbacks.OnExceptionCheckpoint: "a new run would start from the checkpoint of another run. "
+    "Remove the callback, and set --autosave MINUTES to save checkpoints within an epoch.",
     callbacks.SpikeDetection: "the losses that it compares are not in the checkpoints. "
     "Use EarlyStopping with check_finite or divergence_threshold.",
     callbacks.ProgressBar: "a run has its own progress bar. "

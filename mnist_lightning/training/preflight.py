@@ -100,7 +100,7 @@ def _check_limits(data: MNISTDataModule, options: dict[str, Any]) -> None:
         if isinstance(limit, float) and batches > 0 and limit > 0 and batches * limit < 1:
             _reject(
                 f"--trainer.limit_{stage}_batches {limit} of {batches} batches is below 1 batch: "
-                f"give at least {math.ceil(100 / batches) / 100}, or a number of batches, such as 1."
+                f"give at least {math.ceil(100 / batches) / 100}, or a number of batches (1, 2, …)."
             )
     every = options["check_val_every_n_epoch"]
     if every is not None and every < 1:

@@ -119,7 +119,8 @@ def _build_session(
                 "This run is from elsewhere and is not signed; add --trust to sign it."
             )
         if not output_run.write_config(config, sign=own) and own:
-            reporter.show_line(f"This run is not signed: no key can be stored as {key_path()}.")
+            problem = f"This run is not signed: no key can be stored as {key_path()}"
+            reporter.show_line(f"{problem}. Make that path writable.")
         output_run.predictions.unlink(missing_ok=True)  # they belong to earlier weights
         if config["trainer"]["logger"] in (None, True):
             logger = RunLogger(output_run.folder, experiment.data.data.name)

@@ -77,8 +77,8 @@ class TrainerFactory:
         is_ddp = isinstance(strategy, DDPStrategy) and is_launchable
         if not is_ddp and not isinstance(strategy, SingleDeviceStrategy):
             raise UserError(
-                f"Invalid --trainer.strategy {self._options['strategy']}: expected a single "
-                "device, or ddp.",
+                f"Invalid --trainer.strategy {self._options['strategy']}: expected ddp, "
+                "or auto with one device.",
                 status=2,
             )
         return trainer

@@ -88,7 +88,7 @@ def open_study(options: StudyOptions, folder: Path, digest: str, trust: bool) ->
     if made_with is None:
         study.set_user_attr("made_with", digest)
     elif made_with != digest:
-        problem = f"The sweep {options.name} exists with another space or other options"
+        problem = f"The sweep {options.name} already exists with another space or other options"
         raise UserError(
             f"{problem}. Give another --name, or the options of the existing sweep.", status=2
         )
@@ -187,7 +187,7 @@ def _stop_on_equal_failures(study: optuna.Study, plan: Plan, stop: Event) -> Non
     if len(reasons) == MAX_EQUAL_FAILURES and reasons[0] is not None and len(set(reasons)) == 1:
         stop.set()
         problem = f"{MAX_EQUAL_FAILURES} trials in a row failed with the same error: {reasons[0]}"
-        fix = f"See {plan.folder}/trial_*.log; after fixing it, repeat the command to continue."
+        fix = f"Fix the error (see {plan.folder}/trial_*.log), then repeat the command to continue."
         raise UserError(f"{problem}. {fix}")
 
 

@@ -28,8 +28,8 @@ CALLBACK = "--trainer.callbacks"
         ([CALLBACK, "LearningRateFinder"], "the command sweep"),
         ([CALLBACK, "SpikeDetection"], "Use EarlyStopping"),
         ([CALLBACK, "OnExceptionCheckpoint", f"{CALLBACK}.dirpath", "."], "--autosave MINUTES"),
-        ([CALLBACK, "TQDMProgressBar"], "Remove it"),
-        ([CALLBACK, "RichProgressBar"], "Remove it"),
+        ([CALLBACK, "TQDMProgressBar"], "Remove the callback"),
+        ([CALLBACK, "RichProgressBar"], "Remove the callback"),
         ([CALLBACK, "ModelCheckpoint", f"{CALLBACK}.save_last", "true"], "Remove save_last."),
         ([CALLBACK, "ModelCheckpoint", f"{CALLBACK}.filename", "last"], "Remove filename."),
         ([CALLBACK, "ModelCheckpoint", f"{CALLBACK}.dirpath", "there"], "Remove dirpath."),
@@ -43,7 +43,7 @@ CALLBACK = "--trainer.callbacks"
                 *(CALLBACK, "GradientAccumulationScheduler", f"{CALLBACK}.scheduling", "{0: 2}"),
                 *("--trainer.accumulate_grad_batches", "2"),
             ],
-            "give one",
+            "give only one",
         ),
         (
             [CALLBACK, "EarlyStopping", f"{CALLBACK}.monitor", "val/loss", "--data.val_size", "0"],
@@ -62,7 +62,7 @@ CALLBACK = "--trainer.callbacks"
         ),
         (
             [f"{CALLBACK}+=ExponentialMovingAverage", f"{CALLBACK}+=ExponentialMovingAverage"],
-            "give one",
+            "give it once",
         ),
     ],
     ids=lambda value: value[1] if isinstance(value, list) else None,

@@ -141,7 +141,7 @@ def test_mistakes_are_reported_before_any_trial(command: Command, sweep_folder: 
 
 def test_a_name_cannot_be_used_with_another_space(command: Command, sweep_folder: Path) -> None:
     create_study(sweep_folder).set_user_attr("made_with", "something else")
-    assert "exists with another space or other options" in command(*SWEEP).err
+    assert "already exists with another space or other options" in command(*SWEEP).err
 
 
 def test_equal_failures_end_the_sweep(command: Command, sweep_folder: Path) -> None:
