@@ -145,7 +145,7 @@ def continue_run(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]
         say(f"{run.folder} is finished: {count}; {more}")
         return 0
     if 0 <= ends < done.epochs + bool(done.batches):
-        problem = f"--trainer.max_epochs {ends} is too small: {path} already has {done}"
+        problem = f"--trainer.max_epochs {ends} is too small: {path} is already at {done}"
         raise UserError(f"{problem}; give a larger number", 2)
     if run.config.is_file():
         if distributed.is_rank_zero():

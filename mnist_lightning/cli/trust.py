@@ -121,8 +121,8 @@ def refuse_foreign(
     if foreign := config_schema.foreign_classes(content, schema, named.classes):
         raise UserError(config_schema.untrusted_message(foreign[0], where), status=2)
     if hidden := find_hidden_structure(content):
-        problem = f"{where} contains a mapping or list inside a string at {hidden}"
-        raise UserError(f"{problem}; write it without quotes, or add --trust", status=2)
+        problem = f"{where} contains settings in a string or in another file: {hidden}"
+        raise UserError(f"{problem}; write them as nested YAML, or add --trust", status=2)
 
 
 @contextmanager

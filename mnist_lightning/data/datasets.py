@@ -156,7 +156,7 @@ class _TorchvisionFiles(NamedTuple):
         processed = data_dir / self.class_name / "processed"
         if os.path.lexists(processed):  # torchvision unpickles its files without a check
             raise ValueError(
-                f"{processed} is from an old torchvision version and not supported; delete it"
+                f"{processed} is from an old torchvision version, which is not supported"
             )
         for file, size in self._raw_sizes().items():  # torchvision reads whole files
             path = data_dir / self.class_name / "raw" / file

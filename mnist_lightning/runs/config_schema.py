@@ -203,7 +203,7 @@ class _Checker:
         path, arguments = value["class_path"], value.get("init_args") or {}
         extra = value.keys() - {"class_path", "init_args"}
         if not isinstance(path, str):
-            self._report(f"{where}: class_path is missing")
+            self._report(f"{where}: class_path is not a string")
         elif (component := self._component(path, bases)) is None:
             self._refuse(path, where)
         elif not isinstance(arguments, dict):

@@ -118,7 +118,7 @@ def _lines_of(path: Path, limited: bool = True) -> bytes:
     content = read_bounded(path, MAX_METRICS_BYTES if limited else math.inf)
     if limited and len(content) > MAX_NON_ASCII_BYTES and not content.isascii():
         raise UserError(
-            f"{path} is too large: at most {MAX_NON_ASCII_BYTES:,} bytes may be non-ASCII"
+            f"{path} is too large: the limit with non-ASCII text is {MAX_NON_ASCII_BYTES:,} bytes"
         )
     content = content[: content.rfind(b"\n") + 1]
     columns = 1 + content.partition(b"\n")[0].count(b",")

@@ -217,7 +217,7 @@ def create_at(folder: Path) -> Run:
     """
     run = Run(folder)
     if run.config.exists():
-        raise UserError(f"--run_dir {folder}: it is already a run; continue it with resume", 2)
+        raise UserError(f"--run_dir {folder} is already a run; continue the run with resume", 2)
     # A sweep marks the directory with a hidden file; a killed one may have created `checkpoints`.
     found = [*entries(folder), *entries(run.checkpoints)]
     if run.checkpoints.is_dir() and not run.checkpoints.is_symlink():

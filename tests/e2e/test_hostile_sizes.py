@@ -118,7 +118,7 @@ def test_all_event_files_share_one_limit(command: Command, trained: Run) -> None
 def test_non_ascii_text_is_limited_before_decoding(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_bytes(b"step,train/loss\n" + ("\U0001f600" + "x" * 90_000 + "\n").encode() * 60)
-    with pytest.raises(UserError, match="at most 5,000,000 bytes may be non-ASCII"):
+    with pytest.raises(UserError, match="the limit with non-ASCII text is 5,000,000 bytes"):
         read_metrics(path)
 
 
