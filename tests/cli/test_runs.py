@@ -176,7 +176,7 @@ def test_mistakes_are_reported(command: Command) -> None:
     assert (
         "both --json and --csv are given; give only one" in command("runs", "--json", "--csv").err
     )
-    assert "name at least two" in command("runs", "0", "--png", "curves.png").err
+    assert "at least two runs" in command("runs", "0", "--png", "curves.png").err
     write_run(1)
     assert (
         "the directory nowhere does not exist"
