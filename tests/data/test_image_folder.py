@@ -221,7 +221,7 @@ def test_the_summary_of_a_run_on_a_folder_has_its_sizes(
 
 def test_a_link_as_a_label_is_rejected(image_folder: Path, tmp_path: Path) -> None:
     (image_folder / "10").symlink_to(tmp_path)
-    with pytest.raises(UserError, match="10 is a link"):
+    with pytest.raises(UserError, match="10 is a symbolic link"):
         load_folder(image_folder, test_share=0.0)
 
 

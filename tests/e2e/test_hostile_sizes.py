@@ -173,8 +173,8 @@ def test_a_comparison_of_nested_settings_is_short(command: Command, two_runs: li
     for version, run in enumerate(two_runs):
         config = run.read_config()
         settings: dict[str, Any] = {f"leaf{number}": version for number in range(1_000)}
-        for _ in range(40):
-            settings = {"k" * 195: settings}
+        for _ in range(20):
+            settings = {"k" * 95: settings}
         config["model"] |= settings
         run.config.write_text(yaml.safe_dump(config, default_flow_style=True))
     result = command("runs", "0", "1")
