@@ -114,7 +114,7 @@ def refuse_links(folder: Path, suffixes: tuple[str, ...]) -> None:
     for path in walk(folder):
         written = path.name.endswith(suffixes)
         if path.is_symlink() and (path.is_dir() or written):
-            raise UserError(f"{path} is a link to a path outside of {folder}; remove it")
+            raise UserError(f"{path} is a symbolic link, which may lead out of {folder}; remove it")
         if written and not path.is_file() and not (suffixes == ("",) and path.is_dir()):
             raise UserError(f"{path} is not a regular file; remove it")
         if written and path.is_file() and path.stat().st_nlink > 1:
@@ -136,7 +136,7 @@ def refuse_linked_folders(folder: Path, root: Path) -> None:
         if path == root:
             return
         if path.is_symlink():
-            problem = f"{path} is a link to a path outside of {root}"
+            problem = f"{path} is a symbolic link, which may lead out of {root}"
             raise UserError(f"{problem}; use the path of its target instead")
 
 

@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     for name in options.names:
         if name not in SOURCES:
-            expected = f"{suggestions.hint(name, SOURCES)}{', '.join(SOURCES)}"
+            expected = f"{suggestions.introduce_choices(name, SOURCES)}{', '.join(SOURCES)}"
             raise UserError(f"unknown data set {name!r}; {expected}", status=2)
     if options.fetch and not options.names:
         raise UserError(f"--fetch needs the name of a data set: {PROGRAM} data mnist --fetch", 2)

@@ -121,18 +121,18 @@ def _unknown_argument(name: str, message: str) -> str:
     if component is None:
         return f"the class has no argument {name!r}; remove it"
     class_name, arguments = component.__name__, list(registry.parameters(component))
-    hint = suggestions.hint(name, arguments)
-    return f"{class_name} has no argument {name!r}; {hint}{', '.join(arguments)}"
+    introduction = suggestions.introduce_choices(name, arguments)
+    return f"{class_name} has no argument {name!r}; {introduction}{', '.join(arguments)}"
 
 
 def _wrong_class(path: str, key: str, message: str) -> str:
     classes = sorted({known.rpartition(".")[2] for known in _CLASSES[key]})
     if path in classes:
         return f"several classes are named {path}; give a full path: package.module.{path}"
-    hint = suggestions.hint(path.rsplit(".", 1)[-1], classes)
+    introduction = suggestions.introduce_choices(path.rsplit(".", 1)[-1], classes)
     # The error of importing its module.
     match = re.search(r"Errors:\s+- (?:Problem with given class_path [^:]+:\s+)?(.+)", message)
     own = "." in path and match and not re.match("Expected a |Import path ", match[1])
     reason = f": {match[1]}" if match and own else ""
     expected = f"{', '.join(classes)}, or the path of another class: package.module.Class"
-    return f"invalid value {path}{reason}; {hint}{expected}"
+    return f"invalid value {path}{reason}; {introduction}{expected}"

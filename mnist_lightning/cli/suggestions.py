@@ -47,10 +47,10 @@ def format_argparse_error(message: str, options: Collection[str], command: str) 
 
 def invalid_value(value: str, choices: Iterable[str], expected: str) -> str:
     """Return the message for an invalid value: the closest choice, and what is expected."""
-    return f"invalid value {value}; {hint(value, choices)}{expected}"
+    return f"invalid value {value}; {introduce_choices(value, choices)}{expected}"
 
 
-def hint(word: str, choices: Iterable[str]) -> str:
+def introduce_choices(word: str, choices: Iterable[str]) -> str:
     """Return the text before a list of choices; suggest the closest choice if one is similar.
 
     Case and underscores do not count: `one_cycle`, `OneCycle`.

@@ -22,9 +22,8 @@ FLUSH_SECONDS = 5.0
 # million short records.
 MAX_CHECKED_BYTES = 40_000_000
 MAX_EVENTS = 500_000  # records, and the values in them
-MAX_RECORD_BYTES = (
-    2_000_000  # a record may consist of empty values: 85 bytes in memory for each two
-)
+# A record may consist of empty values, which have 2 bytes in the file and 85 in memory.
+MAX_RECORD_BYTES = 2_000_000
 MAX_EVENT_BYTES = 100_000_000
 
 
