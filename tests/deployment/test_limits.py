@@ -94,7 +94,7 @@ def test_a_network_that_cannot_be_loaded_is_loaded_only_once(
         calls.append(arguments)
         raise UserError("this takes ten seconds")
 
-    monkeypatch.setattr("mnist_lightning.inference.load", load)
+    monkeypatch.setattr("mnist_lightning.deployment.responses.load", load)
     for _ in range(3):
         with pytest.raises(ProblemError, match="unusable_run") as problem:
             models.load("version_1")
