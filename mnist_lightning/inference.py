@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from mnist_lightning.errors import UserError
+from mnist_lightning.errors import UserError, unsigned_files
 from mnist_lightning.networks import registry
 from mnist_lightning.networks.calibration import apply_temperature
 from mnist_lightning.networks.ensemble import Ensemble
@@ -174,6 +174,7 @@ def _load_safetensors(path: Path, classes: Iterable[type[nn.Module]]) -> Recogni
         raise UserError(
             "this file needs the package safetensors: pip install 'mnist-lightning[export]'"
         ) from None
+    unsigned_files.last = path
     try:
         _check_header(path)
         with safe_open(path, "pt") as file:

@@ -12,7 +12,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from mnist_lightning.errors import MAX_MESSAGE_CHARS, PROGRAM, UserError, __version__
+from mnist_lightning.errors import (
+    MAX_MESSAGE_CHARS,
+    PROGRAM,
+    UserError,
+    __version__,
+    unsigned_files,
+)
 from mnist_lightning.text import printable, say
 
 
@@ -85,6 +91,8 @@ EXTRAS = {"fastapi": "web", "uvicorn": "web", "optuna": "sweep", "psutil": "swee
 # How much later than another process the first one may find the same error.
 ERROR_WAIT_SECONDS = 30
 
+MAX_REASON_CHARS = 300  # of an error that an unsigned file may have caused
+
 
 def dispatch(arguments: list[str]) -> int:
     """Run the command that is the first of `arguments`; return its exit status."""
@@ -112,6 +120,7 @@ def dispatch(arguments: list[str]) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; report an error in one line on stderr."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    unsigned_files.last = None
     debug = "--debug" in arguments
     if debug:
         arguments.remove("--debug")
@@ -162,10 +171,6 @@ def explain(error: BaseException) -> tuple[str, int]:
         return error.strerror + (f": {error.filename}" if error.filename else ""), 1
     if isinstance(error, UnicodeEncodeError):  # TensorBoard and others cannot write such a path
         return f"{error.object} contains bytes that are not UTF-8; rename the file or folder", 1
-    # Lightning's exception for options that contradict each other or the data. Its class is not
-    # imported here: every command would import lightning.
-    if isinstance(error, ValueError) or type(error).__name__ == "MisconfigurationException":
-        return " ".join(str(error).split()), 2
     if type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
         smaller = "--data.batch_size N or --data.eval_batch_size N"
         return f"out of GPU memory; use smaller batches: {smaller}", 1
@@ -173,6 +178,14 @@ def explain(error: BaseException) -> tuple[str, int]:
         option = "--trainer.deterministic false (the run is then not exactly reproducible)"
         fix = f"give {option} or --trainer.accelerator cpu"
         return f"{str(error).split()[0]} is not deterministic on this device; {fix}", 1
+    if (path := unsigned_files.last) is not None:
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:MAX_REASON_CHARS]
+        advice = "--debug shows the traceback"
+        return f"{path} was not made on this machine, and may be invalid: {reason} ({advice})", 1
+    # Lightning's exception for options that contradict each other or the data. Its class is not
+    # imported here: every command would import lightning.
+    if isinstance(error, ValueError) or type(error).__name__ == "MisconfigurationException":
+        return " ".join(str(error).split()), 2
     if (configured := _configured_option(error)) is not None:
         reason = " ".join(str(error).split()) or type(error).__name__
         return f"--{configured}: {reason} (--debug shows the traceback)", 1

@@ -7,7 +7,7 @@ from typing import Any
 from mnist_lightning import distributed
 from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser
 from mnist_lightning.cli.session import prepare, run_lock, suggest_resume_option, train_and_show
-from mnist_lightning.cli.trust import TrustedConfig, check_network, convert_errors, trusted_config
+from mnist_lightning.cli.trust import TrustedConfig, check_network, trusted_config
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import rename_damaged, write_atomically
 from mnist_lightning.networks.registry import WrongWeightsError
@@ -77,15 +77,13 @@ def _resume_from(
         recent_checkpoints.validate_checkpoint(checkpoint)
     except DamagedCheckpointError as error:
         raise DamagedCheckpointError(f"{path}: {error}") from None
-    with convert_errors(path, signed):
-        base = _base_config(run, path, checkpoint, signed, trust, rest)
-    with convert_errors(path, base.own and signed):
-        if first and _has_config(run) and not run.config.is_file():
-            run.write_config(checkpoint["config"], sign=signed)
-        cli = DigitCLI(parser, rest, base, trust)
-        prepare(cli)
-        distributed.assert_same_path(path)
-        return continue_run(cli, run, path, checkpoint)
+    base = _base_config(run, path, checkpoint, signed, trust, rest)
+    if first and _has_config(run) and not run.config.is_file():
+        run.write_config(checkpoint["config"], sign=signed)
+    cli = DigitCLI(parser, rest, base, trust)
+    prepare(cli)
+    distributed.assert_same_path(path)
+    return continue_run(cli, run, path, checkpoint)
 
 
 def _base_config(

@@ -12,7 +12,7 @@ from mnist_lightning import distributed, inference
 from mnist_lightning.cli import console
 from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser
 from mnist_lightning.cli.parser import option_value
-from mnist_lightning.cli.trust import check_network, convert_errors, trusted_config
+from mnist_lightning.cli.trust import check_network, trusted_config
 from mnist_lightning.errors import UserError
 from mnist_lightning.networks.ensemble import Ensemble, ShiftAveraging
 from mnist_lightning.preprocessing.normalization import PAPER
@@ -63,9 +63,8 @@ def evaluate_command(command: str, arguments: list[str]) -> int:
     config = evaluation_config(base.content)
     if dataset is not None:
         config["data"] = config.get("data", {}) | {"folder": None, "extra": None}
-    with convert_errors(first.path, base.own):
-        cli = DigitCLI(parser, rest, base._replace(content=config), options.trust)
-        return _evaluate_with(cli, command, checkpoints, options)
+    cli = DigitCLI(parser, rest, base._replace(content=config), options.trust)
+    return _evaluate_with(cli, command, checkpoints, options)
 
 
 def _evaluate_with(

@@ -4,8 +4,7 @@ See `docs/decisions/trust.md`: a file of a run is the user's own if it is signed
 adds `--trust`; any other file is untrusted data.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +18,6 @@ from mnist_lightning.runs.class_names import argument_names, class_names, find_h
 from mnist_lightning.runs.config import Config, check_batch_size, remove_machine_options
 from mnist_lightning.runs.former_versions import upgrade_names
 from mnist_lightning.training.registry import SCHEMA, USER_SCHEMA
-
-MAX_REASON_CHARS = 300
 
 
 class TrustedConfig(NamedTuple):
@@ -123,24 +120,6 @@ def refuse_foreign(
     if hidden := find_hidden_structure(content):
         problem = f"{where} contains settings in a string or in another file: {hidden}"
         raise UserError(f"{problem}; write them as nested YAML, or add --trust", status=2)
-
-
-@contextmanager
-def convert_errors(path: Path, own: bool) -> Iterator[None]:
-    """Report an error that an untrusted file causes as an error of the file, not as a bug.
-
-    Raises:
-        UserError: instead of any error except `UserError` and `OSError`.
-    """
-    try:
-        yield
-    except (UserError, OSError):
-        raise
-    except Exception as error:
-        if own:
-            raise
-        reason = " ".join(f"{type(error).__name__} {error}".split())[:MAX_REASON_CHARS]
-        raise UserError(f"{path} was not made on this machine, and is invalid: {reason}") from error
 
 
 def _remember_own_classes(allowed: NamedClasses) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mnist_lightning.errors import UserError
+from mnist_lightning.errors import UserError, unsigned_files
 from mnist_lightning.files import read_bounded
 from mnist_lightning.runs import signature
 from mnist_lightning.runs.archive import find_archive_problem
@@ -163,7 +163,10 @@ def parse_checkpoint(content: bytes, path: Path) -> tuple[dict[str, Any], bool]:
     Raises:
         DamagedCheckpointError: see `read_checkpoint`.
     """
-    content, signed = _split_signature(content, path)
+    content, mark = _split_signature(content, path)
+    signed = signature.is_signed(_KIND, content, mark)
+    if not signed:
+        unsigned_files.last = path
     try:
         checkpoint = _load(content)
     except Exception as error:  # an unpickler may raise any error for an untrusted file
@@ -171,7 +174,7 @@ def parse_checkpoint(content: bytes, path: Path) -> tuple[dict[str, Any], bool]:
         problem = f"{path} is damaged or not a checkpoint: {reason[0]}"
         raise DamagedCheckpointError(problem) from None
     upgrade_checkpoint(checkpoint)
-    return checkpoint, signature.is_signed(_KIND, content, signed)
+    return checkpoint, signed
 
 
 def _load(content: bytes) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from mnist_lightning import files
-from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.errors import PROGRAM, UserError, unsigned_files
 from mnist_lightning.runs import signature
 from mnist_lightning.runs.former_versions import upgrade_names
 from mnist_lightning.runs.summary_json import read_summary
@@ -110,7 +110,10 @@ class Run:
             raise UserError(f"{self.config} is damaged or not a configuration")
         content, mark, tail = content.rpartition(_SIGNED)
         signed = bytes.fromhex(tail.decode().strip()) if _HEX.fullmatch(tail) else b""
-        return upgrade_names(config), bool(mark) and signature.is_signed(_CONFIG, content, signed)
+        is_own = bool(mark) and signature.is_signed(_CONFIG, content, signed)
+        if not is_own:
+            unsigned_files.last = self.config
+        return upgrade_names(config), is_own
 
     @property
     def lock_file(self) -> Path:

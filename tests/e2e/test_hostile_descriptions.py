@@ -14,7 +14,7 @@ from mnist_lightning.files import MAX_COPIED_BYTES, refuse_links
 from mnist_lightning.runs.run_directory import Run
 from tests.conftest import Command
 from tests.e2e.conftest import FIT, LONGER
-from tests.unsigned_files import edit_checkpoint
+from tests.unsigned_files import edit_checkpoint, remove_signatures
 
 
 def share_metadata(checkpoint: Any) -> None:
@@ -124,3 +124,22 @@ def test_large_hard_links_are_not_copied(tmp_path: Path) -> None:
         (run / f"{name}.pbtxt").hardlink_to(tmp_path / name)
     with pytest.raises(UserError, match=r"b\.pbtxt is a hard link to a large file"):
         refuse_links(run, (".pbtxt",))
+
+
+@pytest.mark.parametrize(
+    ("signed", "message"), [(False, "best.ckpt was not made on this machine"), (True, "a bug")]
+)
+def test_an_unexpected_error_names_the_file_from_elsewhere(
+    command: Command, trained: Run, monkeypatch: pytest.MonkeyPatch, signed: bool, message: str
+) -> None:
+    if not signed:
+        remove_signatures(trained)
+
+    def fail(*_: object) -> None:
+        raise KeyError("unexpected")
+
+    monkeypatch.setattr("mnist_lightning.networks.registry.build", fail)
+    result = command("export", "0", "--format", "pth")
+    assert (result.status, message in result.err) == (1, True), result.err
+    assert "KeyError" in result.err
+    assert result.err.count("\n") == 1
