@@ -95,7 +95,8 @@ def walk(folder: Path) -> Iterator[Path]:
         if depth > 0:
             yield path
         if depth > MAX_FOLDER_DEPTH:
-            raise UserError(f"{folder}: folders are nested more than {MAX_FOLDER_DEPTH} deep", 2)
+            problem = f"{folder} has more than {MAX_FOLDER_DEPTH} levels of folders"
+            raise UserError(f"{problem}; give fewer", status=2)
         if depth == 0 or (path.is_dir() and not path.is_symlink()):
             stack += [(inner, depth + 1) for inner in sorted(path.iterdir(), reverse=True)]
 

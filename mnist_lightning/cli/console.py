@@ -43,8 +43,8 @@ class ConsoleReporter:
         self.show_line(f"{name}, {parameters:,} parameters, on {device}")
         if network["init_args"] is None:
             self.show_line(
-                f"{name} does not store its arguments: predict, serve, report and export cannot "
-                "rebuild the network; store each one as an attribute: self.width = width"
+                "predict, serve, report and export will not work with this network. To correct "
+                f"this, store each argument of {name} as an attribute: self.width = width"
             )
         if experiment.config["trainer"]["enable_model_summary"] is not False:
             self.show_line(_format_layers(experiment.model.network))

@@ -134,5 +134,7 @@ def _wrong_class(path: str, key: str, message: str) -> str:
     match = re.search(r"Errors:\s+- (?:Problem with given class_path [^:]+:\s+)?(.+)", message)
     own = "." in path and match and not re.match("Expected a |Import path ", match[1])
     reason = f": {match[1]}" if match and own else ""
-    expected = f"{', '.join(classes)}, or the path of another class: package.module.Class"
-    return f"invalid value {path}{reason}; {introduction}{expected}"
+    expected = f"{introduction}{', '.join(classes)}, or another class: package.module.Class"
+    if match := re.search("No module named '([^']+)'", reason):
+        expected = f"start the command in the folder that contains {match[1]}.py, or install it"
+    return f"invalid value {path}{reason}; {expected}"

@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
     if options.softmax and options.format not in exporters.ENSEMBLE_FORMATS:
         raise UserError("--softmax requires --format onnx or pt2; omit --softmax", 2)
     if options.check_images < 1:
-        raise UserError("--check_images must be at least 1", 2)
+        raise UserError(f"--check_images: invalid value {options.check_images}; give at least 1", 2)
     kind = exporters.FORMATS[options.format]
     classes = inference.import_network_class(options.network)
     run, folder, recognizer, summary = _load(options, classes)

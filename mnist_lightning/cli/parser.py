@@ -104,6 +104,12 @@ def option_value(name: str, arguments: Sequence[str]) -> str | None:
 # Options that take a file of settings, and the section of these settings; "" for all sections.
 FILE_OPTIONS = {f"--{section}": section for section in ("model", "data", "trainer")}
 FILE_OPTIONS |= {"--config": "", "-c": ""}
+# An option of each section, for the message about a missing file.
+EXAMPLES = {
+    "--model": "--model.network TinyCNN",
+    "--data": "--data.batch_size 64",
+    "--trainer": "--trainer.max_epochs 3",
+}
 
 
 def read_files(arguments: Sequence[str], read: Callable[[Path, str], dict[str, Any]]) -> list[str]:
@@ -125,7 +131,8 @@ def read_files(arguments: Sequence[str], read: Callable[[Path, str], dict[str, A
         if before in FILE_OPTIONS and not word.startswith("--"):
             option, equals, value = before, "", word
         if option in FILE_OPTIONS and (equals or option == before) and not value.startswith("{"):
-            single = f", or set one option: {option}.NAME VALUE" if FILE_OPTIONS[option] else ""
+            example = EXAMPLES.get(option)
+            single = f", or options such as {example}" if example else ""
             check_is_file(option, value, single)
             content = json.dumps(read(Path(value), FILE_OPTIONS[option]))
             word = f"{option}={content}" if equals else content
@@ -198,9 +205,15 @@ def read_seeds(text: str) -> list[int]:
     seeds: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", part.strip())
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        expected = "1..5 or 1,2,7" if first > last else f"at most {MAX_SEEDS} seeds below 2**32"
-        if first > last or last >= 2**32 or last - first >= MAX_SEEDS:
-            raise UserError(f"--seeds: invalid value {text}; expected {expected}", status=2)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+        problem = ""
+        if match is None:
+            problem = "expected 1..5 or 1,2,7"
+        elif first > last:
+            problem = f"the lower seed comes first: {last}..{first}"
+        elif last >= 2**32 or last - first >= MAX_SEEDS:
+            problem = f"expected at most {MAX_SEEDS} seeds below 2**32"
+        if problem:
+            raise UserError(f"--seeds: invalid value {text}; {problem}", status=2)
         seeds += range(first, last + 1)
     return list(dict.fromkeys(seeds))

@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
                 if path is not None:
                     raise
                 new_name = rename_damaged(error.path).name if distributed.is_rank_zero() else ""
-                say(f"{error}; renamed to {new_name}; using the previous checkpoint")
+                say(f"{error}; renamed the file to {new_name}; using the previous checkpoint")
 
 
 def _has_config(run: Run) -> bool:
@@ -97,7 +97,8 @@ def _base_config(
             base = trusted_config(config, own, trust, rest)
         except InvalidConfigError as error:
             new_name = rename_damaged(run.config).name if distributed.is_rank_zero() else ""
-            say(f"{run.config} is damaged: {error}; renamed to {new_name}; using {path.name}")
+            remedy = f"renamed the file to {new_name}; using {path.name}"
+            say(f"{run.config} is damaged: {error}; {remedy}")
     try:
         # Also if there is a `config.yaml`: the two are compared.
         stored = trusted_config(checkpoint["config"], signed, trust, rest)

@@ -57,7 +57,9 @@ def introduce_choices(word: str, choices: Iterable[str]) -> str:
     """
     by_letters = {choice.replace("_", "").lower(): choice for choice in choices}
     closest = _closest(word.replace("_", "").lower(), by_letters)
-    return f"did you mean {by_letters[closest]}? Valid: " if closest else "expected "
+    if closest:
+        return f"did you mean {by_letters[closest]}? Valid: "
+    return "expected one of: " if len(by_letters) > 1 else "expected "
 
 
 def closest_option(name: str, names: Collection[str], prefix: str = "") -> str:

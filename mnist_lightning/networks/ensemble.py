@@ -26,9 +26,9 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
         num_classes = [probe_logits(member).shape[1] for member in self.members]
         if len(set(num_classes)) > 1:
-            raise UserError(
-                f"cannot build an ensemble: the numbers of classes differ: {num_classes}"
-            )
+            counts = ", ".join(map(str, num_classes))
+            problem = f"the networks of an ensemble have different numbers of classes: {counts}"
+            raise UserError(f"{problem}; give networks with the same classes")
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (B, 1, 28, 28) normalized images to log-probabilities (B, C)."""

@@ -158,8 +158,8 @@ def truncate_metrics(path: Path, step: int, logged: dict[str, int] | None = None
     columns = [tag for tag in (rows[0] if rows else ()) if tag in used] or list(KEYS)
     content = _table(columns, remaining)
     if not intact:
-        renamed = rename_damaged(path)
-        say(f"{path} is damaged; renamed to {renamed.name}; {len(rows)} intact rows restored")
+        remedy = f"renamed the file to {rename_damaged(path).name}"
+        say(f"{path} is damaged; {remedy}; {len(rows)} intact rows restored")
     # Replace a hard link by a copy: later rows are written in place.
     if not intact or path.stat().st_nlink > 1 or path.read_bytes() != content:
         write_atomically(content, path)

@@ -206,7 +206,7 @@ def newest_checkpoint(run: Run, move: bool = False) -> Path:
         except DamagedCheckpointError as error:
             text = str(error) if str(path) in str(error) else f"{path} is damaged: {error}"
             text += "; using the previous checkpoint" if path != paths[-1] else ""
-            say(text + (f"; renamed to {rename_damaged(path).name}" if move else ""))
+            say(text + (f"; renamed the file to {rename_damaged(path).name}" if move else ""))
         else:
             return path
     if not run.config.is_file() and any(run.checkpoints.glob("*.ckpt")):

@@ -15,7 +15,7 @@ def rename_damaged_lock(run: Run) -> None:
     """Rename a lock that is not a regular file, such as a folder or a link."""
     path = run.lock_file
     if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
-        say(f"{path} is not a regular file; renamed to {rename_damaged(path).name}")
+        say(f"{path} is not a regular file; renamed the file to {rename_damaged(path).name}")
 
 
 def rename_damaged_config(run: Run) -> None:
@@ -44,11 +44,11 @@ def rename_damaged_files(run: Run) -> None:
         read_resumable(run.best)
     except DamagedCheckpointError:
         renamed = rename_damaged(run.best)
-        say(f"{run.best} is damaged; renamed to {renamed.name}; {_restore_best(run)}")
+        say(f"{run.best} is damaged; renamed the file to {renamed.name}; {_restore_best(run)}")
 
 
 def _rename(path: Path, remedy: str) -> None:
-    say(f"{path} is damaged; renamed to {rename_damaged(path).name}; {remedy}")
+    say(f"{path} is damaged; renamed the file to {rename_damaged(path).name}; {remedy}")
 
 
 def _restore_best(run: Run) -> str:

@@ -121,7 +121,8 @@ def truncate_logs(folder: Path, step: int, logged: dict[str, int] | None, shared
         if not is_intact:
             # TensorBoard reads every file with `tfevents` in its name.
             renamed = rename_damaged(path, path.name.replace("tfevents", "events"))
-            say(f"{path} is damaged; renamed to {renamed.name}; {len(records)} intact records stay")
+            remedy = f"renamed the file to {renamed.name}"
+            say(f"{path} is damaged; {remedy}; {len(records)} intact records stay")
         if not is_intact or remaining != path.read_bytes():
             write_atomically(remaining, path)
 

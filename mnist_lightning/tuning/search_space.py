@@ -94,10 +94,10 @@ def _option(name: Any) -> str:
 
 def _range(spec: Any) -> Range:
     if not isinstance(spec, dict) or len(spec) != 1:
-        raise ValueError(f"invalid value {spec!r}: expected one of {', '.join(KINDS)}")
+        raise ValueError(f"invalid value {spec!r}: expected one of: {', '.join(KINDS)}")
     ((kind, values),) = spec.items()
     if kind not in KINDS:
-        raise ValueError(f"unknown kind {kind!r}: expected one of {', '.join(KINDS)}")
+        raise ValueError(f"unknown kind {kind!r}: expected one of: {', '.join(KINDS)}")
     if not isinstance(values, list) or not values or (kind != "choice" and len(values) != 2):
         raise ValueError(f"invalid {kind} {values!r}: expected {KINDS[kind]}")
     if kind == "choice":

@@ -78,7 +78,7 @@ def open_study(options: StudyOptions, folder: Path, digest: str, trust: bool) ->
     except UserError:
         raise
     except Exception as error:  # each database has its own classes of errors
-        raise UserError(f"--storage {url}: {_one_line(error)}") from None
+        raise UserError(f"--storage {url} cannot be used: {_one_line(error)}") from None
     study.pruner = PRUNERS[options.pruner]()
     # A resumed sweep must not draw the same values again, nor those of other machines.
     entropy = [options.seed, trials]

@@ -62,7 +62,7 @@ def test_deeply_nested_folders_are_rejected(command: Command, trained: Run, tmp_
     for arguments in (["predict", "pictures"], ["fit", *folder, *SHORT]):
         result = command(*arguments)
         assert result.status == 2
-        assert "folders are nested more than 50 deep" in result.err
+        assert "has more than 50 levels of folders" in result.err
 
 
 def test_an_archive_that_is_too_large_is_not_read(

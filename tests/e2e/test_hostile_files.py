@@ -39,7 +39,7 @@ def test_an_invalid_row_of_the_metrics_is_removed(command: Command, trained: Run
     metrics.write_bytes(metrics.read_bytes() + padded.encode() + b"\n")
     result = command(*LONGER)
     assert result.status == 0, result.err
-    assert "metrics.csv is damaged; renamed to metrics.csv.damaged-1" in result.out
+    assert "metrics.csv is damaged; renamed the file to metrics.csv.damaged-1" in result.out
     assert row not in metrics.read_text()
 
 

@@ -21,7 +21,7 @@ def test_a_lock_that_is_not_a_file_is_renamed(
     make(lock)
     result = command(*LONGER)
     assert result.status == 0, result.err
-    assert ".lock is not a regular file; renamed to .lock.damaged-1" in result.out
+    assert ".lock is not a regular file; renamed the file to .lock.damaged-1" in result.out
     assert not (trained.folder / "nowhere").exists()
 
 

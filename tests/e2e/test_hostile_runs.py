@@ -72,7 +72,7 @@ def test_an_event_file_beyond_the_limits_is_moved_aside(
     remove_signatures(trained)
     result = command(*LONGER)
     assert result.status == 0, result.err
-    assert f"is damaged; renamed to {taken.name}.damaged-1" in result.out
+    assert f"is damaged; renamed the file to {taken.name}.damaged-1" in result.out
     assert taken.is_dir()
 
 

@@ -106,7 +106,7 @@ def test_the_checkpoint_before_a_damaged_one_is_resumed(
     resumed_run, printed = damage_and_resume(trained, tmp_path, "checkpoints/last.ckpt", damage)
     assert "using the previous checkpoint" in printed
     assert "after epoch 2, from lightning_logs/version_0/checkpoints/last-1.ckpt" in printed
-    assert "renamed to last.ckpt.damaged-1" in printed
+    assert "renamed the file to last.ckpt.damaged-1" in printed
     assert os.path.lexists(resumed_run.checkpoints / "last.ckpt.damaged-1")
     for path in resumed_run.checkpoints.glob("*.ckpt"):
         validate_checkpoint(read_checkpoint(path))
@@ -116,7 +116,7 @@ def test_a_damaged_best_checkpoint_is_restored_from_another(trained: Path, tmp_p
     resumed_run, printed = damage_and_resume(
         trained, tmp_path, "checkpoints/best.ckpt", UNREADABLE["no text"]
     )
-    assert "best.ckpt is damaged; renamed to best.ckpt.damaged-1" in printed
+    assert "best.ckpt is damaged; renamed the file to best.ckpt.damaged-1" in printed
     assert "restored from last.ckpt" in printed
     assert (resumed_run.checkpoints / "best.ckpt.damaged-1").exists()
 
@@ -127,7 +127,7 @@ def test_a_damaged_config_or_summary_is_written_again(
     trained: Path, tmp_path: Path, name: str, damage: Damage
 ) -> None:
     resumed_run, printed = damage_and_resume(trained, tmp_path, name, damage)
-    assert f"{name} is damaged; renamed to {name}.damaged-1" in printed
+    assert f"{name} is damaged; renamed the file to {name}.damaged-1" in printed
     assert os.path.lexists(resumed_run.folder / f"{name}.damaged-1")
     assert resumed_run.read_config()["trainer"]["max_epochs"] == 4
 
@@ -155,7 +155,7 @@ def test_the_intact_rows_of_damaged_metrics_are_kept(
     trained: Path, tmp_path: Path, damage: Damage, epochs: int
 ) -> None:
     resumed_run, printed = damage_and_resume(trained, tmp_path, "metrics.csv", damage)
-    assert "metrics.csv is damaged; renamed to metrics.csv.damaged-1" in printed
+    assert "metrics.csv is damaged; renamed the file to metrics.csv.damaged-1" in printed
     assert os.path.lexists(resumed_run.folder / "metrics.csv.damaged-1")
     rows = read_metrics(resumed_run.folder / "metrics.csv")
     assert len([row for row in rows if row.get("epoch")]) == epochs
@@ -182,7 +182,7 @@ EVENT_DAMAGE = {
 @pytest.mark.parametrize("damage", EVENT_DAMAGE.values(), ids=EVENT_DAMAGE)
 def test_a_damaged_event_file_is_moved_aside(trained: Path, tmp_path: Path, damage: Damage) -> None:
     resumed_run, printed = damage_and_resume(trained, tmp_path, "events.out.tfevents.*", damage)
-    assert "is damaged; renamed to events.out.events." in printed
+    assert "is damaged; renamed the file to events.out.events." in printed
     assert [path for path in resumed_run.folder.iterdir() if path.name.endswith("damaged-1")]
     last = [row for row in _scalars(resumed_run) if row[:2] == ("epoch", 52)]
     assert last == [("epoch", 52, 4.0)]

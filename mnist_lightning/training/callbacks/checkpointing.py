@@ -168,7 +168,7 @@ class RunCheckpoints(SafePointCallback):
         try:
             checkpoint = read_resumable(recent[0])
         except DamagedCheckpointError as error:
-            say(f"{error}; renamed to {rename_damaged(recent[0])}")
+            say(f"{error}; renamed the file to {rename_damaged(recent[0])}")
             return
         content = recent[0].read_bytes()
         is_copied = recent[1].is_file() and recent[1].read_bytes() == content
@@ -241,7 +241,7 @@ def remove_later_checkpoints(trainer: Trainer, step: int) -> None:
             if read_checkpoint(path)["global_step"] > step:
                 path.unlink()
         except DamagedCheckpointError as error:
-            say(f"{error}; renamed to {rename_damaged(path).name}")
+            say(f"{error}; renamed the file to {rename_damaged(path).name}")
 
 
 @cache
