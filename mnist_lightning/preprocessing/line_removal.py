@@ -14,14 +14,14 @@ MAX_THICKNESS = 0.04  # of the shorter side: a thicker line is a stroke
 MAX_SLOPE, COARSE_STEP, FINE_STEP = 0.09, 0.004, 0.001  # rows per column: 5 degrees at most
 MAX_SAMPLES = 20_000  # pixels that the slope is computed from
 BORDER = 0.02  # of the image: a line this near to the border touches it
-# Of the ink that is left: one component that does not touch the border must have more.
+# Of the ink that is left: the components that do not touch the border must have more.
 MIN_INSIDE = 0.3
 
 
 def remove_lines(ink: Gray) -> Gray:
     """Remove ruled lines, about horizontal or vertical, except where a stroke crosses them.
 
-    If all that is left touches the border, the line was a stroke of a digit that fills the image,
+    If most of what is left touches the border, the line was a stroke of a digit that fills the image,
     and nothing is removed.
     """
     mask = ink > INK_THRESHOLD
@@ -30,8 +30,8 @@ def remove_lines(ink: Gray) -> Gray:
         return ink
     rest = np.where(lines, np.float32(0), ink)
     _, parts = components.label_components(rest > INK_THRESHOLD, rest)
-    inside = (part.mass for part in parts if not components.touches_border(part, ink.shape))
-    return rest if max(inside, default=0.0) > MIN_INSIDE * rest.sum() else ink
+    inside = sum(part.mass for part in parts if not components.touches_border(part, ink.shape))
+    return rest if inside > MIN_INSIDE * rest.sum() else ink
 
 
 def _find_lines(mask: Mask) -> Mask:

@@ -151,6 +151,9 @@ IMAGES = {
     "in a shadow": add_shadow(draw_seven()),
     "transparent": make_transparent(draw_seven()),
     "ruled": add_ruled_lines(draw_seven()),
+    "many on ruled paper": add_ruled_lines(
+        draw_page([(x, y) for x in (0, 160, 320) for y in (0, 220)])
+    ),
     "small": draw_seven().resize((40, 40)),
     "huge": draw_seven().resize((3400, 3300)),
     "tall": draw_seven().resize((90, 500)),

@@ -81,6 +81,14 @@ def test_ruled_lines_as_dark_as_the_pen_are_removed(slope: float) -> None:
         assert gives_seven(to_image(ruled))
 
 
+def test_many_digits_on_ruled_paper_are_found() -> None:
+    places = [(left, top) for top in (0, 220) for left in (0, 160, 320, 480)]
+    page = to_array(draw_page(places))
+    for row in range(3):
+        page[15 + row :: 45] = 30
+    assert len(mnist_format.find_digits(to_image(page))) == len(places)
+
+
 def test_squared_paper_as_dark_as_the_pen_is_removed() -> None:
     squared = to_array(draw_seven(size=400, width=20, ink=30))
     squared[15::40] = squared[16::40] = 30

@@ -15,8 +15,8 @@ const lineRemoval = (() => {
     const restMask = arrays.map(rest, (value) => value > components.INK_THRESHOLD, Uint8Array);
     const { parts } = components.labelComponents(restMask, rest);
     const inner = parts.filter((part) => !components.touchesBorder(part, ink));
-    const largest = Math.max(0, ...inner.map((part) => part.mass));
-    return largest > MIN_INSIDE * arrays.sum(rest.data) ? rest : ink;
+    const inside = arrays.sum(inner.map((part) => part.mass));
+    return inside > MIN_INSIDE * arrays.sum(rest.data) ? rest : ink;
   }
 
   // Mark the pixels of lines that run from the left border to the right border.
