@@ -173,7 +173,7 @@ class Dashboards(Callback):
         features = inspection.penultimate_features(model.network, normalize(embedded))
         if features is not None:
             labels = list(zip(table.true, table.predicted, strict=True))[:MAX_EMBEDDINGS]
-            images, header = 1 - embedded.unsqueeze(1) / 255, ["true", "read as"]
+            images, header = 1 - embedded.unsqueeze(1) / 255, ["true", "predicted"]
             self.board.add_embedding(
                 features.float().cpu(), labels, images, tag="test", metadata_header=header
             )

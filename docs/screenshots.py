@@ -1,0 +1,155 @@
+"""Take the screenshots of the documents: of the web page, of a report and of TensorBoard.
+
+    python docs/screenshots.py --data_dir DATA
+
+They are saved in docs/images. The first call trains three networks on MNIST, in build/screenshots.
+"""
+
+import argparse
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
+
+from mnist_lightning.data.datasets import SOURCES
+
+IMAGES = Path(__file__).parent / "images"
+# Without a GPU, Chromium draws the points of TensorBoard's projector in software.
+ARGUMENTS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+PROGRAM = [sys.executable, "-m", "mnist_lightning"]
+# The runs of TensorBoard and the report, and the run of the web page.
+COMPARED, HANDWRITING = Path("compared/lightning_logs"), Path("handwriting/lightning_logs")
+RUNS = {
+    COMPARED / "version_0": ["--trainer.max_epochs", "10"],
+    COMPARED / "version_1": [
+        *("--model.network", "DigitNet", "--data.batch_size", "64", "--trainer.max_epochs", "4")
+    ],
+    HANDWRITING / "version_0": ["--config", "configs/handwriting.yaml"],
+}
+THREE = [(0.37, 0.22), (0.62, 0.22), (0.47, 0.45), (0.62, 0.5), (0.64, 0.68), (0.5, 0.78)]
+THREE.append((0.35, 0.73))
+LINES, DIGITS_PER_LINE, CELL = 2, 4, 130  # of the made-up photo; pixels
+
+
+def train(root: Path, data_dir: Path) -> None:
+    """Train the runs that are missing."""
+    for run, options in RUNS.items():
+        if not (root / run / "predictions.csv").exists():
+            place = ["--run_dir", str(root / run), "--data.data_dir", str(data_dir)]
+            subprocess.run([*PROGRAM, "fit", *options, *place], check=True)
+
+
+def make_photo(data_dir: Path) -> Image.Image:
+    """Return an image of ruled paper with test digits of MNIST, brighter on the right."""
+    generator = np.random.default_rng(1)
+    digits = SOURCES["mnist"].load(data_dir).test_images[: LINES * DIGITS_PER_LINE].numpy()
+    paper = np.full((LINES * CELL + 40, DIGITS_PER_LINE * CELL + 40), 225.0)
+    paper[15::37] = paper[16::37] = 165
+    for index, digit in enumerate(digits):
+        top, left = (20 + CELL * part for part in divmod(index, DIGITS_PER_LINE))
+        ink = np.asarray(Image.fromarray(digit).resize((CELL, CELL), Image.Resampling.BICUBIC))
+        paper[top : top + CELL, left : left + CELL] -= ink / 255 * 140
+    paper *= np.linspace(0.75, 1.0, paper.shape[1])
+    paper += generator.normal(0, 3, paper.shape)
+    return Image.fromarray(paper.clip(0, 255).astype(np.uint8))
+
+
+@contextmanager
+def serve(command: list[str]) -> Iterator[str]:
+    """Start a server, and yield the address that it prints."""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as server:
+        assert server.stdout is not None
+        try:
+            for line in server.stdout:
+                if match := re.search(r"http://\S+:\d+", line):
+                    yield match[0]
+                    break
+            else:
+                raise RuntimeError(f"{command[0]} printed no address")
+        finally:
+            server.send_signal(signal.SIGINT)
+
+
+def open_page(browser: Browser, address: str, height: int, width: int = 1000) -> Page:
+    """Open a page in a window; its screenshots are 1000 pixels wide."""
+    size: ViewportSize = {"width": width, "height": height}
+    page = browser.new_page(viewport=size, device_scale_factor=1000 / width)
+    page.goto(address)
+    return page
+
+
+def show_web_page(browser: Browser, root: Path, photo: Path) -> None:
+    """Draw a digit on the web page; then read a photo, in dark mode."""
+    run = root / HANDWRITING / "version_0"
+    with serve([*PROGRAM, "serve", str(run), "--port", "0", "--collect", str(root)]) as address:
+        page = open_page(browser, address, 700)
+        expect(page.locator("#run option").first).to_be_attached()
+        box = page.locator("#paper").bounding_box()
+        assert box is not None
+        for number, (x, y) in enumerate(THREE):
+            page.mouse.move(
+                box["x"] + x * box["width"], box["y"] + y * box["height"], steps=1 + 5 * number
+            )
+            page.mouse.down()
+        page.mouse.up()
+        expect(page.locator("#correction")).to_be_visible()
+        page.screenshot(path=IMAGES / "page.png")
+        page.emulate_media(color_scheme="dark")
+        page.locator("#file").set_input_files(photo)
+        expect(page.locator("#digits button")).to_have_count(LINES * DIGITS_PER_LINE)
+        page.screenshot(path=IMAGES / "page_photo.png")
+
+
+def show_report(browser: Browser, root: Path, data_dir: Path) -> None:
+    """Take a screenshot of the top of a report."""
+    run = root / COMPARED / "version_0"
+    subprocess.run([*PROGRAM, "report", str(run), "--data.data_dir", str(data_dir)], check=True)
+    page = open_page(browser, (run / "report" / "report.html").resolve().as_uri(), 1300)
+    page.screenshot(path=IMAGES / "report.png")
+
+
+def show_tensorboard(browser: Browser, root: Path) -> None:
+    """Take screenshots of three tabs, with the compared runs."""
+    logs = str(root / COMPARED)
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", logs, "--port", "0"]
+    with serve(command) as address:
+        for tab, name, height in (
+            ("custom_scalars", "curves", 480),
+            ("images", "pictures", 924),
+            ("projector", "points", 1000),
+        ):
+            page = open_page(browser, f"{address}/#{tab}", height, width=1400)
+            page.wait_for_timeout(25_000)  # TensorBoard does not show when a tab is complete
+            page.screenshot(path=IMAGES / f"tensorboard_{name}.png")
+
+
+def main() -> None:
+    """Train, and take the screenshots."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data_dir", type=Path, required=True)
+    data_dir = parser.parse_args().data_dir
+    root = Path("build/screenshots")
+    train(root, data_dir)
+    photo = root / "photo.png"
+    make_photo(data_dir).save(photo)
+    with sync_playwright() as playwright:
+        path = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        show_web_page(browser, root, photo)
+        show_report(browser, root, data_dir)
+        show_tensorboard(browser, root)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
