@@ -156,7 +156,7 @@ def test_the_projector_has_points_with_labels_and_images(command: Command, run_0
     assert len(points.read_text().splitlines()) == len(labels) - 1 == 297
     assert len(points.read_text().splitlines()[0].split("\t")) == 50
     true, predicted = run_0.predictions.read_text().splitlines()[1].split(",")[1:3]
-    assert labels[:2] == ["true\tread as", f"{true}\t{predicted}"]
+    assert labels[:2] == ["true\tpredicted", f"{true}\t{predicted}"]
     with Image.open(points.with_name("sprite.png")) as sprite:
         assert sprite.size == (18 * 28, 18 * 28)
 
