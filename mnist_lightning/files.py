@@ -172,7 +172,10 @@ def read_yaml(path: Path) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         position = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
-        raise UserError(f"invalid YAML in {path}{position}: {error.problem}", status=2) from None
+        problem = str(error.problem)
+        if "stream end" in problem or "end of stream" in problem:
+            problem = "the file ends within a list, a mapping or a quoted text; close it"
+        raise UserError(f"invalid YAML in {path}{position}: {problem}", status=2) from None
     except (OSError, LimitError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: {reason}", status=2) from None

@@ -212,7 +212,7 @@ def read_seeds(text: str) -> list[int]:
         elif first > last:
             problem = f"the lower seed comes first: {last}..{first}"
         elif last >= 2**32 or last - first >= MAX_SEEDS:
-            problem = f"expected at most {MAX_SEEDS} seeds below 2**32"
+            problem = f"expected at most {MAX_SEEDS} seeds, each below 2**32"
         if problem:
             raise UserError(f"--seeds: invalid value {text}; {problem}", status=2)
         seeds += range(first, last + 1)
