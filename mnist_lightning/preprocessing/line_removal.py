@@ -21,8 +21,8 @@ MIN_INSIDE = 0.3
 def remove_lines(ink: Gray) -> Gray:
     """Remove ruled lines, about horizontal or vertical, except where a stroke crosses them.
 
-    If most of what is left touches the border, the line was a stroke of a digit that fills the image,
-    and nothing is removed.
+    If most of what is left touches the border, the line was a stroke of a digit that fills the
+    image, and nothing is removed.
     """
     mask = ink > INK_THRESHOLD
     lines = _find_lines(mask) | _find_lines(mask.T).T
