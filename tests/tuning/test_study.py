@@ -125,7 +125,7 @@ def test_mistakes_are_reported_before_any_trial(command: Command, sweep_folder: 
         (["sweep", "--config", "base.yaml"], "--space"),
         ([*SWEEP, "--trials", "0"], "--trials and --workers must be at least 1"),
         ([*SWEEP, "--data.batchsize", "3"], "unknown option --data.batchsize"),
-        ([*SWEEP, "--storage", "nowhere"], "--storage nowhere: expected a URL such as sqlite"),
+        ([*SWEEP, "--storage", "nowhere"], "--storage nowhere cannot be used: expected a URL"),
         ([*SWEEP, "--pruner", "shears"], "--pruner: invalid value shears"),
         ([*SWEEP, "--seeds", "1..2"], "--seeds is for one run"),
         ([*SWEEP, "--trainer.max_epochs", "-1"], "A sweep needs runs of limited length"),
