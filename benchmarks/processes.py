@@ -12,7 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_metrics, read_predictions
+from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_metrics
+from mnist_lightning.runs.predictions_csv import read_predictions
 from mnist_lightning.runs.run_directory import Run
 
 CONFIG = Path(__file__).parent.parent / "configs" / "mlp.yaml"

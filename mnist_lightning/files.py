@@ -26,6 +26,7 @@ MAX_YAML_DEPTH = 30
 MAX_YAML_OTHER_KEYS = 256  # keys of a mapping that are not strings
 MAX_YAML_KEY_CHARS = 100  # names of options are joined with those above them
 MAX_FOLDER_DEPTH = 50
+MAX_RUN_FILES = 100_000
 MAX_COPIED_BYTES = 100_000_000  # of the hard links in a folder
 MAX_NUMBER_CHARS = 100  # 1:1:1:… would be a number in base 60 that takes quadratic time
 _TAG = "tag:yaml.org,2002:"
@@ -112,7 +113,9 @@ def refuse_links(folder: Path, suffixes: tuple[str, ...]) -> None:
         UserError: the folder contains such a link or special file, or large hard links.
     """
     copied = 0
-    for path in walk(folder):
+    for count, path in enumerate(walk(folder), 1):
+        if count > MAX_RUN_FILES:
+            raise UserError(f"{folder} has more than {MAX_RUN_FILES:,} files; remove some")
         written = path.name.endswith(suffixes)
         if path.is_symlink() and (path.is_dir() or written):
             raise UserError(f"{path} is a symbolic link, which may lead out of {folder}; remove it")

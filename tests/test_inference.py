@@ -17,7 +17,7 @@ from mnist_lightning import Recognizer, UserError, load
 from mnist_lightning.data.datasets import SOURCES
 from mnist_lightning.networks.classic_cnn import ClassicCNN
 from mnist_lightning.preprocessing.normalization import normalize
-from mnist_lightning.runs.metrics_csv import read_predictions
+from mnist_lightning.runs.predictions_csv import read_predictions
 from mnist_lightning.runs.run_directory import Run
 from tests.conftest import DIGITS, Command
 

@@ -14,7 +14,7 @@ from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.errors import PROGRAM
 from mnist_lightning.evaluation.significance import mcnemar, spread
 from mnist_lightning.networks import inspection
-from mnist_lightning.runs.metrics_csv import PredictionsTable
+from mnist_lightning.runs.predictions_csv import PredictionsTable
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import percent, printable
 from mnist_lightning.training.callbacks.run_summary import device_name, network_facts

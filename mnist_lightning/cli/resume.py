@@ -149,7 +149,7 @@ def continue_run(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]
     if run.config.is_file():
         if distributed.is_rank_zero():
             run.delete_temporary_files()
-            truncate_logs(run.folder, steps, logged_steps, shared=not cli.own)
+            truncate_logs(run.folder, steps, logged_steps, untrusted=not cli.own)
         say(f"resuming {run.folder} after {done}, from {path}")
         return train_and_show(cli, run, path)
     return _continue_in_new_run(cli, path, done)

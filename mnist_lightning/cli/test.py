@@ -19,7 +19,7 @@ from mnist_lightning.preprocessing.normalization import PAPER
 from mnist_lightning.runs import lookup
 from mnist_lightning.runs.checkpoint import read_signed_checkpoint
 from mnist_lightning.runs.config import evaluation_config
-from mnist_lightning.runs.metrics_csv import PredictionsTable, write_predictions
+from mnist_lightning.runs.predictions_csv import PredictionsTable, write_predictions
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import plural
 from mnist_lightning.training.callbacks.prediction_collector import PredictionCollector
@@ -132,7 +132,9 @@ def _load(reference: str, root: Path, dataset: str | None) -> LoadedCheckpoint:
     # For these two, `best` may be a run on any data set.
     run, path = lookup.find(reference, root, None if dataset in ("auto", "folder") else dataset)
     path = path or run.best_checkpoint()
-    return LoadedCheckpoint(reference, run, path, *read_signed_checkpoint(path))
+    content, signed = read_signed_checkpoint(path)
+    content.pop("loops", None)  # the counters of the training; an evaluation does not use them
+    return LoadedCheckpoint(reference, run, path, content, signed)
 
 
 def _config_of(checkpoint: LoadedCheckpoint) -> dict[str, Any]:

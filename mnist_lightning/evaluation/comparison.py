@@ -8,7 +8,7 @@ import numpy as np
 
 from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation.significance import mcnemar, spread
-from mnist_lightning.runs import metrics_csv
+from mnist_lightning.runs import metrics_csv, predictions_csv
 from mnist_lightning.runs.config import reproducibility_key
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.runs.summary_table import RunRow, read_row
@@ -42,7 +42,7 @@ def compare(runs: Sequence[Run], with_histories: bool = True) -> Comparison:
     missing: list[str] = []
     configs = _readable(named, _config, missing)
     differing = _differing([configs.get(name, {}) for name in named])
-    tests = _pairwise_tests(_readable(named, _predictions, missing), missing)
+    tests = _pairwise_tests(_readable(named, _labels, missing), missing)
     histories = _readable(named, _history, missing) if with_histories else {}
     settings = {name: dict(zip(named, values, strict=True)) for name, values in differing.items()}
     return Comparison(rows, settings, tests, _seed_groups(rows, configs), histories, missing)
@@ -75,10 +75,10 @@ def _config(run: Run) -> dict[str, Any]:
     return run.read_config() if run.config.is_file() else {}
 
 
-def _predictions(run: Run) -> metrics_csv.PredictionsTable:
+def _labels(run: Run) -> predictions_csv.LabelsTable:
     if not run.predictions.is_file():
         raise UserError(f"{run.folder} was not tested and cannot be compared: run test first")
-    return metrics_csv.read_predictions(run.predictions)
+    return predictions_csv.read_labels(run.predictions)
 
 
 def _history(run: Run) -> dict[str, list[float]]:
@@ -105,7 +105,7 @@ def _classes_differ(values: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _pairwise_tests(
-    tables: Mapping[str, metrics_csv.PredictionsTable], missing: list[str]
+    tables: Mapping[str, predictions_csv.LabelsTable], missing: list[str]
 ) -> list[dict[str, Any]]:
     """Apply McNemar's test to each pair of runs; add those that cannot be compared to `missing`."""
     tests = []

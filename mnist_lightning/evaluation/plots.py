@@ -18,6 +18,7 @@ from mnist_lightning.evaluation.metrics import Calibration, Labels
 from mnist_lightning.text import printable
 
 CORRECT, WRONG = "black", "red"
+MAX_POINTS = 1_000  # of a curve: a longer one is thinned out
 MAX_SHOWN = 1e30  # matplotlib cannot scale an axis to larger numbers
 Images = NDArray[np.uint8]
 
@@ -244,8 +245,10 @@ def _plot_epochs(
     axis: Axes, history: Mapping[str, Sequence[float]], stage: str, quantity: str, label: str = ""
 ) -> None:
     values = history.get(f"{stage}/{quantity}", [])
-    shown = [value if abs(value) < MAX_SHOWN else math.nan for value in values]
-    axis.plot(range(1, len(shown) + 1), shown, marker="o", markersize=3, label=label)
+    step = 1 + len(values) // MAX_POINTS
+    epochs = range(1, len(values) + 1)[::step]
+    shown = [value if abs(value) < MAX_SHOWN else math.nan for value in values[::step]]
+    axis.plot(epochs, shown, marker="o", markersize=3, label=label)
     title = f"{'training' if stage == 'train' else 'validation'} {quantity}"
     axis.set(title=title, xlabel="epoch")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -15,8 +15,8 @@ from mnist_lightning.evaluation import attribution, corruptions, metrics, plots,
 from mnist_lightning.inference import Recognizer
 from mnist_lightning.networks.calibration import apply_temperature, log_loss
 from mnist_lightning.preprocessing.normalization import normalize
-from mnist_lightning.runs import metrics_csv
-from mnist_lightning.runs.metrics_csv import PredictionsTable
+from mnist_lightning.runs import metrics_csv, predictions_csv
+from mnist_lightning.runs.predictions_csv import PredictionsTable
 from mnist_lightning.runs.run_directory import Run
 
 COLUMNS, MAX_SHOWN = 6, 24  # images in a grid
@@ -67,7 +67,7 @@ def analyze(run: Run, data: DigitData, recognizer: Recognizer | None) -> RunAnal
         fix = f"{PROGRAM} {'test' if run.best.is_file() else 'resume'} {run.reference}"
         analysis.missing.append(f"no predictions: the run has not been tested; {fix}")
         return analysis
-    table = metrics_csv.read_predictions(run.predictions)
+    table = predictions_csv.read_predictions(run.predictions)
     count = len(table.true)
     if not np.array_equal(table.true, labels[:count]):
         raise UserError(

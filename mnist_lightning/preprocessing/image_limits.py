@@ -27,7 +27,8 @@ MAX_PYTHON_DECODED = 5_000_000
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _NO_LENGTH = {0x01, *range(0xD0, 0xD9)}  # markers that consist of two bytes
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # start of frame: holds height and width
-_PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
+_PROGRESSIVE = (0xC2, 0xC6)
+_ARITHMETIC = {*range(0xC9, 0xD0)} - {0xCC}  # its decoder continues after the end of the data
 # PPM with 8 or 16 bits; Pillow decodes other depths sample by sample, in Python.
 _FAST_PPM = re.compile(rb"P(4\s|[56]\s+(#[^\n]*\n\s*)*\d+\s+(#[^\n]*\n\s*)*\d+\s+(255|65535)\s)")
 _TIFF_TYPE_SIZES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
@@ -95,6 +96,8 @@ def _check_jpeg(content: bytes) -> None:
         segments += 0xE0 <= marker <= 0xEF
         if segments > MAX_SEGMENTS:
             _refuse(f"JPEG with more than {MAX_SEGMENTS} segments of metadata. Save it as PNG.")
+        if marker in _ARITHMETIC:
+            _refuse("JPEG with arithmetic coding, which is rare. Save it as PNG.")
         if marker in _FRAMES:
             height, width = struct.unpack_from(">HH", content, at + 5)
             pixels = max(pixels, height * width)

@@ -28,7 +28,9 @@ RESUME_OVERRIDABLE = {
     *("autosave", "dashboards", "keep_last", "data.data_dir"),
     *(f"trainer.{name}" for name in (*LENGTHS, "log_every_n_steps", "limit_test_batches")),
 }
-MAX_BATCH_SIZE = 4096  # for a file from elsewhere
+# For a file from elsewhere. An extra share of 0.75 repeats the images until there are four times as
+# many.
+MAX_VALUES = {"batch_size": 4096, "extra_share": 0.75}
 _LIMITS = ("limit_test_batches", "limit_val_batches")
 # The trainer options that an evaluation needs.
 _EVALUATION_OPTIONS = ("accelerator", "default_root_dir", "precision", *_LIMITS)
@@ -49,18 +51,19 @@ def remove_machine_options(config: Config) -> Config:
     return portable
 
 
-def check_batch_size(config: Config) -> None:
-    """Check the batch size in a file from elsewhere.
+def check_memory(config: Config) -> None:
+    """Check the options in a file from elsewhere that determine how much memory is used.
 
     Raises:
-        UserError: it exceeds the limit.
+        UserError: one exceeds its limit.
     """
-    batch_size = config.get("data", {}).get("batch_size", 0)
-    if batch_size > MAX_BATCH_SIZE:
-        raise UserError(
-            f"data.batch_size {batch_size} exceeds {MAX_BATCH_SIZE:,}, the limit for a run from "
-            "elsewhere; add --trust to allow it"
-        )
+    for name, limit in MAX_VALUES.items():
+        value = config.get("data", {}).get(name, 0)
+        if value > limit:
+            raise UserError(
+                f"data.{name} {value} exceeds {limit:,}, the limit for a run from elsewhere; "
+                "add --trust to allow it"
+            )
 
 
 def check_storable(value: Any, option: str = "") -> None:

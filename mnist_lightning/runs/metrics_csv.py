@@ -1,28 +1,22 @@
-"""Write and read `metrics.csv` and `predictions.csv`."""
+"""Write and read `metrics.csv`."""
 
-import io
 import math
 import os
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import NamedTuple
 
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import read_bounded, rename_damaged, write_atomically
 from mnist_lightning.text import say
 
 METRICS_FILE = "metrics.csv"
-MAX_METRICS_BYTES = 60_000_000  # 60,000 steps of 20 metrics need 10 MB
+MAX_METRICS_BYTES = 20_000_000  # 40,000 steps of 20 metrics need 8 MB
 MAX_NON_ASCII_BYTES = 5_000_000  # non-ASCII text needs four bytes per character in memory
-MAX_PREDICTIONS_BYTES = 50_000_000  # the 60,000 images of QMNIST need 8 MB
 MAX_COLUMNS = 1_000
 MAX_LINE_CHARS = 100_000
-MAX_CELLS = 3_000_000
+MAX_CELLS = 1_000_000
 MAX_ROWS = 500_000
-MAX_CLASSES = 200  # a confusion matrix has MAX_CLASSES squared cells
 
 Row = dict[str, str]
 KEYS = ("step", "dataset")  # the columns that are not metrics
@@ -135,15 +129,17 @@ def _rows(columns: list[str], lines: list[str]) -> list[Row]:
     return [dict(zip(columns, row, strict=True)) for row in rows if len(row) == len(columns)]
 
 
-def truncate_metrics(path: Path, step: int, logged: dict[str, int] | None = None) -> None:
+def truncate_metrics(
+    path: Path, step: int, logged: dict[str, int] | None = None, limited: bool = True
+) -> None:
     """Remove the rows after `step`, and an incomplete last line, from a `metrics.csv`.
 
     `logged` is the last step to keep of each metric; see `logger.truncate_logs`. A damaged file is
-    renamed, and its intact rows are written to a new file.
+    renamed, and its intact rows are written to a new file. `limited`: for a run from elsewhere.
     """
     if not os.path.lexists(path):
         return
-    rows, intact = _intact_rows(path)
+    rows, intact = _intact_rows(path, limited)
     remaining: list[Row] = []
     for row in rows:
         row_step = int(row["step"])
@@ -165,12 +161,12 @@ def truncate_metrics(path: Path, step: int, logged: dict[str, int] | None = None
         write_atomically(content, path)
 
 
-def _intact_rows(path: Path) -> tuple[list[Row], bool]:
+def _intact_rows(path: Path, limited: bool) -> tuple[list[Row], bool]:
     """Read the rows in the format of `MetricsFile`; return whether all rows have this format."""
     if path.is_symlink():  # rows would be written to the target of the link
         return [], False
     try:
-        content = _lines_of(path)
+        content = _lines_of(path, limited)
     except (OSError, UserError):  # a folder, a pipe, a broken link, no permission, too large
         return [], False
     if not content:  # the file is empty, or contains the start of the header
@@ -220,61 +216,3 @@ def _table(columns: list[str], rows: list[Row]) -> bytes:
 
 def _lines(columns: list[str], rows: list[Row]) -> bytes:
     return "".join(",".join(row.get(name, "") for name in columns) + "\n" for row in rows).encode()
-
-
-class PredictionsTable(NamedTuple):
-    """The predictions of a network for N images.
-
-    Attributes:
-        true: (N,) labels.
-        predicted: (N,) labels.
-        probabilities: (N, C).
-    """
-
-    true: NDArray[np.int64]
-    predicted: NDArray[np.int64]
-    probabilities: NDArray[np.floating[Any]]
-
-    @property
-    def correct(self) -> NDArray[np.bool_]:
-        """Whether each prediction is correct: (N,)."""
-        return np.asarray(self.true == self.predicted)
-
-
-def write_predictions(table: PredictionsTable, path: Path) -> None:
-    """Write one row per image: index, true, predicted, and the probability of each class."""
-    content, classes = io.BytesIO(), range(table.probabilities.shape[1])
-    rows = np.column_stack([np.arange(len(table.true)), *table])
-    header = ["index", "true", "predicted", *(f"p{c}" for c in classes)]
-    formats = [*["%d"] * 3, *["%.6g"] * len(classes)]
-    np.savetxt(content, rows, formats, delimiter=",", header=",".join(header), comments="")
-    write_atomically(content.getvalue(), path)
-
-
-def read_predictions(path: Path) -> PredictionsTable:
-    """Read a `predictions.csv`; the probabilities of a network that diverged are NaN.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    content = read_bounded(path, MAX_PREDICTIONS_BYTES)
-    try:
-        # The csv module's lists of strings would need ten times the memory of numbers.
-        _, _, body = content.partition(b"\n")
-        columns = body.partition(b"\n")[0].count(b",")
-        if not body.strip() or columns > MAX_CLASSES + 2:  # a long line needs much memory
-            raise ValueError
-        rows = np.loadtxt(io.BytesIO(body), delimiter=",", ndmin=2, comments=None)
-        labels, probabilities = rows[:, 1:3], rows[:, 3:]
-        classes = probabilities.shape[1]
-        valid = (labels == np.floor(labels)) & (labels >= 0) & (labels < classes)
-        numbered = np.array_equal(rows[:, 0], np.arange(len(rows)))
-        shares = ((probabilities >= 0) & (probabilities <= 1)) | np.isnan(probabilities)
-        totals = probabilities.sum(axis=1)
-        complete = np.isclose(totals, 1, atol=0.01) | np.isnan(totals)
-        if not (valid.all() and numbered and shares.all() and complete.all()):
-            raise ValueError
-        true, predicted = labels.astype(np.int64).T
-    except (ValueError, IndexError):
-        raise UserError(f"{path} is damaged or not a table of predictions; run test") from None
-    return PredictionsTable(true, predicted, probabilities)

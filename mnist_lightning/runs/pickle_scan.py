@@ -16,6 +16,8 @@ MAX_TUPLE_VALUES = 10_000  # Python's random state is a tuple of 625 numbers
 MAX_KEY_VALUES = 100  # a key may be a tuple
 MAX_OTHER_KEYS = 5_000  # an optimizer has one for each parameter
 MAX_INTEGER_BITS = 64
+MAX_ARGUMENTS = 10  # of a function; a tensor has 6 or 7
+MAX_CONVERTED = 1_000_000  # values and characters that functions copy
 
 _ORDERED_DICT = "collections OrderedDict"
 _FUNCTIONS = {f"torch._utils _rebuild_{kind}" for kind in ("tensor_v2", "tensor_v3", "parameter")}
@@ -84,6 +86,7 @@ class _Machine:
         self.marks: list[int] = []
         self.memo: dict[int, _Value] = {}
         self.other_keys = 0
+        self.converted = 0
         self.storages: dict[str, int] = {}
 
     def execute(self, name: str, argument: Any) -> None:
@@ -151,10 +154,19 @@ class _Machine:
             raise ForbiddenPickleError("it calls something other than a function")
         if function.name == _ORDERED_DICT and arguments.size > 1:
             raise ForbiddenPickleError("it creates a dictionary from another value")
+        if len(arguments.items) > MAX_ARGUMENTS:
+            raise ForbiddenPickleError(f"a function has more than {MAX_ARGUMENTS} arguments")
         names = tuple(item.name for item in arguments.items)
         if names != _ARGUMENTS.get(function.name, names):
             raise ForbiddenPickleError(f"it calls {function.name} with other arguments")
-        self.stack.append(_Value(arguments.size, f"result of {function.name}"))
+        # Not the size of the tuple: a dictionary in it may have become larger since.
+        size = _total(list(arguments.items), MAX_VALUES, "it")
+        if function.name in _ARGUMENTS:
+            source = arguments.items[0]
+            self.converted += max(size, len(source.content or ""))
+            if self.converted > MAX_CONVERTED:
+                raise ForbiddenPickleError(f"it converts more than {MAX_CONVERTED:,} values")
+        self.stack.append(_Value(size, f"result of {function.name}"))
 
 
 def _total(parts: list[_Value], limit: int, name: str) -> int:

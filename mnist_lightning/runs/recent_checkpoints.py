@@ -113,6 +113,11 @@ _FORMAT = checkpoint_file.PARTS | {
     "callbacks": {"RunCheckpoints": _SCORES, "RandomState": dict},
 }
 
+# The names of Lightning's counters. It stores all other names as attributes, too.
+_COUNTERS = {"total", "current", "ready", "started", "processed", "completed", "is_last_batch"}
+_COUNTERS |= {"optimizer", "step", "zero_grad", "_batches_that_stepped"}
+MAX_COUNT = 2**53
+
 
 @contextmanager
 def _malformed(name: str) -> Iterator[None]:
@@ -136,6 +141,8 @@ def _check_counters(checkpoint: dict[str, Any], loop: dict[str, Any]) -> None:
     for part, counters in loop.items():
         if part != "state_dict":
             _check_counts(counters, f"loops.{part}")
+            names = _names(counters)
+            require(names <= _COUNTERS, f"loops.{part} has unknown names")
     position, count, epoch = progress(checkpoint), checkpoint["global_step"], checkpoint["epoch"]
     optimizer = loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]
     steps = optimizer["step"]["total"]["completed"]
@@ -153,8 +160,15 @@ def _check_counts(counters: Any, name: str) -> None:
     if isinstance(counters, dict):
         for key, value in counters.items():
             _check_counts(value, f"{name}.{key}")
-    elif not isinstance(counters, int) or counters < 0:
+    elif not isinstance(counters, int) or not 0 <= counters < MAX_COUNT:
         raise DamagedCheckpointError(f"{name} is {str(counters)[:80]}, not a valid count")
+
+
+def _names(counters: Any) -> set[str]:
+    """Return all keys of nested counters."""
+    if not isinstance(counters, dict):
+        return set()
+    return set(counters).union(*map(_names, counters.values()))
 
 
 def _check_optimizer(checkpoint: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Check which runs can be resumed exactly: reject others, or mark them as unverified."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,11 +66,13 @@ def check_callbacks(configured: Sequence[Callback], accumulated: int) -> None:
 
 def _check_model_checkpoint(callback: ModelCheckpoint) -> None:
     is_reserved = RESERVED.match(f"{callback.filename}.ckpt")
+    is_wide = re.search(r":[^}]*\d{3}", str(callback.filename))  # the width in {epoch:03d}
     for option, conflicts, reason in [
         ("save_last", callback.save_last, "the run saves last.ckpt itself, after each epoch"),
         ("save_on_exception", callback.save_on_exception, "the run saves last.ckpt before it ends"),
         ("dirpath", callback.dirpath is not None, "other runs would find the files of this run"),
         ("filename", is_reserved, "best.ckpt and last.ckpt are reserved names"),
+        ("filename", is_wide, "a number in it has more than 99 characters"),
     ]:
         if conflicts:
             problem = f"--trainer.callbacks ModelCheckpoint: {reason}. Remove {option}."

@@ -20,8 +20,8 @@ from mnist_lightning.text import say
 FLUSH_SECONDS = 5.0
 # Limits for all event files of an untrusted run: checksums take 0.22 s per megabyte, or 13 s per
 # million short records.
-MAX_CHECKED_BYTES = 40_000_000
-MAX_EVENTS = 500_000  # records, and the values in them
+MAX_CHECKED_BYTES = 20_000_000
+MAX_EVENTS = 250_000  # records, and the values in them
 # A record may consist of empty values, which have 2 bytes in the file and 85 in memory.
 MAX_RECORD_BYTES = 2_000_000
 MAX_EVENT_BYTES = 100_000_000
@@ -98,7 +98,7 @@ class RunLogger(Logger):
         self.experiment.close()
 
 
-def truncate_logs(folder: Path, step: int, logged: dict[str, int] | None, shared: bool) -> None:
+def truncate_logs(folder: Path, step: int, logged: dict[str, int] | None, untrusted: bool) -> None:
     """Remove from a run's logs everything after a checkpoint; call it while no logger is open.
 
     A killed run has logged steps after its last checkpoint, and repeats them when it is resumed.
@@ -109,12 +109,12 @@ def truncate_logs(folder: Path, step: int, logged: dict[str, int] | None, shared
         step: the step of the checkpoint.
         logged: the last step of each metric at the time of the checkpoint; None: `step`. The
             test's results and the means of a partial epoch have the same step, but came later.
-        shared: apply the size limits to all event files together, for an untrusted run.
+        untrusted: limit the table, and all event files together, for a run from elsewhere.
     """
-    truncate_metrics(folder / METRICS_FILE, step, logged)
+    truncate_metrics(folder / METRICS_FILE, step, logged, limited=untrusted)
     limits = _Limits(record=MAX_RECORD_BYTES)
     for path in sorted(folder.glob("events.out.tfevents.*")):
-        if not shared:
+        if not untrusted:
             limits = _Limits()
         records, is_intact = _read_events(path, limits)
         remaining = b"".join(record for record in records if _is_before(record, step, logged))

@@ -16,7 +16,7 @@ from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.networks.calibration import temperature
 from mnist_lightning.runs.checkpoint import read_checkpoint
 from mnist_lightning.runs.config import is_unbounded, reproducibility_key
-from mnist_lightning.runs.metrics_csv import write_predictions
+from mnist_lightning.runs.predictions_csv import write_predictions
 from mnist_lightning.runs.recent_checkpoints import progress
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.runs.signature import key_path

@@ -3,7 +3,7 @@
 import re
 import shutil
 
-from mnist_lightning.runs.metrics_csv import read_predictions
+from mnist_lightning.runs.predictions_csv import read_predictions
 from mnist_lightning.runs.run_directory import Run
 from tests.cli.checks import printed_accuracy
 from tests.conftest import DIGITS, Command

@@ -19,7 +19,8 @@ from mnist_lightning.cli.main import main
 from mnist_lightning.cli.verify import first_difference_of_runs
 from mnist_lightning.data.augmentations import Deformation
 from mnist_lightning.data.loader import BatchDataset, BatchLoader
-from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_metrics, read_predictions
+from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_metrics
+from mnist_lightning.runs.predictions_csv import read_predictions
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.training.callbacks.graceful_shutdown import GracefulShutdown
 from tests.conftest import DIGITS

@@ -1,6 +1,7 @@
 """Figures show the contents of arrays."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -62,6 +63,16 @@ def test_curves_are_two_by_two_with_one_scale_per_row() -> None:
     limits = [axis.get_ylim() for axis in figure.axes]
     assert limits[0] == limits[1]
     assert limits[2] == limits[3]
+
+
+def test_a_long_curve_is_thinned_out() -> None:
+    values = [float(n % 3) if n % 3 else math.nan for n in range(300_000)]
+    began = time.process_time()
+    plots.png(figure := plots.overlay_curves({"a": {"val/loss": values, "val/accuracy": []}}))
+    assert time.process_time() - began < 10
+    x = np.asarray(figure.axes[0].lines[0].get_xdata())
+    assert 500 <= len(x) <= plots.MAX_POINTS
+    assert x[1] == 1 + 300_000 // plots.MAX_POINTS + 1
 
 
 def test_a_run_without_validation_has_empty_charts() -> None:

@@ -10,7 +10,8 @@ from PIL import Image
 from playwright.sync_api import Browser
 
 from mnist_lightning.evaluation import metrics, significance
-from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_history, read_predictions
+from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_history
+from mnist_lightning.runs.predictions_csv import read_predictions
 from mnist_lightning.runs.run_directory import Run
 from tests.conftest import DIGITS, AddRun, Command
 

@@ -15,7 +15,7 @@ from mnist_lightning.networks.ensemble import Ensemble, ShiftAveraging
 from mnist_lightning.networks.multilayer_perceptron import MultilayerPerceptron
 from mnist_lightning.preprocessing.normalization import PAPER
 from mnist_lightning.runs import lookup, run_directory
-from mnist_lightning.runs.metrics_csv import read_predictions
+from mnist_lightning.runs.predictions_csv import read_predictions
 from tests.conftest import DIGITS, AddRun, Command
 from tests.images import draw_seven
 

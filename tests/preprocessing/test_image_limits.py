@@ -54,6 +54,12 @@ def test_a_scan_bomb_is_refused_at_once_with_the_limit() -> None:
         assert time.process_time() - started < 0.5
 
 
+def test_a_jpeg_with_arithmetic_coding_is_refused() -> None:
+    frame = b"\xff\xca\x00\x0b\x08" + struct.pack(">HH", 100, 100) + b"\x01\x01\x11\x00"
+    with pytest.raises(RefusedError, match="JPEG with arithmetic coding"):
+        mnist_format.read(io.BytesIO(b"\xff\xd8" + frame + b"\xff\xd9"))
+
+
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("size", [(4000, 3000), (8200, 6100)])
 def test_photos_of_phones_are_accepted(

@@ -20,7 +20,8 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.files import LimitError, parse_yaml, read_yaml
 from mnist_lightning.runs.archive import find_archive_problem
 from mnist_lightning.runs.checkpoint import dump_checkpoint
-from mnist_lightning.runs.metrics_csv import read_history, read_metrics, read_predictions
+from mnist_lightning.runs.metrics_csv import read_history, read_metrics
+from mnist_lightning.runs.predictions_csv import read_predictions
 from mnist_lightning.runs.run_directory import Run
 from tests.conftest import Command
 
@@ -190,10 +191,10 @@ def test_tables_are_bounded(tmp_path: Path) -> None:
         read_history(path)
     with path.open("r+b") as file:
         file.truncate(70_000_000)
-    with pytest.raises(UserError, match="too large: the limit is 60,000,000 bytes"):
+    with pytest.raises(UserError, match="too large: the limit is 20,000,000 bytes"):
         read_metrics(path)
     path.write_bytes(b"epoch\n" + b"1\n" * 500_001)
-    with pytest.raises(UserError, match="3,000,000 cells in 500,000 rows"):
+    with pytest.raises(UserError, match="1,000,000 cells in 500,000 rows"):
         read_metrics(path)
     table = tmp_path / "predictions.csv"
     for content in (

@@ -69,7 +69,7 @@ def test_a_resumed_run_has_a_single_curve(tmp_path: Path) -> None:
     with (tmp_path / METRICS_FILE).open("a") as file:
         file.write("8,mni")
 
-    truncate_logs(tmp_path, 5, None, shared=True)
+    truncate_logs(tmp_path, 5, None, untrusted=True)
     time.sleep(1)  # the name of an event file has the second of its creation
     second = RunLogger(tmp_path, "mnist")
     for step in range(6, 9):

@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from mnist_lightning import distributed
-from mnist_lightning.runs.metrics_csv import PredictionsTable
+from mnist_lightning.runs.predictions_csv import PredictionsTable
 
 
 class PredictionCollector(Callback):

@@ -22,7 +22,7 @@ from mnist_lightning.evaluation import image_grid, metrics, plots
 from mnist_lightning.files import remove
 from mnist_lightning.networks import inspection
 from mnist_lightning.preprocessing.normalization import MEAN, PAPER, STD, normalize
-from mnist_lightning.runs.metrics_csv import PredictionsTable
+from mnist_lightning.runs.predictions_csv import PredictionsTable
 from mnist_lightning.text import say
 from mnist_lightning.training.callbacks.prediction_collector import PredictionCollector
 from mnist_lightning.training.lightning_module import DigitClassifier, network_of

@@ -1,0 +1,96 @@
+"""Files that are valid, but need much more time or memory than usual."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnist_lightning import files
+from mnist_lightning.errors import UserError
+from mnist_lightning.runs.metrics_csv import KEYS, read_metrics, truncate_metrics
+from mnist_lightning.runs.predictions_csv import read_labels
+from mnist_lightning.runs.run_directory import Run
+from tests.conftest import Command
+from tests.e2e.conftest import FIT, LONGER
+from tests.unsigned_files import edit_checkpoint, remove_signatures
+
+
+def test_the_labels_of_a_table_of_the_maximum_size_are_read_in_bounded_time(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.csv"
+    row = ",0,0,1" + ",0" * 199
+    rows = "\n".join(f"{number}{row}" for number in range(110_000))
+    path.write_text(f"index,true,predicted\n{rows}\n")
+    began = time.process_time()
+    assert len(read_labels(path).true) == 110_000
+    assert time.process_time() - began < 4
+
+
+def test_a_run_from_elsewhere_cannot_repeat_images_a_hundred_times(
+    command: Command, trained: Run
+) -> None:
+    with edit_checkpoint(trained.recent()) as checkpoint:
+        checkpoint["config"]["data"].update(extra=["mnist"], extra_share=0.99)
+    trained.config.unlink()
+    result = command(*LONGER)
+    assert result.status == 1
+    assert "data.extra_share 0.99 exceeds 0.75, the limit for a run from elsewhere" in result.err
+
+
+COUNTERS: dict[str, Callable[[Any], object]] = {
+    "a method": lambda loop: loop["epoch_progress"]["current"].update(reset=0),
+    "a large count": lambda loop: loop["epoch_progress"]["total"].update(ready=2**62),
+    "another name": lambda loop: loop["epoch_loop.batch_progress"].update(increment_ready=1),
+}
+
+
+@pytest.mark.parametrize("name", COUNTERS)
+def test_counters_with_other_names_or_sizes_are_damaged(
+    command: Command, trained: Run, name: str
+) -> None:
+    remove_signatures(trained)
+    for path in trained.checkpoints.glob("last*.ckpt"):
+        with edit_checkpoint(path) as checkpoint:
+            COUNTERS[name](checkpoint["loops"]["fit_loop"])
+    result = command(*LONGER)
+    assert (result.status, "last.ckpt is damaged: loops." in result.out) == (1, True), result
+    # An evaluation does not use the counters.
+    with edit_checkpoint(trained.best) as checkpoint:
+        checkpoint["loops"]["test_loop"]["batch_progress"]["total"]["reset"] = 1
+    assert command("test", str(trained.best)).status == 0
+
+
+@pytest.mark.parametrize(("width", "status"), [("02d", 0), ("01500000000d", 2)])
+def test_the_width_of_a_number_in_a_file_name_is_limited(
+    command: Command, tmp_path: Path, width: str, status: int
+) -> None:
+    (tmp_path / "names.yaml").write_text(
+        "trainer:\n  callbacks:\n  - class_path: ModelCheckpoint\n"
+        f"    init_args: {{filename: 'e{{epoch:{width}}}'}}\n"
+    )
+    result = command(*FIT, "--config", "names.yaml")
+    assert (result.status, "99 characters" in result.err) == (status, status == 2), result.err
+
+
+def test_a_directory_of_too_many_files_is_refused(
+    command: Command, trained: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "MAX_RUN_FILES", 50)
+    for number in range(51):
+        (trained.folder / f"{number}.txt").touch()
+    result = command(*LONGER)
+    assert (result.status, "has more than 50 files" in result.err) == (1, True), result.err
+
+
+def test_a_long_table_of_the_user_s_own_run_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    content = ",".join([*KEYS, "loss"]) + "\n" + "".join(f"{n},a,1\n" for n in range(400_000))
+    path.write_text(content)
+    with pytest.raises(UserError, match="too large"):
+        read_metrics(path)
+    truncate_metrics(path, 10**9, limited=False)
+    assert path.read_text() == content
+    truncate_metrics(path, 10**9)
+    assert read_metrics(path) == []
+    assert path.with_name("metrics.csv.damaged-1").exists()
