@@ -20,7 +20,7 @@ _TYPE_NAMES = suggestions.TYPE_NAMES | {
     "NoneType": "null",
     "bool": "true or false",
     "PositiveInt": "a positive integer",
-    "NonNegativeFloat": "a number of at least 0",
+    "NonNegativeFloat": "0 or a larger number",
 }
 
 

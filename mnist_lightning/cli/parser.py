@@ -211,8 +211,10 @@ def read_seeds(text: str) -> list[int]:
             problem = "expected 1..5 or 1,2,7"
         elif first > last:
             problem = f"the lower seed comes first: {last}..{first}"
-        elif last >= 2**32 or last - first >= MAX_SEEDS:
-            problem = f"expected at most {MAX_SEEDS} seeds, each below 2**32"
+        elif last >= 2**32:
+            problem = "the largest seed is 4294967295"
+        elif last - first >= MAX_SEEDS:
+            problem = f"give at most {MAX_SEEDS:,} seeds"
         if problem:
             raise UserError(f"--seeds: invalid value {text}; {problem}", status=2)
         seeds += range(first, last + 1)

@@ -62,8 +62,8 @@ def find(reference: str, root: Path, dataset: str | None = None) -> tuple[Run, P
         if run.config.is_file() or run.checkpoints.is_dir():
             return run, None
     raise UserError(
-        f"run not found: {reference}; expected `last`, `best`, a version number, a run's folder or "
-        f"a checkpoint file; {_existing_runs(root)}",
+        f"run not found: {reference}; a RUN is `last`, `best`, a version number, a run's "
+        f"folder or a checkpoint file; {_existing_runs(root)}",
         status=2,
     )
 

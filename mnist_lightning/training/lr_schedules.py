@@ -15,7 +15,8 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLR
 
 LRSchedulerCallable = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
 UNBOUNDED_SCHEDULE = (
-    "The learning-rate schedule depends on the length of the run: set --trainer.max_epochs."
+    "The learning-rate schedule needs a run of limited length: give a positive "
+    "--trainer.max_epochs."
 )
 
 
