@@ -216,12 +216,18 @@ def test_names_are_compared_without_case_and_final_dot() -> None:
 
 
 def test_a_body_in_chunks_of_one_byte_does_not_delay_others(address: str) -> None:
-    with connect(address) as connection:
+    def send() -> None:
         head = "POST /api/predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
-        connection.sendall(head.encode())
-        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+        # A slow machine closes the connection; a fast one can parse the chunks in the allowed time.
+        with connect(address) as connection, suppress(ConnectionError):
+            connection.sendall(head.encode())
             connection.sendall(b"1\r\nA\r\n" * 5_000_000)
-    assert httpx.get(f"{address}/api/health", timeout=10).status_code == 200
+
+    with ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(send)
+        while not sent.done():
+            assert httpx.get(f"{address}/api/health", timeout=10).status_code == 200
+        sent.result()
 
 
 def test_a_body_in_small_parts_is_received(address: str) -> None:
