@@ -12,6 +12,7 @@ from mnist_lightning.text import say
 
 METRICS_FILE = "metrics.csv"
 MAX_METRICS_BYTES = 20_000_000  # 40,000 steps of 20 metrics need 8 MB
+MAX_OWN_BYTES = 1_000_000_000  # of the user's own run
 MAX_NON_ASCII_BYTES = 5_000_000  # non-ASCII text needs four bytes per character in memory
 MAX_COLUMNS = 1_000
 MAX_LINE_CHARS = 100_000
@@ -109,7 +110,7 @@ def read_metrics(path: Path, limited: bool = True) -> list[Row]:
 
 def _lines_of(path: Path, limited: bool = True) -> bytes:
     """Read the complete lines of a table within the limits."""
-    content = read_bounded(path, MAX_METRICS_BYTES if limited else math.inf)
+    content = read_bounded(path, MAX_METRICS_BYTES if limited else MAX_OWN_BYTES)
     if limited and len(content) > MAX_NON_ASCII_BYTES and not content.isascii():
         raise UserError(
             f"{path} is too large: the limit with non-ASCII text is {MAX_NON_ASCII_BYTES:,} bytes"
