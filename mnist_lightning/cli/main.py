@@ -181,7 +181,7 @@ def explain(error: BaseException) -> tuple[str, int]:
     if (path := unsigned_files.last) is not None:
         reason = " ".join(f"{type(error).__name__} {error}".split())[:MAX_REASON_CHARS]
         advice = "--debug shows the traceback"
-        return f"{path} was not made on this machine, and may be invalid: {reason} ({advice})", 1
+        return f"{path} has no signature of yours, and may be invalid: {reason} ({advice})", 1
     # Lightning's exception for options that contradict each other or the data. Its class is not
     # imported here: every command would import lightning.
     if isinstance(error, ValueError) or type(error).__name__ == "MisconfigurationException":

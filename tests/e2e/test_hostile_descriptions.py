@@ -127,7 +127,7 @@ def test_large_hard_links_are_not_copied(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("signed", "message"), [(False, "best.ckpt was not made on this machine"), (True, "a bug")]
+    ("signed", "message"), [(False, "best.ckpt has no signature of yours"), (True, "a bug")]
 )
 def test_an_unexpected_error_names_the_file_from_elsewhere(
     command: Command, trained: Run, monkeypatch: pytest.MonkeyPatch, signed: bool, message: str
