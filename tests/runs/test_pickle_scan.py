@@ -144,10 +144,10 @@ def repeated_calls() -> Iterator[tuple[str, bytes]]:
     arguments = P.MARK + P.NONE * 9_000 + P.TUPLE + store(1)
     yield "many long calls", with_state_dict(function + arguments + calls * 100_000)
     counter = P.GLOBAL + b"collections\nCounter\n" + store(0)
-    pairs = b"".join(pickle_text(f"{n:06}") + P.NONE for n in range(40_000))
+    pairs = b"".join(pickle_text(f"{n:06}") + P.NONE for n in range(5_000))
     # The dictionary is filled after it was put into the tuple.
     filled = P.EMPTY_DICT + store(2) + P.TUPLE1 + store(1) + fetch(2) + P.MARK + pairs + P.SETITEMS
-    yield "many copies of a dictionary", with_state_dict(counter + filled + calls * 100)
+    yield "many copies of a dictionary", with_state_dict(counter + filled + calls * 500)
     encode = P.GLOBAL + b"_codecs\nencode\n" + store(0)
     text = pickle_text("a" * 600_000) + pickle_text("latin1") + P.TUPLE2 + store(1)
     yield "many copies of a text", with_state_dict(encode + text + calls * 100)

@@ -167,7 +167,7 @@ def test_reduce_on_plateau_monitors_the_validation(tmp_path: Path) -> None:
 
 
 def test_a_schedule_of_an_unbounded_run_is_rejected(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"set --trainer\.max_epochs"):
+    with pytest.raises(UserError, match=r"positive --trainer\.max_epochs"):
         fit(tmp_path, DigitClassifier(lr_scheduler=OneCycle), epochs=-1)
 
 
