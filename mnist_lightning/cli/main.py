@@ -124,8 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     if debug:
         arguments.remove("--debug")
-    # Omit the source line of the warning.
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {printable(str(message))}\n"
+    warnings.showwarning = _show_warning
     try:
         return dispatch(arguments)
     except BrokenPipeError:  # the reader of the output has ended, as `| head` does
@@ -137,6 +136,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         message, status = explain(error)
         _report(message, status)
         return status
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Show a warning in one line, without its source line.
+
+    It replaces the whole function: Lightning replaces `formatwarning`, and escapes nothing.
+    """
+    text = str(message).partition("Traceback")[0][:MAX_MESSAGE_CHARS]  # of torch's anomaly mode
+    say(f"warning: {printable(text)}", file=sys.stderr)
 
 
 def _report(message: str, status: int) -> None:

@@ -1,5 +1,6 @@
 """Log a run to TensorBoard events and `metrics.csv`, each value once."""
 
+import re
 import struct
 import time
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ MAX_EVENTS = 250_000  # records, and the values in them
 # A record may consist of empty values, which have 2 bytes in the file and 85 in memory.
 MAX_RECORD_BYTES = 2_000_000
 MAX_EVENT_BYTES = 100_000_000
+
+
+_UNSAFE = re.compile(r"^[=+@-]|[,\"]|[^ -~\w]")
 
 
 def as_float(value: Any) -> float:
@@ -69,6 +73,8 @@ class RunLogger(Logger):
         Lightning's own callbacks log events after a step, such as a validation, at the step before.
         """
         assert step is not None, "a metric needs a step"
+        # A name from a file must not become another column, a line or a formula.
+        metrics = {_UNSAFE.sub("_", tag): value for tag, value in metrics.items()}
         step = max(step, *self.last_steps.values(), 0)
         new = [tag for tag in metrics if step > self.last_steps.get(tag, -1)]
         values = {tag: as_float(metrics[tag]) for tag in new}

@@ -1,5 +1,7 @@
 """Files that are valid, but need much more time or memory than usual."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -94,3 +96,15 @@ def test_a_long_table_of_the_user_s_own_run_is_kept(tmp_path: Path) -> None:
     truncate_metrics(path, 10**9)
     assert read_metrics(path) == []
     assert path.with_name("metrics.csv.damaged-1").exists()
+
+
+def test_a_warning_that_quotes_a_file_is_escaped(tmp_path: Path) -> None:
+    (tmp_path / "stop.yaml").write_text(
+        "trainer:\n  callbacks:\n  - class_path: EarlyStopping\n"
+        '    init_args: {monitor: "val/x\\e[31mRED", strict: false, verbose: true}\n'
+    )
+    program = [sys.executable, "-m", "mnist_lightning", *FIT, "--config", "stop.yaml"]
+    result = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "warning: Early stopping conditioned on" in result.stderr
+    assert "RED" in result.stderr
+    assert "\x1b[31m" not in result.stderr + result.stdout

@@ -77,3 +77,12 @@ def test_a_resumed_run_has_a_single_curve(tmp_path: Path) -> None:
     second.close()
     assert scalars(tmp_path, "loss") == [(step, step / 8) for step in range(1, 9)]
     assert [int(row["step"]) for row in rows(tmp_path)] == list(range(1, 9))
+
+
+def test_a_name_cannot_add_columns_lines_or_formulas(tmp_path: Path) -> None:
+    logger = RunLogger(tmp_path, "mnist")
+    logger.log_metrics({"lr/x\x1b[31m\n=cmd,1": 0.5, "val/loss": 1.0}, 1)
+    logger.log_metrics({"lr/x\x1b[31m\n=cmd,1": 0.5}, 1)
+    logger.close()
+    header, row, end = (tmp_path / "metrics.csv").read_text().split("\n")
+    assert (header, row, end) == ("step,dataset,lr/x_[31m_=cmd_1,val/loss", "1,mnist,0.5,1", "")
