@@ -75,7 +75,7 @@ def test_a_run_killed_while_saving_resumes_from_the_previous_checkpoint(
     [
         *(
             SignalPoint("mnist_lightning.runs.metrics_csv", "write_atomically", call, True)
-            for call in (2, 4)
+            for call in (2, 3)
         ),
         SignalPoint(RUNNER, "_show_hyperparameters", 1, after=True),
     ],
