@@ -30,7 +30,7 @@ RESUME_OVERRIDABLE = {
 }
 # For a file from elsewhere. An extra share of 0.75 repeats the images until there are four times as
 # many.
-MAX_VALUES = {"batch_size": 4096, "extra_share": 0.75}
+MEMORY_LIMITS = {"batch_size": 4096, "extra_share": 0.75}
 _LIMITS = ("limit_test_batches", "limit_val_batches")
 # The trainer options that an evaluation needs.
 _EVALUATION_OPTIONS = ("accelerator", "default_root_dir", "precision", *_LIMITS)
@@ -57,7 +57,7 @@ def check_memory(config: Config) -> None:
     Raises:
         UserError: one exceeds its limit.
     """
-    for name, limit in MAX_VALUES.items():
+    for name, limit in MEMORY_LIMITS.items():
         value = config.get("data", {}).get(name, 0)
         if value > limit:
             raise UserError(

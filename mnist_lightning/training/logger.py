@@ -1,5 +1,6 @@
 """Log a run to TensorBoard events and `metrics.csv`, each value once."""
 
+import math
 import re
 import struct
 import time
@@ -25,9 +26,9 @@ MAX_CHECKED_BYTES = 20_000_000
 MAX_EVENTS = 250_000  # records, and the values in them
 # A record may consist of empty values, which have 2 bytes in the file and 85 in memory.
 MAX_RECORD_BYTES = 2_000_000
-MAX_EVENT_BYTES = 100_000_000
+MAX_FILE_BYTES, MAX_OWN_FILE_BYTES = 100_000_000, 1_000_000_000
 
-
+# Parts of a metric's name that could add a column, a line or a formula to `metrics.csv`.
 _UNSAFE = re.compile(r"^[=+@-]|[,\"]|[^ -~\w]")
 
 
@@ -73,7 +74,6 @@ class RunLogger(Logger):
         Lightning's own callbacks log events after a step, such as a validation, at the step before.
         """
         assert step is not None, "a metric needs a step"
-        # A name from a file must not become another column, a line or a formula.
         metrics = {_UNSAFE.sub("_", tag): value for tag, value in metrics.items()}
         step = max(step, *self.last_steps.values(), 0)
         new = [tag for tag in metrics if step > self.last_steps.get(tag, -1)]
@@ -118,10 +118,10 @@ def truncate_logs(folder: Path, step: int, logged: dict[str, int] | None, untrus
         untrusted: limit the table, and all event files together, for a run from elsewhere.
     """
     truncate_metrics(folder / METRICS_FILE, step, logged, limited=untrusted)
-    limits = _Limits(record=MAX_RECORD_BYTES)
+    limits = _Limits()
+    if untrusted:
+        limits = _Limits(MAX_EVENTS, MAX_CHECKED_BYTES, MAX_RECORD_BYTES, MAX_FILE_BYTES)
     for path in sorted(folder.glob("events.out.tfevents.*")):
-        if not untrusted:
-            limits = _Limits()
         records, is_intact = _read_events(path, limits)
         remaining = b"".join(record for record in records if _is_before(record, step, logged))
         if not is_intact:
@@ -140,11 +140,15 @@ _HEADER, _FOOTER = 12, 4
 
 @dataclass
 class _Limits:
-    """How many records, values and bytes may still be read, over all event files."""
+    """How many records and values, and how many bytes, may still be read over all event files.
 
-    values: int = MAX_EVENTS
-    content: int = MAX_CHECKED_BYTES
-    record: int = MAX_EVENT_BYTES
+    `record` and `file` are the maximum bytes of one record and of one file.
+    """
+
+    values: float = math.inf
+    content: float = math.inf
+    record: float = math.inf
+    file: float = MAX_OWN_FILE_BYTES
 
 
 def _read_events(path: Path, limits: _Limits) -> tuple[list[bytes], bool]:
@@ -153,7 +157,7 @@ def _read_events(path: Path, limits: _Limits) -> tuple[list[bytes], bool]:
     An incomplete last record counts as intact: the run was killed while it wrote.
     """
     try:
-        content = read_bounded(path, MAX_EVENT_BYTES)
+        content = read_bounded(path, limits.file)
     except (OSError, UserError):  # a folder, a pipe, a link to nothing, no permission, too large
         return [], False
     records: list[bytes] = []

@@ -1,14 +1,16 @@
 """A run's metrics: written once to both files, and truncated on resume."""
 
 import csv
+import struct
 import time
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from mnist_lightning.runs.metrics_csv import METRICS_FILE
-from mnist_lightning.training.logger import RunLogger, truncate_logs
+from mnist_lightning.training.logger import MAX_EVENTS, RunLogger, truncate_logs
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -86,3 +88,16 @@ def test_a_name_cannot_add_columns_lines_or_formulas(tmp_path: Path) -> None:
     logger.close()
     header, row, end = (tmp_path / "metrics.csv").read_text().split("\n")
     assert (header, row, end) == ("step,dataset,lr/x_[31m_=cmd_1,val/loss", "1,mnist,0.5,1", "")
+
+
+def test_the_events_of_a_long_run_of_the_user_are_kept(tmp_path: Path) -> None:
+    length = struct.pack("<Q", 0)
+    checksums = [struct.pack("<I", masked_crc32c(part)) for part in (length, b"")]
+    path = tmp_path / "events.out.tfevents.1"
+    content = length + checksums[0] + checksums[1]
+    path.write_bytes(content * (MAX_EVENTS + 1))
+    truncate_logs(tmp_path, 5, None, untrusted=False)
+    assert path.stat().st_size == len(content) * (MAX_EVENTS + 1)
+    truncate_logs(tmp_path, 5, None, untrusted=True)
+    assert path.stat().st_size == len(content) * MAX_EVENTS
+    assert (tmp_path / "events.out.events.1.damaged-1").exists()
