@@ -35,7 +35,7 @@ EDITS: dict[str, tuple[Callable[[Any], object], str]] = {
         "config contains a value of type Tensor",
     ),
     "shared bytes": (
-        lambda c: c["config"]["data"].update(augment=[bytes(5_000_000)] * 1_000),
+        lambda c: c["config"]["data"].update(augment=[bytes(500_000)] * 1_000),
         "config contains a value of type bytes",
     ),
     "shared texts": (
