@@ -186,6 +186,8 @@ def explain(error: BaseException) -> tuple[str, int]:
         option = "--trainer.deterministic false (the run is then not exactly reproducible)"
         fix = f"give {option} or --trainer.accelerator cpu"
         return f"{str(error).split()[0]} is not deterministic on this device; {fix}", 1
+    if isinstance(error, RuntimeError) and "returned nan values" in str(error):
+        return "a gradient is not a number; use a smaller --model.optimizer.lr", 1
     if (path := unsigned_files.last) is not None:
         reason = " ".join(f"{type(error).__name__} {error}".split())[:MAX_REASON_CHARS]
         advice = "--debug shows the traceback"

@@ -15,7 +15,7 @@ from mnist_lightning.networks.registry import ARCHITECTURES, REGISTERED, check_w
 from mnist_lightning.runs import config_schema, trusted_paths
 from mnist_lightning.runs.checkpoint import network_weights
 from mnist_lightning.runs.class_names import argument_names, class_names, find_hidden_structure
-from mnist_lightning.runs.config import Config, check_memory, remove_machine_options
+from mnist_lightning.runs.config import Config, check_costs, remove_machine_options
 from mnist_lightning.runs.former_versions import upgrade_names
 from mnist_lightning.training.registry import SCHEMA, USER_SCHEMA
 
@@ -70,7 +70,7 @@ def trusted_config(
     config_schema.check_config(content, SCHEMA, named.classes)
     if "model" not in content:
         raise config_schema.InvalidConfigError("the configuration has no model")
-    check_memory(content)
+    check_costs(content)
     return TrustedConfig(content, named, own=False)
 
 

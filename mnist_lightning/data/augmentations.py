@@ -8,6 +8,7 @@ the training images.
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Generator, Tensor
@@ -182,6 +183,13 @@ class Noise(Augmentation):
         return images + strength * noise
 
 
+@cache
+def _normalized_non_digits(device: torch.device) -> Tensor:
+    """Return images (2000, 1, 28, 28), the same for each `NoDigit`."""
+    ink = torch.from_numpy(draw_non_digits(NUM_NON_DIGITS, seed=0)).to(device, torch.float32)
+    return (ink.unsqueeze(1) / 255 - MEAN) / STD
+
+
 class NoDigit(Mixture):
     """Replaces some images with non-digits; their targets are uniform probabilities.
 
@@ -196,17 +204,14 @@ class NoDigit(Mixture):
     def __init__(self, share: float = 0.1) -> None:
         check_value(0 <= share < 1, "share", share, "at least 0 and below 1")
         self.share = share
-        self._non_digits: Tensor | None = None
 
     def mix(self, images: Tensor, targets: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         """Return images (B, 1, 28, 28) and targets (B, C), some of them replaced."""
-        if self._non_digits is None or self._non_digits.device != images.device:
-            ink = torch.from_numpy(draw_non_digits(NUM_NON_DIGITS, seed=0)).to(images)
-            self._non_digits = (ink.unsqueeze(1) / 255 - MEAN) / STD
+        non_digits = _normalized_non_digits(images.device)
         count, device = len(images), images.device
         chosen = torch.rand(count, generator=generator, device=device) < self.share
         indices = torch.randint(NUM_NON_DIGITS, (count,), generator=generator, device=device)
-        images = torch.where(chosen[:, None, None, None], self._non_digits[indices], images)
+        images = torch.where(chosen[:, None, None, None], non_digits[indices], images)
         return images, torch.where(chosen[:, None], 1 / targets.shape[1], targets)
 
 

@@ -29,8 +29,13 @@ RESUME_OVERRIDABLE = {
     *(f"trainer.{name}" for name in (*LENGTHS, "log_every_n_steps", "limit_test_batches")),
 }
 # For a file from elsewhere. An extra share of 0.75 repeats the images until there are four times as
-# many.
-MEMORY_LIMITS = {"batch_size": 4096, "extra_share": 0.75}
+# many. LBFGS evaluates the network up to `max_eval` times in a step.
+_OPTIMIZER = "model.optimizer.init_args"
+COST_LIMITS = {
+    **{"data.batch_size": 4096, "data.extra_share": 0.75},
+    **{f"{_OPTIMIZER}.max_iter": 100, f"{_OPTIMIZER}.max_eval": 125},
+    **{f"{_OPTIMIZER}.history_size": 100},
+}
 _LIMITS = ("limit_test_batches", "limit_val_batches")
 # The trainer options that an evaluation needs.
 _EVALUATION_OPTIONS = ("accelerator", "default_root_dir", "precision", *_LIMITS)
@@ -51,17 +56,19 @@ def remove_machine_options(config: Config) -> Config:
     return portable
 
 
-def check_memory(config: Config) -> None:
-    """Check the options in a file from elsewhere that determine how much memory is used.
+def check_costs(config: Config) -> None:
+    """Check the options in a file from elsewhere that determine its memory and computing time.
 
     Raises:
         UserError: one exceeds its limit.
     """
-    for name, limit in MEMORY_LIMITS.items():
-        value = config.get("data", {}).get(name, 0)
-        if value > limit:
+    for option, limit in COST_LIMITS.items():
+        value: Any = config
+        for name in option.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        if value is not None and value > limit:
             raise UserError(
-                f"data.{name} {value} exceeds {limit:,}, the limit for a run from elsewhere; "
+                f"{option} {value} exceeds {limit:,}, the limit for a run from elsewhere; "
                 "add --trust to allow it"
             )
 

@@ -98,6 +98,7 @@ def _compare_optimizer_states(
         for name in new.keys() - {"params", *_SCHEDULED}:
             if isinstance(new[name], int) and old[name] != new[name]:
                 raise ValueError(f"optimizer_states: {name} differs from the options")
+    limit = fresh["param_groups"][0].get("history_size", 0)  # LBFGS alone has lists
     count = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
     for index, old in saved["state"].items():
         new = fresh["state"][index]
@@ -109,6 +110,8 @@ def _compare_optimizer_states(
                 shapes.append(torch.Size([count]))
             elif name not in new:
                 raise ValueError(f"optimizer_states has {name}, unknown to this optimizer")
+            if isinstance(value, list) and len(value) > limit:
+                raise ValueError(f"optimizer_states: {name} has {len(value)} items")
             for tensor in value if isinstance(value, list) else [value]:
                 if not isinstance(tensor, torch.Tensor):
                     continue

@@ -254,3 +254,12 @@ def test_augmented_training_is_reproducible_and_resumable(command: Command, run_
     assert first_difference("weights", *weights) is None
     plain = command("resume", "0", "--trainer.max_epochs", "4", "--data.augment", "null")
     assert "--data.augment" in plain.err
+
+
+def test_a_gradient_that_is_not_a_number_is_reported_with_a_fix(command: Command) -> None:
+    options = ("--trainer.detect_anomaly", "true", "--model.optimizer", "SGD")
+    result = command("fit", *DIGITS, *options, "--model.optimizer.lr", "1e25")
+    assert result.status == 1
+    assert result.err.endswith(
+        "error: a gradient is not a number; use a smaller --model.optimizer.lr\n"
+    )

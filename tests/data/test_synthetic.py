@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from mnist_lightning.data import augmentations
 from mnist_lightning.data.augmentations import NoDigit
 from mnist_lightning.data.datasets import SOURCES
 from mnist_lightning.data.synthetic import FORMS, POINT, SIGNS, draw_digits, draw_non_digits
@@ -39,6 +40,13 @@ def test_no_test_image_is_in_the_training_set() -> None:
     data = SOURCES["strokes"].load(Path())
     train = {picture.numpy().tobytes() for picture in data.train_images}
     assert not any(picture.numpy().tobytes() in train for picture in data.test_images)
+
+
+def test_many_augmentations_share_their_non_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, targets = torch.zeros(2, 1, 28, 28), torch.eye(10)[:2]
+    NoDigit(0.5).mix(images, targets, torch.Generator())
+    monkeypatch.delattr(augmentations, "draw_non_digits")
+    NoDigit(0.5).mix(images, targets, torch.Generator())
 
 
 def test_non_digits_have_uniform_targets() -> None:

@@ -29,15 +29,44 @@ def test_the_labels_of_a_table_of_the_maximum_size_are_read_in_bounded_time(tmp_
     assert time.process_time() - began < 4
 
 
-def test_a_run_from_elsewhere_cannot_repeat_images_a_hundred_times(
-    command: Command, trained: Run
+def lbfgs(**options: int) -> dict[str, Any]:
+    return {"model": {"optimizer": {"class_path": "LBFGS", "init_args": options}}}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"data": {"extra": ["mnist"], "extra_share": 0.99}}, "data.extra_share 0.99 exceeds 0.75"),
+        (lbfgs(max_iter=10_000), "model.optimizer.init_args.max_iter 10000 exceeds 100"),
+        (lbfgs(max_eval=10_000), "model.optimizer.init_args.max_eval 10000 exceeds 125"),
+        (lbfgs(history_size=9_000), "model.optimizer.init_args.history_size 9000 exceeds 100"),
+    ],
+)
+def test_costly_options_of_a_run_from_elsewhere_are_refused(
+    command: Command, trained: Run, options: dict[str, dict[str, Any]], message: str
 ) -> None:
     with edit_checkpoint(trained.recent()) as checkpoint:
-        checkpoint["config"]["data"].update(extra=["mnist"], extra_share=0.99)
+        for section, values in options.items():
+            checkpoint["config"][section].update(values)
     trained.config.unlink()
     result = command(*LONGER)
     assert result.status == 1
-    assert "data.extra_share 0.99 exceeds 0.75, the limit for a run from elsewhere" in result.err
+    assert f"{message}, the limit for a run from elsewhere" in result.err
+
+
+def test_lists_of_vectors_longer_than_the_history_are_damaged(
+    command: Command, tmp_path: Path
+) -> None:
+    options = ("--model.optimizer", "LBFGS", "--model.optimizer.max_iter", "2")
+    assert command(*FIT, *options).status == 0
+    run = Run(tmp_path / "lightning_logs" / "version_0")
+    remove_signatures(run)
+    for path in run.checkpoints.glob("last*.ckpt"):
+        with edit_checkpoint(path) as checkpoint:
+            state = checkpoint["optimizer_states"][0]["state"][0]
+            state["old_dirs"] = [state["d"].clone() for _ in range(101)]
+    result = command(*LONGER)
+    assert (result.status, "optimizer_states: old_dirs has 101 items" in result.out) == (1, True)
 
 
 COUNTERS: dict[str, Callable[[Any], object]] = {
@@ -56,7 +85,7 @@ def test_counters_with_other_names_or_sizes_are_damaged(
         with edit_checkpoint(path) as checkpoint:
             COUNTERS[name](checkpoint["loops"]["fit_loop"])
     result = command(*LONGER)
-    assert (result.status, "last.ckpt is damaged: loops." in result.out) == (1, True), result
+    assert (result.status, "last.ckpt is damaged: loops." in result.out) == (1, True)
     # An evaluation does not use the counters.
     with edit_checkpoint(trained.best) as checkpoint:
         checkpoint["loops"]["test_loop"]["batch_progress"]["total"]["reset"] = 1

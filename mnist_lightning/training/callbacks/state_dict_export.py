@@ -12,6 +12,8 @@ from mnist_lightning.files import write_atomically
 from mnist_lightning.training.callbacks.ema import ExponentialMovingAverage
 from mnist_lightning.training.lightning_module import network_of
 
+MAX_FOLDERS = 10  # a command refuses run directories with more than 50 levels
+
 
 class WeightsFile(Callback):
     """Writes the network's `state_dict` into the run directory at the end of each epoch.
@@ -20,18 +22,19 @@ class WeightsFile(Callback):
     is in the log folder.
 
     Args:
-        name: the file name, relative to the run directory.
+        name: the file name, relative to the run directory, in at most ten folders.
 
     Raises:
-        ValueError: the path is outside of the run directory, or has another suffix.
+        ValueError: the path is outside of the run directory, too deep, or has another suffix.
     """
 
     def __init__(self, name: str = "model.pth") -> None:
         parts = PurePath(name).parts
-        if not name.endswith((".pth", ".pt")) or ".." in parts or PurePath(name).is_absolute():
+        outside = ".." in parts or PurePath(name).is_absolute()
+        if not name.endswith((".pth", ".pt")) or outside or len(parts) > MAX_FOLDERS + 1:
             raise ValueError(
                 f"Invalid name {name!r}: expected a path inside the run directory, with the suffix "
-                ".pth or .pt."
+                f".pth or .pt, in at most {MAX_FOLDERS} folders."
             )
         self.name = name
 

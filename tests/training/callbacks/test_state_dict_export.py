@@ -41,3 +41,9 @@ def test_with_lightning_s_trainer_the_file_is_in_the_log_folder(tmp_path: Path) 
     )
     trainer.fit(DigitClassifier(), MNISTDataModule("digits"))
     assert (tmp_path / "lightning_logs" / "version_0" / "weights.pth").is_file()
+
+
+@pytest.mark.parametrize("name", ["../w.pth", "/w.pth", "w.txt", "a/" * 11 + "w.pth"])
+def test_a_name_outside_of_the_run_too_deep_or_of_another_kind_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="expected a path inside the run directory"):
+        WeightsFile(name)
