@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from playwright.sync_api import Browser, sync_playwright
 
 from mnist_lightning.cli.main import main
@@ -31,7 +32,7 @@ Command = Callable[..., Result]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests in `e2e` as slow, and the tests that run commands.
+    """Mark the tests in `e2e` as slow, and those with fixtures that run commands.
 
     The tests of the documents run first, because one of them takes nine minutes.
     """
@@ -43,9 +44,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("commands")
 
 
+# The same examples on every machine, of any speed.
+settings.register_profile(
+    "suite", derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
+)
+settings.load_profile("suite")
+
+
 @pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    """Use one thread: tests run in parallel, and small networks are not faster with more."""
+def _torch_settings() -> None:
+    """Seed each test; use one thread, because tests run in parallel."""
+    torch.manual_seed(0)
     torch.set_num_threads(1)
 
 

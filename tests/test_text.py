@@ -162,6 +162,7 @@ def test_listing_and_errors_are_printable(command: Command, run_0: Run) -> None:
     assert json.loads(command("runs", "--json").out)
 
 
+@pytest.mark.commands
 def test_file_names_are_printable_in_every_form(tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     (pictures / "3").mkdir(parents=True)

@@ -10,6 +10,8 @@ import pytest
 from mnist_lightning.cli.main import COMMANDS
 from tests.conftest import Command
 
+pytestmark = pytest.mark.commands
+
 
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -105,6 +105,7 @@ def test_a_compressed_response_is_not_decompressed(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == bomb
 
 
+@pytest.mark.slow
 def test_a_slow_mirror_is_replaced_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +115,7 @@ def test_a_slow_mirror_is_replaced_by_the_next(
     assert str(raised.value).count("slower than 10 kB/s for 1 s") == 2
 
 
+@pytest.mark.slow
 def test_a_gzip_bomb_in_a_data_folder_needs_little_memory(tmp_path: Path) -> None:
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)

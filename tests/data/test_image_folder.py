@@ -131,6 +131,7 @@ def test_folder_and_data_set_must_be_given_together(command: Command, image_fold
         assert "folder has no training images" in command("fit", *everything, *extra).err
 
 
+@pytest.mark.slow
 def test_an_additional_data_set_has_its_share_and_every_image_is_used() -> None:
     for share in (0.1, 0.5, 0.9):
         data = MNISTDataModule(dataset="digits", extra="strokes", extra_share=share)

@@ -162,6 +162,7 @@ def _fetch(folder: Path, mirror: str, start: object) -> None:
     assert len(mnist_download.load(folder)[0]) == 30
 
 
+@pytest.mark.slow
 def test_two_processes_can_fetch_at_the_same_time(tmp_path: Path, server: str) -> None:
     write_files(tmp_path / "served", create_contents(), ".gz")
     context = multiprocessing.get_context("spawn")

@@ -36,6 +36,7 @@ def test_every_form_consists_of_points_and_operators() -> None:
         assert POINT.sub("", form).strip(" ~|") == ""
 
 
+@pytest.mark.slow
 def test_no_test_image_is_in_the_training_set() -> None:
     data = SOURCES["strokes"].load(Path())
     train = {picture.numpy().tobytes() for picture in data.train_images}

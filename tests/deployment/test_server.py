@@ -166,6 +166,7 @@ def test_the_server_describes_itself(client: httpx.Client) -> None:
     assert client.get("/docs").headers["content-type"].startswith("text/html")
 
 
+@pytest.mark.slow
 def test_without_collect_nothing_is_saved(home: Path) -> None:
     for address in serving(home, "1"):
         answer = httpx.post(f"{address}/api/corrections?label=7", content=encode(draw_seven()))
@@ -240,6 +241,7 @@ def test_an_unwritable_directory_is_reported_before_serving(command: Command, ho
     assert "--host is empty" in command("serve", "0", *where, "--host", "").err
 
 
+@pytest.mark.slow
 def test_a_run_of_another_directory_is_listed_and_used(home: Path, tmp_path: Path) -> None:
     run = home / "lightning_logs" / "version_1"
     for address in serving(tmp_path, str(run)):

@@ -104,6 +104,7 @@ def test_a_stroke_from_border_to_border_is_not_a_ruled_line() -> None:
     assert (crop.ink > 127).sum() > 0.95 * (to_array(tight) < 127).sum()
 
 
+@pytest.mark.slow
 def test_a_pattern_of_many_components_is_read_in_bounded_time() -> None:
     dots = np.full((800, 800), 255.0)
     dots[2::4, 2::4] = dots[3::4, 2::4] = 0

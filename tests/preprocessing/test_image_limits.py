@@ -144,7 +144,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 INTACT = {kind: encode(draw_seven(size=40), kind, **options) for kind, options in OPTIONS.items()}
 
 
-@settings(max_examples=400, deadline=2_000)
+@settings(max_examples=400, deadline=10_000)
 @given(st.data())
 def test_a_mutated_file_is_read_or_refused(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(sorted(INTACT)))
@@ -175,7 +175,7 @@ def test_a_mutated_file_is_read_or_refused(data: st.DataObject) -> None:
         pass
 
 
-@settings(max_examples=100, deadline=2_000)
+@settings(max_examples=100, deadline=10_000)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(0, 20), st.integers(0, 7))
 def test_any_header_of_a_png_is_read_or_refused(
     width: int, height: int, bits: int, kind: int
@@ -187,6 +187,7 @@ def test_any_header_of_a_png_is_read_or_refused(
         mnist_format.find_digits(mnist_format.read(io.BytesIO(content)))
 
 
+@pytest.mark.slow
 def test_patterns_are_read_in_bounded_time() -> None:
     rows, columns = np.mgrid[:1599, :1599]
     generator = np.random.default_rng(0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -47,9 +47,7 @@ def test_the_reader_reads_clean_digits(recognizer: Recognizer) -> None:
     assert labels == LABELS.tolist()
 
 
-@settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+@settings(max_examples=150)
 @given(
     index=st.integers(0, len(DIGITS) - 1),
     dark=st.booleans(),
@@ -144,7 +142,7 @@ def test_a_hostile_file_is_reported_in_one_line(
     assert any(part in line for part in messages.split("|"))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(
     exif=st.binary(max_size=200)
     | st.binary(max_size=60).map(lambda body: b"MM\0*\0\0\0\x08" + body)
@@ -155,7 +153,7 @@ def test_damaged_exif_data_changes_nothing(exif: bytes) -> None:
         assert gives_seven(image)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 @given(cut=st.integers(0, 3000), at=st.integers(0, 3000), put=st.binary(max_size=8))
 def test_a_damaged_file_is_read_or_refused(cut: int, at: int, put: bytes) -> None:
     for form in ("png", "jpeg", "gif", "webp", "tiff"):

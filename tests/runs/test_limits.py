@@ -50,6 +50,7 @@ def test_files_of_torch_save_are_accepted() -> None:
     assert find_archive_problem(dump_checkpoint({"state_dict": {"a": torch.rand(10_000)}})) is None
 
 
+@pytest.mark.slow
 def test_a_compressed_checkpoint_is_rejected_in_little_memory(tmp_path: Path) -> None:
     path = tmp_path / "bomb.ckpt"
     path.write_bytes(compress_entries(saved(a=torch.zeros(500_000_000, dtype=torch.uint8))))
@@ -86,7 +87,7 @@ def test_invalid_archives_are_rejected() -> None:
     assert find_archive_problem(whole[:-30]) == "its directory is damaged"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_a_mutated_archive_raises_no_exception(data: st.DataObject) -> None:
     content = bytearray(saved(a=torch.zeros(4)))

@@ -41,6 +41,7 @@ def test_a_malicious_pickle_is_rejected_quickly(name: str) -> None:
     assert time.process_time() - began < 1
 
 
+@pytest.mark.slow
 def test_values_outside_containers_are_counted() -> None:
     content = checkpoint_with_pickle(P.PROTO + b"\x02" + P.NONE * (MAX_INSTRUCTIONS + 1) + P.STOP)
     with pytest.raises(DamagedCheckpointError, match="more than 1,000,000 instructions"):

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnist_lightning.runs import summary_json
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.runs.summary_json import read_summary
 from mnist_lightning.runs.summary_table import format_table, read_row
+from mnist_lightning.text import printable
 from tests.conftest import DIGITS, AddRun, Command
 
 KINDS: dict[str, type | tuple[type, ...]] = {
@@ -44,7 +45,7 @@ def test_each_entry_has_a_documented_type() -> None:
     assert summary_json._READERS.keys() == KINDS.keys()
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=300)
 @given(st.dictionaries(st.sampled_from(sorted([*KINDS, "other"])), VALUES))
 def test_every_value_has_its_type_or_is_missing(content: dict[str, Any]) -> None:
     path = Path("summary.json")
@@ -55,7 +56,7 @@ def test_every_value_has_its_type_or_is_missing(content: dict[str, Any]) -> None
         assert not any(isinstance(value, bool) for value in summary.values())
         assert finite(summary)
         texts = [value for value in summary.values() if isinstance(value, str)]
-        assert all(text.isprintable() for text in texts)
+        assert all(text == printable(text) for text in texts)
         format_table([read_row(Run(path.parent))]).encode()
 
 

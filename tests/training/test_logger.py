@@ -90,6 +90,7 @@ def test_a_name_cannot_add_columns_lines_or_formulas(tmp_path: Path) -> None:
     assert (header, row, end) == ("step,dataset,lr/x_[31m_=cmd_1,val/loss", "1,mnist,0.5,1", "")
 
 
+@pytest.mark.slow
 def test_the_events_of_a_long_run_of_the_user_are_kept(tmp_path: Path) -> None:
     length = struct.pack("<Q", 0)
     checksums = [struct.pack("<I", masked_crc32c(part)) for part in (length, b"")]

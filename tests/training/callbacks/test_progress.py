@@ -15,6 +15,7 @@ from rich.console import Console
 from mnist_lightning.cli.main import main
 from mnist_lightning.training.callbacks.progress import ProgressLines
 
+pytestmark = pytest.mark.commands
 FIT = ["fit", "--data.dataset", "digits", "--trainer.max_epochs", "3"]
 
 
