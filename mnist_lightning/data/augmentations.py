@@ -18,7 +18,7 @@ from mnist_lightning.data.synthetic import draw_non_digits
 from mnist_lightning.preprocessing.mnist_format import SIZE
 from mnist_lightning.preprocessing.normalization import MEAN, PAPER, STD
 
-NUM_NON_DIGITS = 2_000  # images of letters, signs and scribbles
+NUM_NON_DIGITS = 3_000  # images of letters, signs and scribbles
 
 
 def check_value(is_valid: bool, name: str, value: float, expected: str) -> None:

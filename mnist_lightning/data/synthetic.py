@@ -21,7 +21,7 @@ WIDTH_FACTORS = 0.8, 1.25  # minimum and maximum horizontal scaling
 
 
 # Strokes as points x,y in hundredths of the height. A stroke with `~` is a curve through its
-# points; the others are straight lines between them.
+# points, one with `#` is filled; the others are straight lines between them.
 FORMS = {
     0: ["~ 35,0 8,30 10,75 38,100 66,72 66,26 38,0"],
     1: [
@@ -99,6 +99,31 @@ SIGNS = [
     "~ 40,0 5,50 40,100 78,50 40,0 | 26,30 26,38 | 54,30 54,38 | ~ 22,62 40,78 58,62",
     "~ 40,25 15,0 0,30 40,95 80,30 65,0 40,25",
     "40,0 52,36 90,36 60,58 72,98 40,72 10,98 20,58 -8,36 28,36 40,0",
+    "~ 62,30 35,22 5,60 30,98 62,60 64,28 | ~ 63,30 62,85 70,98 84,90",
+    "~ 62,60 35,50 8,75 30,100 60,80 | 64,0 64,100",
+    "~ 8,10 32,0 58,18 58,60 60,100 | ~ 58,50 20,50 8,80 30,100 58,80",
+    "~ 0,10 5,75 30,100 55,75 60,10 | ~ 60,60 64,95 80,95",
+    "~ 0,5 15,10 30,90 55,50 60,5",
+    "~ 0,8 18,0 50,100 70,92 | ~ 70,4 52,8 20,92 0,98",
+    "~ 0,5 25,8 28,60 25,98 | ~ 26,40 45,8 62,12",
+    "~ 60,10 40,0 5,30 5,70 40,100 70,85",
+    "~ 0,10 10,80 30,90 40,30 50,85 75,80 82,10",
+    "5,0 5,100 | ~ 5,70 40,45 30,72 12,70 | 30,70 55,100",
+    "~ 0,95 30,60 45,15 32,0 22,30 24,80 40,98 60,85",
+    "~ 70,100 15,25 30,0 50,20 10,62 15,95 45,98 75,55",
+    "~ 20,0 5,18 20,34 36,18 20,0 | 75,0 10,100 | ~ 65,66 50,82 65,98 80,82 65,66",
+    "~ 62,55 45,35 30,50 42,68 60,55 | ~ 62,35 64,70 85,60 75,10 30,0 0,50 20,95 70,92",
+    "70,10 65,0 5,0 35,48 0,100 70,100 72,88",
+    "5,0 60,100 | ~ 30,45 20,80 0,100",
+    "~ 15,20 0,60 20,95 40,60 60,95 85,60 68,20",
+    "~ 0,0 5,45 40,60 75,45 80,0 | 40,0 40,100",
+    "~ 35,25 5,35 5,65 35,75 65,65 65,35 35,25 | 35,0 35,100",
+    "0,0 0,80 70,80 70,0 | 35,0 35,80",
+    "~ 5,10 40,0 70,50 40,100 5,90 | 20,50 68,50",
+    "0,0 0,100 | ~ 0,50 30,48 | ~ 60,0 30,30 30,70 60,100 90,70 90,30 60,0",
+    "~ 50,50 60,42 62,60 42,66 34,40 60,22 82,45 72,84 34,92 8,55 30,10",
+    "~ 0,50 20,30 40,60 60,35 80,50",
+    "~ 0,10 15,0 20,40 10,70 20,100 0,90 | 35,10 35,90",
 ]
 
 
@@ -111,11 +136,13 @@ def draw_digits(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.in
 
 
 def draw_non_digits(count: int, seed: int) -> NDArray[np.uint8]:
-    """Return letters and signs, and as many scribbles, in MNIST's format (count, 28, 28)."""
+    """Return signs, random characters, scribbles, turned digits and spots (count, 28, 28).
+
+    They are in MNIST's format.
+    """
     generator = np.random.default_rng(seed)
-    forms = [
-        _choose(SIGNS, generator) if index % 2 else _scribble(generator) for index in range(count)
-    ]
+    kinds = (_sign, _random_character, _scribble, _turned_digit, _random_character, _spot)
+    forms = [kinds[index % len(kinds)](generator) for index in range(count)]
     return np.stack([_draw(form, generator) for form in forms])
 
 
@@ -123,11 +150,52 @@ def _choose(forms: list[str], generator: np.random.Generator) -> str:
     return forms[generator.integers(len(forms))]
 
 
-def _scribble(generator: np.random.Generator) -> str:
-    """Return a random stroke of four to nine points."""
-    points = generator.integers(0, 101, (generator.integers(4, 10), 2)).tolist()
+def _sign(generator: np.random.Generator) -> str:
+    return _choose(SIGNS, generator)
+
+
+def _stroke(points: NDArray[np.int64], generator: np.random.Generator) -> str:
+    """Return a stroke through points (N, 2), half of the time curved."""
     curve = "~ " if generator.random() < 0.5 else ""
-    return curve + " ".join(f"{x},{y}" for x, y in points)
+    return curve + " ".join(f"{x},{y}" for x, y in points.tolist())
+
+
+def _scribble(generator: np.random.Generator) -> str:
+    """Return a random stroke of 4 to 24 points, mostly of few."""
+    count = generator.integers(4, 10) if generator.random() < 0.7 else generator.integers(10, 25)
+    return _stroke(generator.integers(0, 101, (count, 2)), generator)
+
+
+def _random_character(generator: np.random.Generator) -> str:
+    """Return two to four strokes between points of a grid: a letter of no alphabet."""
+    grid = np.array([(x, y) for x in (0, 35, 70) for y in (0, 33, 67, 100)])
+    strokes = []
+    for _ in range(generator.integers(2, 5)):
+        chosen = generator.choice(len(grid), generator.integers(2, 4), replace=False)
+        strokes.append(_stroke(grid[chosen], generator))
+    return " | ".join(strokes)
+
+
+def _turned_digit(generator: np.random.Generator) -> str:
+    """Return a digit that is mirrored, or turned by 90 degrees, if the result is no digit."""
+    turned = generator.random() < 0.5
+    digits = [2, 3, 4, 5, 7] if turned else [3, 4, 7]  # a mirrored 2 resembles a 5
+    form = _choose(FORMS[int(generator.choice(digits))], generator)
+
+    def move(point: re.Match[str]) -> str:
+        x, y = map(int, point[0].split(","))
+        return f"{y},{70 - x}" if turned else f"{70 - x},{y}"
+
+    return POINT.sub(move, form)
+
+
+def _spot(generator: np.random.Generator) -> str:
+    """Return a dot, a patch or a filled polygon."""
+    size, sides = generator.integers(1, 60), generator.integers(3, 9)
+    angles = np.sort(generator.uniform(0, 2 * np.pi, sides))
+    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    points = (60 + size * circle).astype(np.int64)
+    return "# " + " ".join(f"{x},{y}" for x, y in points.tolist())
 
 
 def _draw(form: str, generator: np.random.Generator) -> NDArray[np.uint8]:
@@ -142,7 +210,10 @@ def _draw(form: str, generator: np.random.Generator) -> NDArray[np.uint8]:
         points = np.array([positions[name] for name in POINT.findall(stroke)])
         line = _smooth(points) if "~" in stroke else points
         line = line * (width_factor, 1) * HEIGHT + HEIGHT / 2
-        pen.line([tuple(point) for point in line.tolist()], 255, round(width), "curve")
+        places = [(x, y) for x, y in line.tolist()]
+        if "#" in stroke:
+            pen.polygon(places, fill=255)
+        pen.line(places, 255, round(width), "curve")
         for x, y in line[[0, -1]].tolist():
             pen.circle((x, y), width / 2, 255)
     return mnist_format.from_ink(np.asarray(sheet))
