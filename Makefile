@@ -1,5 +1,5 @@
 # `make check` must pass before a change is merged; CI runs it, and then `make slow`.
-.PHONY: quick check slow test style types coverage docs linkcheck
+.PHONY: quick check slow test style types coverage docs linkcheck pretrained
 
 # Number of parallel test processes: each needs one core and up to 1 GB.
 WORKERS ?= 2
@@ -41,3 +41,9 @@ docs:
 # Check the external links of the documents. It needs the internet, so `make docs` and CI omit it.
 linkcheck:
 	python -m sphinx -W --keep-going -b linkcheck -c docs . build/docs/linkcheck
+
+# Train the pretrained network, and make the files that depend on it. DATA is a folder with MNIST.
+DATA ?= data
+pretrained:
+	python docs/pretrained.py --data_dir $(DATA)
+	python docs/screenshots.py --data_dir $(DATA)

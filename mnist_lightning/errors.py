@@ -4,6 +4,7 @@ from pathlib import Path
 
 __version__ = "0.1.0"
 PROGRAM = "python -m mnist_lightning"
+PACKAGE = Path(__file__).parent
 MAX_MESSAGE_CHARS = 2_000  # a file may contain names of megabytes
 
 

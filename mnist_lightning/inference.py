@@ -1,6 +1,5 @@
 """`load()` and `Recognizer`: a trained network in plain torch, without Lightning."""
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,25 +11,21 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from mnist_lightning.errors import UserError, unsigned_files
+from mnist_lightning.errors import UserError
 from mnist_lightning.networks import registry
-from mnist_lightning.networks.calibration import apply_temperature
+from mnist_lightning.networks.calibration import Calibration
 from mnist_lightning.networks.ensemble import Ensemble
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.normalization import PAPER, normalize
 from mnist_lightning.runs import lookup, trusted_paths
-from mnist_lightning.runs.checkpoint import MAX_UNSIGNED_BYTES, network_weights, read_checkpoint
+from mnist_lightning.runs.checkpoint import network_weights, read_checkpoint
 from mnist_lightning.runs.imports import import_allowed
 from mnist_lightning.runs.run_directory import LOGS_FOLDER
-from mnist_lightning.runs.summary_json import valid_temperature
+from mnist_lightning.text import confidence
 
 UNSURE_BELOW = 0.8  # calibrated confidence
 # Values of the option and of the API: whether an image contains several digits.
 MULTIPLE = {"auto": None, "true": True, "false": False}
-
-METADATA_KEY = "mnist_lightning"  # of the description in an exported file
-
-MAX_HEADER_BYTES = 10_000_000  # of a .safetensors file; the networks here use about 3,000
 
 ImageInput = str | Path | Image.Image | NDArray[Any] | Tensor
 
@@ -40,7 +35,7 @@ class Prediction(NamedTuple):
 
     Attributes:
         label: the class with the highest probability.
-        probabilities: (C,) float32, one for each class; their sum is 1.
+        probabilities: (C,) float32, calibrated, one for each class; their sum is 1.
     """
 
     label: int
@@ -54,10 +49,17 @@ class DigitPrediction(NamedTuple):
         digit: the digit as it was found and as the network input.
         probabilities: (C,), calibrated: nine in ten predictions at 0.9 are correct, on images
             similar to those of the validation set.
+        not_digit: whether the image is probably not a digit.
     """
 
     digit: mnist_format.DigitImage
     probabilities: NDArray[np.float64]
+    not_digit: bool = False
+
+    def __repr__(self) -> str:
+        """Return one line, without the pixels."""
+        note = ", probably not a digit" if self.not_digit else ", unsure" if self.unsure else ""
+        return f"<{self.label} ({confidence(self.confidence)}{note}) at {self.digit.box}>"
 
     @property
     def ranks(self) -> list[int]:
@@ -85,12 +87,13 @@ class Recognizer:
 
     Args:
         network: maps images (B, 1, 28, 28), normalized as in training, to logits (B, C).
-        temperature: divisor of the logits, for calibrated confidence.
+        calibration: for calibrated confidence; None: the confidence is not calibrated.
     """
 
-    def __init__(self, network: nn.Module, temperature: float = 1.0) -> None:
+    def __init__(self, network: nn.Module, calibration: Calibration | None = None) -> None:
         self.network = network.eval()
-        self.temperature = temperature
+        self.is_calibrated = calibration is not None
+        self.calibration = calibration or Calibration()
 
     def predict(self, image: ImageInput) -> Prediction:
         """Predict the label of one digit, darker or lighter than the background.
@@ -106,26 +109,41 @@ class Recognizer:
             ValueError: it is not an image, is damaged, or contains no digit.
             TypeError: the type is not supported.
         """
-        probabilities = self.probabilities(_as_input(image).unsqueeze(0))[0].numpy()
-        return Prediction(int(probabilities.argmax()), probabilities)
+        probabilities = self.calibrated_probabilities(_as_input(image).unsqueeze(0))[0][0]
+        return Prediction(int(probabilities.argmax()), probabilities.astype(np.float32))
 
-    def read(self, image: Image.Image, multiple: bool | None = None) -> list[DigitPrediction]:
-        """Read the digits in an image, in reading order, with calibrated confidence.
+    def read(self, image: ImageInput, multiple: bool | None = None) -> list[DigitPrediction]:
+        """Read the digits in an image, in reading order.
 
         Args:
-            image: see `mnist_format.read`.
+            image: a path, a PIL image, or an array or tensor; see `mnist_format.from_array`.
             multiple: whether the image contains several digits. None: detect it.
 
         Raises:
-            ValueError: the image contains no digit.
+            OSError: the file cannot be opened.
+            ValueError: it is not an image, is damaged, or contains no digit.
+            TypeError: the type is not supported.
         """
-        return self.read_digits(mnist_format.find_digits(image, multiple))
+        return self.read_digits(mnist_format.find_digits(_as_picture(image), multiple))
 
     def read_digits(self, digits: Sequence[mnist_format.DigitImage]) -> list[DigitPrediction]:
-        """Predict the labels of digits found in an image, with calibrated confidence."""
+        """Predict the labels of digits found in an image."""
         inputs = normalize(torch.from_numpy(np.stack([digit.ink for digit in digits])))
-        rows = apply_temperature(self.probabilities(inputs).numpy(), self.temperature)
-        return [DigitPrediction(digit, row) for digit, row in zip(digits, rows, strict=True)]
+        rows, rejected = self.calibrated_probabilities(inputs)
+        parts = zip(digits, rows, rejected.tolist(), strict=True)
+        return [DigitPrediction(*each) for each in parts]
+
+    def calibrated_probabilities(
+        self, images: Tensor
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Map (B, 1, 28, 28) normalized images to calibrated probabilities (B, C).
+
+        Returns:
+            The probabilities, and for each image whether it is probably not a digit (B,).
+        """
+        probabilities = self.probabilities(images).numpy()
+        calibration = self.calibration
+        return calibration.apply(probabilities), calibration.rejects(probabilities)
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Map (B, 1, 28, 28) normalized images to the probabilities (B, C), on the CPU."""
@@ -133,6 +151,27 @@ class Recognizer:
         with torch.inference_mode():
             logits: Tensor = self.network(images.to(device))
         return logits.float().softmax(dim=1).cpu()
+
+
+class EnsembleRecognizer(Recognizer):
+    """Averages the calibrated probabilities of several recognizers.
+
+    Args:
+        members: the recognizers. An image is rejected if most of them reject it.
+    """
+
+    def __init__(self, members: Sequence[Recognizer]) -> None:
+        super().__init__(Ensemble(member.network for member in members))
+        self._members = members
+        self.is_calibrated = all(member.is_calibrated for member in members)
+
+    def calibrated_probabilities(
+        self, images: Tensor
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """See the base class."""
+        results = [member.calibrated_probabilities(images) for member in self._members]
+        rows, rejected = (np.mean(part, axis=0) for part in zip(*results, strict=True))
+        return rows, rejected > 0.5
 
 
 def load(
@@ -143,9 +182,10 @@ def load(
     """Load the network of a run's best checkpoint, of a checkpoint file, or of an export.
 
     Args:
-        run: a run's folder, its version number, a checkpoint file, `last` or `best`; or a
-            `.safetensors` file written by `export`. Several, `3,5` or `3..5`, form an ensemble: the
-            mean of their probabilities.
+        run: a run's folder, its version number, a checkpoint file, `last`, `best` or `pretrained`;
+            or a `.safetensors` file written by `export`. Several, `3,5` or `3..5`, form an
+            ensemble: the mean of their calibrated probabilities. If there is no run, `best` is the
+            pretrained network.
         root: the folder of the runs.
         classes: your own network classes, if the checkpoint needs them.
 
@@ -153,76 +193,53 @@ def load(
         UserError: the run does not exist, its checkpoint is damaged, or its network is unknown.
     """
     references = lookup.expand_references(str(run))
+    classes = list(classes)
     if len(references) > 1:
-        classes = list(classes)
-        return Recognizer(Ensemble([load(name, root, classes).network for name in references]))
-    run_dir, path = lookup.find(str(run), Path(root))
+        return EnsembleRecognizer([load(name, root, classes) for name in references])
+    run_dir, path = lookup.find_network(str(run), Path(root))
     path = path or run_dir.best_checkpoint()
-    if path.suffix == ".safetensors":
-        return _load_safetensors(path, classes)
     checkpoint = read_checkpoint(path)
     if "network" not in checkpoint:
         raise UserError(f"{path} is not a checkpoint of a DigitClassifier")
     network = registry.build(checkpoint["network"], classes, network_weights(checkpoint))
-    return Recognizer(network, run_dir.summary().get("temperature", 1.0))
-
-
-def _load_safetensors(path: Path, classes: Iterable[type[nn.Module]]) -> Recognizer:
-    try:
-        from safetensors import SafetensorError, safe_open
-    except ModuleNotFoundError:
-        raise UserError(
-            "this file needs the package safetensors: pip install 'mnist-lightning[export]'"
-        ) from None
-    unsigned_files.last = path
-    try:
-        _check_header(path)
-        with safe_open(path, "pt") as file:
-            description = json.loads((file.metadata() or {})[METADATA_KEY])
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        network = registry.build(description["network"], classes, weights)
-        if valid_temperature(description["temperature"]) is None:
-            raise ValueError("its temperature is invalid")
-        return Recognizer(network, description["temperature"])
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} is damaged or was not written by `export`: {reason}") from None
-
-
-def _check_header(path: Path) -> None:
-    """Check the size of a `.safetensors` file and of its header, before it is parsed.
-
-    The library checks that the tensors match the file size.
-    """
-    if (size := path.stat().st_size) > MAX_UNSIGNED_BYTES:
-        raise ValueError(f"it has {size:,} bytes; the limit is {MAX_UNSIGNED_BYTES:,}")
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-    limit = min(size - 8, MAX_HEADER_BYTES)
-    if length > limit:
-        raise ValueError(f"its header has {length:,} bytes; the limit is {limit:,}")
+    entries = checkpoint.get("calibration") or run_dir.summary()
+    stored = {name: entries[name] for name in Calibration._fields if name in entries}
+    calibration = Calibration(**stored)
+    return Recognizer(network, None if calibration == Calibration() else calibration)
 
 
 def _as_input(image: ImageInput) -> Tensor:
     """Convert an image to the input of a network: (1, 28, 28), normalized."""
+    if isinstance(image, np.ndarray | Tensor):
+        array = _as_array(image)
+        if _is_normalized(array):
+            return torch.from_numpy(array.astype(np.float32))
+        image = array
+    ink = mnist_format.from_image(_as_picture(image))
+    return normalize(torch.from_numpy(ink.copy()).unsqueeze(0))[0]
+
+
+def _as_array(image: NDArray[Any] | Tensor) -> NDArray[Any]:
     if isinstance(image, Tensor):
         tensor = image.detach().cpu()
-        image = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-    if isinstance(image, np.ndarray):
-        if _is_normalized(image):
-            return torch.from_numpy(image.astype(np.float32))
-        image = mnist_format.from_array(image)
+        return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    return image
+
+
+def _as_picture(image: ImageInput) -> Image.Image:
+    if isinstance(image, np.ndarray | Tensor):
+        return mnist_format.from_array(_as_array(image))
     if isinstance(image, str | Path):
         path = Path(image).expanduser()
         try:
-            image = mnist_format.read(path)
+            return mnist_format.read(path)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
     if not isinstance(image, Image.Image):
         raise TypeError(
             f"expected a path, a PIL image, an array or a tensor, not a {type(image).__name__}"
         )
-    return normalize(torch.from_numpy(mnist_format.from_image(image).copy()).unsqueeze(0))[0]
+    return image
 
 
 def _is_normalized(array: NDArray[Any]) -> bool:

@@ -94,6 +94,13 @@ def percent(share: float | None, digits: int = 2, missing: str = "-") -> str:
     return missing if share is None else f"{100 * share:.{digits}f} %"
 
 
+def confidence(share: float) -> str:
+    """Format a probability as a percentage; never as 100.0 or 0.0 %, which promise too much."""
+    if share >= 0.9995:
+        return ">99.9 %"
+    return f"{100 * share:.1f} %" if share >= 0.0005 else "<0.1 %"
+
+
 def fill_template(path: str, /, **values: Any) -> str:
     """Fill a template; a missing value is an error.
 

@@ -1,12 +1,16 @@
 """The command `export`: write a model for use elsewhere, and verify it."""
 
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from mnist_lightning import inference
 from mnist_lightning.cli.parser import CommandParser
+from mnist_lightning.data.synthetic import draw_digits
 from mnist_lightning.deployment import exporters, model_card
 from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation.run_dataset import load_run_dataset
@@ -37,27 +41,37 @@ def main(arguments: list[str]) -> int:
     kind = exporters.FORMATS[options.format]
     classes = inference.import_network_class(options.network)
     run, folder, recognizer, summary = _load(options, classes)
-    data = load_run_dataset(run, options.data_dir, unchanged=False)
-    pixels = (data.test_images if len(data.test_images) else data.train_images).numpy()
+    pixels = _images(run, options)
     metadata = model_card.metadata(summary, recognizer)
-    run.refuse_links()
+    if folder == run.folder:
+        run.refuse_links()
     Run(folder).refuse_links()
     path = options.output or folder / "export" / options.format / f"model.{kind.suffix}"
     if path.is_dir():
         raise UserError(f"--output {path} is a directory; give {path}/model.{kind.suffix}", 2)
     export = exporters.Export(recognizer, options.softmax, metadata)
-    result = exporters.write(export, kind, pixels[: options.check_images], path)
+    result = exporters.write(export, kind, pixels, path)
     prefix = "" if options.output is None else f"{path.stem}."
     card = path.with_name(f"{prefix}MODEL_CARD.md")
     text = model_card.card(metadata, options.format, path.name, export.output, result)
     write_atomically(text.encode(), card)
-    say(f"{folder} as {options.format}: {result}")
+    name = lookup.PRETRAINED if folder.name == lookup.PRETRAINED else folder
+    say(f"{name} as {options.format}: {result}")
     say(f"  {path} ({path.stat().st_size / 1000:,.0f} kB)\n  {card}")
     return 0
 
 
+def _images(run: Run, options: Namespace) -> NDArray[np.uint8]:
+    """Return images (N, 28, 28) of the data set of a run; generated ones for `pretrained`."""
+    if run.folder == lookup.PRETRAINED_FOLDER:  # needs no data set
+        return draw_digits(options.check_images, seed=0)[0]
+    data = load_run_dataset(run, options.data_dir, unchanged=False)
+    images = data.test_images if len(data.test_images) else data.train_images
+    return images[: options.check_images].numpy()
+
+
 def _load(
-    options: Any, classes: list[type[nn.Module]]
+    options: Namespace, classes: list[type[nn.Module]]
 ) -> tuple[Run, Path, inference.Recognizer, dict[str, Any]]:
     """Return what to export: the (first) run, its directory, the network and its summary.
 
@@ -65,14 +79,16 @@ def _load(
         UserError: a run does not exist, or the format does not support ensembles.
     """
     root = options.root
-    members = [lookup.find(each, root) for each in lookup.expand_references(options.run)]
+    members = [lookup.find_network(each, root) for each in lookup.expand_references(options.run)]
     run, checkpoint = members[0]
     summary = run.summary()
     unknown: dict[str, Any] = dict.fromkeys(("val/accuracy", "test/correct", "test/total"))
     if len(members) == 1:
         path = checkpoint or run.best_checkpoint()
-        is_best = path.resolve() == run.best.resolve()
         recognizer = inference.load(path, root, classes)
+        if run.folder == lookup.PRETRAINED_FOLDER:
+            return run, root / lookup.PRETRAINED, recognizer, summary
+        is_best = path.resolve() == run.best.resolve()
         return run, run.folder, recognizer, summary if is_best else summary | unknown
     if options.format not in exporters.ENSEMBLE_FORMATS:
         formats = " or ".join(exporters.ENSEMBLE_FORMATS)

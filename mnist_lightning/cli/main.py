@@ -30,6 +30,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "demo": Command("[--no-browser]", "draw a digit in the browser; a trained network reads it"),
     "fit": Command(
         "[--config FILE]… [--model.… --data.… --trainer.…]",
         "train a network, save its best checkpoint, and test it",
@@ -76,17 +77,19 @@ Train, resume and test handwritten-digit classifiers.
 commands:
 {_SUMMARIES}
 
-RUN is a run directory, a version number, a checkpoint file, `last` or `best`.
+RUN is a run directory, a version number, a checkpoint file, `last`, `best` or `pretrained`.
 
 options:
   -h, --help  show this help; after a command, show its options
   --version   show the version of this package
   --debug     show the traceback of an error
 
-example:  {PROGRAM} fit --trainer.max_epochs 3"""
+examples:
+  {PROGRAM} demo
+  {PROGRAM} fit --trainer.max_epochs 3"""
 
 # The extra that installs each optional package.
-EXTRAS = {"fastapi": "web", "uvicorn": "web", "optuna": "sweep", "psutil": "sweep"}
+EXTRAS = {"optuna": "sweep", "psutil": "sweep"}
 
 # How much later than another process the first one may find the same error.
 ERROR_WAIT_SECONDS = 30

@@ -16,7 +16,7 @@ from mnist_lightning.files import create_folder, walk, write_atomically
 from mnist_lightning.inference import MULTIPLE, DigitPrediction, Recognizer
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.extraction_process import DigitExtractor
-from mnist_lightning.text import as_csv, printable, say, shorten
+from mnist_lightning.text import as_csv, confidence, printable, say, shorten
 
 STDIN = "-"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp")
@@ -28,7 +28,7 @@ class PredictedDigit(NamedTuple):
     """A digit that was read in a file. If none was, `error` has the reason, and the rest is None.
 
     The box is in pixels of the upright image. `wide`: the box may contain several digits.
-    `unsure`: the confidence is low.
+    `unsure`: the confidence is low. `not_digit`: it is probably not a digit.
     """
 
     file: str
@@ -43,6 +43,7 @@ class PredictedDigit(NamedTuple):
     bottom: int | None = None
     wide: bool | None = None
     unsure: bool | None = None
+    not_digit: bool | None = None
     error: str | None = None
 
 
@@ -51,7 +52,11 @@ def main(arguments: list[str]) -> int:
     description = "Read the digits in images: files, directories, patterns, or - for stdin."
     parser = CommandParser("predict", description, "seven.png photos/")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file, a directory, or -")
-    parser.add_argument("--run", default="best", help="the run of the network (default: best)")
+    parser.add_argument(
+        "--run",
+        default="best",
+        help="the run of the network (default: best, or pretrained if there is no run)",
+    )
     names = list(MULTIPLE)
     multiple_help = "read several digits per image (default: if an image clearly contains several)"
     parser.add_argument(
@@ -65,6 +70,8 @@ def main(arguments: list[str]) -> int:
     classes = inference.import_network_class(options.network)
     with DigitExtractor() as extractor:  # its imports run while the network is loaded
         recognizer = inference.load(options.run, options.root, classes)
+        if not recognizer.is_calibrated:
+            say("the confidence is not calibrated: no calibration is stored", file=sys.stderr)
         if options.save_inputs is not None:
             create_folder(options.save_inputs, "--save_inputs")
         files = [file for argument in options.images for file in _expand(argument)]
@@ -130,7 +137,8 @@ def _to_row(file: str, reading: DigitPrediction) -> PredictedDigit:
     best = reading.label, reading.confidence
     runner_up = second, float(reading.probabilities[second])
     ink = "dark" if digit.dark else "light"
-    return PredictedDigit(file, *best, *runner_up, ink, *digit.box, digit.wide, reading.unsure)
+    notes = digit.wide, reading.unsure, reading.not_digit
+    return PredictedDigit(file, *best, *runner_up, ink, *digit.box, *notes)
 
 
 def _print(groups: Sequence[Sequence[PredictedDigit]], as_json: bool, in_csv: bool) -> None:
@@ -145,23 +153,29 @@ def _print(groups: Sequence[Sequence[PredictedDigit]], as_json: bool, in_csv: bo
     width = max(map(len, names))
     for file, rows in zip(names, groups, strict=True):
         if len(rows) > 1:
-            say(f"{file:<{width}}  {len(rows)} digits: {' '.join(str(r.label) for r in rows)}")
+            say(f"{file:<{width}}  {len(rows)} digits: {' '.join(map(_label, rows))}")
         for row in rows:
             say(f"{'' if len(rows) > 1 else file:<{width}}  {_line(row, len(rows) > 1)}")
+
+
+def _label(digit: PredictedDigit) -> str:
+    return "?" if digit.not_digit else str(digit.label)
 
 
 def _line(digit: PredictedDigit, with_box: bool) -> str:
     if digit.confidence is None or digit.runner_up_confidence is None:
         return f"- {printable(digit.error or '')}"
     parts = [
-        f"{digit.label}  {100 * digit.confidence:5.1f} %",
-        f"then {digit.runner_up}  {100 * digit.runner_up_confidence:4.1f} %",
+        f"{_label(digit)}  {confidence(digit.confidence):>7}",
+        f"then {digit.runner_up}  {confidence(digit.runner_up_confidence):>6}",
         f"{digit.ink} ink",
     ]
     if with_box:
         parts.append(f"at {digit.left},{digit.top} to {digit.right},{digit.bottom}")
     if digit.wide:
         parts.append("wide: possibly several touching digits")
-    if digit.unsure:
+    if digit.not_digit:
+        parts[:2] = ["?  probably not a digit", f"most like {digit.label}"]
+    elif digit.unsure:
         parts.append("unsure")
     return "  ".join(parts)

@@ -4,7 +4,7 @@ import os
 
 from mnist_lightning import inference
 from mnist_lightning.cli.parser import CommandParser
-from mnist_lightning.errors import UserError
+from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.evaluation.report import FACTS, PAGE, write
 from mnist_lightning.evaluation.run_analysis import analyze
 from mnist_lightning.evaluation.run_dataset import load_run_dataset
@@ -21,6 +21,9 @@ def main(arguments: list[str]) -> int:
     parser.add_run_options()
     options = parser.parse_args(arguments)
     run, checkpoint = lookup.find(options.run, options.root)
+    if run.folder == lookup.PRETRAINED_FOLDER:
+        problem = "report cannot use `pretrained`: its training is not stored"
+        raise UserError(f"{problem}; train a run: {PROGRAM} fit", status=2)
     if checkpoint is not None and checkpoint.resolve() != run.best.resolve():
         problem = f"report cannot use {checkpoint}: it is not the best checkpoint of the run"
         raise UserError(f"{problem}; give the run directory", status=2)

@@ -36,6 +36,9 @@ def main(arguments: list[str]) -> int:
     )
     options, rest = parser.split(arguments)
     run, path = lookup.find(options.run or "last", options.root)
+    if path is not None and path.suffix == ".safetensors":
+        problem = f"{options.run} contains only weights, not the state of a training"
+        raise UserError(f"{problem}; start a new run: {PROGRAM} fit --init_from {options.run}", 2)
     # Locked before it is read: another process may be about to save.
     with run_lock(run) if _has_config(run) else nullcontext():
         while True:

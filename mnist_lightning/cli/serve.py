@@ -1,6 +1,8 @@
 """The command `serve`: a web page on which to draw and upload digits."""
 
 import socket
+from argparse import Namespace
+from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
@@ -24,7 +26,11 @@ def main(arguments: list[str]) -> int:
     host_help = "allow browsers to use this host name of this machine; repeatable"
     parser.add_argument("--allow_host", action="append", default=[], metavar="NAME", help=host_help)
     parser.add_network()
-    options = parser.parse_args(arguments)
+    return serve(parser.parse_args(arguments))
+
+
+def serve(options: Namespace, when_ready: Callable[[str], object] | None = None) -> int:
+    """Serve until Ctrl-C; call `when_ready` with the address of the page."""
     import uvicorn
 
     from mnist_lightning.deployment import hosts
@@ -33,7 +39,7 @@ def main(arguments: list[str]) -> int:
     from mnist_lightning.deployment.server import make_app
     from mnist_lightning.inference import import_network_class
 
-    run, checkpoint = lookup.find(options.run, options.root)
+    run, checkpoint = lookup.find_network(options.run, options.root)
     classes = import_network_class(options.network)
     if options.collect is not None:
         create_folder(options.collect, "--collect")
@@ -44,7 +50,9 @@ def main(arguments: list[str]) -> int:
         models = ModelRegistry(run, checkpoint, options.root, classes)
         app = make_app(models, options.collect, names)
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        say(f"serving {run.folder} at {address}", flush=True)
+        is_pretrained = run.folder == lookup.PRETRAINED_FOLDER
+        served = "the pretrained network" if is_pretrained else run.folder
+        say(f"serving {served} at {address}", flush=True)
         say(f"API for programs: {address}/docs; press Ctrl-C to stop", flush=True)
         if options.collect is not None:
             say(f"corrected digits are saved in {options.collect}", flush=True)
@@ -52,6 +60,8 @@ def main(arguments: list[str]) -> int:
         config = uvicorn.Config(
             app, http=TimedConnection, ws="none", log_level="error", access_log=False
         )
+        if when_ready is not None:  # the socket already accepts connections
+            when_ready(address)
         with suppress(KeyboardInterrupt):  # the usual way to stop the server
             uvicorn.Server(config).run(sockets=[listener])
         say("stopped")

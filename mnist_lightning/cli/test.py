@@ -190,6 +190,9 @@ def _predictions_path(
     if len(checkpoints) > 1:
         directory = lookup.ensemble_directory([each.run for each in checkpoints])
         return directory.with_name(f"{directory.name}.{name}.csv")
+    if first.run.folder == lookup.PRETRAINED_FOLDER:
+        cli.root.mkdir(parents=True, exist_ok=True)
+        return cli.root / f"{lookup.PRETRAINED}.{name}.csv"
     complete = len(table.true) == len(cli.datamodule.data.test_labels)
     same_data = cli.datamodule.state_dict() == first.content.get("MNISTDataModule")
     own = first.path == first.run.best and complete and same_data and not max_shift

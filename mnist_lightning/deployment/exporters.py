@@ -20,6 +20,7 @@ from mnist_lightning.networks.inspection import trace
 from mnist_lightning.networks.registry import build, describe
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.normalization import MEAN, STD
+from mnist_lightning.runs.safetensors_file import METADATA_KEY
 
 ENSEMBLE_FORMATS = ("onnx", "pt2")  # formats with a program rather than weights
 OPSET = 18  # of ONNX: the lowest that torch's exporter writes without a conversion
@@ -100,7 +101,7 @@ def _write_safetensors(export: Export, path: Path) -> None:
 
     weights = export.recognizer.network.state_dict()
     contiguous = {name: weight.contiguous() for name, weight in weights.items()}
-    save_file(contiguous, path, {inference.METADATA_KEY: json.dumps(export.metadata)})
+    save_file(contiguous, path, {METADATA_KEY: json.dumps(export.metadata)})
 
 
 def _load_safetensors(export: Export, path: Path) -> Predict:
@@ -129,7 +130,7 @@ def _write_onnx(export: Export, path: Path) -> None:
     )
     assert program is not None
     model = program.model_proto
-    onnx.helper.set_model_props(model, {inference.METADATA_KEY: json.dumps(export.metadata)})
+    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(export.metadata)})
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())
 

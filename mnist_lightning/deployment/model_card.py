@@ -17,7 +17,7 @@ def metadata(summary: dict[str, Any], recognizer: Recognizer) -> dict[str, Any]:
         "network": describe(recognizer.network),
         "members": len(getattr(recognizer.network, "members", "1")),
         "parameters": sum(weight.numel() for weight in recognizer.network.parameters()),
-        "temperature": recognizer.temperature,
+        **recognizer.calibration._asdict(),
         "mean": normalization.MEAN,
         "std": normalization.STD,
         "preprocessing": mnist_format.VERSION,

@@ -1,13 +1,89 @@
-"""Temperature scaling: calibrate the probabilities of a network."""
+"""Calibration: temperature scaling, and a rule for images that are not digits."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Labels = NDArray[np.integer[Any]]
 Floats = NDArray[np.floating[Any]]
+
+
+NON_DIGIT_WEIGHT = 0.3  # of all non-digits together, relative to all digits
+MAX_REJECTED = 0.003  # share of the validation images that may be rejected
+
+
+class Calibration(NamedTuple):
+    """Turns the probabilities of a network into calibrated ones.
+
+    The probability that an image is a digit is `sigmoid(digit_slope * s + digit_offset)`, where s
+    is the log-odds of the highest probability. A calibrated probability is a mixture of the
+    temperature-scaled one (for a digit) and of 1 / C (for another image).
+
+    Attributes:
+        temperature: divisor of the logits.
+        digit_slope: see above.
+        digit_offset: see above.
+        min_digit: an image with a lower probability to be a digit is probably none.
+    """
+
+    temperature: float = 1.0
+    digit_slope: float = 0.0
+    digit_offset: float = 20.0  # with a slope of 0: every image is a digit
+    min_digit: float = 0.0
+
+    def is_digit(self, probabilities: Floats) -> NDArray[np.float64]:
+        """Return the probability (N,) that an image is a digit; probabilities (N, C)."""
+        return _sigmoid(self.digit_slope * _log_odds(probabilities) + self.digit_offset)
+
+    def apply(self, probabilities: Floats) -> NDArray[np.float64]:
+        """Return calibrated probabilities (N, C)."""
+        digit = self.is_digit(probabilities)[:, None]
+        scaled = apply_temperature(probabilities, self.temperature)
+        return digit * scaled + (1 - digit) / probabilities.shape[1]
+
+    def rejects(self, probabilities: Floats) -> NDArray[np.bool_]:
+        """Return whether images are probably no digits, (N,)."""
+        return self.is_digit(probabilities) < self.min_digit
+
+
+def _log_odds(probabilities: Floats) -> NDArray[np.float64]:
+    """Return the log-odds (N,) of the highest of the probabilities (N, C)."""
+    ordered = np.sort(probabilities.astype(np.float64), axis=1)
+    others = np.maximum(ordered[:, :-1].sum(axis=1), np.finfo(np.float64).tiny)
+    return np.log(ordered[:, -1]) - np.log(others)
+
+
+def _sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.exp(-np.logaddexp(0, -values))
+
+
+def fit_calibration(probabilities: Floats, true: Labels, non_digits: Floats) -> Calibration:
+    """Fit a calibration.
+
+    Args:
+        probabilities: (N, C), of the network for validation images.
+        true: their labels (N,).
+        non_digits: probabilities (M, C) for images that are not digits.
+    """
+    from scipy.optimize import minimize
+
+    digits, others = _log_odds(probabilities), _log_odds(non_digits)
+
+    def loss(parameters: NDArray[np.float64]) -> float:
+        slope, offset = parameters
+        of_digits = np.logaddexp(0, -slope * digits - offset).mean()
+        of_others = np.logaddexp(0, slope * others + offset).mean()
+        return float(of_digits + NON_DIGIT_WEIGHT * of_others)
+
+    slope, offset = map(float, minimize(loss, (1.0, 0.0), method="BFGS").x)
+    temperature = fit_temperature(probabilities, true)
+    if slope <= 0:  # the network is more certain about other images than about digits
+        return Calibration(temperature)
+    fitted = Calibration(temperature, slope, offset)
+    least = float(np.quantile(fitted.is_digit(probabilities), MAX_REJECTED))
+    return fitted._replace(min_digit=min(0.5, least))
 
 
 def apply_temperature(probabilities: Floats, temperature: float) -> NDArray[np.float64]:
@@ -25,7 +101,7 @@ def log_loss(probabilities: Floats, true: Labels) -> float:
     return float(-np.log(np.maximum(chosen, np.finfo(np.float64).tiny)).mean())
 
 
-def temperature(probabilities: Floats, true: Labels) -> float:
+def fit_temperature(probabilities: Floats, true: Labels) -> float:
     """Return the temperature that minimizes the `log_loss` of probabilities (N, C), labels (N,).
 
     It is the only parameter of temperature scaling (Guo et al., 2017). It changes no prediction.

@@ -23,6 +23,7 @@ from mnist_lightning.runs.archive import find_archive_problem
 from mnist_lightning.runs.former_versions import upgrade_checkpoint
 from mnist_lightning.runs.pickle_scan import check_pickle
 from mnist_lightning.runs.plain_values import NotPlainError, check_description, check_plain
+from mnist_lightning.runs.safetensors_file import read_safetensors
 
 _SIGNATURE_MARK = b"mnist_lightning hmac "
 _SIGNATURE_LENGTH = len(_SIGNATURE_MARK) + signature.SIGNATURE_BYTES
@@ -125,9 +126,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def read_signed_checkpoint(path: Path) -> tuple[dict[str, Any], bool]:
     """Read a checkpoint, and return whether this user wrote it on this machine.
 
+    A `.safetensors` file of `export` has only the weights and the description of the network.
+
     Raises:
         DamagedCheckpointError: see `read_checkpoint`.
     """
+    if path.suffix == ".safetensors":
+        weights = read_safetensors(path, MAX_UNSIGNED_BYTES)
+        return weights | {_LIGHTNING_VERSION: "2.6.0"}, False
     try:
         content = read_bounded(path, _size_limit(path))
     except UserError as error:

@@ -1,7 +1,8 @@
 """Resolve a RUN to a run directory or a checkpoint file.
 
-A RUN is a run directory, a version number, a checkpoint file, `last` (the newest run) or `best`
-(the highest val/accuracy among the runs on one data set). Commands that run inference treat
+A RUN is a run directory, a version number, a checkpoint file, `last` (the newest run), `best` (the
+highest val/accuracy among the runs on one data set) or `pretrained` (the network in this package).
+Commands that run inference treat
 several RUNs, `3,5` or `3..5`, as an ensemble.
 """
 
@@ -10,10 +11,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.errors import PACKAGE, PROGRAM, UserError
 from mnist_lightning.files import exists
 from mnist_lightning.runs.run_directory import VERSION, Run, list_runs
 from mnist_lightning.text import say
+
+PRETRAINED = "pretrained"
+PRETRAINED_FOLDER, PRETRAINED_FILE = PACKAGE / PRETRAINED, "model.safetensors"
 
 
 def expand_references(reference: str) -> list[str]:
@@ -46,6 +50,8 @@ def find(reference: str, root: Path, dataset: str | None = None) -> tuple[Run, P
         UserError: the run does not exist.
     """
     path = Path(reference)
+    if reference == PRETRAINED and not path.exists():
+        return Run(PRETRAINED_FOLDER), PRETRAINED_FOLDER / PRETRAINED_FILE
     if reference in ("last", "best"):
         return _last(root) if reference == "last" else _best(root, dataset), None
     if reference.isdigit() or (VERSION.fullmatch(reference) and not path.exists()):
@@ -62,10 +68,22 @@ def find(reference: str, root: Path, dataset: str | None = None) -> tuple[Run, P
         if run.config.is_file() or run.checkpoints.is_dir():
             return run, None
     raise UserError(
-        f"run not found: {reference}; a RUN is `last`, `best`, a version number, a run's "
-        f"folder or a checkpoint file; {_existing_runs(root)}",
+        f"run not found: {reference}; a RUN is `last`, `best`, `pretrained`, a version number, "
+        f"a run's folder or a checkpoint file; {_existing_runs(root)}",
         status=2,
     )
+
+
+def find_network(reference: str, root: Path) -> tuple[Run, Path | None]:
+    """Resolve a RUN whose network is to be used; if there is no run, `best` is `pretrained`.
+
+    Raises:
+        UserError: the run does not exist.
+    """
+    if reference == "best" and not any("val/accuracy" in run.summary() for run in list_runs(root)):
+        say(f"no trained run in {root}: using the pretrained network", file=sys.stderr)
+        reference = PRETRAINED
+    return find(reference, root)
 
 
 def _last(root: Path) -> Run:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_lightning.errors import PACKAGE, UserError, unsigned_files
+from mnist_lightning.runs.summary_json import CALIBRATION
 
 METADATA_KEY = "mnist_lightning"  # of the description in the file
 MAX_HEADER_BYTES = 10_000_000  # the networks here use about 3,000
@@ -30,8 +31,14 @@ def read_safetensors(path: Path, max_bytes: int) -> dict[str, Any]:
             description = json.loads((file.metadata() or {})[METADATA_KEY])
             names = file.keys()
             weights = {f"network.{name}": file.get_tensor(name) for name in names}
-        parts = {name: description[name] for name in ("network", "temperature")}
-        return parts | {"state_dict": weights}
+        calibration = {name: read(description.get(name)) for name, read in CALIBRATION.items()}
+        if calibration["temperature"] is None:
+            raise ValueError("its temperature is invalid")
+        return {
+            "network": description["network"],
+            "state_dict": weights,
+            "calibration": {name: of for name, of in calibration.items() if of is not None},
+        }
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is damaged or was not written by `export`: {reason}") from None

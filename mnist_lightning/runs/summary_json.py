@@ -21,6 +21,7 @@ MAX_PATH_CHARS = 5_000
 MAX_COUNT = 2**63
 MAX_NUMBER = 1e12
 MIN_TEMPERATURE = 0.01  # fitted temperatures are between 0.05 and 20
+MAX_SLOPE = 1_000
 
 
 def read_summary(path: Path) -> dict[str, Any]:
@@ -54,11 +55,6 @@ def _number(value: Any, low: float = -MAX_NUMBER, high: float = MAX_NUMBER) -> f
     return value if is_number and low <= value <= high else None
 
 
-def valid_temperature(value: Any) -> float | None:
-    """Return a temperature from a file; None if it is invalid."""
-    return _number(value, MIN_TEMPERATURE, 1 / MIN_TEMPERATURE)
-
-
 def _texts(value: Any) -> dict[str, str] | None:
     if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
         return None
@@ -86,6 +82,13 @@ def _table(read: Callable[[Any], Any], names: str) -> dict[str, Callable[[Any], 
     return dict.fromkeys(names.split(), read)
 
 
+# How the entries of a calibration are read, here and in the metadata of an exported file.
+CALIBRATION: dict[str, Callable[[Any], float | None]] = {
+    "temperature": partial(_number, low=MIN_TEMPERATURE, high=1 / MIN_TEMPERATURE),
+    "digit_slope": partial(_number, low=0, high=MAX_SLOPE),
+    "digit_offset": partial(_number, low=-MAX_SLOPE, high=MAX_SLOPE),
+    "min_digit": partial(_number, low=0, high=1),
+}
 _READERS = (
     _table(_text, "state started dataset checksum resume device commit")
     | _table(partial(_text, limit=MAX_PATH_CHARS), "init_from")
@@ -95,5 +98,5 @@ _READERS = (
     | _table(_count, "epochs best_epoch test/correct test/total")
     | _table(partial(_number, low=0, high=1), "val/accuracy test/accuracy")
     | _table(_number, "val/loss test/loss fit_seconds epoch_seconds")
-    | _table(valid_temperature, "temperature")
+    | CALIBRATION
 )

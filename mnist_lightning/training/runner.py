@@ -7,13 +7,17 @@ from signal import SIGTERM
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mnist_lightning import distributed
+from mnist_lightning.data.synthetic import draw_non_digits
 from mnist_lightning.errors import PROGRAM, UserError
-from mnist_lightning.networks.calibration import temperature
+from mnist_lightning.networks.calibration import fit_calibration, fit_temperature
+from mnist_lightning.networks.inspection import compute_logits
+from mnist_lightning.preprocessing.normalization import normalize
 from mnist_lightning.runs.checkpoint import read_checkpoint
 from mnist_lightning.runs.config import is_unbounded, reproducibility_key
 from mnist_lightning.runs.predictions_csv import write_predictions
@@ -33,7 +37,8 @@ from mnist_lightning.training.fast_epoch_loop import disable_nvml_check
 from mnist_lightning.training.logger import RunLogger, as_float
 
 MAX_MESSAGE_CHARS = 300  # of another library's error message
-MIN_IMAGES_FOR_TEMPERATURE = 100  # a network may classify fewer images without an error
+MIN_IMAGES_TO_CALIBRATE = 100  # a network may classify fewer images without an error
+NUM_NON_DIGITS = 300  # for the calibration; drawing them takes 0.2 s
 _TEST_METRICS = ("test/loss", "test/accuracy")
 
 
@@ -83,7 +88,7 @@ def train(
     try:
         with _report_failures(run):
             state = _fit(session, checkpoint)
-            results = _test(session) | _fit_temperature(experiment)
+            results = _test(session) | _fit_calibration(experiment)
             _show_hyperparameters(session, results)
             if session.logger is not None:
                 session.logger.flush()
@@ -206,20 +211,26 @@ def _test(session: TrainingSession) -> dict[str, float]:
     return results | {"test/correct": int(table.correct.sum()), "test/total": len(table.true)}
 
 
-def _fit_temperature(experiment: Experiment) -> dict[str, float]:
-    """Fit the temperature of the tested weights on the validation set.
+def _fit_calibration(experiment: Experiment) -> dict[str, float]:
+    """Fit the calibration of the tested weights on the validation set.
 
     Return an empty dict if there are too few validation images, or the network diverged.
     """
     predictions = PredictionCollector()
     trainer = experiment.make_trainer(callbacks=[predictions])
     trainer.validate(experiment.model, experiment.data, verbose=False)
-    if predictions.total < MIN_IMAGES_FOR_TEMPERATURE:
+    if predictions.total < MIN_IMAGES_TO_CALIBRATE:
         return {}
     table = predictions.table()
     if not np.isfinite(table.probabilities).all():
         return {}
-    return {"temperature": as_float(temperature(table.probabilities, table.true))}
+    probabilities = table.probabilities
+    if probabilities.shape[1] != 10:  # classes other than the digits
+        return {"temperature": as_float(fit_temperature(probabilities, table.true))}
+    images = normalize(torch.from_numpy(draw_non_digits(NUM_NON_DIGITS, seed=1)))
+    others = compute_logits(experiment.model.network, images).float().softmax(dim=1).cpu().numpy()
+    fitted = fit_calibration(probabilities, table.true, others)
+    return {name: as_float(value) for name, value in fitted._asdict().items()}
 
 
 def _show_hyperparameters(session: TrainingSession, results: dict[str, float]) -> None:

@@ -12,9 +12,9 @@ from PIL import Image
 
 from mnist_lightning import load
 from mnist_lightning.cli import predict
-from mnist_lightning.networks.calibration import apply_temperature
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.text import confidence
 from tests.conftest import DIGITS, AddRun, Command
 from tests.images import draw_seven, gives_seven
 
@@ -35,14 +35,19 @@ def test_each_file_gets_a_line_with_digit_confidence_and_runner_up(
 ) -> None:
     result = trained_cli("predict", "pictures/seven.png", "--run", "last")
     assert result.status == 0, result.err
-    raw = load(run_0.folder).predict("pictures/seven.png").probabilities[None]
-    (probabilities,) = apply_temperature(raw, run_0.summary()["temperature"])
-    second, first = np.argsort(probabilities)[-2:]
+    recognizer = load(run_0.folder)
+    (reading,) = recognizer.read("pictures/seven.png")
+    first, second = reading.ranks[:2]
+    # Every way to read an image gives the same calibrated probabilities.
+    predicted = recognizer.predict("pictures/seven.png")
+    assert predicted.probabilities == pytest.approx(reading.probabilities, abs=1e-6)
     words = result.out.split()
-    assert words[:2] == ["pictures/seven.png", str(first)]
-    assert words[2:4] == [f"{100 * probabilities[first]:.1f}", "%"]
+    if reading.not_digit:
+        assert words[:5] == ["pictures/seven.png", "?", "probably", "not", "a"]
+        return
+    assert words[:4] == ["pictures/seven.png", str(first), *confidence(reading.confidence).split()]
     assert words[4:6] == ["then", str(second)]
-    assert ("unsure" in words) == (probabilities[first] < 0.8)
+    assert ("unsure" in words) == (reading.confidence < 0.8)
 
 
 def test_folders_and_patterns_are_expanded(trained_cli: Command) -> None:

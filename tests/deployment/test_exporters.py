@@ -21,6 +21,7 @@ from mnist_lightning.data.datasets import SOURCES
 from mnist_lightning.deployment import exporters, model_card
 from mnist_lightning.deployment.exporters import FORMATS, Export, FromPixels, compare, write
 from mnist_lightning.inference import Recognizer
+from mnist_lightning.networks.calibration import Calibration
 from mnist_lightning.networks.registry import ARCHITECTURES
 from mnist_lightning.preprocessing import mnist_format, normalization
 from mnist_lightning.runs.run_directory import Run
@@ -96,7 +97,7 @@ def test_a_changed_data_set_or_one_without_test_images_does_not_prevent_an_expor
 @pytest.mark.parametrize("kind", FORMATS)
 def test_each_architecture_is_exported_in_each_format(name: str, kind: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    recognizer = Recognizer(ARCHITECTURES[name](), temperature=1.5)
+    recognizer = Recognizer(ARCHITECTURES[name](), Calibration(1.5, 3.0, 1.0, 0.1))
     about = model_card.metadata(SUMMARY, recognizer)
     path = tmp_path / f"model.{FORMATS[kind].suffix}"
     agreement = write(Export(recognizer, False, about), FORMATS[kind], PIXELS[:40], path)
@@ -116,7 +117,7 @@ def test_the_logits_of_a_page_survive_garbage_collection(
 
     monkeypatch.setattr(MiniRacer, "eval", then_clear)
     torch.manual_seed(0)
-    recognizer = Recognizer(ARCHITECTURES["SpeedCNN"](), temperature=1.5)
+    recognizer = Recognizer(ARCHITECTURES["SpeedCNN"](), Calibration(1.5, 3.0, 1.0, 0.1))
     about = model_card.metadata(SUMMARY, recognizer)
     export = Export(recognizer, False, about)
     agreement = write(export, FORMATS["html"], PIXELS[:40], tmp_path / "model.html")
@@ -136,7 +137,8 @@ def test_an_onnx_model_is_self_contained(trained_cli: Command, run_0: Run) -> No
         (probabilities,) = session.run(["probabilities"], {"pixels": PIXELS[:count]})
         assert probabilities.sum(axis=1) == pytest.approx(np.ones(count), abs=1e-5)
         for row, image in zip(probabilities[:5], PIXELS, strict=False):
-            assert row == pytest.approx(recognizer.predict(image).probabilities, abs=1e-5)
+            pixels = normalization.normalize(torch.from_numpy(image[None]))
+            assert row == pytest.approx(recognizer.probabilities(pixels)[0].numpy(), abs=1e-5)
 
 
 def test_safetensors_are_loaded_without_unpickling_and_predict(
@@ -150,7 +152,7 @@ def test_safetensors_are_loaded_without_unpickling_and_predict(
     assert (about["mean"], about["std"]) == (normalization.MEAN, normalization.STD)
     assert about["preprocessing"] == mnist_format.VERSION
     exported, original = load(path), load("0")
-    assert exported.temperature == original.temperature
+    assert exported.calibration == original.calibration
     for image in PIXELS[:20]:
         expected = original.predict(image).probabilities
         assert np.array_equal(exported.predict(image).probabilities, expected)

@@ -198,17 +198,17 @@ def test_responses_are_not_delayed() -> None:
         assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-def test_a_missing_extra_is_named(home: Path) -> None:
+def test_a_missing_extra_is_named() -> None:
     script = (
-        "import sys; sys.modules['uvicorn'] = None\n"
+        "import sys; sys.modules['optuna'] = None\n"
         "from mnist_lightning.cli.main import main\n"
-        f"sys.exit(main(['serve', '0', '--trainer.default_root_dir', {json.dumps(str(home))}]))"
+        "sys.exit(main(['sweep', '--config', 'a.yaml', '--space', 'b.yaml']))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert "serve needs uvicorn; install it: pip install 'mnist-lightning[web]'" in done.stderr
+    assert "sweep needs optuna; install it: pip install 'mnist-lightning[sweep]'" in done.stderr
 
 
 def test_simultaneous_equal_corrections_are_saved_once(client: httpx.Client, home: Path) -> None:

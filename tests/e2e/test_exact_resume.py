@@ -111,7 +111,7 @@ FIT_BY_STEPS = ["fit", *DIGITS, "--trainer.log_every_n_steps", "2"]
         [SignalPoint(CLASSIFIER, "DigitClassifier.on_train_end", 1, signum=signal.SIGTERM)],
         [SignalPoint(CLASSIFIER, "DigitClassifier.on_train_end", 1, after=True)],
         [SignalPoint(CLASSIFIER, "DigitClassifier.test_step", 1)],
-        [SignalPoint(RUNNER, "_fit_temperature", 1)],
+        [SignalPoint(RUNNER, "_fit_calibration", 1)],
         [
             at_step(15, signal.SIGINT),
             at_step(2, signal.SIGTERM),

@@ -21,7 +21,7 @@ from mnist_lightning.evaluation.metrics import (
     surest_mistakes,
 )
 from mnist_lightning.evaluation.significance import mcnemar, spread, wilson
-from mnist_lightning.networks.calibration import apply_temperature, log_loss, temperature
+from mnist_lightning.networks.calibration import apply_temperature, fit_temperature, log_loss
 
 
 def test_spread_is_mean_deviation_and_student_s_interval() -> None:
@@ -128,7 +128,7 @@ def test_a_known_temperature_is_found() -> None:
     calibrated = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     true = np.array([generator.choice(10, p=p) for p in calibrated])
     overconfident = apply_temperature(calibrated, 1 / 2.5)
-    assert temperature(overconfident, true) == pytest.approx(2.5, rel=0.03)
+    assert fit_temperature(overconfident, true) == pytest.approx(2.5, rel=0.03)
     assert np.allclose(apply_temperature(overconfident, 2.5), calibrated)
     assert log_loss(calibrated, true) < log_loss(overconfident, true)
     assert (overconfident.argmax(axis=1) == calibrated.argmax(axis=1)).all()
@@ -138,7 +138,7 @@ def test_probabilities_of_zero_and_one_have_a_temperature() -> None:
     probabilities = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     assert np.array_equal(apply_temperature(probabilities, 3.0), probabilities)
     assert math.isfinite(log_loss(probabilities, np.array([0, 1, 1])))
-    assert 0.05 <= temperature(probabilities, np.array([0, 1, 0])) <= 20
+    assert 0.05 <= fit_temperature(probabilities, np.array([0, 1, 0])) <= 20
 
 
 def test_mcnemar_s_test_is_exact() -> None:

@@ -25,6 +25,7 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("test/correct", "test/total"), int),
     **dict.fromkeys(("val/accuracy", "test/accuracy", "val/loss", "test/loss"), (int, float)),
     **dict.fromkeys(("fit_seconds", "epoch_seconds", "temperature"), (int, float)),
+    **dict.fromkeys(("digit_slope", "digit_offset", "min_digit"), (int, float)),
 }
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),

@@ -9,12 +9,28 @@ const backend = (() => {
   const model = JSON.parse($("model").textContent);
   const logitsOf = network.load(model);
 
-  function probabilitiesOf(ink) {
-    const logits = Array.from(logitsOf(ink), (logit) => logit / model.temperature);
+  function softmax(logits) {
     const max = Math.max(...logits);
     const exponentials = logits.map((logit) => Math.exp(logit - max));
     const total = arrays.sum(exponentials);
     return exponentials.map((value) => value / total);
+  }
+
+  // The probability that the image is a digit, as in networks/calibration.py.
+  function digitProbability(probabilities) {
+    const ordered = [...probabilities].sort((a, b) => a - b);
+    const others = Math.max(arrays.sum(ordered.slice(0, -1)), Number.MIN_VALUE);
+    const logOdds = Math.log(ordered[ordered.length - 1]) - Math.log(others);
+    return 1 / (1 + Math.exp(-(model.digit_slope * logOdds + model.digit_offset)));
+  }
+
+  function calibrate(logits) {
+    const digit = digitProbability(softmax(logits));
+    const scaled = softmax(logits.map((logit) => logit / model.temperature));
+    return {
+      probabilities: scaled.map((share) => digit * share + (1 - digit) / scaled.length),
+      notDigit: digit < model.min_digit,
+    };
   }
 
   function toDataUrl({ width, height, data }) {
@@ -27,7 +43,7 @@ const backend = (() => {
   }
 
   function toAnswer({ ink, dark, box, wide }) {
-    const probabilities = probabilitiesOf(ink.data);
+    const { probabilities, notDigit } = calibrate(Array.from(logitsOf(ink.data)));
     const confidence = Math.max(...probabilities);
     return {
       label: probabilities.indexOf(confidence),
@@ -37,6 +53,7 @@ const backend = (() => {
       ink: dark ? "dark" : "light",
       wide,
       unsure: confidence < UNSURE_BELOW,
+      not_digit: notDigit,
       input: toDataUrl(ink),
     };
   }

@@ -4,7 +4,13 @@
 const $ = (id) => document.getElementById(id);
 
 const verdict = (() => {
-  const percent = (share) => `${(100 * share).toFixed(1)} %`;
+  // Never 100.0 or 0.0 %, which promise too much.
+  function percent(share) {
+    if (share >= 0.9995) return ">99.9 %";
+    return share >= 0.0005 ? `${(100 * share).toFixed(1)} %` : "<0.1 %";
+  }
+
+  const labelOf = (digit) => (digit.not_digit ? "?" : digit.label);
 
   let answer = null;
   let chosen = 0; // the index of the digit that is shown in detail
@@ -13,22 +19,28 @@ const verdict = (() => {
     answer = response;
     chosen = Math.min(chosen, response.digits.length - 1);
     const strong = document.createElement("strong");
-    strong.textContent = response.digits.map((digit) => digit.label).join(" ");
-    const min = Math.min(...response.digits.map((digit) => digit.confidence));
-    const confidence = response.digits.length === 1 ? percent(min) : `each at least ${percent(min)}`;
+    strong.textContent = response.digits.map(labelOf).join(" ");
     $("verdict").className = "";
-    const unsure = response.digits.some((digit) => digit.unsure);
-    $("verdict").replaceChildren(strong, unsure ? `unsure, ${confidence}` : confidence);
+    $("verdict").replaceChildren(strong, describe(response.digits));
     const chips = response.digits.length > 1 ? response.digits.map(chip) : [];
     $("digits").replaceChildren(...chips);
     showDigit();
   }
 
+  function describe(digits) {
+    const single = digits.length === 1;
+    const strange = digits.filter((digit) => digit.not_digit).length;
+    if (strange) return single ? "probably not a digit" : `${strange} probably not a digit`;
+    const min = percent(Math.min(...digits.map((digit) => digit.confidence)));
+    const confidence = single ? min : `the least certain: ${min}`;
+    return digits.some((digit) => digit.unsure) ? `unsure, ${confidence}` : confidence;
+  }
+
   function chip(digit, index) {
     const button = document.createElement("button");
     button.type = "button";
-    button.textContent = digit.label;
-    button.setAttribute("aria-label", `digit ${index + 1}: ${digit.label}, ${percent(digit.confidence)}`);
+    button.textContent = labelOf(digit);
+    button.setAttribute("aria-label", `digit ${index + 1}: ${labelOf(digit)}, ${percent(digit.confidence)}`);
     button.onclick = () => {
       chosen = index;
       showDigit();

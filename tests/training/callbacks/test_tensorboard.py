@@ -14,7 +14,7 @@ from mnist_lightning.cli.verify import first_difference
 from mnist_lightning.data.datasets import SOURCES
 from mnist_lightning.data.splits import split
 from mnist_lightning.evaluation.image_grid import GAP
-from mnist_lightning.networks.calibration import temperature
+from mnist_lightning.networks.calibration import fit_temperature
 from mnist_lightning.preprocessing.normalization import normalize
 from mnist_lightning.runs.checkpoint import read_checkpoint
 from mnist_lightning.runs.run_directory import Run
@@ -184,7 +184,7 @@ def test_the_temperature_is_fitted_on_the_validation_set(command: Command, run_0
     data = SOURCES["digits"].load(Path())
     val_indices = split(len(data.train_labels), 200, 0)[1]
     probabilities = load(run_0.folder).probabilities(normalize(data.train_images[val_indices]))
-    expected = temperature(probabilities.numpy(), data.train_labels[val_indices].numpy())
+    expected = fit_temperature(probabilities.numpy(), data.train_labels[val_indices].numpy())
     assert run_0.summary()["temperature"] == pytest.approx(expected, rel=1e-4)
 
 
