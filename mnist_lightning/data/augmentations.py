@@ -184,9 +184,9 @@ class Noise(Augmentation):
 
 
 @cache
-def _normalized_non_digits(device: torch.device) -> Tensor:
+def _normalized_non_digits(device: torch.device, dtype: torch.dtype) -> Tensor:
     """Return images (2000, 1, 28, 28), the same for each `NoDigit`."""
-    ink = torch.from_numpy(draw_non_digits(NUM_NON_DIGITS, seed=0)).to(device, torch.float32)
+    ink = torch.from_numpy(draw_non_digits(NUM_NON_DIGITS, seed=0)).to(device, dtype)
     return (ink.unsqueeze(1) / 255 - MEAN) / STD
 
 
@@ -207,7 +207,7 @@ class NoDigit(Mixture):
 
     def mix(self, images: Tensor, targets: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         """Return images (B, 1, 28, 28) and targets (B, C), some of them replaced."""
-        non_digits = _normalized_non_digits(images.device)
+        non_digits = _normalized_non_digits(images.device, images.dtype)
         count, device = len(images), images.device
         chosen = torch.rand(count, generator=generator, device=device) < self.share
         indices = torch.randint(NUM_NON_DIGITS, (count,), generator=generator, device=device)

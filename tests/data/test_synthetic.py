@@ -46,6 +46,8 @@ def test_no_test_image_is_in_the_training_set() -> None:
 def test_many_augmentations_share_their_non_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     images, targets = torch.zeros(2, 1, 28, 28), torch.eye(10)[:2]
     NoDigit(0.5).mix(images, targets, torch.Generator())
+    double, _ = NoDigit(0.5).mix(images.double(), targets, torch.Generator())
+    assert double.dtype == torch.float64
     monkeypatch.delattr(augmentations, "draw_non_digits")
     NoDigit(0.5).mix(images, targets, torch.Generator())
 
