@@ -1,5 +1,5 @@
 # `make check` must pass before a change is merged; CI runs it, and then `make slow`.
-.PHONY: quick check slow test style types coverage docs linkcheck pretrained
+.PHONY: quick check slow test style types coverage docs linkcheck pretrained options
 
 # Number of parallel test processes: each needs one core and up to 1 GB.
 WORKERS ?= 2
@@ -47,3 +47,7 @@ DATA ?= data
 pretrained:
 	python docs/pretrained.py --data_dir $(DATA)
 	python docs/screenshots.py --data_dir $(DATA)
+
+# List all options, for help, completion and early errors, after a change of a parser.
+options:
+	python -m mnist_lightning.cli.list_options

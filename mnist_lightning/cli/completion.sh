@@ -15,7 +15,7 @@ _mnist_lightning() {
   else
     case "$command" in
       {{ take_runs | join('|') }})
-        words="best last $(ls lightning_logs 2>/dev/null | sed -nE 's/^version_([0-9]{1,9})$/\1/p')" ;;
+        words="best last pretrained $(ls lightning_logs 2>/dev/null | sed -nE 's/^version_([0-9]{1,9})$/\1/p')" ;;
     esac
   fi
   COMPREPLY=($(compgen -W "$words" -- "$word"))

@@ -10,13 +10,18 @@ from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.text import say
 
 
-def main(arguments: list[str]) -> int:
-    """Show the state of the given data sets, or of all; return 1 if one is damaged."""
+def make_parser() -> CommandParser:
+    """Return the parser of the command."""
     parser = CommandParser("data", "Show the state of data sets; download them.", "mnist --fetch")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(SOURCES))
     parser.add_argument("--fetch", action="store_true", help="download the given data sets")
     parser.add_argument("--data.data_dir", dest="data_dir", default="data", metavar="DIR")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Show the state of the given data sets, or of all; return 1 if one is damaged."""
+    options = make_parser().parse_args(arguments)
     for name in options.names:
         if name not in SOURCES:
             expected = f"{suggestions.introduce_choices(name, SOURCES)}{', '.join(SOURCES)}"

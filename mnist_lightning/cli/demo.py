@@ -8,14 +8,19 @@ from mnist_lightning.cli.parser import CommandParser, runs_root
 from mnist_lightning.runs.lookup import PRETRAINED
 
 
-def main(arguments: list[str]) -> int:
-    """Serve the page with the pretrained network, and open it in the browser."""
+def make_parser() -> CommandParser:
+    """Return the parser of the command."""
     description = "Draw a digit in the browser, and let the pretrained network read it."
     parser = CommandParser("demo", description, "")
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
     port_help = "(default: any free port)"
     parser.add_argument("--port", type=int, default=0, help=port_help)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Serve the page with the pretrained network, and open it in the browser."""
+    options = make_parser().parse_args(arguments)
     served = Namespace(
         run=PRETRAINED,
         root=runs_root(),

@@ -20,8 +20,8 @@ from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import say
 
 
-def main(arguments: list[str]) -> int:
-    """Export the network of a run, and compare the export with it."""
+def make_parser() -> CommandParser:
+    """Return the parser of the command."""
     description = "Export the network of a run to another format, and check the exported file."
     parser = CommandParser("export", description, "best --format onnx")
     parser.add_argument("--format", required=True, choices=list(exporters.FORMATS))
@@ -33,7 +33,12 @@ def main(arguments: list[str]) -> int:
     check_help = "(default: 1,000)"
     parser.add_argument("--check_images", type=int, default=1_000, metavar="N", help=check_help)
     parser.add_run_options()
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Export the network of a run, and compare the export with it."""
+    options = make_parser().parse_args(arguments)
     if options.softmax and options.format not in exporters.ENSEMBLE_FORMATS:
         raise UserError("--softmax requires --format onnx or pt2; omit --softmax", 2)
     if options.check_images < 1:

@@ -24,11 +24,18 @@ from mnist_lightning.runs.signature import signing_key
 from mnist_lightning.text import say
 from mnist_lightning.training.registry import USER_SCHEMA
 
+_EXAMPLES = """
+--config configs/mlp.yaml --seeds 1..5
+--model.network TinyCNN --model.optimizer SGD"""
 
-def main(arguments: list[str]) -> int:
-    """Train a network, save its checkpoints, and test the best one; with `--seeds`, once each."""
-    description = "Train a network, save its best checkpoint, and test it."
-    parser = ExperimentParser("fit", description, "--config configs/classic_cnn.yaml --seeds 1..5")
+
+def make_parser() -> ExperimentParser:
+    """Return the parser of the command."""
+    description = (
+        "Train a network, save its best checkpoint, and test it. Without options: the network "
+        "ClassicCNN, with Adam, for 10 epochs of MNIST."
+    )
+    parser = ExperimentParser("fit", description, _EXAMPLES)
     seeds_help = "train once per seed (1..5 or 1,2,7); show mean and standard deviation"
     parser.add_argument("--seeds", type=read_seeds, metavar="1..5", help=seeds_help)
     init_help = "start from the weights of a run's best checkpoint"
@@ -37,6 +44,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--run_dir", type=Path, metavar="DIR", help=run_dir_help)
     ckpt_help = "resume from this checkpoint instead of a new run"
     parser.add_argument("--ckpt_path", metavar="FILE", help=ckpt_help)
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Train a network, save its checkpoints, and test the best one; with `--seeds`, once each."""
+    parser = make_parser()
     options, rest = parser.split(arguments)
     if options.ckpt_path is not None:
         names = ("seeds", "init_from", "run_dir")

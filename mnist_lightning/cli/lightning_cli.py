@@ -72,11 +72,6 @@ class ExperimentParser(CommandParser):
         options.root = runs_root(option_value("--trainer.default_root_dir", rest))
         return options, rest
 
-    def print_help(self, file: Any = None) -> None:
-        """Print all options, and end the process."""
-        super().print_help(file)
-        DigitCLI(self, ["--help"])
-
 
 class _Parser(LightningArgumentParser):
     """Reads no files: `read_settings` has replaced them by their content."""

@@ -1,6 +1,7 @@
 """The table of commands: the module of a command is imported only when it runs."""
 
 import atexit
+import gc
 import os
 import sys
 import time
@@ -10,8 +11,11 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple, NoReturn
 
+from mnist_lightning.cli import options
+from mnist_lightning.cli.exceptions import explain
 from mnist_lightning.errors import (
     MAX_MESSAGE_CHARS,
     PROGRAM,
@@ -94,8 +98,6 @@ EXTRAS = {"optuna": "sweep", "psutil": "sweep"}
 # How much later than another process the first one may find the same error.
 ERROR_WAIT_SECONDS = 30
 
-MAX_REASON_CHARS = 300  # of an error that an unsigned file may have caused
-
 
 def dispatch(arguments: list[str]) -> int:
     """Run the command that is the first of `arguments`; return its exit status."""
@@ -110,14 +112,39 @@ def dispatch(arguments: list[str]) -> int:
         close = get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"commands: {', '.join(COMMANDS)}"
         raise UserError(f"unknown command {name!r}; {hint}", status=2)
+    if (text := options.requested_help(name, rest)) is not None:
+        say(text)
+        return 0
+    options.check_names(name, rest)
+    status: int = _import_command(name).main(rest)
+    return status
+
+
+def _import_command(name: str) -> ModuleType:
+    """Import the module of a command; show on a terminal that this takes seconds.
+
+    The imports of a training create millions of objects that stay. Garbage collection would take
+    a fifth of the time, and `freeze` keeps later collections from examining these objects.
+    """
+    path = f"mnist_lightning.cli.{name}"
+    if path in sys.modules:
+        return sys.modules[path]
+    shown = sys.stderr is not None and sys.stderr.isatty()
+    if shown:
+        print("starting …", end="", file=sys.stderr, flush=True)
+    gc.disable()
     try:
-        status: int = import_module(f"mnist_lightning.cli.{name}").main(rest)
+        return import_module(path)
     except ModuleNotFoundError as missing:
         if missing.name not in EXTRAS:
             raise
         install = f"pip install 'mnist-lightning[{EXTRAS[missing.name]}]'"
         raise UserError(f"{name} needs {missing.name}; install it: {install}") from None
-    return status
+    finally:
+        gc.freeze()
+        gc.enable()
+        if shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -170,66 +197,6 @@ def _report(message: str, status: int) -> None:
     # One line of limited length, whatever the message contains of a file's name or content.
     visible = printable(message[:MAX_MESSAGE_CHARS])
     say(f"mnist-lightning: error: {visible}", file=sys.stderr)
-
-
-def explain(error: BaseException) -> tuple[str, int]:
-    """Return the message for an error, in one line, and the exit status."""
-    if isinstance(error, UserError):
-        return str(error), error.status
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted", 130
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror + (f": {error.filename}" if error.filename else ""), 1
-    if isinstance(error, UnicodeEncodeError):  # TensorBoard and others cannot write such a path
-        return f"{error.object} contains bytes that are not UTF-8; rename the file or folder", 1
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
-        smaller = "--data.batch_size N or --data.eval_batch_size N"
-        return f"out of GPU memory; use smaller batches: {smaller}", 1
-    if isinstance(error, RuntimeError) and "a deterministic implementation" in str(error):
-        option = "--trainer.deterministic false (the run is then not exactly reproducible)"
-        fix = f"give {option} or --trainer.accelerator cpu"
-        return f"{str(error).split()[0]} is not deterministic on this device; {fix}", 1
-    if isinstance(error, RuntimeError) and "returned nan values" in str(error):
-        return "a gradient is not a number; use a smaller --model.optimizer.lr", 1
-    if (path := unsigned_files.last) is not None:
-        reason = " ".join(f"{type(error).__name__} {error}".split())[:MAX_REASON_CHARS]
-        advice = "--debug shows the traceback"
-        return f"{path} has no signature of yours, and may be invalid: {reason} ({advice})", 1
-    # Lightning's exception for options that contradict each other or the data. Its class is not
-    # imported here: every command would import lightning.
-    if isinstance(error, ValueError) or type(error).__name__ == "MisconfigurationException":
-        return " ".join(str(error).split()), 2
-    if (configured := _configured_option(error)) is not None:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return f"--{configured}: {reason} (--debug shows the traceback)", 1
-    advice = "this looks like a bug; --debug shows the traceback"
-    return f"{type(error).__name__}: {error} ({advice})", 1
-
-
-# The classes that a user configures, by their modules.
-CONFIGURED = {
-    "torch.optim": "model.optimizer",
-    "mnist_lightning.training.lr_schedules": "model.lr_scheduler",
-    "mnist_lightning.data.augmentations": "data.augment",
-    "lightning.pytorch.callbacks": "trainer.callbacks",
-}
-
-
-def _configured_option(error: BaseException) -> str | None:
-    """Return the option whose class raised an error during training; None for other code.
-
-    Some classes accept arguments with which they fail later. The error must come from their own
-    code, or from functions of torch that they call.
-    """
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    for frame in reversed(frames):
-        module = frame.f_globals.get("__name__", "")
-        for prefix, option in CONFIGURED.items():
-            if f"{module}.".startswith(f"{prefix}."):
-                return option
-        if not f"{module}.".startswith("torch."):
-            return None
-    return None
 
 
 def _protect_child_processes() -> None:

@@ -21,22 +21,37 @@ from mnist_lightning.runs.class_names import (
 from mnist_lightning.runs.run_directory import LOGS_FOLDER
 
 
+class _HelpFormatter(argparse.HelpFormatter):
+    """Keeps the lines of the examples; `options.json` must not depend on the terminal's width."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=34, width=80)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith("example"):
+            return text
+        return super()._fill_text(text, width, indent)
+
+
 class CommandParser(argparse.ArgumentParser):
     """Parses the options of a command; raises `UserError` for an error.
 
     Args:
         command: its name.
         description: what it does.
-        example: the rest of a command line.
+        example: the rest of a command line; several are separated by line breaks.
     """
 
     def __init__(self, command: str, description: str, example: str) -> None:
         self.command = command
+        lines = [f"{PROGRAM} {command} {each}".rstrip() for each in example.split("\n")]
         super().__init__(
             prog=f"{PROGRAM} {command}",
             description=description,
-            epilog=f"example: {PROGRAM} {command} {example}".rstrip(),
+            epilog="\n  ".join(["examples:" if len(lines) > 1 else "example:", *lines]),
+            formatter_class=_HelpFormatter,
             allow_abbrev=False,
+            add_help=False,  # `cli.options` has it, so that no command is imported for its help
         )
 
     def add_root(self) -> None:

@@ -47,10 +47,10 @@ class PredictedDigit(NamedTuple):
     error: str | None = None
 
 
-def main(arguments: list[str]) -> int:
-    """Read the digits in each file; exit with 1 if any could not be read."""
+def make_parser() -> CommandParser:
+    """Return the parser of the command."""
     description = "Read the digits in images: files, directories, patterns, or - for stdin."
-    parser = CommandParser("predict", description, "seven.png photos/")
+    parser = CommandParser("predict", description, "samples/seven.png photos/")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file, a directory, or -")
     parser.add_argument(
         "--run",
@@ -66,7 +66,12 @@ def main(arguments: list[str]) -> int:
     inputs_help = "save the network's inputs (28 x 28) in this directory"
     parser.add_argument("--save_inputs", type=Path, metavar="DIR", help=inputs_help)
     parser.add_network()
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Read the digits in each file; exit with 1 if any could not be read."""
+    options = make_parser().parse_args(arguments)
     classes = inference.import_network_class(options.network)
     with DigitExtractor() as extractor:  # its imports run while the network is loaded
         recognizer = inference.load(options.run, options.root, classes)

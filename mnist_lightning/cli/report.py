@@ -14,12 +14,17 @@ from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import percent, say
 
 
-def main(arguments: list[str]) -> int:
-    """Write the report of a run into its directory `report`."""
+def make_parser() -> CommandParser:
+    """Return the parser of the command."""
     description = "Write one HTML page about a run, with figures, into its directory."
     parser = CommandParser("report", description, "best")
     parser.add_run_options()
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Write the report of a run into its directory `report`."""
+    options = make_parser().parse_args(arguments)
     run, checkpoint = lookup.find(options.run, options.root)
     if run.folder == lookup.PRETRAINED_FOLDER:
         problem = "report cannot use `pretrained`: its training is not stored"

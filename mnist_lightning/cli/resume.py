@@ -24,9 +24,9 @@ from mnist_lightning.training.logger import truncate_logs
 from mnist_lightning.training.registry import USER_SCHEMA
 
 
-def main(arguments: list[str]) -> int:
-    """Continue a run from its newest intact checkpoint, in its own directory."""
-    parser = ExperimentParser(
+def make_parser() -> ExperimentParser:
+    """Return the parser of the command."""
+    return ExperimentParser(
         "resume",
         "Continue a run from its newest intact checkpoint, in its own directory. RUN is a run "
         "directory, a version number, a checkpoint file, or `last`, the newest run (default). "
@@ -34,6 +34,11 @@ def main(arguments: list[str]) -> int:
         "last --trainer.max_epochs 20",
         takes_run=True,
     )
+
+
+def main(arguments: list[str]) -> int:
+    """Continue a run from its newest intact checkpoint, in its own directory."""
+    parser = make_parser()
     options, rest = parser.split(arguments)
     run, path = lookup.find(options.run or "last", options.root)
     if path is not None and path.suffix == ".safetensors":

@@ -20,8 +20,8 @@ SIGNIFICANT = 0.05
 MAX_SETTINGS = 100  # in a comparison
 
 
-def main(arguments: list[str]) -> int:
-    """List all runs, or compare the given ones."""
+def make_parser() -> CommandParser:
+    """Return the parser of the command."""
     description = "List all runs, or compare the given ones."
     parser = CommandParser("runs", description, "3 4 --png curves.png")
     parser.add_argument("runs", nargs="*", metavar="RUN", help="the runs to compare")
@@ -32,7 +32,12 @@ def main(arguments: list[str]) -> int:
     png_help = "where to save the curves of the given runs"
     parser.add_argument("--png", type=Path, metavar="FILE", help=png_help)
     parser.add_root()
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """List all runs, or compare the given ones."""
+    options = make_parser().parse_args(arguments)
     root = options.root
     references = [run for argument in options.runs for run in lookup.expand_references(argument)]
     if options.png and len(references) < 2:

@@ -7,15 +7,22 @@ from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 
+import uvicorn
+
 from mnist_lightning.cli.parser import CommandParser
+from mnist_lightning.deployment import hosts
+from mnist_lightning.deployment.connections import TimedConnection
+from mnist_lightning.deployment.responses import ModelRegistry
+from mnist_lightning.deployment.server import make_app
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import create_folder
+from mnist_lightning.inference import import_network_class
 from mnist_lightning.runs import lookup
 from mnist_lightning.text import say
 
 
-def main(arguments: list[str]) -> int:
-    """Serve until Ctrl-C."""
+def make_parser() -> CommandParser:
+    """Return the parser of the command."""
     description = "Serve a web page on which to draw or upload digits."
     parser = CommandParser("serve", description, "best --port 8000")
     parser.add_run()
@@ -26,19 +33,16 @@ def main(arguments: list[str]) -> int:
     host_help = "allow browsers to use this host name of this machine; repeatable"
     parser.add_argument("--allow_host", action="append", default=[], metavar="NAME", help=host_help)
     parser.add_network()
-    return serve(parser.parse_args(arguments))
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until Ctrl-C."""
+    return serve(make_parser().parse_args(arguments))
 
 
 def serve(options: Namespace, when_ready: Callable[[str], object] | None = None) -> int:
     """Serve until Ctrl-C; call `when_ready` with the address of the page."""
-    import uvicorn
-
-    from mnist_lightning.deployment import hosts
-    from mnist_lightning.deployment.connections import TimedConnection
-    from mnist_lightning.deployment.responses import ModelRegistry
-    from mnist_lightning.deployment.server import make_app
-    from mnist_lightning.inference import import_network_class
-
     run, checkpoint = lookup.find_network(options.run, options.root)
     classes = import_network_class(options.network)
     if options.collect is not None:

@@ -37,9 +37,31 @@ NOT_SEARCHED = {*MACHINE_OPTIONS, "data.data_dir", "config", "ckpt_path", "run_d
 NOT_SEARCHED |= {"seeds", "trust", "keep_last"}
 
 
+def make_parser() -> ExperimentParser:
+    """Return the parser of the command."""
+    parser = ExperimentParser(
+        "sweep",
+        "Search for the options with the highest val/accuracy. Each trial is a run of its own. "
+        "Repeat the same command to continue an interrupted sweep.",
+        "--config configs/mlp.yaml --space configs/sweeps/mlp.yaml --trials 30",
+    )
+    parser.add_argument("--space", type=Path, required=True, metavar="FILE", help=_SPACE_HELP)
+    parser.add_argument("--trials", type=int, default=20, metavar="N", help="(default: 20)")
+    workers_help = "trials in parallel (default: 1)"
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help=workers_help)
+    parser.add_argument("--name", help="name of the sweep (default: that of the --space file)")
+    parser.add_argument("--sampler", choices=studies.SAMPLERS, default="tpe", help="(default: tpe)")
+    parser.add_argument("--pruner", choices=studies.PRUNERS, default="asha", help="(default: asha)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the sampler (default: 1)")
+    parser.add_argument("--storage", metavar="URL", help=_STORAGE_HELP)
+    init_help = "start each trial from the weights of this run's best checkpoint"
+    parser.add_argument("--init_from", metavar="RUN", help=init_help)
+    return parser
+
+
 def main(arguments: list[str]) -> int:
     """Run trials until there are as many as requested."""
-    parser = _parser()
+    parser = make_parser()
     options, rest = parser.split(arguments)
     if options.trials < 1 or options.workers < 1:
         raise UserError("--trials and --workers must be at least 1", status=2)
@@ -80,27 +102,6 @@ def main(arguments: list[str]) -> int:
         study = studies.open_study(how, folder, _digest(space, fit_options), options.trust)
         status = _search(study, plan)
         return _show_outcome(study, plan, make_cli, status)
-
-
-def _parser() -> ExperimentParser:
-    parser = ExperimentParser(
-        "sweep",
-        "Search for the options with the highest val/accuracy. Each trial is a run of its own. "
-        "Repeat the same command to continue an interrupted sweep.",
-        "--config configs/mlp.yaml --space space.yaml --trials 30 --workers 2",
-    )
-    parser.add_argument("--space", type=Path, required=True, metavar="FILE", help=_SPACE_HELP)
-    parser.add_argument("--trials", type=int, default=20, metavar="N", help="(default: 20)")
-    workers_help = "trials in parallel (default: 1)"
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help=workers_help)
-    parser.add_argument("--name", help="name of the sweep (default: that of the --space file)")
-    parser.add_argument("--sampler", choices=studies.SAMPLERS, default="tpe", help="(default: tpe)")
-    parser.add_argument("--pruner", choices=studies.PRUNERS, default="asha", help="(default: asha)")
-    parser.add_argument("--seed", type=int, default=1, help="seed of the sampler (default: 1)")
-    parser.add_argument("--storage", metavar="URL", help=_STORAGE_HELP)
-    init_help = "start each trial from the weights of this run's best checkpoint"
-    parser.add_argument("--init_from", metavar="RUN", help=init_help)
-    return parser
 
 
 _SPACE_HELP = (

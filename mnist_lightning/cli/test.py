@@ -39,6 +39,17 @@ class LoadedCheckpoint(NamedTuple):
     signed: bool
 
 
+def make_parser(command: str = "test") -> ExperimentParser:
+    """Return the parser of the command, or of `validate`."""
+    parser = ExperimentParser(command, _DESCRIPTION, "best", takes_run=True)
+    each_help = "print the true and the predicted label of each image, one line per image"
+    parser.add_argument("--each_image", action="store_true", help=each_help)
+    shifts_help = "average the predictions of copies shifted by up to this number of pixels"
+    choices = range(MAX_SHIFT + 1)
+    parser.add_argument("--shifts", type=int, default=0, choices=choices, help=shifts_help)
+    return parser
+
+
 def main(arguments: list[str]) -> int:
     """Evaluate a checkpoint on the test set."""
     return evaluate_command("test", arguments)
@@ -46,12 +57,7 @@ def main(arguments: list[str]) -> int:
 
 def evaluate_command(command: str, arguments: list[str]) -> int:
     """Evaluate a checkpoint, or several as an ensemble; return the exit status."""
-    parser = ExperimentParser(command, _DESCRIPTION, "best", takes_run=True)
-    each_help = "print the true and the predicted label of each image, one line per image"
-    parser.add_argument("--each_image", action="store_true", help=each_help)
-    shifts_help = "average the predictions of copies shifted by up to this number of pixels"
-    choices = range(MAX_SHIFT + 1)
-    parser.add_argument("--shifts", type=int, default=0, choices=choices, help=shifts_help)
+    parser = make_parser(command)
     options, rest = parser.split(arguments)
     dataset = option_value("--data.dataset", rest)
     references = lookup.expand_references(options.run or "best")

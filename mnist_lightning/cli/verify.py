@@ -38,9 +38,9 @@ PRELOADED = ["mnist_lightning.cli.verify", "mnist_lightning.cli.fit"]
 posix.fork_server().set_forkserver_preload(PRELOADED)
 
 
-def main(arguments: list[str]) -> int:
-    """Run each check and report its result; return 1 if one fails."""
-    parser = ExperimentParser(
+def make_parser() -> ExperimentParser:
+    """Return the parser of the command."""
+    return ExperimentParser(
         "verify",
         "Check on this machine that the data is intact, that the splits are disjoint, that the "
         "same seed gives the same weights, and that a run resumes exactly after kills at random "
@@ -48,6 +48,11 @@ def main(arguments: list[str]) -> int:
         "the options override this.",
         "--config configs/digit_net.yaml",
     )
+
+
+def main(arguments: list[str]) -> int:
+    """Run each check and report its result; return 1 if one fails."""
+    parser = make_parser()
     options, rest = parser.split(arguments)
     for option, value in SHORT_RUN.items():
         if option_value(option, rest) is None:

@@ -31,6 +31,17 @@ class RunTrainer(Trainer):
 
     On a GPU the default of `deterministic` is True: otherwise the order of additions in a
     convolution varies, and the same seed gives different bits.
+
+    Args:
+        limit_train_batches: batches per epoch, or a fraction of them. None: all.
+        limit_val_batches: batches per validation, or a fraction of them. None: all.
+        limit_test_batches: batches per test, or a fraction of them. None: all.
+        overfit_batches: train and validate on the same few batches, or fraction of them.
+        val_check_interval: batches between validations, or the fraction of an epoch, or a
+            duration. None: validate at the end of an epoch.
+        deterministic: use deterministic algorithms only; `warn`: warn where there is none. None:
+            true on a GPU; on a CPU all algorithms used here are deterministic.
+        others: the arguments of Lightning's Trainer.
     """
 
     def __init__(

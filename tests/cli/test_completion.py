@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ pytestmark = pytest.mark.commands
 
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write the script once, because it runs the help of every command."""
+    """Write the script once."""
     path = tmp_path_factory.mktemp("completion") / "completion.sh"
     program = shutil.which("mnist-lightning")
     assert program is not None
@@ -44,7 +43,13 @@ def test_commands_options_and_runs_are_completed(script: Path, tmp_path: Path) -
     assert completions(script, "fit", "--data.batch", folder=tmp_path) == ["--data.batch_size"]
     assert "--seeds" in completions(script, "fit", "--see", folder=tmp_path)
     assert completions(script, "runs", "--js", folder=tmp_path) == ["--json"]
-    assert completions(script, "test", "", folder=tmp_path) == ["best", "last", "0", "12"]
+    assert completions(script, "test", "", folder=tmp_path) == [
+        "best",
+        "last",
+        "pretrained",
+        "0",
+        "12",
+    ]
     assert completions(script, "predict", "", folder=tmp_path) == []  # bash completes files
 
 
@@ -52,16 +57,6 @@ def test_zsh_loads_the_completion_of_bash(command: Command, script: Path) -> Non
     zsh = command("completion", "zsh").out
     assert "bashcompinit" in zsh
     assert script.read_text().split("_mnist_lightning()")[1] in zsh
-
-
-def test_other_commands_are_completed_without_the_packages_of_one(
-    command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delitem(sys.modules, "mnist_lightning.tuning.study", raising=False)
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    printed = command("completion", "bash")
-    assert printed.status == 0, printed.err
-    assert "--save_inputs" in printed.out
 
 
 def test_another_shell_is_refused(command: Command) -> None:
@@ -74,5 +69,5 @@ def test_a_name_in_the_directory_of_the_runs_is_not_executed(script: Path, tmp_p
     logs = tmp_path / "lightning_logs"
     for name in ("version_3", "version_$(touch${IFS}made)", "version_`touch made`", "version_x"):
         (logs / name).mkdir(parents=True)
-    assert completions(script, "test", "", folder=tmp_path) == ["best", "last", "3"]
+    assert completions(script, "test", "", folder=tmp_path) == ["best", "last", "pretrained", "3"]
     assert [path.name for path in tmp_path.iterdir()] == ["lightning_logs"]

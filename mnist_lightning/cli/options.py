@@ -1,0 +1,120 @@
+"""The options of all commands, without importing torch and Lightning.
+
+`options.json` is generated from the parsers by `list_options`. It has the help texts, and the names
+for completion and for finding a mistyped option before the imports, which take seconds.
+"""
+
+import json
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+from mnist_lightning.cli import suggestions
+from mnist_lightning.errors import PACKAGE, PROGRAM, UserError
+
+PATH = PACKAGE / "cli" / "options.json"
+HELP = ("-h", "--help")
+PARTS = ("class_path", "init_args", "dict_kwargs")  # of a class in a config
+
+
+@cache
+def _table() -> dict[str, Any]:
+    table: dict[str, Any] = json.loads(PATH.read_text(encoding="utf-8"))
+    return table
+
+
+def option_names(command: str) -> list[str]:
+    """Return the options of a command, such as `--data.batch_size`."""
+    own = _table()["commands"][command]
+    return sorted({*own["options"], "--help", *(_table()["options"] if own["experiment"] else ())})
+
+
+def requested_help(command: str, arguments: list[str]) -> str | None:
+    """Return the help that the arguments request with `--help [TOPIC]`; None if they do not.
+
+    Lightning's `--model.optimizer.help SGD` is the same as `--help model.optimizer.SGD`.
+
+    Raises:
+        UserError: there is no such topic.
+    """
+    topics = _table()["topics"]
+    for word, after in zip(arguments, [*arguments[1:], ""], strict=False):
+        topic = "" if after.startswith("-") and after.lstrip("-") not in topics else after
+        if word in HELP:
+            return _help(command, topic)
+        name, _, value = word.partition("=")
+        name = name.removeprefix("--").removesuffix(".help")
+        if name in _table()["classes"] and word.partition("=")[0].endswith(".help"):
+            shown = f"{name}.{value or topic}".rstrip(".")
+            return _help(command, shown) if shown in topics else None
+    return None
+
+
+def _help(command: str, topic: str) -> str:
+    own = _table()["commands"][command]
+    if not topic or not own["experiment"]:
+        return "\n".join(own["help"])
+    topics, name = _table()["topics"], topic.lstrip("-")
+    found = [each for each in topics if name in (each, each.rpartition(".")[2])]
+    if name not in topics and len(found) != 1:
+        similar = suggestions.closest_option(name, list(topics)).removeprefix("; ")
+        choices = similar or f"topics: all, {', '.join(found or ('model', 'data', 'trainer'))}"
+        raise UserError(f"--help {topic}: there is no such option; {choices}", status=2)
+    return "\n".join(topics[name if name in topics else found[0]])
+
+
+def check_names(command: str, arguments: list[str]) -> None:
+    """Refuse an option that the command does not have. The parser checks all else, later.
+
+    Raises:
+        UserError: an option is unknown; the message suggests the closest one.
+    """
+    names = option_names(command)
+    options, classes = {name.lstrip("-") for name in names}, _table()["classes"]
+    given = {name: entry["default"] for name, entry in classes.items()}
+    if any(word.partition("=")[0] in ("-c", "--config") for word in arguments):
+        given = dict.fromkeys(classes)  # the file may name another class
+    for word, after in zip(arguments, [*arguments[1:], ""], strict=False):
+        if word == "--":
+            return
+        if not word.startswith("--"):
+            continue
+        option, equals, value = word.removeprefix("--").partition("=")
+        option = option.replace("+", "").removesuffix(".class_path")
+        if option in classes:
+            given[option] = (value if equals else after).rpartition(".")[2]
+        if option in options or not _is_known(option):
+            continue
+        owner = next((name for name in classes if option.startswith(f"{name}.")), None)
+        if owner is None or owner not in options:
+            raise UserError(_unknown(f"--{option}", names, command), status=2)
+        parts = [part for part in option[len(owner) + 1 :].split(".") if part not in PARTS]
+        arguments_of = classes[owner]["arguments"].get(given[owner])
+        if parts and arguments_of is not None and parts[0] not in ("help", *arguments_of):
+            choices = suggestions.introduce_choices(parts[0], arguments_of)
+            problem = f"{given[owner]} has no argument {parts[0]!r}"
+            raise UserError(f"--{owner}: {problem}; {choices}{', '.join(arguments_of)}", status=2)
+
+
+def _is_known(option: str) -> bool:
+    """Return whether the list must contain an option: other releases may have others."""
+    of_lightning = option.startswith("trainer.")
+    of_torch = option.startswith(("model.optimizer.", "model.lr_scheduler."))
+    packages = ["lightning"] * of_lightning + ["torch"] * of_torch
+    return all(version(name) == _table()["versions"][name] for name in packages)
+
+
+def _unknown(option: str, names: list[str], command: str) -> str:
+    plain = [name.lstrip("-") for name in names]
+    return suggestions.format_argparse_error(f"unrecognized arguments: {option}", plain, command)
+
+
+def more_help(command: str) -> list[str]:
+    """Return the lines that say where the rest of the help is."""
+    topics = {
+        "all": "all options",
+        "trainer": "a section",
+        "model.optimizer": "a class",
+    }
+    prefix = f"{PROGRAM} {command} --help"
+    return [f"  {prefix} {topic:<15}  {text}" for topic, text in topics.items()]
