@@ -123,6 +123,7 @@ def show_results(
     show_table(console, run.folder.name, rows)
     commands = [f"tensorboard --logdir {root}"]
     if run.best.exists():
+        commands.insert(0, f"{PROGRAM} serve {run.reference}  # draw digits for it to read")
         commands += [f"{PROGRAM} report {run.reference}", f"{PROGRAM} test {run.reference}"]
     if run.recent().exists():
         resume = f"{PROGRAM} resume {run.reference}"

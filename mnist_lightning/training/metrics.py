@@ -73,6 +73,10 @@ class LossAndAccuracy(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """Return `loss` and `accuracy` (in [0, 1])."""
+        return self.means_so_far()
+
+    def means_so_far(self) -> dict[str, Tensor]:
+        """Return the means over the samples that this process has seen; call no other process."""
         self._count()
         return {"loss": self.loss / self.total, "accuracy": self.correct / self.total}
 

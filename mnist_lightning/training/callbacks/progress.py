@@ -7,15 +7,21 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from mnist_lightning.data.datamodule import MNISTDataModule
+from mnist_lightning.training.lightning_module import DigitClassifier
 
 REFRESH_SECONDS = 0.2
+STATUS_WIDTH = 71  # of the line, without the bar
+# Training is measured while the network learns, validation after the epoch.
+HEADER = """\
+            train, while learning   val, after the epoch
+   epoch      loss    accuracy      loss    accuracy        correct      time"""
 
 
 class ProgressLines(Callback):
-    """Prints a line at each epoch's end, and shows a bar within the epoch on a terminal.
+    """Prints a row of a table at each epoch's end, and shows a bar within the epoch on a terminal.
 
     Args:
         console: the console.
@@ -28,23 +34,27 @@ class ProgressLines(Callback):
         self.log_lines = log_lines
         self.bar = bar and console.is_terminal
         self._progress: Progress | None = None
-        self._shown_at = self._started_at = 0.0
+        self._shown_at = self._epoch_began = self._training_began = 0.0
+        self._batches = 0  # that this process has trained
         self._diverged = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open the bar."""
+        """Print the header of the table, and open the bar."""
+        if trainer.is_global_zero:
+            self._print(HEADER)
         if self.bar and trainer.is_global_zero:
-            self._progress = Progress(
+            width = max(4, min(40, self.console.width - STATUS_WIDTH))
+            columns = (
                 TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("batches"),
-                TimeRemainingColumn(),
-                console=self.console,
-                transient=True,
-                auto_refresh=False,  # its thread would slow down training
+                BarColumn(width),
+                TextColumn("{task.fields[status]}"),
+            )
+            # The thread of `auto_refresh` would slow down training.
+            self._progress = Progress(
+                *columns, console=self.console, transient=True, auto_refresh=False
             )
             self._progress.start()
+        self._training_began = time.perf_counter()
         self._start_epoch(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -52,11 +62,18 @@ class ProgressLines(Callback):
         self._start_epoch(trainer)
 
     def _start_epoch(self, trainer: Trainer) -> None:
-        self._started_at = time.perf_counter()
+        self._epoch_began = time.perf_counter()
         if self._progress is not None:
             for task in self._progress.task_ids:
                 self._progress.remove_task(task)
-            self._progress.add_task(_epoch(trainer), total=trainer.num_training_batches)
+            total = trainer.num_training_batches
+            self._progress.add_task(_epoch(trainer), total=total, status="")
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show that the network is validated."""
+        if self._progress is not None:
+            task = self._progress.task_ids[0]
+            self._progress.update(task, status="validating", refresh=True)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -72,10 +89,27 @@ class ProgressLines(Callback):
                 f"{_epoch(trainer)}  {done:{len(str(total))}}/{total} "
                 f"({100 * done / total:3.0f} %)  loss {loss:.6f}"
             )
+        self._batches += 1
         if self._progress and time.perf_counter() - self._shown_at > REFRESH_SECONDS:
             self._shown_at = time.perf_counter()
+            status = self._status(trainer, pl_module, batch_idx + 1)
             task = self._progress.task_ids[0]
-            self._progress.update(task, completed=batch_idx + 1, refresh=True)
+            self._progress.update(task, completed=batch_idx + 1, status=status, refresh=True)
+
+    def _status(self, trainer: Trainer, pl_module: LightningModule, done: int) -> str:
+        """Return the means of the epoch so far, the speed, and the remaining time."""
+        seconds_per_batch = (time.perf_counter() - self._training_began) / self._batches
+        speed = MNISTDataModule.of(trainer).batch_size / seconds_per_batch
+        in_epoch = int(trainer.num_training_batches) - done
+        in_run = _remaining_batches(trainer, in_epoch)
+        label = "epoch ends in" if in_run is None else "remaining"
+        remaining = _duration((in_epoch if in_run is None else in_run) * seconds_per_batch)
+        parts = [f"{speed:,.0f} images/s", f"{label} {remaining}"]
+        if isinstance(pl_module, DigitClassifier):
+            means = pl_module.train_metrics.means_so_far()
+            loss, accuracy = means["loss"], 100 * means["accuracy"]
+            parts = [f"loss {loss:.3f}", f"accuracy {accuracy:.1f} %", *parts]
+        return "  ".join(parts)
 
     def _print(self, line: str) -> None:
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -84,17 +118,19 @@ class ProgressLines(Callback):
         """Print the epoch's line."""
         if not trainer.is_global_zero:
             return
-        seconds = time.perf_counter() - self._started_at
         metrics = trainer.callback_metrics
-        parts = [_epoch(trainer)]
+        cells = [f"{_epoch(trainer).removeprefix('epoch').strip():>8}"]
         for stage in ("train", "val"):
-            if f"{stage}/loss" in metrics:
-                loss, accuracy = metrics[f"{stage}/loss"], metrics[f"{stage}/accuracy"]
-                parts.append(f"{stage} loss {loss:.4f} accuracy {100 * accuracy:6.2f} %")
+            known = f"{stage}/loss" in metrics
+            loss = f"{metrics[f'{stage}/loss']:.4f}" if known else "-"
+            accuracy = f"{100 * metrics[f'{stage}/accuracy']:.2f} %" if known else "-"
+            cells.append(f"{loss:>10}{accuracy:>12}")
+        correct = "-"
         if "val/accuracy" in metrics:
             total = len(MNISTDataModule.of(trainer).val_indices)
-            parts[-1] += f" ({round(float(metrics['val/accuracy']) * total)}/{total})"
-        self._print("  ".join([*parts, f"{seconds:.1f} s"]))
+            correct = f"{round(float(metrics['val/accuracy']) * total)}/{total}"
+        seconds = time.perf_counter() - self._epoch_began
+        self._print("".join([*cells, f"{correct:>15}{f'{seconds:.1f} s':>10}"]))
         if not math.isfinite(metrics.get("train/loss", 0)):
             self._report_divergence(trainer, pl_module)
 
@@ -125,6 +161,25 @@ class ProgressLines(Callback):
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+
+def _remaining_batches(trainer: Trainer, in_epoch: int) -> int | None:
+    """Return the batches until the end of the run; None if its length is not known."""
+    limits = []
+    if trainer.max_epochs is not None and trainer.max_epochs > 0:
+        epochs_after = trainer.max_epochs - trainer.current_epoch - 1
+        limits.append(in_epoch + epochs_after * int(trainer.num_training_batches))
+    if trainer.max_steps > 0:
+        steps = trainer.max_steps - trainer.global_step
+        limits.append(steps * trainer.accumulate_grad_batches)
+    return min(limits, default=None)
+
+
+def _duration(seconds: float) -> str:
+    """Format a duration as `0:21` or `1:02:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _epoch(trainer: Trainer) -> str:
