@@ -12,8 +12,10 @@ from torch import nn
 
 from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.errors import PROGRAM
+from mnist_lightning.evaluation.metrics import overfitting_since
 from mnist_lightning.evaluation.significance import mcnemar, spread
 from mnist_lightning.networks import inspection
+from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_history
 from mnist_lightning.runs.predictions_csv import PredictionsTable
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import percent, printable
@@ -121,6 +123,14 @@ def show_results(
     files = {"run": run.folder, "best checkpoint": run.best, "predictions": run.predictions}
     rows += [(name, str(path)) for name, path in files.items() if path.exists()]
     show_table(console, run.folder.name, rows)
+    if (run.folder / METRICS_FILE).is_file():
+        history = read_history(run.folder / METRICS_FILE)
+        if epoch := overfitting_since(history["train/loss"], history["val/loss"]):
+            show_line(
+                console,
+                f"Overfitting after epoch {epoch}: the validation loss rises, while the training "
+                "loss falls.",
+            )
     commands = [f"tensorboard --logdir {root}"]
     if run.best.exists():
         commands.insert(0, f"{PROGRAM} serve {run.reference}  # draw digits for it to read")

@@ -1,5 +1,6 @@
 """Metrics as pure functions of numbers and arrays."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +36,31 @@ def per_class(true: Labels, predicted: Labels, classes: int = 10) -> dict[str, N
         true, predicted, labels=range(classes), zero_division=np.nan
     )
     return dict(zip(("precision", "recall", "f1", "support"), values, strict=True))
+
+
+MIN_RISE = 0.1  # of the validation loss above its minimum; smaller changes are noise
+
+
+def overfitting_since(train_loss: Sequence[float], val_loss: Sequence[float]) -> int | None:
+    """Return the epoch with the lowest validation loss if the run overfits after it, else None.
+
+    It overfits if the validation loss ends more than a tenth above its minimum, while the training
+    loss has fallen since then.
+
+    Args:
+        train_loss: of each epoch; NaN where it is not known.
+        val_loss: of each epoch.
+    """
+    if not np.isfinite([*train_loss, *val_loss]).all() or len(val_loss) == 0:
+        return None
+    best = int(np.argmin(val_loss))
+    falls = train_loss[-1] < train_loss[best]
+    return best + 1 if falls and not ends_near_minimum(val_loss) else None
+
+
+def ends_near_minimum(losses: Sequence[float]) -> bool:
+    """Return whether the last of several losses is at most a tenth above the lowest one."""
+    return len(losses) > 1 and losses[-1] <= (1 + MIN_RISE) * min(losses)
 
 
 def surest_mistakes(true: Labels, probabilities: Floats) -> NDArray[np.int64]:

@@ -241,14 +241,37 @@ def curves(history: Mapping[str, Sequence[float]]) -> Figure:
     return figure
 
 
+@default_style()
+def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
+    """Show training (dashed) and validation (solid) in one chart: the loss, and the accuracy.
+
+    Args:
+        history: for `train|val/loss|accuracy` a value for each epoch.
+    """
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    for position, quantity in enumerate(("loss", "accuracy"), 1):
+        axis = figure.add_subplot(1, 2, position)
+        for stage, style in (("train", "--"), ("val", "-")):
+            name = "training" if stage == "train" else "validation"
+            _plot_epochs(axis, history, stage, quantity, name, style)
+        axis.set(title=quantity)
+        axis.legend()
+    return figure
+
+
 def _plot_epochs(
-    axis: Axes, history: Mapping[str, Sequence[float]], stage: str, quantity: str, label: str = ""
+    axis: Axes,
+    history: Mapping[str, Sequence[float]],
+    stage: str,
+    quantity: str,
+    label: str = "",
+    style: str = "-",
 ) -> None:
     values = history.get(f"{stage}/{quantity}", [])
     step = 1 + len(values) // MAX_POINTS
     epochs = range(1, len(values) + 1)[::step]
     shown = [value if abs(value) < MAX_SHOWN else math.nan for value in values[::step]]
-    axis.plot(epochs, shown, marker="o", markersize=3, label=label)
+    axis.plot(epochs, shown, style, marker="o", markersize=3, label=label)
     title = f"{'training' if stage == 'train' else 'validation'} {quantity}"
     axis.set(title=title, xlabel="epoch")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

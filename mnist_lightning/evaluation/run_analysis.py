@@ -26,8 +26,8 @@ BATCH = 200
 
 
 FIGURE_NAMES = {
-    *("samples", "curves", "predictions", "confusion", "mistakes", "closest_calls"),
-    *("reliability", "robustness", "attributions"),
+    *("samples", "learning_curves", "curves", "predictions", "confusion", "mistakes"),
+    *("closest_calls", "reliability", "robustness", "attributions"),
 }
 
 
@@ -88,7 +88,11 @@ def _history(run: Run, analysis: RunAnalysis) -> None:
     path = run.folder / metrics_csv.METRICS_FILE
     history = analysis.facts["history"] = metrics_csv.read_history(path)
     if history["train/loss"]:
+        analysis.figures["learning_curves"] = plots.learning_curves(history)
         analysis.figures["curves"] = plots.curves(history)
+        losses = history["train/loss"], history["val/loss"]
+        analysis.facts["overfitting_since"] = metrics.overfitting_since(*losses)
+        analysis.facts["converged"] = metrics.ends_near_minimum(history["val/loss"])
     else:
         analysis.missing.append(f"no curves: {path} has no complete epoch")
 

@@ -17,6 +17,7 @@ from mnist_lightning.evaluation.metrics import (
     calibration,
     closest_calls,
     confusion,
+    overfitting_since,
     per_class,
     surest_mistakes,
 )
@@ -149,3 +150,21 @@ def test_mcnemar_s_test_is_exact() -> None:
     assert (result.only_first, result.only_second) == (10, 2)
     assert result.p == pytest.approx(158 / 4096)
     assert mcnemar(first, first).p == 1
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "epoch"),
+    [
+        ([0.5, 0.3, 0.2, 0.1], [0.4, 0.3, 0.35, 0.5], 2),
+        ([0.5, 0.3, 0.2, 0.1], [0.4, 0.3, 0.31, 0.32], None),  # within the noise
+        ([0.5, 0.3, 0.2, 0.1], [0.4, 0.3, 0.2, 0.15], None),  # still learning
+        ([0.5, 0.3, 0.4, 2.0], [0.4, 0.3, 0.5, 2.5], None),  # diverging: both rise
+        ([0.5, math.nan, 0.2], [0.4, 0.3, 0.5], None),
+        ([0.5], [0.4], None),
+        ([], [], None),
+    ],
+)
+def test_overfitting_is_a_rising_validation_loss_with_a_falling_training_loss(
+    train: list[float], val: list[float], epoch: int | None
+) -> None:
+    assert overfitting_since(train, val) == epoch

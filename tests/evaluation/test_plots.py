@@ -65,6 +65,14 @@ def test_curves_are_two_by_two_with_one_scale_per_row() -> None:
     assert limits[2] == limits[3]
 
 
+def test_learning_curves_compare_training_and_validation_in_one_chart() -> None:
+    history = {f"{stage}/{name}": [0.5, 0.3] for stage in ("train", "val") for name in ("loss",)}
+    figure = plots.learning_curves(history | {"train/accuracy": [0.1], "val/accuracy": []})
+    assert [axis.get_title() for axis in figure.axes] == ["loss", "accuracy"]
+    styles = [(line.get_label(), line.get_linestyle()) for line in figure.axes[0].lines]
+    assert styles == [("training", "--"), ("validation", "-")]
+
+
 def test_a_long_curve_is_thinned_out() -> None:
     values = [float(n % 3) if n % 3 else math.nan for n in range(300_000)]
     began = time.process_time()
