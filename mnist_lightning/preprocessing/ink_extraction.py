@@ -18,6 +18,7 @@ THUMBNAIL_SIDE = 64  # pixels, the longer side of the thumbnail that separates p
 # Strokes are narrower than this share of the image's shorter side; shadows are wider.
 MAX_STROKE = 0.22
 MAX_STROKE_CLOSE_CROP = 0.5  # the same if strokes touch the border, as in a close crop
+UNIFORM = 2  # of 255; paper with a border that varies by no more has no shadows
 MIN_TABLE_BORDER = 0.95  # of the image's border is table, if a sheet on a table is shown
 MIN_CONTRAST = 0.12  # of the paper's brightness; a lower contrast is not ink
 MIN_BRIGHTNESS = 64  # of 255: darker paper is treated as this bright
@@ -210,10 +211,16 @@ def _paper(gray: Gray, dark_ink: bool) -> Gray:
     """Estimate the brightness (H, W) that the paper alone would have.
 
     A morphological closing (for light ink an opening) of a thumbnail: it removes what is as narrow
-    as a stroke, and keeps shadows.
+    as a stroke, and keeps shadows. Paper without shadows, as on a drawing area, has the brightness
+    of its border: then strokes may be of any width.
     """
     from scipy import ndimage
 
+    border = border_of(gray)
+    level = border.max()
+    is_level = level - border.min() <= UNIFORM
+    if is_level and (np.abs(gray - level) <= UNIFORM).mean() > 0.5:
+        return np.full_like(gray, level)
     sign = np.float32(1 if dark_ink else -1)  # an opening is the closing of the negative
     thumbnail = sign * _reduce(gray, THUMBNAIL_SIDE)
     outside = _outside(thumbnail)

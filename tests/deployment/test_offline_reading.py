@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter, ImageOps
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
 from py_mini_racer import MiniRacer
 from torch import nn
 
@@ -145,6 +145,12 @@ def add_ruled_lines(image: Image.Image) -> Image.Image:
     return Image.fromarray(lines)
 
 
+def draw_blot(frame: int = 255) -> Image.Image:
+    image = ImageOps.expand(Image.new("L", (200, 180), 255), 10, frame)
+    ImageDraw.Draw(image).ellipse((50, 40, 160, 150), fill=0)
+    return image
+
+
 IMAGES = {
     "plain": draw_seven(),
     "light ink": ImageOps.invert(draw_seven().convert("L")),
@@ -170,6 +176,8 @@ IMAGES = {
     "in MNIST's format": Image.fromarray(mnist_format.from_image(draw_seven())),
     "noise": Image.fromarray(noise(70, 90)),
     "thin": Image.new("L", (300, 1), 3),
+    "blot": draw_blot(),
+    "blot in a frame": draw_blot(frame=0),
 }
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageOps
 from scipy import ndimage
 
 from mnist_lightning.preprocessing import mnist_format
@@ -23,6 +23,14 @@ def test_a_gradient_of_light_and_the_edge_of_a_shadow_are_not_ink() -> None:
     shadow = np.where(np.indices((200, 200)).sum(axis=0) < 190, 0.55, 1)
     soft = ndimage.gaussian_filter(shadow, 6)
     assert gives_seven(to_image(to_array(draw_seven(ink=40)) * soft))
+
+
+@pytest.mark.parametrize("light_ink", [False, True])
+def test_on_even_paper_the_ink_may_be_of_any_width(light_ink: bool) -> None:
+    image = Image.new("L", (220, 220), 250)
+    ImageDraw.Draw(image).ellipse((50, 50, 170, 170), fill=10)
+    (found,) = extract_digits(ImageOps.invert(image) if light_ink else image)
+    assert found.ink[40:80, 40:80].min() == 255  # filled, not a ring
 
 
 def test_noise_and_specks_are_not_ink() -> None:

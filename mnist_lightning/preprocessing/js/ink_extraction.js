@@ -2,8 +2,8 @@
 "use strict";
 
 const inkExtraction = (() => {
-  const { WORKING_SIDE, THUMBNAIL_SIDE, MAX_STROKE, MAX_STROKE_CLOSE_CROP, MIN_TABLE_BORDER,
-    MIN_CONTRAST, MIN_BRIGHTNESS } = constants.ink_extraction;
+  const { WORKING_SIDE, THUMBNAIL_SIDE, MAX_STROKE, MAX_STROKE_CLOSE_CROP, UNIFORM,
+    MIN_TABLE_BORDER, MIN_CONTRAST, MIN_BRIGHTNESS } = constants.ink_extraction;
 
   const { fround } = Math;
   const { rint, map, share } = arrays;
@@ -124,6 +124,12 @@ const inkExtraction = (() => {
 
   // Estimate the brightness that the paper would have without ink.
   function paperOf(gray, dark) {
+    const border = borderOf(gray);
+    const level = arrays.max(border);
+    const isLevel = level - Math.min(...border) <= UNIFORM;
+    if (isLevel && share(gray.data, (value) => Math.abs(value - level) <= UNIFORM) > 0.5) {
+      return map(gray, () => level);
+    }
     const sign = dark ? 1 : -1;
     const small = shrink(gray, THUMBNAIL_SIDE);
     const thumbnail = map(small, (value) => sign * value);
