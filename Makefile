@@ -47,6 +47,7 @@ DATA ?= data
 pretrained:
 	python docs/pretrained.py --data_dir $(DATA)
 	python docs/screenshots.py --data_dir $(DATA)
+	python docs/animation.py --data_dir $(DATA)
 
 # List all options, for help, completion and early errors, after a change of a parser.
 options:

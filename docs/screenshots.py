@@ -80,6 +80,11 @@ def serve(command: list[str]) -> Iterator[str]:
             server.send_signal(signal.SIGINT)
 
 
+def browser_path() -> str | None:
+    """Return the path of an installed Chromium, if there is one."""
+    return next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+
+
 def open_page(browser: Browser, address: str, height: int, width: int = 1000) -> Page:
     """Open a page in a window; its screenshots are 1000 pixels wide."""
     size: ViewportSize = {"width": width, "height": height}
@@ -143,8 +148,7 @@ def main() -> None:
     photo = root / "photo.png"
     make_photo(data_dir).save(photo)
     with sync_playwright() as playwright:
-        path = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=browser_path(), args=ARGUMENTS)
         show_web_page(browser, root, photo)
         show_report(browser, root, data_dir)
         show_tensorboard(browser, root)

@@ -15,8 +15,8 @@ from mnist_lightning.training.lightning_module import DigitClassifier
 REFRESH_SECONDS = 0.2
 STATUS_WIDTH = 71  # of the line, without the bar
 # Training is measured while the network learns, validation after the epoch.
-HEADER = """\
-            train, while learning   val, after the epoch
+HEADER = f"""\
+{"train, while learning":>30}{"val, after the epoch":>22}
    epoch      loss    accuracy      loss    accuracy        correct      time"""
 
 
@@ -34,8 +34,8 @@ class ProgressLines(Callback):
         self.log_lines = log_lines
         self.bar = bar and console.is_terminal
         self._progress: Progress | None = None
-        self._shown_at = self._epoch_began = self._training_began = 0.0
-        self._batches = 0  # that this process has trained
+        self._shown_at = self._epoch_began = self._first_ended = 0.0
+        self._batches = -1  # that this process has trained after the first one, which is slower
         self._diverged = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -54,7 +54,6 @@ class ProgressLines(Callback):
                 *columns, console=self.console, transient=True, auto_refresh=False
             )
             self._progress.start()
-        self._training_began = time.perf_counter()
         self._start_epoch(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -90,6 +89,8 @@ class ProgressLines(Callback):
                 f"({100 * done / total:3.0f} %)  loss {loss:.6f}"
             )
         self._batches += 1
+        if self._batches == 0:
+            self._first_ended = self._shown_at = time.perf_counter()
         if self._progress and time.perf_counter() - self._shown_at > REFRESH_SECONDS:
             self._shown_at = time.perf_counter()
             status = self._status(trainer, pl_module, batch_idx + 1)
@@ -98,7 +99,7 @@ class ProgressLines(Callback):
 
     def _status(self, trainer: Trainer, pl_module: LightningModule, done: int) -> str:
         """Return the means of the epoch so far, the speed, and the remaining time."""
-        seconds_per_batch = (time.perf_counter() - self._training_began) / self._batches
+        seconds_per_batch = (time.perf_counter() - self._first_ended) / self._batches
         speed = MNISTDataModule.of(trainer).batch_size / seconds_per_batch
         in_epoch = int(trainer.num_training_batches) - done
         in_run = _remaining_batches(trainer, in_epoch)
