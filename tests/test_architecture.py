@@ -85,10 +85,9 @@ def test_the_root_has_few_files() -> None:
     assert len(list(PACKAGE.glob("*.py"))) <= 8
 
 
-def test_the_diagram_of_the_readme_has_these_layers() -> None:
-    diagram = (
-        (ROOT / "README.md").read_text().split("## How it is built\n\n```\n")[1].split("```")[0]
-    )
+def test_the_diagram_of_contributing_has_these_layers() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    diagram = text.split("## How it is built\n\n```\n")[1].split("```")[0]
     layers = [
         re.findall(r"[a-z_]+", layer.strip("\n")[:46]) for layer in re.split(r"\n +│\n", diagram)
     ]
