@@ -43,7 +43,7 @@ def sheet(browser: Browser, address: str) -> Iterator[Page]:
     requested: list[str] = []
     page.on("request", lambda request: requested.append(request.url))
     page.goto(address)
-    expect(page.locator("#run option")).to_have_count(2)
+    expect(page.locator("#run option")).to_have_count(3)
     yield page
     # The browser logs each response with an error; the page shows it.
     assert [text for text in messages if "responded with a status of 4" not in text] == []
@@ -142,13 +142,16 @@ def test_the_keyboard_draws(sheet: Page) -> None:
 
 
 def test_it_fits_a_phone_in_light_and_dark(sheet: Page) -> None:
-    sheet.set_viewport_size({"width": 360, "height": 700})
+    sheet.set_viewport_size({"width": 360, "height": 664})
     grounds = set()
     for scheme in ("light", "dark"):
         sheet.emulate_media(color_scheme=scheme)
         draw(sheet, THREE)
         expect(sheet.locator("#details")).to_be_visible()
         assert sheet.evaluate("document.documentElement.scrollWidth") <= 360
+        answer = sheet.locator("#verdict").bounding_box()
+        assert answer is not None
+        assert answer["y"] + answer["height"] <= 664  # visible beside the drawing
         grounds.add(sheet.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert len(grounds) == 2
 

@@ -244,8 +244,8 @@ def test_an_unwritable_directory_is_reported_before_serving(command: Command, ho
 def test_a_run_of_another_directory_is_listed_and_used(home: Path, tmp_path: Path) -> None:
     run = home / "lightning_logs" / "version_1"
     for address in serving(tmp_path, str(run)):
-        (known,) = httpx.get(f"{address}/api/runs").json()
-        assert (known["name"], known["network"]) == ("version_1", "DigitNet")
+        runs = {each["name"]: each["network"] for each in httpx.get(f"{address}/api/runs").json()}
+        assert runs == {"version_1": "DigitNet", "pretrained": "BatchNormCNN"}
         sent = encode(draw_seven())
         answer = httpx.post(f"{address}/api/predict?run=version_1", content=sent).json()
         (expected,) = load(run).read(draw_seven())
