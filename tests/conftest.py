@@ -1,6 +1,7 @@
 """Shared fixtures: commands in an empty directory, trained runs, MNIST, and a browser."""
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ from mnist_lightning.cli.main import main
 from mnist_lightning.runs.run_directory import Run
 
 # A small data set of scikit-learn: a run takes seconds.
+# The row of an epoch in the output of `fit`.
+EPOCH_ROW = re.compile(r"^ +\d+(/\d+)? +\d+\.\d{4} ", re.MULTILINE)
 DIGITS = ["--data.dataset", "digits"]
 
 

@@ -1,7 +1,6 @@
 """Interrupted runs: no completed epoch is lost, and an unbounded run ends properly."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from mnist_lightning.training.callbacks.progress import ProgressLines
 from mnist_lightning.training.callbacks.state_dict_export import WeightsFile
 from mnist_lightning.training.lightning_module import DigitClassifier
 from tests.cli.checks import load_checkpoint
-from tests.conftest import DIGITS, Command
+from tests.conftest import DIGITS, EPOCH_ROW, Command
 
 pytestmark = pytest.mark.slow
 
@@ -71,7 +70,7 @@ def test_an_interrupted_unbounded_run_is_tested_and_resumed_without_losing_an_ep
         interrupt_at(patch, owner, method, call)
         result = command(*digit_net)
     assert result.status == 130, result.err
-    assert len(re.findall(r"^epoch \d+ ", result.out, re.MULTILINE)) == 2
+    assert len(EPOCH_ROW.findall(result.out)) == 2
     saved = progress(load_checkpoint(run_0.recent()))
     assert saved == (2, batches)
     message = f"Interrupted. Saved through {saved} in lightning_logs/version_0. Testing"
@@ -159,7 +158,7 @@ def interrupt_after_first_epoch(folder: Path, wait: float) -> str:
     ) as process:
         assert process.stdout is not None
         try:
-            while not process.stdout.readline().startswith("epoch"):
+            while not EPOCH_ROW.match(process.stdout.readline()):
                 assert process.poll() is None
             time.sleep(wait)
             process.send_signal(signal.SIGINT)
@@ -174,7 +173,7 @@ def test_repeated_interrupts_at_any_moment_lose_no_epoch(tmp_path: Path, run_0: 
     num_epochs = 0
     for wait in (0.0, 0.37, 0.83):  # seconds after the line of an epoch
         output = interrupt_after_first_epoch(tmp_path, wait)
-        num_epochs += 1 + len(re.findall(r"^epoch", output, re.MULTILINE))
+        num_epochs += 1 + len(EPOCH_ROW.findall(output))
         assert "test accuracy" in output
         assert (
             progress(load_checkpoint(run_0.recent())).epochs
