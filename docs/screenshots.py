@@ -2,7 +2,8 @@
 
     python docs/screenshots.py --data_dir DATA
 
-They are saved in docs/images. The first call trains three networks on MNIST, in build/screenshots.
+They are saved in docs/images. The first call trains two networks on MNIST, in build/screenshots.
+The web page uses the pretrained network.
 """
 
 import argparse
@@ -25,14 +26,12 @@ IMAGES = Path(__file__).parent / "images"
 # Without a GPU, Chromium draws the points of TensorBoard's projector in software.
 ARGUMENTS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 PROGRAM = [sys.executable, "-m", "mnist_lightning"]
-# The runs of TensorBoard and the report, and the run of the web page.
-COMPARED, HANDWRITING = Path("compared/lightning_logs"), Path("handwriting/lightning_logs")
+COMPARED = Path("compared/lightning_logs")  # the runs of TensorBoard and the report
 RUNS = {
     COMPARED / "version_0": ["--trainer.max_epochs", "10"],
     COMPARED / "version_1": [
         *("--model.network", "DigitNet", "--data.batch_size", "64", "--trainer.max_epochs", "4")
     ],
-    HANDWRITING / "version_0": ["--config", "configs/handwriting.yaml"],
 }
 THREE = [(0.37, 0.22), (0.62, 0.22), (0.47, 0.45), (0.62, 0.5), (0.64, 0.68), (0.5, 0.78)]
 THREE.append((0.35, 0.73))
@@ -95,8 +94,8 @@ def open_page(browser: Browser, address: str, height: int, width: int = 1000) ->
 
 def show_web_page(browser: Browser, root: Path, photo: Path) -> None:
     """Draw a digit on the web page; then read a photo, in dark mode."""
-    run = root / HANDWRITING / "version_0"
-    with serve([*PROGRAM, "serve", str(run), "--port", "0", "--collect", str(root)]) as address:
+    command = [*PROGRAM, "serve", "pretrained", "--port", "0", "--collect", str(root)]
+    with serve(command) as address:
         page = open_page(browser, address, 700)
         expect(page.locator("#run option").first).to_be_attached()
         box = page.locator("#paper").bounding_box()
