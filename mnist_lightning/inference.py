@@ -21,6 +21,7 @@ from mnist_lightning.runs import lookup, trusted_paths
 from mnist_lightning.runs.checkpoint import network_weights, read_checkpoint
 from mnist_lightning.runs.imports import import_allowed
 from mnist_lightning.runs.run_directory import LOGS_FOLDER
+from mnist_lightning.runs.summary_json import read_calibration
 from mnist_lightning.text import confidence
 
 UNSURE_BELOW = 0.8  # calibrated confidence
@@ -202,10 +203,9 @@ def load(
     if "network" not in checkpoint:
         raise UserError(f"{path} is not a checkpoint of a DigitClassifier")
     network = registry.build(checkpoint["network"], classes, network_weights(checkpoint))
-    entries = checkpoint.get("calibration") or run_dir.summary()
-    stored = {name: entries[name] for name in Calibration._fields if name in entries}
-    calibration = Calibration(**stored)
-    return Recognizer(network, None if calibration == Calibration() else calibration)
+    is_export = path.suffix == ".safetensors"
+    stored = checkpoint["calibration"] if is_export else read_calibration(run_dir.summary())
+    return Recognizer(network, None if stored is None else Calibration(**stored))
 
 
 def _as_input(image: ImageInput) -> Tensor:

@@ -98,7 +98,7 @@ def confidence(share: float) -> str:
     """Format a probability as a percentage; never as 100.0 or 0.0 %, which promise too much."""
     if share >= 0.9995:
         return ">99.9 %"
-    return f"{100 * share:.1f} %" if share >= 0.0005 else "<0.1 %"
+    return "<0.1 %" if share < 0.0005 else f"{100 * share:.1f} %"
 
 
 def fill_template(path: str, /, **values: Any) -> str:

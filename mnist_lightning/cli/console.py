@@ -124,7 +124,7 @@ def show_results(
     rows += [(name, str(path)) for name, path in files.items() if path.exists()]
     show_table(console, run.folder.name, rows)
     if (run.folder / METRICS_FILE).is_file():
-        history = read_history(run.folder / METRICS_FILE)
+        history = read_history(run.folder / METRICS_FILE, limited=False)
         if epoch := overfitting_since(history["train/loss"], history["val/loss"]):
             show_line(
                 console,

@@ -102,5 +102,5 @@ def _load(
     if len({each.get("checksum") for each in summaries}) > 1:
         raise UserError("cannot build an ensemble: these runs have different training data", 2)
     unknown["seed"] = ", ".join(str(each.get("seed")) for each in summaries)
-    directory = lookup.ensemble_directory([run for run, _ in members])
+    directory = lookup.ensemble_directory([run for run, _ in members], root)
     return run, directory, inference.load(options.run, root, classes), summary | unknown

@@ -133,7 +133,8 @@ def _classes(name: str, config: Namespace) -> dict[str, Any]:
     value = config.get(name)
     default = value.class_path.rpartition(".")[2] if hasattr(value, "class_path") else None
     arguments = {each: list(registry.parameters(cls)) for each, cls in _by_name(name).items()}
-    return {"default": default, "arguments": arguments}
+    modules = sorted({path.rpartition(".")[0] for path in _CLASSES[name]})
+    return {"default": default, "modules": modules, "arguments": arguments}
 
 
 def _default(value: Any) -> str:

@@ -14,7 +14,9 @@ from mnist_lightning.errors import PACKAGE, PROGRAM, UserError
 
 PATH = PACKAGE / "cli" / "options.json"
 HELP = ("-h", "--help")
-PARTS = ("class_path", "init_args", "dict_kwargs")  # of a class in a config
+# Options with a file, which may name classes; and commands of a run, whose config does.
+FILE_OPTIONS = {"-c", "--config", "--model", "--data", "--trainer"}
+OF_A_RUN = ("resume", "test", "validate")
 
 
 @cache
@@ -39,7 +41,8 @@ def requested_help(command: str, arguments: list[str]) -> str | None:
     """
     topics = _table()["topics"]
     for word, after in zip(arguments, [*arguments[1:], ""], strict=False):
-        topic = "" if after.startswith("-") and after.lstrip("-") not in topics else after
+        is_topic = after.lstrip("-") in topics and after == arguments[-1]
+        topic = "" if after.startswith("-") and not is_topic else after
         if word in HELP:
             return _help(command, topic)
         name, _, value = word.partition("=")
@@ -56,6 +59,8 @@ def _help(command: str, topic: str) -> str:
         return "\n".join(own["help"])
     topics, name = _table()["topics"], topic.lstrip("-")
     found = [each for each in topics if name in (each, each.rpartition(".")[2])]
+    if not found and command in OF_A_RUN:  # the word may be a RUN
+        return "\n".join(own["help"])
     if name not in topics and len(found) != 1:
         similar = suggestions.closest_option(name, list(topics)).removeprefix("; ")
         choices = similar or f"topics: all, {', '.join(found or ('model', 'data', 'trainer'))}"
@@ -71,9 +76,9 @@ def check_names(command: str, arguments: list[str]) -> None:
     """
     names = option_names(command)
     options, classes = {name.lstrip("-") for name in names}, _table()["classes"]
-    given = {name: entry["default"] for name, entry in classes.items()}
-    if any(word.partition("=")[0] in ("-c", "--config") for word in arguments):
-        given = dict.fromkeys(classes)  # the file may name another class
+    if not _table()["commands"][command]["experiment"]:
+        classes = {}
+    chosen = _default_classes(command, arguments)
     for word, after in zip(arguments, [*arguments[1:], ""], strict=False):
         if word == "--":
             return
@@ -82,18 +87,42 @@ def check_names(command: str, arguments: list[str]) -> None:
         option, equals, value = word.removeprefix("--").partition("=")
         option = option.replace("+", "").removesuffix(".class_path")
         if option in classes:
-            given[option] = (value if equals else after).rpartition(".")[2]
+            chosen[option] = _class_name(option, value if equals else after)
         if option in options or not _is_known(option):
             continue
         owner = next((name for name in classes if option.startswith(f"{name}.")), None)
-        if owner is None or owner not in options:
+        if owner is None:
             raise UserError(_unknown(f"--{option}", names, command), status=2)
-        parts = [part for part in option[len(owner) + 1 :].split(".") if part not in PARTS]
-        arguments_of = classes[owner]["arguments"].get(given[owner])
-        if parts and arguments_of is not None and parts[0] not in ("help", *arguments_of):
-            choices = suggestions.introduce_choices(parts[0], arguments_of)
-            problem = f"{given[owner]} has no argument {parts[0]!r}"
-            raise UserError(f"--{owner}: {problem}; {choices}{', '.join(arguments_of)}", status=2)
+        _check_argument(owner, chosen[owner], option[len(owner) + 1 :])
+
+
+def _default_classes(command: str, arguments: list[str]) -> dict[str, str | None]:
+    """Return the class of each option, if no option names one; None if a file or a run may."""
+    classes = _table()["classes"]
+    given = {word.partition("=")[0] for word in arguments}
+    if given & FILE_OPTIONS or command in OF_A_RUN:
+        return dict.fromkeys(classes)
+    return {name: entry["default"] for name, entry in classes.items()}
+
+
+def _class_name(option: str, value: str) -> str | None:
+    """Return the name of a registered class; None for another one, which may have any argument."""
+    module, _, name = value.rpartition(".")
+    known = _table()["classes"][option]
+    return name if not module or module in known["modules"] else None
+
+
+def _check_argument(option: str, class_name: str | None, path: str) -> None:
+    """Check an argument of a class, such as `init_args.lr`, if the class is known."""
+    if path.startswith("dict_kwargs"):
+        return
+    known = _table()["classes"][option]["arguments"].get(class_name)
+    argument = path.removeprefix("init_args").lstrip(".").partition(".")[0]
+    if known is None or argument in ("", "help", "class_path", *known):
+        return
+    choices = suggestions.introduce_choices(argument, known)
+    problem = f"{class_name} has no argument {argument!r}; {choices}{', '.join(known)}"
+    raise UserError(f"--{option}: {problem}", status=2)
 
 
 def _is_known(option: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
+from threading import Thread
 
 import uvicorn
 
@@ -65,7 +66,7 @@ def serve(options: Namespace, when_ready: Callable[[str], object] | None = None)
             app, http=TimedConnection, ws="none", log_level="error", access_log=False
         )
         if when_ready is not None:  # the socket already accepts connections
-            when_ready(address)
+            Thread(target=when_ready, args=(address,), daemon=True).start()  # it may wait
         with suppress(KeyboardInterrupt):  # the usual way to stop the server
             uvicorn.Server(config).run(sockets=[listener])
         say("stopped")

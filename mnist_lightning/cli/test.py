@@ -139,6 +139,8 @@ def _load(reference: str, root: Path, dataset: str | None) -> LoadedCheckpoint:
     run, path = lookup.find(reference, root, None if dataset in ("auto", "folder") else dataset)
     path = path or run.best_checkpoint()
     content, signed = read_signed_checkpoint(path)
+    if run.folder == lookup.PRETRAINED_FOLDER:
+        content["MNISTDataModule"] = run.summary()  # has the same entries
     content.pop("loops", None)  # the counters of the training; an evaluation does not use them
     return LoadedCheckpoint(reference, run, path, content, signed)
 
@@ -194,7 +196,7 @@ def _predictions_path(
     name = cli.datamodule.data.name + (f".shifts{max_shift}" if max_shift else "")
     first = checkpoints[0]
     if len(checkpoints) > 1:
-        directory = lookup.ensemble_directory([each.run for each in checkpoints])
+        directory = lookup.ensemble_directory([each.run for each in checkpoints], cli.root)
         return directory.with_name(f"{directory.name}.{name}.csv")
     if first.run.folder == lookup.PRETRAINED_FOLDER:
         cli.root.mkdir(parents=True, exist_ok=True)

@@ -247,6 +247,7 @@ _TORCHVISION_SETS = [
 SourceName = Literal[
     "mnist", "fashion_mnist", "kmnist", "qmnist", "emnist_digits", "digits", "strokes"
 ]
+NOT_DIGITS = ("fashion_mnist", "kmnist")  # images of ten other classes
 SOURCES: dict[str, Source] = {
     "mnist": Source(
         "handwritten digits, 60,000 + 10,000", VAL_SHARE, _load_mnist, mnist_download.fetch, "MNIST"

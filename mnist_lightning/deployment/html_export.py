@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 
 from mnist_lightning import inference
 from mnist_lightning.errors import UserError
+from mnist_lightning.networks import calibration
 from mnist_lightning.networks.inspection import trace
 from mnist_lightning.preprocessing import components, ink_extraction, line_removal, mnist_format
 from mnist_lightning.text import fill_template
@@ -62,7 +63,7 @@ def write(network: nn.Module, metadata: dict[str, Any], summary: str, path: Path
 
 def prediction_script() -> str:
     """Return the script that predicts, with the constants of the Python modules."""
-    modules = (components, line_removal, ink_extraction, mnist_format, inference)
+    modules = (components, line_removal, ink_extraction, mnist_format, inference, calibration)
     constants = {
         module.__name__.rpartition(".")[2]: {
             name: value

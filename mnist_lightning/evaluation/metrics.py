@@ -38,6 +38,7 @@ def per_class(true: Labels, predicted: Labels, classes: int = 10) -> dict[str, N
     return dict(zip(("precision", "recall", "f1", "support"), values, strict=True))
 
 
+TINY_LOSS = 0.001
 MIN_RISE = 0.1  # of the validation loss above its minimum; smaller changes are noise
 
 
@@ -51,16 +52,19 @@ def overfitting_since(train_loss: Sequence[float], val_loss: Sequence[float]) ->
         train_loss: of each epoch; NaN where it is not known.
         val_loss: of each epoch.
     """
-    if not np.isfinite([*train_loss, *val_loss]).all() or len(val_loss) == 0:
+    pairs = list(zip(train_loss, val_loss, strict=True))
+    validated = [place for place, pair in enumerate(pairs) if not np.isnan(pair).any()]
+    if not validated or not np.isfinite([pairs[place] for place in validated]).all():
         return None
-    best = int(np.argmin(val_loss))
-    falls = train_loss[-1] < train_loss[best]
-    return best + 1 if falls and not ends_near_minimum(val_loss) else None
+    best = min(validated, key=lambda place: val_loss[place])
+    falls = train_loss[validated[-1]] < train_loss[best]
+    losses = [val_loss[place] for place in validated]
+    return best + 1 if falls and not ends_near_minimum(losses) else None
 
 
 def ends_near_minimum(losses: Sequence[float]) -> bool:
     """Return whether the last of several losses is at most a tenth above the lowest one."""
-    return len(losses) > 1 and losses[-1] <= (1 + MIN_RISE) * min(losses)
+    return len(losses) > 1 and losses[-1] <= (1 + MIN_RISE) * min(losses) + TINY_LOSS
 
 
 def surest_mistakes(true: Labels, probabilities: Floats) -> NDArray[np.int64]:

@@ -11,6 +11,8 @@ Floats = NDArray[np.floating[Any]]
 
 
 NON_DIGIT_WEIGHT = 0.3  # of all non-digits together, relative to all digits
+MIN_OTHERS = 1e-30  # probability of all labels but the first
+MAX_SLOPE, MAX_OFFSET = 100.0, 1_000.0
 MAX_REJECTED = 0.003  # share of the validation images that may be rejected
 
 
@@ -51,7 +53,8 @@ class Calibration(NamedTuple):
 def _log_odds(probabilities: Floats) -> NDArray[np.float64]:
     """Return the log-odds (N,) of the highest of the probabilities (N, C)."""
     ordered = np.sort(probabilities.astype(np.float64), axis=1)
-    others = np.maximum(ordered[:, :-1].sum(axis=1), np.finfo(np.float64).tiny)
+    # Probabilities are stored with 32 bits, which do not tell larger odds from infinite ones.
+    others = np.maximum(ordered[:, :-1].sum(axis=1), MIN_OTHERS)
     return np.log(ordered[:, -1]) - np.log(others)
 
 
@@ -79,7 +82,9 @@ def fit_calibration(probabilities: Floats, true: Labels, non_digits: Floats) -> 
 
     slope, offset = map(float, minimize(loss, (1.0, 0.0), method="BFGS").x)
     temperature = fit_temperature(probabilities, true)
-    if slope <= 0:  # the network is more certain about other images than about digits
+    # Without a positive slope, the network is more certain about other images than about digits. A
+    # steep one separates the images by tiny differences.
+    if not (0 < slope <= MAX_SLOPE and abs(offset) <= MAX_OFFSET):
         return Calibration(temperature)
     fitted = Calibration(temperature, slope, offset)
     least = float(np.quantile(fitted.is_digit(probabilities), MAX_REJECTED))

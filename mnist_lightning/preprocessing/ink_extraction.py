@@ -18,7 +18,8 @@ THUMBNAIL_SIDE = 64  # pixels, the longer side of the thumbnail that separates p
 # Strokes are narrower than this share of the image's shorter side; shadows are wider.
 MAX_STROKE = 0.22
 MAX_STROKE_CLOSE_CROP = 0.5  # the same if strokes touch the border, as in a close crop
-UNIFORM = 2  # of 255; paper with a border that varies by no more has no shadows
+UNIFORM = 2  # of 255; even paper varies by no more at the border of the image
+MAX_BETWEEN = 0.03  # of an image on even paper is neither paper nor ink, but the edge of a stroke
 MIN_TABLE_BORDER = 0.95  # of the image's border is table, if a sheet on a table is shown
 MIN_CONTRAST = 0.12  # of the paper's brightness; a lower contrast is not ink
 MIN_BRIGHTNESS = 64  # of 255: darker paper is treated as this bright
@@ -216,10 +217,7 @@ def _paper(gray: Gray, dark_ink: bool) -> Gray:
     """
     from scipy import ndimage
 
-    border = border_of(gray)
-    level = border.max()
-    is_level = level - border.min() <= UNIFORM
-    if is_level and (np.abs(gray - level) <= UNIFORM).mean() > 0.5:
+    if (level := _even_paper(gray)) is not None:
         return np.full_like(gray, level)
     sign = np.float32(1 if dark_ink else -1)  # an opening is the closing of the negative
     thumbnail = sign * _reduce(gray, THUMBNAIL_SIDE)
@@ -232,6 +230,21 @@ def _paper(gray: Gray, dark_ink: bool) -> Gray:
     smooth = rounded.filter(ImageFilter.GaussianBlur(size / 4))
     height, width = gray.shape
     return np.asarray(smooth.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
+
+
+def _even_paper(gray: Gray) -> np.float32 | None:
+    """Return the brightness of paper without shadows; None if there may be shadows.
+
+    The border and most of the image have one brightness, and almost all of the rest is ink.
+    """
+    border = border_of(gray)
+    level: np.float32 = border.max()
+    if level - border.min() > UNIFORM:
+        return None
+    distance = np.abs(gray - level)
+    paper, ink = distance <= UNIFORM, distance > distance.max() / 2
+    is_even = paper.mean() > 0.5 and paper.mean() + ink.mean() >= 1 - MAX_BETWEEN
+    return level if is_even else None
 
 
 def _outside(gray: Gray) -> float:

@@ -2,8 +2,7 @@
 
 A RUN is a run directory, a version number, a checkpoint file, `last` (the newest run), `best` (the
 highest val/accuracy among the runs on one data set) or `pretrained` (the network in this package).
-Commands that run inference treat
-several RUNs, `3,5` or `3..5`, as an ensemble.
+Commands that run inference treat several RUNs, `3,5` or `3..5`, as an ensemble.
 """
 
 import re
@@ -22,7 +21,7 @@ PRETRAINED_FOLDER, PRETRAINED_FILE = PACKAGE / PRETRAINED, "model.safetensors"
 
 def expand_references(reference: str) -> list[str]:
     """Return the RUNs of a list, `3,5,best` or `3..5`; for another RUN, the RUN itself."""
-    if exists(reference):
+    if exists(reference) or reference == PRETRAINED:
         return [reference]
     parts: list[str] = []
     for part in filter(None, reference.split(",")):
@@ -31,17 +30,19 @@ def expand_references(reference: str) -> list[str]:
     return list(dict.fromkeys(parts)) or [reference]
 
 
-def ensemble_directory(members: Sequence[Run]) -> Path:
-    """Return the folder for the results of an ensemble: beside its first run."""
+def ensemble_directory(members: Sequence[Run], root: Path) -> Path:
+    """Return the folder for the results of an ensemble: beside its first run, or in `root`."""
     names = [run.folder.name.removeprefix("version_") for run in members]
-    return members[0].folder.parent / f"ensemble_{'_'.join(names)}"
+    own = [run.folder.parent for run in members if run.folder != PRETRAINED_FOLDER]
+    return (own or [root])[0] / f"ensemble_{'_'.join(names)}"
 
 
 def find(reference: str, root: Path, dataset: str | None = None) -> tuple[Run, Path | None]:
     """Resolve a RUN to its run and, if it names a checkpoint file, that file.
 
     Args:
-        reference: a run folder, a version number, a checkpoint file, `last` or `best`.
+        reference: a run folder, a version number, a checkpoint file, `last`, `best` or
+            `pretrained`.
         root: the folder of the runs.
         dataset: the data set of the runs for `best`. None: MNIST, or if no run used it, the data
             set of the newest run, with a note.
@@ -50,7 +51,7 @@ def find(reference: str, root: Path, dataset: str | None = None) -> tuple[Run, P
         UserError: the run does not exist.
     """
     path = Path(reference)
-    if reference == PRETRAINED and not path.exists():
+    if reference == PRETRAINED:
         return Run(PRETRAINED_FOLDER), PRETRAINED_FOLDER / PRETRAINED_FILE
     if reference in ("last", "best"):
         return _last(root) if reference == "last" else _best(root, dataset), None

@@ -190,8 +190,10 @@ def _is_plain(text: str) -> bool:
     return text.isprintable() and "\ufffd" not in text and '"' not in text
 
 
-def read_history(path: Path) -> dict[str, list[float]]:
+def read_history(path: Path, limited: bool = True) -> dict[str, list[float]]:
     """Read `train|val/loss|accuracy` of each epoch from a `metrics.csv`; missing values are NaN.
+
+    `limited`: for a run from elsewhere.
 
     Raises:
         UserError: it is damaged.
@@ -200,7 +202,7 @@ def read_history(path: Path) -> dict[str, list[float]]:
     try:
         epochs: list[dict[str, float]] = []
         latest = dict.fromkeys(tags, math.nan)
-        for row in read_metrics(path):
+        for row in read_metrics(path, limited):
             # Without a validation at the end of the epoch, use the last one within it.
             latest |= {tag: float(row[tag]) for tag in tags if row.get(tag)}
             if row.get("epoch"):

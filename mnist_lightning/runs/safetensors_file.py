@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_lightning.errors import PACKAGE, UserError, unsigned_files
-from mnist_lightning.runs.summary_json import CALIBRATION
+from mnist_lightning.runs.summary_json import read_calibration
 
 METADATA_KEY = "mnist_lightning"  # of the description in the file
 MAX_HEADER_BYTES = 10_000_000  # the networks here use about 3,000
@@ -31,14 +31,13 @@ def read_safetensors(path: Path, max_bytes: int) -> dict[str, Any]:
             description = json.loads((file.metadata() or {})[METADATA_KEY])
             names = file.keys()
             weights = {f"network.{name}": file.get_tensor(name) for name in names}
-        calibration = {name: read(description.get(name)) for name, read in CALIBRATION.items()}
-        if calibration["temperature"] is None:
-            raise ValueError("its temperature is invalid")
-        return {
-            "network": description["network"],
-            "state_dict": weights,
-            "calibration": {name: of for name, of in calibration.items() if of is not None},
-        }
+        if not isinstance(description, dict):
+            raise ValueError("its description is not an object")
+        calibration = read_calibration(description)
+        if calibration is None:
+            raise ValueError("its calibration is invalid")
+        network = description["network"]
+        return {"network": network, "state_dict": weights, "calibration": calibration}
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is damaged or was not written by `export`: {reason}") from None

@@ -89,6 +89,19 @@ CALIBRATION: dict[str, Callable[[Any], float | None]] = {
     "digit_offset": partial(_number, low=-MAX_SLOPE, high=MAX_SLOPE),
     "min_digit": partial(_number, low=0, high=1),
 }
+
+
+def read_calibration(entries: dict[str, Any]) -> dict[str, float] | None:
+    """Return the entries of a calibration; None if there is none, or if one is not valid.
+
+    A network of other classes than the digits has only a temperature.
+    """
+    given = {name: read(entries[name]) for name, read in CALIBRATION.items() if name in entries}
+    valid = {name: value for name, value in given.items() if value is not None}
+    complete = valid.keys() in ({"temperature"}, CALIBRATION.keys())
+    return valid if complete and len(valid) == len(given) else None
+
+
 _READERS = (
     _table(_text, "state started dataset checksum resume device commit")
     | _table(partial(_text, limit=MAX_PATH_CHARS), "init_from")

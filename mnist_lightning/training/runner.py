@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mnist_lightning import distributed
+from mnist_lightning.data.datasets import NOT_DIGITS
 from mnist_lightning.data.synthetic import draw_non_digits
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.networks.calibration import fit_calibration, fit_temperature
@@ -225,7 +226,7 @@ def _fit_calibration(experiment: Experiment) -> dict[str, float]:
     if not np.isfinite(table.probabilities).all():
         return {}
     probabilities = table.probabilities
-    if probabilities.shape[1] != 10:  # classes other than the digits
+    if probabilities.shape[1] != 10 or experiment.data.data.name in NOT_DIGITS:
         return {"temperature": as_float(fit_temperature(probabilities, table.true))}
     images = normalize(torch.from_numpy(draw_non_digits(NUM_NON_DIGITS, seed=1)))
     others = compute_logits(experiment.model.network, images).float().softmax(dim=1).cpu().numpy()

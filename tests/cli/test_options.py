@@ -95,7 +95,26 @@ VALID = [
     "--trainer.callbacks EarlyStopping --trainer.callbacks.monitor val/loss",
     "--model.network.class_path TinyCNN --trainer.logger+ CSVLogger --trainer.logger.save_dir x",
     "--model model.yaml --data={} --print_config",
+    "--model big.yaml --model.optimizer.nesterov true",
+    '--model={"network":{"class_path":"TinyCNN"}} --model.network.width 8',
+    "--model.network mynets.TinyCNN --model.network.depth 4",
+    "--model.optimizer mynets.Adam --model.optimizer.boost 2",
+    "--model.optimizer torch.optim.SGD --model.optimizer.momentum 0.9",
+    "--trainer.callbacks RichModelSummary --trainer.callbacks.dict_kwargs.header_style bold",
 ]
+
+
+@pytest.mark.parametrize("words", ["--model.network.width 4", "--model.optimizer.momentum 0.9"])
+def test_the_classes_of_a_run_are_not_the_default_ones(words: str) -> None:
+    options.check_names("resume", ["0", *words.split()])
+
+
+def test_a_run_after_help_is_no_topic() -> None:
+    assert options.requested_help("test", ["--help", "best"]) == options.requested_help(
+        "test", ["--help"]
+    )
+    text = options.requested_help("fit", ["--help", "--config", "a.yaml"])
+    assert text == options.requested_help("fit", ["--help"])
 
 
 @pytest.mark.parametrize("words", VALID)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import signal
@@ -14,12 +15,16 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from mnist_lightning import load
 from mnist_lightning.data.synthetic import draw_digits
 from mnist_lightning.deployment import html_export
-from mnist_lightning.runs.lookup import PRETRAINED_FILE, PRETRAINED_FOLDER
+from mnist_lightning.errors import UserError
+from mnist_lightning.runs.lookup import PRETRAINED_FILE, PRETRAINED_FOLDER, ensemble_directory
 from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.runs.safetensors_file import METADATA_KEY
 from tests.conftest import DIGITS, Command
 from tests.images import draw_seven
 
@@ -140,3 +145,30 @@ def test_demo_opens_the_page_in_a_browser(tmp_path: Path) -> None:
         finally:
             process.send_signal(signal.SIGINT)
             assert process.wait(30) == 0
+
+
+def test_its_name_is_reserved(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "pretrained").mkdir()
+    draw_seven().save(tmp_path / "seven.png")
+    result = command("predict", "seven.png", "--run", "pretrained")
+    assert result.status == 0, result.err
+
+
+def test_results_of_an_ensemble_with_it_are_not_in_the_package() -> None:
+    members = [Run(PRETRAINED_FOLDER), Run(Path("elsewhere/version_3"))]
+    folder = ensemble_directory(members, Path("logs"))
+    assert folder == Path("elsewhere/ensemble_pretrained_3")
+    assert ensemble_directory(members[:1], Path("logs")).parent == Path("logs")
+
+
+@pytest.mark.parametrize("wrong", [{"digit_slope": math.nan}, {"temperature": 0}, [], "x", None])
+def test_a_file_with_an_invalid_calibration_is_refused(tmp_path: Path, wrong: Any) -> None:
+    with safe_open(MODEL, "pt") as file:
+        description = json.loads(file.metadata()[METADATA_KEY])
+        names = file.keys()
+        weights = {name: file.get_tensor(name) for name in names}
+    description = description | wrong if isinstance(wrong, dict) else wrong
+    path = tmp_path / "model.safetensors"
+    save_file(weights, path, {METADATA_KEY: json.dumps(description)})
+    with pytest.raises(UserError, match="is damaged or was not written by `export`"):
+        load(path)

@@ -159,7 +159,9 @@ def test_mcnemar_s_test_is_exact() -> None:
         ([0.5, 0.3, 0.2, 0.1], [0.4, 0.3, 0.31, 0.32], None),  # within the noise
         ([0.5, 0.3, 0.2, 0.1], [0.4, 0.3, 0.2, 0.15], None),  # still learning
         ([0.5, 0.3, 0.4, 2.0], [0.4, 0.3, 0.5, 2.5], None),  # diverging: both rise
-        ([0.5, math.nan, 0.2], [0.4, 0.3, 0.5], None),
+        ([0.5, 0.4, 0.2], [0.4, math.nan, 0.5], 1),  # not every epoch is validated
+        ([0.5, math.inf], [0.4, math.inf], None),
+        ([1e-6, 1e-7], [0.0, 1e-4], None),  # too small to matter
         ([0.5], [0.4], None),
         ([], [], None),
     ],

@@ -33,6 +33,15 @@ def test_on_even_paper_the_ink_may_be_of_any_width(light_ink: bool) -> None:
     assert found.ink[40:80, 40:80].min() == 255  # filled, not a ring
 
 
+@pytest.mark.parametrize("side", [0.5, 0.6, 0.68])
+def test_a_photo_in_a_white_margin_may_have_shadows(side: float) -> None:
+    light = np.linspace(0.65, 1, 200)[:, None]
+    photo = to_array(draw_seven(ink=40)) * light
+    margin = round(100 / side - 100)
+    page = np.pad(photo, margin, constant_values=255)
+    assert gives_seven(to_image(page))
+
+
 def test_noise_and_specks_are_not_ink() -> None:
     generator = np.random.default_rng(0)
     assert gives_seven(

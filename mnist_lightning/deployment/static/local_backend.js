@@ -4,6 +4,7 @@
 const backend = (() => {
   const MAX_SIDE = 4096; // a photo is reduced to this size, which the canvas of every browser supports
   const { UNSURE_BELOW } = constants.inference;
+  const { MIN_OTHERS } = constants.calibration;
   const MULTIPLE = { auto: null, true: true, false: false };
 
   const model = JSON.parse($("model").textContent);
@@ -19,7 +20,7 @@ const backend = (() => {
   // The probability that the image is a digit, as in networks/calibration.py.
   function digitProbability(probabilities) {
     const ordered = [...probabilities].sort((a, b) => a - b);
-    const others = Math.max(arrays.sum(ordered.slice(0, -1)), Number.MIN_VALUE);
+    const others = Math.max(arrays.sum(ordered.slice(0, -1)), MIN_OTHERS);
     const logOdds = Math.log(ordered[ordered.length - 1]) - Math.log(others);
     return 1 / (1 + Math.exp(-(model.digit_slope * logOdds + model.digit_offset)));
   }
@@ -52,7 +53,7 @@ const backend = (() => {
       box,
       ink: dark ? "dark" : "light",
       wide,
-      unsure: confidence < UNSURE_BELOW,
+      unsure: !(confidence >= UNSURE_BELOW),
       not_digit: notDigit,
       input: toDataUrl(ink),
     };

@@ -7,7 +7,7 @@ const verdict = (() => {
   // Never 100.0 or 0.0 %, which promise too much.
   function percent(share) {
     if (share >= 0.9995) return ">99.9 %";
-    return share >= 0.0005 ? `${(100 * share).toFixed(1)} %` : "<0.1 %";
+    return share < 0.0005 ? "<0.1 %" : `${(100 * share).toFixed(1)} %`;
   }
 
   const labelOf = (digit) => (digit.not_digit ? "?" : digit.label);

@@ -2,7 +2,7 @@
 "use strict";
 
 const inkExtraction = (() => {
-  const { WORKING_SIDE, THUMBNAIL_SIDE, MAX_STROKE, MAX_STROKE_CLOSE_CROP, UNIFORM,
+  const { WORKING_SIDE, THUMBNAIL_SIDE, MAX_STROKE, MAX_STROKE_CLOSE_CROP, UNIFORM, MAX_BETWEEN,
     MIN_TABLE_BORDER, MIN_CONTRAST, MIN_BRIGHTNESS } = constants.ink_extraction;
 
   const { fround } = Math;
@@ -124,12 +124,8 @@ const inkExtraction = (() => {
 
   // Estimate the brightness that the paper would have without ink.
   function paperOf(gray, dark) {
-    const border = borderOf(gray);
-    const level = arrays.max(border);
-    const isLevel = level - Math.min(...border) <= UNIFORM;
-    if (isLevel && share(gray.data, (value) => Math.abs(value - level) <= UNIFORM) > 0.5) {
-      return map(gray, () => level);
-    }
+    const level = evenPaper(gray);
+    if (level !== null) return map(gray, () => level);
     const sign = dark ? 1 : -1;
     const small = shrink(gray, THUMBNAIL_SIDE);
     const thumbnail = map(small, (value) => sign * value);
@@ -164,6 +160,18 @@ const inkExtraction = (() => {
       result = arrays.transposed({ width, height, data: maxima });
     }
     return result;
+  }
+
+  // The brightness of paper without shadows; null if there may be shadows.
+  function evenPaper(gray) {
+    const border = borderOf(gray);
+    const level = arrays.max(border);
+    if (level - Math.min(...border) > UNIFORM) return null;
+    const distance = map(gray, (value) => Math.abs(value - level)).data;
+    const most = arrays.max(distance);
+    const paper = share(distance, (value) => value <= UNIFORM);
+    const ink = share(distance, (value) => value > most / 2);
+    return paper > 0.5 && paper + ink >= 1 - MAX_BETWEEN ? level : null;
   }
 
   // The value outside an image with dark ink: the paper's, if strokes touch the border.

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Timer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
@@ -35,7 +35,7 @@ class ProgressLines(Callback):
         self.bar = bar and console.is_terminal
         self._progress: Progress | None = None
         self._shown_at = self._epoch_began = self._first_ended = 0.0
-        self._batches = -1  # that this process has trained after the first one, which is slower
+        self._batches = -1  # of this epoch after the first one, which is slower
         self._diverged = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -62,6 +62,7 @@ class ProgressLines(Callback):
 
     def _start_epoch(self, trainer: Trainer) -> None:
         self._epoch_began = time.perf_counter()
+        self._batches = -1
         if self._progress is not None:
             for task in self._progress.task_ids:
                 self._progress.remove_task(task)
@@ -91,6 +92,7 @@ class ProgressLines(Callback):
         self._batches += 1
         if self._batches == 0:
             self._first_ended = self._shown_at = time.perf_counter()
+            return
         if self._progress and time.perf_counter() - self._shown_at > REFRESH_SECONDS:
             self._shown_at = time.perf_counter()
             status = self._status(trainer, pl_module, batch_idx + 1)
@@ -104,7 +106,10 @@ class ProgressLines(Callback):
         in_epoch = int(trainer.num_training_batches) - done
         in_run = _remaining_batches(trainer, in_epoch)
         label = "epoch ends in" if in_run is None else "remaining"
-        remaining = _duration((in_epoch if in_run is None else in_run) * seconds_per_batch)
+        seconds = (in_epoch if in_run is None else in_run) * seconds_per_batch
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined] # set by Trainer
+        left = [each.time_remaining() for each in callbacks if isinstance(each, Timer)]
+        remaining = _duration(min([seconds, *(each for each in left if each is not None)]))
         parts = [f"{speed:,.0f} images/s", f"{label} {remaining}"]
         if isinstance(pl_module, DigitClassifier):
             means = pl_module.train_metrics.means_so_far()
