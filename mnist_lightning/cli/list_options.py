@@ -4,7 +4,7 @@ import inspect
 import json
 import re
 import textwrap
-from argparse import Action, Namespace
+from argparse import SUPPRESS, Action, Namespace
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any, Literal, get_args, get_origin
@@ -121,7 +121,8 @@ _CLASSES = {
 
 
 def _is_listed(action: Action) -> bool:
-    return bool(action.option_strings) and not action.dest.endswith("help")
+    hidden = action.help == SUPPRESS
+    return bool(action.option_strings) and not hidden and not action.dest.endswith("help")
 
 
 def _by_name(name: str) -> dict[str, type]:
@@ -191,8 +192,7 @@ def _topics(found: dict[str, Action], defaults: dict[str, str]) -> dict[str, lis
             arguments = ", ".join(_argument(*pair) for pair in _arguments(cls))
             topics[name] += textwrap.wrap(f"{each}({arguments})", WIDTH, **_INDENT)
             topics[f"{name}.{each}"] = _class_help(name, cls)
-        example = next(iter(registry.parameters(cls)))
-        topics[name] += ["", f"example: {PROGRAM} fit --{name} {each} --{name}.{example} …"]
+        topics[name] += ["", f"example: {PROGRAM} fit --{name} {each}"]
     return topics
 
 
