@@ -93,7 +93,8 @@ class ProgressLines(Callback):
         if self._batches == 0:
             self._first_ended = self._shown_at = time.perf_counter()
             return
-        if self._progress and time.perf_counter() - self._shown_at > REFRESH_SECONDS:
+        is_due = time.perf_counter() - self._shown_at > REFRESH_SECONDS or trainer.is_last_batch
+        if self._progress and is_due:
             self._shown_at = time.perf_counter()
             status = self._status(trainer, pl_module, batch_idx + 1)
             task = self._progress.task_ids[0]
