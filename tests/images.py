@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from mnist_lightning.preprocessing import mnist_format
 
@@ -17,6 +17,13 @@ def draw_seven(size: int = 200, paper: int = 255, ink: int = 0, width: int = 10)
     for line in ([(3, 2.5), (7, 2.5), (4.5, 7.5)], [(4.5, 5), (6.8, 5)]):
         pen.line([(x * unit, y * unit) for x, y in line], fill=ink, width=width, joint="curve")
     return canvas
+
+
+def draw_blot(frame: int = 255) -> Image.Image:
+    """Draw a large filled circle on white paper with a frame."""
+    image = ImageOps.expand(Image.new("L", (200, 180), 255), 10, frame)
+    ImageDraw.Draw(image).ellipse((50, 40, 160, 150), fill=0)
+    return image
 
 
 def draw_page(places: list[tuple[int, int]], size: tuple[int, int] = (700, 500)) -> Image.Image:

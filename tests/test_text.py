@@ -183,7 +183,10 @@ def test_file_names_are_printable_in_every_form(tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 1
-        assert done.stderr == b"the confidence is not calibrated: no calibration is stored\n"
+        assert (
+            done.stderr
+            == b"the confidence is not calibrated; give a run instead of a checkpoint file\n"
+        )
         text = done.stdout.decode()
         assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
         if form == ["--json"]:

@@ -60,15 +60,14 @@ def main(arguments: list[str]) -> int:
     card = path.with_name(f"{prefix}MODEL_CARD.md")
     text = model_card.card(metadata, options.format, path.name, export.output, result)
     write_atomically(text.encode(), card)
-    name = lookup.PRETRAINED if folder.name == lookup.PRETRAINED else folder
-    say(f"{name} as {options.format}: {result}")
+    say(f"{folder} as {options.format}: {result}")
     say(f"  {path} ({path.stat().st_size / 1000:,.0f} kB)\n  {card}")
     return 0
 
 
 def _images(run: Run, options: Namespace) -> NDArray[np.uint8]:
     """Return images (N, 28, 28) of the data set of a run; generated ones for `pretrained`."""
-    if run.folder == lookup.PRETRAINED_FOLDER:  # needs no data set
+    if run.is_pretrained:  # needs no data set
         return draw_digits(options.check_images, seed=0)[0]
     data = load_run_dataset(run, options.data_dir, unchanged=False)
     images = data.test_images if len(data.test_images) else data.train_images
@@ -91,7 +90,7 @@ def _load(
     if len(members) == 1:
         path = checkpoint or run.best_checkpoint()
         recognizer = inference.load(path, root, classes)
-        if run.folder == lookup.PRETRAINED_FOLDER:
+        if run.is_pretrained:
             return run, root / lookup.PRETRAINED, recognizer, summary
         is_best = path.resolve() == run.best.resolve()
         return run, run.folder, recognizer, summary if is_best else summary | unknown

@@ -76,7 +76,10 @@ def main(arguments: list[str]) -> int:
     with DigitExtractor() as extractor:  # its imports run while the network is loaded
         recognizer = inference.load(options.run, options.root, classes)
         if not recognizer.is_calibrated:
-            say("the confidence is not calibrated: no calibration is stored", file=sys.stderr)
+            say(
+                "the confidence is not calibrated; give a run instead of a checkpoint file",
+                file=sys.stderr,
+            )
         if options.save_inputs is not None:
             create_folder(options.save_inputs, "--save_inputs")
         files = [file for argument in options.images for file in _expand(argument)]

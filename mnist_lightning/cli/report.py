@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
     """Write the report of a run into its directory `report`."""
     options = make_parser().parse_args(arguments)
     run, checkpoint = lookup.find(options.run, options.root)
-    if run.folder == lookup.PRETRAINED_FOLDER:
+    if run.is_pretrained:
         problem = "report cannot use `pretrained`: its training is not stored"
         raise UserError(f"{problem}; train a run: {PROGRAM} fit", status=2)
     if checkpoint is not None and checkpoint.resolve() != run.best.resolve():

@@ -55,8 +55,7 @@ def serve(options: Namespace, when_ready: Callable[[str], object] | None = None)
         models = ModelRegistry(run, checkpoint, options.root, classes)
         app = make_app(models, options.collect, names)
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        is_pretrained = run.folder == lookup.PRETRAINED_FOLDER
-        served = "the pretrained network" if is_pretrained else run.folder
+        served = "the pretrained network" if run.is_pretrained else run.folder
         say(f"serving {served} at {address}", flush=True)
         say(f"API for programs: {address}/docs; press Ctrl-C to stop", flush=True)
         if options.collect is not None:

@@ -139,7 +139,7 @@ def _load(reference: str, root: Path, dataset: str | None) -> LoadedCheckpoint:
     run, path = lookup.find(reference, root, None if dataset in ("auto", "folder") else dataset)
     path = path or run.best_checkpoint()
     content, signed = read_signed_checkpoint(path)
-    if run.folder == lookup.PRETRAINED_FOLDER:
+    if run.is_pretrained:
         content["MNISTDataModule"] = run.summary()  # has the same entries
     content.pop("loops", None)  # the counters of the training; an evaluation does not use them
     return LoadedCheckpoint(reference, run, path, content, signed)
@@ -198,7 +198,7 @@ def _predictions_path(
     if len(checkpoints) > 1:
         directory = lookup.ensemble_directory([each.run for each in checkpoints], cli.root)
         return directory.with_name(f"{directory.name}.{name}.csv")
-    if first.run.folder == lookup.PRETRAINED_FOLDER:
+    if first.run.is_pretrained:
         cli.root.mkdir(parents=True, exist_ok=True)
         return cli.root / f"{lookup.PRETRAINED}.{name}.csv"
     complete = len(table.true) == len(cli.datamodule.data.test_labels)

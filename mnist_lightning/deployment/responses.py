@@ -15,8 +15,7 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.files import write_atomically
 from mnist_lightning.inference import DigitPrediction, Recognizer, load
 from mnist_lightning.preprocessing.mnist_format import DigitImage, png
-from mnist_lightning.runs.lookup import PRETRAINED, PRETRAINED_FILE, PRETRAINED_FOLDER
-from mnist_lightning.runs.run_directory import Run, list_runs
+from mnist_lightning.runs.run_directory import PRETRAINED_FOLDER, Run, list_runs
 from mnist_lightning.runs.summary_table import read_row
 from mnist_lightning.text import printable
 
@@ -103,7 +102,7 @@ class ModelRegistry:
         runs = list_runs(self._root)
         others = {run.folder.name: run for run in runs if run.best.is_file()}
         pretrained = Run(PRETRAINED_FOLDER)
-        return {PRETRAINED: pretrained} | others | {self.run.folder.name: self.run}
+        return {pretrained.reference: pretrained} | others | {self.run.folder.name: self.run}
 
     def load(self, name: str) -> Recognizer:
         """Load the network of a run; call it from one thread at a time.
@@ -114,7 +113,7 @@ class ModelRegistry:
         run = self.known().get(name)
         if run is None:
             raise ProblemError(404, "unknown_run", f"run not found: {name!r}; see /api/runs")
-        status = network_file(run).stat()
+        status = run.best.stat()
         result = self._read_once(name, status.st_mtime_ns, status.st_size)
         if isinstance(result, UserError):
             raise ProblemError(409, "unusable_run", str(result))
@@ -123,15 +122,9 @@ class ModelRegistry:
     def _read(self, name: str, *state: int) -> Recognizer | UserError:
         """Load a network; return an error, so that its file is not read again in this state."""
         try:
-            return load(network_file(self.known()[name]), self._root, self._classes)
+            return load(self.known()[name].best, self._root, self._classes)
         except UserError as error:
             return error
-
-
-def network_file(run: Run) -> Path:
-    """Return the file of a run's network."""
-    is_pretrained = run.folder == PRETRAINED_FOLDER
-    return PRETRAINED_FOLDER / PRETRAINED_FILE if is_pretrained else run.best
 
 
 def to_answer(prediction: DigitPrediction) -> DigitAnswer:

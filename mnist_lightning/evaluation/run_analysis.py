@@ -90,9 +90,15 @@ def _history(run: Run, analysis: RunAnalysis) -> None:
     if history["train/loss"]:
         analysis.figures["learning_curves"] = plots.learning_curves(history)
         analysis.figures["curves"] = plots.curves(history)
-        losses = history["train/loss"], history["val/loss"]
-        analysis.facts["overfitting_since"] = metrics.overfitting_since(*losses)
-        analysis.facts["converged"] = metrics.ends_near_minimum(history["val/loss"])
+        losses = [value for value in history["val/loss"] if np.isfinite(value)]
+        analysis.facts["training"] = {
+            "overfitting_since": metrics.overfitting_since(
+                history["train/loss"], history["val/loss"]
+            ),
+            "ends_near_minimum": metrics.ends_near_minimum(losses),
+            "lowest": min(losses, default=None),
+            "last": losses[-1] if losses else None,
+        }
     else:
         analysis.missing.append(f"no curves: {path} has no complete epoch")
 

@@ -10,13 +10,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mnist_lightning.errors import PACKAGE, PROGRAM, UserError
+from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import exists
-from mnist_lightning.runs.run_directory import VERSION, Run, list_runs
+from mnist_lightning.runs.run_directory import PRETRAINED_FOLDER, VERSION, Run, list_runs
 from mnist_lightning.text import say
 
-PRETRAINED = "pretrained"
-PRETRAINED_FOLDER, PRETRAINED_FILE = PACKAGE / PRETRAINED, "model.safetensors"
+PRETRAINED = PRETRAINED_FOLDER.name
 
 
 def expand_references(reference: str) -> list[str]:
@@ -33,7 +32,7 @@ def expand_references(reference: str) -> list[str]:
 def ensemble_directory(members: Sequence[Run], root: Path) -> Path:
     """Return the folder for the results of an ensemble: beside its first run, or in `root`."""
     names = [run.folder.name.removeprefix("version_") for run in members]
-    own = [run.folder.parent for run in members if run.folder != PRETRAINED_FOLDER]
+    own = [run.folder.parent for run in members if not run.is_pretrained]
     return (own or [root])[0] / f"ensemble_{'_'.join(names)}"
 
 
@@ -52,7 +51,8 @@ def find(reference: str, root: Path, dataset: str | None = None) -> tuple[Run, P
     """
     path = Path(reference)
     if reference == PRETRAINED:
-        return Run(PRETRAINED_FOLDER), PRETRAINED_FOLDER / PRETRAINED_FILE
+        run = Run(PRETRAINED_FOLDER)
+        return run, run.best
     if reference in ("last", "best"):
         return _last(root) if reference == "last" else _best(root, dataset), None
     if reference.isdigit() or (VERSION.fullmatch(reference) and not path.exists()):

@@ -17,13 +17,14 @@ import yaml
 from filelock import FileLock, Timeout
 
 from mnist_lightning import files
-from mnist_lightning.errors import PROGRAM, UserError, unsigned_files
+from mnist_lightning.errors import PACKAGE, PROGRAM, UserError, unsigned_files
 from mnist_lightning.runs import signature
 from mnist_lightning.runs.former_versions import upgrade_names
 from mnist_lightning.runs.summary_json import read_summary
 from mnist_lightning.text import printable
 
 LOGS_FOLDER = "lightning_logs"
+PRETRAINED_FOLDER, WEIGHTS = PACKAGE / "pretrained", "model.safetensors"
 VERSION = re.compile(r"version_([0-9]{1,6})")
 MAX_VERSION = 999_999
 _CONFIG = "config"  # of a signature
@@ -49,6 +50,8 @@ class Run:
 
         It is quoted for a shell.
         """
+        if self.is_pretrained:
+            return self.folder.name
         default = Path(LOGS_FOLDER) / f"version_{self.version}"
         return str(self.version) if self.folder == default else shlex.quote(str(self.folder))
 
@@ -58,9 +61,14 @@ class Run:
         return self.folder / "checkpoints"
 
     @property
+    def is_pretrained(self) -> bool:
+        """Whether it is the network of this package, and not a run of a user."""
+        return self.folder == PRETRAINED_FOLDER
+
+    @property
     def best(self) -> Path:
-        """Its best checkpoint."""
-        return self.checkpoints / "best.ckpt"
+        """Its best checkpoint; of the network of this package, the weights."""
+        return self.folder / WEIGHTS if self.is_pretrained else self.checkpoints / "best.ckpt"
 
     def recent(self, index: int = 0) -> Path:
         """Its last checkpoint, or the one `index` before it."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter, ImageOps
+from PIL import Image, ImageFilter, ImageOps
 from py_mini_racer import MiniRacer
 from torch import nn
 
@@ -17,7 +17,7 @@ from mnist_lightning.deployment import html_export
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.ink_extraction import upright
 from mnist_lightning.preprocessing.normalization import MEAN, STD
-from tests.images import draw_page, draw_seven
+from tests.images import draw_blot, draw_page, draw_seven
 
 pytestmark = pytest.mark.slow
 
@@ -143,12 +143,6 @@ def add_ruled_lines(image: Image.Image) -> Image.Image:
     for row in range(30, len(lines), 60):
         lines[row : row + 3] = 20
     return Image.fromarray(lines)
-
-
-def draw_blot(frame: int = 255) -> Image.Image:
-    image = ImageOps.expand(Image.new("L", (200, 180), 255), 10, frame)
-    ImageDraw.Draw(image).ellipse((50, 40, 160, 150), fill=0)
-    return image
 
 
 IMAGES = {

@@ -22,14 +22,14 @@ from mnist_lightning import load
 from mnist_lightning.data.synthetic import draw_digits
 from mnist_lightning.deployment import html_export
 from mnist_lightning.errors import UserError
-from mnist_lightning.runs.lookup import PRETRAINED_FILE, PRETRAINED_FOLDER, ensemble_directory
-from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.runs.lookup import ensemble_directory
+from mnist_lightning.runs.run_directory import PRETRAINED_FOLDER, Run
 from mnist_lightning.runs.safetensors_file import METADATA_KEY
 from tests.conftest import DIGITS, Command
 from tests.images import draw_seven
 
 ROOT = Path(__file__).parents[2]
-MODEL = PRETRAINED_FOLDER / PRETRAINED_FILE
+MODEL = Run(PRETRAINED_FOLDER).best
 DEMO = ROOT / "docs" / "demo" / "index.html"
 
 
@@ -72,7 +72,7 @@ def test_it_is_used_if_there_is_no_run(command: Command) -> None:
 def test_it_is_exported_without_a_data_set(command: Command) -> None:
     result = command("export", "--format", "onnx", "--check_images", "50")
     assert result.status == 0, result.err
-    assert result.out.startswith("pretrained as onnx: 50 of 50 labels equal")
+    assert result.out.startswith("lightning_logs/pretrained as onnx: 50 of 50 labels equal")
     assert Path("lightning_logs", "pretrained", "export", "onnx", "model.onnx").is_file()
 
 
