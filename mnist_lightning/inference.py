@@ -185,7 +185,7 @@ def load(
     Args:
         run: a run's folder, its version number, a checkpoint file, `last`, `best` or `pretrained`;
             or a `.safetensors` file written by `export`. Several, `3,5` or `3..5`, form an
-            ensemble: the mean of their calibrated probabilities. If there is no run, `best` is the
+            ensemble: the mean of their calibrated probabilities. Without runs, `best` is the
             pretrained network.
         root: the folder of the runs.
         classes: your own network classes, if the checkpoint needs them.

@@ -55,7 +55,7 @@ def make_parser() -> CommandParser:
     parser.add_argument(
         "--run",
         default="best",
-        help="the run of the network (default: best, or pretrained if there is no run)",
+        help="the run of the network (default: best; without runs: pretrained)",
     )
     names = list(MULTIPLE)
     multiple_help = "read several digits per image (default: if an image clearly contains several)"

@@ -76,7 +76,7 @@ def find(reference: str, root: Path, dataset: str | None = None) -> tuple[Run, P
 
 
 def find_network(reference: str, root: Path) -> tuple[Run, Path | None]:
-    """Resolve a RUN whose network is to be used; if there is no run, `best` is `pretrained`.
+    """Resolve a RUN whose network is to be used; without runs, `best` is `pretrained`.
 
     Raises:
         UserError: the run does not exist.
