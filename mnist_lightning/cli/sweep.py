@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import shlex
+from argparse import SUPPRESS
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from rich.table import Table
 from mnist_lightning import files
 from mnist_lightning.cli import console
 from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser
-from mnist_lightning.cli.parser import check_is_file, named_classes, option_value, read_files
+from mnist_lightning.cli.parser import check_is_file, named_classes, read_files
 from mnist_lightning.cli.suggestions import closest_option
 from mnist_lightning.cli.trust import refuse_foreign
 from mnist_lightning.errors import PROGRAM, UserError
@@ -31,6 +32,7 @@ from mnist_lightning.tuning import results, search_space
 from mnist_lightning.tuning import study as studies
 from mnist_lightning.tuning.trial_runner import Plan
 
+OF_ONE_RUN = ("seeds", "ckpt_path", "run_dir")  # options of `fit`
 SHOWN_TRIALS = 12  # the newest, on a terminal
 # A sweep cannot vary how this machine works, where it writes, and whom it trusts.
 NOT_SEARCHED = {*MACHINE_OPTIONS, "data.data_dir", "config", "ckpt_path", "run_dir", "init_from"}
@@ -56,6 +58,8 @@ def make_parser() -> ExperimentParser:
     parser.add_argument("--storage", metavar="URL", help=_STORAGE_HELP)
     init_help = "start each trial from the weights of this run's best checkpoint"
     parser.add_argument("--init_from", metavar="RUN", help=init_help)
+    for name in OF_ONE_RUN:  # known, so that `main` can say why they are refused
+        parser.add_argument(f"--{name}", help=SUPPRESS)
     return parser
 
 
@@ -65,9 +69,9 @@ def main(arguments: list[str]) -> int:
     options, rest = parser.split(arguments)
     if options.trials < 1 or options.workers < 1:
         raise UserError("--trials and --workers must be at least 1", status=2)
-    for name in ("--seeds", "--ckpt_path", "--run_dir"):
-        if option_value(name, rest) is not None:
-            raise UserError(f"{name} is for one run, a sweep creates many: omit {name}", 2)
+    for name in OF_ONE_RUN:
+        if getattr(options, name) is not None:
+            raise UserError(f"--{name} is for one run, a sweep creates many: omit --{name}", 2)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("optuna").propagate = False
     check_is_file("--space", str(options.space))

@@ -59,7 +59,8 @@ def _log_odds(probabilities: Floats) -> NDArray[np.float64]:
 
 
 def _sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.exp(-np.logaddexp(0, -values))
+    with np.errstate(invalid="ignore"):  # NaN of a diverged network stays NaN
+        return np.asarray(np.exp(-np.logaddexp(0, -values)))
 
 
 def fit_calibration(probabilities: Floats, true: Labels, non_digits: Floats) -> Calibration:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_lightning.errors import PACKAGE, UserError, unsigned_files
-from mnist_lightning.runs.summary_json import read_calibration
+from mnist_lightning.runs.summary_json import CALIBRATION, read_calibration
 
 METADATA_KEY = "mnist_lightning"  # of the description in the file
 MAX_HEADER_BYTES = 10_000_000  # the networks here use about 3,000
@@ -35,7 +35,10 @@ def read_safetensors(path: Path, max_bytes: int) -> dict[str, Any]:
             raise ValueError("its description is not an object")
         calibration = read_calibration(description)
         if calibration is None:
-            raise ValueError("its calibration is invalid")
+            wrong = [
+                name for name, read in CALIBRATION.items() if read(description.get(name)) is None
+            ]
+            raise ValueError(f"its {wrong[0]} is invalid")
         network = description["network"]
         return {"network": network, "state_dict": weights, "calibration": calibration}
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
