@@ -89,10 +89,14 @@ class Recognizer:
     Args:
         network: maps images (B, 1, 28, 28), normalized as in training, to logits (B, C).
         calibration: for calibrated confidence; None: the confidence is not calibrated.
+        source: where the network is from, for the user.
     """
 
-    def __init__(self, network: nn.Module, calibration: Calibration | None = None) -> None:
+    def __init__(
+        self, network: nn.Module, calibration: Calibration | None = None, source: str = ""
+    ) -> None:
         self.network = network.eval()
+        self.source = source
         self.is_calibrated = calibration is not None
         self.calibration = calibration or Calibration()
 
@@ -205,7 +209,8 @@ def load(
     network = registry.build(checkpoint["network"], classes, network_weights(checkpoint))
     is_export = path.suffix == ".safetensors"
     stored = checkpoint["calibration"] if is_export else read_calibration(run_dir.summary())
-    return Recognizer(network, None if stored is None else Calibration(**stored))
+    source = lookup.PRETRAINED if run_dir.is_pretrained else str(path)
+    return Recognizer(network, None if stored is None else Calibration(**stored), source)
 
 
 def _as_input(image: ImageInput) -> Tensor:

@@ -52,6 +52,10 @@ class ConsoleReporter:
             self.show_line(_format_layers(experiment.model.network))
         sizes = f"{train:,} images to train, {val:,} to validate, {test:,} to test"
         self.show_line(f"{data.title}: {sizes}")
+        names = [f"limit_{stage}_batches" for stage in ("train", "val", "test")]
+        limits = [f"{name} {of}" for name in names if (of := getattr(trainer, name)) != 1.0]
+        if limits:
+            self.show_line(f"only a part is used: {', '.join(limits)}")
         if data.data.name in data.extra:
             same = f"--data.extra {data.data.name} has no effect: --data.dataset is the same"
             self.show_line(same)

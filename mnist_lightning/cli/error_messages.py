@@ -35,6 +35,8 @@ def explain(message: str, options: Collection[str], command: str) -> str:
     unexpected = re.search(r"unrecognized arguments: ([^-]\S*)", message)
     if unexpected and command in ("resume", "validate", "test"):
         fix = f"give the RUN directly after the command: {PROGRAM} {command} RUN …"
+        if command == "test":
+            fix += f"; several RUNs with commas: {PROGRAM} {command} 3,5"
         return f"unexpected argument {unexpected[1]!r}; {fix}"
     if (unknown := _unknown_key(message)) is not None:
         closest = suggestions.closest_option(unknown, options) or "; remove it"

@@ -60,6 +60,9 @@ MEANING_OF_NONE = {
 # Where Lightning's text does not apply.
 TEXTS = {
     "config": "Read options from a YAML file. Later options and files override earlier ones.",
+    "trainer.logger": "Loggers to use instead of the run's own, which writes TensorBoard's "
+    "files and `metrics.csv`. false: none.",
+    "trainer.enable_checkpointing": "Whether to save checkpoints.",
     "seed_everything": "The seed of all random numbers; true: a random one.",
     "trainer.max_epochs": "The number of epochs: passes over the training images. -1: no limit. "
     "The default is 10, or no limit if `max_steps` is given.",
@@ -214,6 +217,7 @@ def _entry(action: Action, default: str) -> list[str]:
     if len(metavar) > WIDTH // 2:
         metavar, values = "NAME", f" Values: {metavar.replace('|', ', ')}."
     text = TEXTS.get(name, action.help or "")
+    text = re.sub(r"\s*Default: `*[^`\s]+`*\.?\s*$", "", text)  # Lightning's own, not that of `fit`
     text = re.sub(r"(:\w+)?:`+~?([^`]*)`+|``([^`]*)``", r"`\2\3`", text)
     wrapped = textwrap.wrap(" ".join(text.split()) + values, WIDTH - 6)
     return [f"--{name} {metavar}{note}", *(f"      {line}" for line in wrapped)]

@@ -21,7 +21,10 @@ OF_A_RUN = ("resume", "test", "validate")
 
 @cache
 def _table() -> dict[str, Any]:
-    table: dict[str, Any] = json.loads(PATH.read_text(encoding="utf-8"))
+    try:
+        table: dict[str, Any] = json.loads(PATH.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{PATH} is damaged ({error}); install the package again") from None
     return table
 
 
@@ -92,7 +95,8 @@ def check_names(command: str, arguments: list[str]) -> None:
             continue
         owner = next((name for name in classes if option.startswith(f"{name}.")), None)
         if owner is None:
-            raise UserError(_unknown(f"--{option}", names, command), status=2)
+            arguments = _argument_names(chosen) if classes else []
+            raise UserError(_unknown(f"--{option}", [*arguments, *names], command), status=2)
         _check_argument(owner, chosen[owner], option[len(owner) + 1 :])
 
 
@@ -103,6 +107,16 @@ def _default_classes(command: str, arguments: list[str]) -> dict[str, str | None
     if given & FILE_OPTIONS or command in OF_A_RUN:
         return dict.fromkeys(classes)
     return {name: entry["default"] for name, entry in classes.items()}
+
+
+def _argument_names(chosen: dict[str, str | None]) -> list[str]:
+    """Return the options of the arguments of the chosen classes, such as `--model.optimizer.lr`."""
+    known = {name: entry["arguments"] for name, entry in _table()["classes"].items()}
+    return [
+        f"--{option}.{argument}"
+        for option, name in chosen.items()
+        for argument in known[option].get(name, ())
+    ]
 
 
 def _class_name(option: str, value: str) -> str | None:

@@ -16,6 +16,7 @@ from mnist_lightning.files import create_folder, walk, write_atomically
 from mnist_lightning.inference import MULTIPLE, DigitPrediction, Recognizer
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.extraction_process import DigitExtractor
+from mnist_lightning.runs import lookup
 from mnist_lightning.text import as_csv, confidence, printable, say, shorten
 
 STDIN = "-"
@@ -80,6 +81,8 @@ def main(arguments: list[str]) -> int:
                 "the confidence is not calibrated; give a run instead of a checkpoint file",
                 file=sys.stderr,
             )
+        if options.run in ("best", "last") and recognizer.source not in ("", lookup.PRETRAINED):
+            say(f"network: {recognizer.source}", file=sys.stderr)
         if options.save_inputs is not None:
             create_folder(options.save_inputs, "--save_inputs")
         files = [file for argument in options.images for file in _expand(argument)]

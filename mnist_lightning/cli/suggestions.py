@@ -23,11 +23,13 @@ def format_argparse_error(message: str, options: Collection[str], command: str) 
     """
     see = f"all options: {PROGRAM} {command} --help"
     if match := re.fullmatch(r"unrecognized arguments: (\S+).*", message):
-        option = match[1].split("=")[0]
+        option, equals, value = match[1].partition("=")
         if option == "--run" and "run" not in options:
             return f"give the RUN directly after the command: {PROGRAM} {command} RUN …"
         if not option.startswith("-"):
-            return f"unexpected argument {option!r}; {see}"
+            closest = closest_option(option, options, "--").rstrip("?") if equals else ""
+            fix = f"{closest} {value}?" if closest else f"; {see}"
+            return f"unexpected argument {match[1]!r}{fix}"
         return f"unknown option {option}" + (closest_option(option, options, "--") or f"; {see}")
     if match := re.fullmatch(r"the following arguments are required: (.*)", message):
         return f"{match[1]} is missing; {see}"

@@ -25,6 +25,7 @@ def metadata(summary: dict[str, Any], recognizer: Recognizer) -> dict[str, Any]:
         "checksum": summary["checksum"],
         "extra": list(summary.get("extra_checksums") or {}),
         "seed": summary["seed"],
+        "init_from": summary.get("init_from"),
         "commit": summary.get("commit"),
         "versions": summary["versions"],
         "val_accuracy": summary.get("val/accuracy"),

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from mnist_lightning.errors import UserError
+from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.evaluation.significance import mcnemar, spread
 from mnist_lightning.runs import metrics_csv, predictions_csv
 from mnist_lightning.runs.config import reproducibility_key
@@ -41,10 +41,10 @@ def compare(runs: Sequence[Run], with_histories: bool = True) -> Comparison:
     rows = [read_row(run)._replace(run=name) for name, run in named.items()]
     missing: list[str] = []
     configs = _readable(named, _config, missing)
-    differing = _differing([configs.get(name, {}) for name in named])
+    differing = _differing(list(configs.values()))
     tests = _pairwise_tests(_readable(named, _labels, missing), missing)
     histories = _readable(named, _history, missing) if with_histories else {}
-    settings = {name: dict(zip(named, values, strict=True)) for name, values in differing.items()}
+    settings = {name: dict(zip(configs, values, strict=True)) for name, values in differing.items()}
     return Comparison(rows, settings, tests, _seed_groups(rows, configs), histories, missing)
 
 
@@ -72,12 +72,16 @@ def _readable(
 
 
 def _config(run: Run) -> dict[str, Any]:
-    return run.read_config() if run.config.is_file() else {}
+    """Return the settings of a run, with the origin of its initial weights."""
+    if not run.config.is_file():
+        raise UserError(f"{run.folder} has no config.yaml: its settings are not compared")
+    return run.read_config() | {"init_from": run.summary().get("init_from")}
 
 
 def _labels(run: Run) -> predictions_csv.LabelsTable:
     if not run.predictions.is_file():
-        raise UserError(f"{run.folder} was not tested and cannot be compared: run test first")
+        fix = "" if run.is_pretrained else f": {PROGRAM} test {run.reference}"
+        raise UserError(f"{run.folder} has no predictions.csv for McNemar's test{fix}")
     return predictions_csv.read_labels(run.predictions)
 
 

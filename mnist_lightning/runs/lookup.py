@@ -90,7 +90,7 @@ def find_network(reference: str, root: Path) -> tuple[Run, Path | None]:
 def _last(root: Path) -> Run:
     runs = [run for run in list_runs(root) if any(run.checkpoints.glob("*.ckpt"))]
     if not runs:
-        raise UserError(f"no run with a checkpoint in {root}; train one with: {PROGRAM} fit")
+        raise UserError(f"no run with a checkpoint in {root}; {_existing_runs(root)}")
     skipped = [run.folder.name for run in list_runs(root) if run.version > runs[-1].version]
     if skipped:
         names = ", ".join(skipped)
@@ -112,7 +112,9 @@ def _best(root: Path, dataset: str | None) -> Run:
             )
     candidates = [pair for pair in scored if pair[1].get("dataset") == dataset]
     if not candidates:
-        problem = f"no run trained on {dataset or 'mnist'} with a val/accuracy"
+        problem = "no trained run"
+        if scored:
+            problem = f"no run trained on {dataset or 'mnist'} with a val/accuracy"
         raise UserError(f"{problem} in {root}; {_existing_runs(root)}")
     return max(candidates, key=lambda pair: (pair[1]["val/accuracy"], pair[0].version))[0]
 
@@ -121,6 +123,6 @@ def _existing_runs(root: Path) -> str:
     runs = list_runs(root)
     names = [f"{run.version} ({run.summary().get('dataset', 'no summary')})" for run in runs]
     if not names:
-        return f"there are no runs; train one with: {PROGRAM} fit"
+        return f"train one with: {PROGRAM} fit"
     listed = names if len(names) <= 8 else [*names[:3], "…", *names[-4:]]
     return f"existing runs: {', '.join(listed)}"

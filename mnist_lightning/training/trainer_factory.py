@@ -71,7 +71,11 @@ class TrainerFactory:
         try:
             trainer = RunTrainer(**self._options | overrides)
         except _OPTION_ERRORS as error:
-            raise UserError(f"--trainer: {' '.join(str(error).split())}", status=2) from None
+            problem = f": {' '.join(str(error).split())}"
+            if "gpu backend" in problem or "accelerator is not available" in problem:
+                problem = f".accelerator {self._options['accelerator']}: this machine has none"
+                problem += "; use auto or cpu"
+            raise UserError(f"--trainer{problem}", status=2) from None
         strategy = trainer.strategy
         is_launchable = isinstance(strategy.launcher, _SubprocessScriptLauncher)
         is_ddp = isinstance(strategy, DDPStrategy) and is_launchable

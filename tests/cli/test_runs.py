@@ -220,7 +220,7 @@ def test_runs_that_cannot_be_compared_are_reported(three_runs: Command) -> None:
     lines = other.read_text().splitlines(keepends=True)
     write_atomically("".join(lines[:100]).encode(), other)
     out = three_runs("runs", "0", "1", "2").out
-    assert "version_1 was not tested and cannot be compared" in out
+    assert "version_1 has no predictions.csv for McNemar's test: python" in out
     assert "version_0 and version_2 were tested on different images" in out
     (ROOT / "version_0" / "config.yaml").unlink()
     assert three_runs("runs", "0", "2").status == 0
@@ -286,3 +286,15 @@ def test_control_characters_in_a_summary_are_escaped(command: Command) -> None:
     assert r"a\nb\x1b[31m" in out
     assert "\x1b" not in out
     assert len(out.splitlines()) == 3
+
+
+def test_initial_weights_are_a_setting_and_the_pretrained_network_has_none(
+    three_runs: Command,
+) -> None:
+    short = [*DIGITS, "--trainer.max_epochs", "2", "--dashboards", "none"]
+    three_runs("fit", *short, "--seed_everything", "1", "--init_from", "0")
+    compared = three_runs("runs", "0", "3").out
+    assert "  init_from\n    0: None\n    3: lightning_logs/version_0/" in compared
+    with_pretrained = three_runs("runs", "0", "pretrained").out
+    assert "pretrained has no config.yaml: its settings are not compared" in with_pretrained
+    assert "all settings are equal" in with_pretrained

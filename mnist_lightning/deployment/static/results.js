@@ -55,7 +55,7 @@ const verdict = (() => {
     $("details").hidden = false;
     $("input").src = digit.input;
     $("bars").tBodies[0].replaceChildren(
-      ...digit.probabilities.map((probability, label) => bar(probability, label, digit.label)),
+      ...digit.probabilities.map((probability, label) => bar(probability, label, digit.not_digit ? null : digit.label)),
     );
     const notes = [`${digit.ink} ink`, `read in ${answer.milliseconds.toFixed(0)} ms`];
     if (digit.wide) notes.push("wide: possibly several touching digits");
