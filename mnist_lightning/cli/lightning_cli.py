@@ -281,6 +281,8 @@ def configure_warnings() -> None:
     """Hide the messages of the framework that do not apply here."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It logs only what its argument `verbose` asks for.
+    logging.getLogger("lightning.pytorch.callbacks.early_stopping").setLevel(logging.INFO)
     for category in (FallbackWarning, SkippedWarning):  # `show_data_notices` reports them
         warnings.filterwarnings("ignore", category=category)
     for text in _IGNORED_WARNINGS:

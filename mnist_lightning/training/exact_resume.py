@@ -31,8 +31,6 @@ _UNSUPPORTED: dict[type[Callback], str] = {
     "Remove the callback, and set --autosave MINUTES to save checkpoints within an epoch.",
     callbacks.SpikeDetection: "the losses that it compares are not in the checkpoints. "
     "Use EarlyStopping with check_finite or divergence_threshold.",
-    callbacks.ProgressBar: "a run has its own progress bar. "
-    "Remove the callback, or disable the bar with --trainer.enable_progress_bar false.",
 }
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mnist_lightning import distributed
@@ -114,6 +114,8 @@ def _build_session(
     config, own = experiment.config, experiment.own
     shutdown = GracefulShutdown()
     show_bar = config["trainer"]["enable_progress_bar"] is not False
+    # A bar of the configuration takes the place of the run's own.
+    show_bar &= not any(isinstance(c, ProgressBar) for c in experiment.make_trainer.callbacks)
     progress_lines = ProgressLines(reporter.console, show_bar, config["log_lines"])
     callbacks: list[Callback] = [progress_lines, RandomState()]
     # Only the first process writes.

@@ -7,7 +7,7 @@ from typing import Any
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
@@ -64,7 +64,8 @@ class TrainerFactory:
             "logger": self._options["logger"] if has_own_logger else logger or False,
             "callbacks": [*self.callbacks, *callbacks],
             "plugins": plugins,
-            "enable_progress_bar": False,  # the progress callback shows it
+            # The progress callback shows a bar, unless the configuration has one.
+            "enable_progress_bar": any(isinstance(each, ProgressBar) for each in self.callbacks),
             "enable_model_summary": False,
             "default_root_dir": folder or self._options["default_root_dir"],
         }

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, Timer
+from lightning.pytorch.callbacks import Callback, EarlyStopping, Timer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
@@ -154,9 +154,17 @@ class ProgressLines(Callback):
         )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Close the bar; print where a limit ended the training within an epoch."""
+        """Close the bar; print what ended the training early, or within an epoch."""
         self._close()
-        if not trainer.is_last_batch and trainer.is_global_zero:
+        if not trainer.is_global_zero:
+            return
+        for callback in trainer.early_stopping_callbacks:
+            if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:
+                reason = callback.stopping_reason_message.partition(" Signaling")[0]
+                self._print(
+                    f"EarlyStopping ended the run in epoch {trainer.current_epoch}: {reason}"
+                )
+        if not trainer.is_last_batch:
             batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready
             self._print(f"{_epoch(trainer)}  ended by a limit after batch {batches}")
 
