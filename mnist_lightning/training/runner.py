@@ -36,10 +36,12 @@ from mnist_lightning.training.exact_resume import unverified_parts
 from mnist_lightning.training.experiment import Experiment, Reporter, Result
 from mnist_lightning.training.fast_epoch_loop import disable_nvml_check
 from mnist_lightning.training.logger import RunLogger, as_float
+from mnist_lightning.training.trainer_factory import PROFILE
 
 MAX_MESSAGE_CHARS = 300  # of another library's error message
 MIN_IMAGES_TO_CALIBRATE = 100  # a network may classify fewer images without an error
 NUM_NON_DIGITS = 300  # for the calibration; drawing them takes 0.2 s
+MAX_PROFILE_LINES = 60
 _TEST_METRICS = ("test/loss", "test/accuracy")
 
 
@@ -89,6 +91,7 @@ def train(
     try:
         with _report_failures(run):
             state = _fit(session, checkpoint)
+            _show_profile(session)
             results = _test(session) | _fit_calibration(experiment)
             _show_hyperparameters(session, results)
             if session.logger is not None:
@@ -173,6 +176,16 @@ def _fit(session: TrainingSession, checkpoint: Path | None) -> str:
         session.reporter.show_line(f"Interrupted. {saved} Testing the best checkpoint.")
         return "interrupted"
     return "finished"
+
+
+def _show_profile(session: TrainingSession) -> None:
+    """Show the report that a profiler has written into the run directory."""
+    if session.run is not None and distributed.is_rank_zero():
+        for path in sorted(session.run.folder.glob(f"fit-{PROFILE}*.txt")):
+            lines = path.read_text().strip().splitlines()
+            rest = [f"… {len(lines) - MAX_PROFILE_LINES:,} more lines"]
+            shown = lines[:MAX_PROFILE_LINES] + rest * (len(lines) > MAX_PROFILE_LINES)
+            session.reporter.show_line("\n".join([*shown, f"profile: {path}"]))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
@@ -16,6 +17,7 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.training.checkpoint_io import AtomicCheckpointIO
 from mnist_lightning.training.trainer import RunTrainer
 
+PROFILE = "profile"  # the report of a profiler: `fit-profile-0.txt`
 _OPTION_ERRORS = MisconfigurationException, ArithmeticError, ImportError, TypeError, ValueError
 
 
@@ -77,6 +79,9 @@ class TrainerFactory:
                 problem = f".accelerator {self._options['accelerator']}: this machine has none"
                 problem += "; use auto or cpu"
             raise UserError(f"--trainer{problem}", status=2) from None
+        profiler = trainer.profiler
+        if folder is not None and isinstance(profiler, Profiler) and profiler.filename is None:
+            profiler.dirpath, profiler.filename = folder, PROFILE
         strategy = trainer.strategy
         is_launchable = isinstance(strategy.launcher, _SubprocessScriptLauncher)
         is_ddp = isinstance(strategy, DDPStrategy) and is_launchable
