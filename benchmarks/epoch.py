@@ -29,7 +29,8 @@ from torchvision.datasets import MNIST
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 from mnist_lightning.cli import fit
-from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser, configure_warnings
+from mnist_lightning.cli.framework_messages import configure_warnings
+from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser
 from mnist_lightning.data.loader import epoch_order
 from mnist_lightning.preprocessing.normalization import MEAN, STD, normalize
 from mnist_lightning.training.fast_epoch_loop import disable_nvml_check

@@ -28,6 +28,11 @@ def world_size() -> int:
     return distributed.get_world_size() if joined else 1
 
 
+def is_distributed() -> bool:
+    """Return whether there are several processes."""
+    return world_size() > 1
+
+
 def rank() -> int:
     """Return the rank of this process, from 0."""
     return distributed.get_rank() if world_size() > 1 else 0

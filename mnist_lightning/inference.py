@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from inspect import isfunction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -182,7 +183,7 @@ class EnsembleRecognizer(Recognizer):
 def load(
     run: str | Path = "best",
     root: str | Path = LOGS_FOLDER,
-    classes: Iterable[type[nn.Module]] = (),
+    classes: Iterable[registry.NetworkFactory] = (),
 ) -> Recognizer:
     """Load the network of a run's best checkpoint, of a checkpoint file, or of an export.
 
@@ -192,7 +193,8 @@ def load(
             ensemble: the mean of their calibrated probabilities. Without runs, `best` is the
             pretrained network.
         root: the folder of the runs.
-        classes: your own network classes, if the checkpoint needs them.
+        classes: your own network classes, or functions that return a network, if the checkpoint
+            needs them.
 
     Raises:
         UserError: the run does not exist, its checkpoint is damaged, or its network is unknown.
@@ -256,8 +258,10 @@ def _is_normalized(array: NDArray[Any]) -> bool:
     )
 
 
-def import_network_class(name: str | None) -> list[type[nn.Module]]:
+def import_network_class(name: str | None) -> list[registry.NetworkFactory]:
     """Import the user's own network class that the command line names; None: no class.
+
+    It may also be a function that returns a network.
 
     Raises:
         UserError: the name is not that of an importable network class.
@@ -265,11 +269,12 @@ def import_network_class(name: str | None) -> list[type[nn.Module]]:
     if name is None:
         return []
     try:
-        network_class = import_allowed(name)
+        factory = import_allowed(name)
     except ImportError:
-        network_class = None
-    if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
+        factory = None
+    is_class = isinstance(factory, type) and issubclass(factory, nn.Module)
+    if not (is_class or isfunction(factory)):
         problem = f"--model.network: cannot import a network class {name}"
         raise UserError(f"{problem}; expected package.module.Class", 2)
     trusted_paths.remember(Path.cwd())
-    return [network_class]
+    return [factory]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import Logger
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
@@ -20,6 +21,7 @@ from mnist_lightning.runs.predictions_csv import PredictionsTable
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import percent, printable
 from mnist_lightning.training.callbacks.run_summary import device_name, network_facts
+from mnist_lightning.training.config_loggers import location, viewing_commands
 from mnist_lightning.training.experiment import Experiment
 
 
@@ -43,17 +45,13 @@ class ConsoleReporter:
         train, val, test = map(len, (data.train_indices, data.val_indices, data.data.test_labels))
         device = device_name(trainer.strategy.root_device)
         self.show_line(f"{name}, {parameters:,} parameters, on {device}")
-        if network["init_args"] is None:
-            self.show_line(
-                "predict, serve, report and export will not work with this network. To correct "
-                f"this, store each argument of {name} as an attribute: self.width = width"
-            )
         if experiment.config["trainer"]["enable_model_summary"] is not False:
             self.show_line(_format_layers(experiment.model.network))
         sizes = f"{train:,} images to train, {val:,} to validate, {test:,} to test"
         self.show_line(f"{data.title}: {sizes}")
         names = [f"limit_{stage}_batches" for stage in ("train", "val", "test")]
-        limits = [f"{name} {of}" for name in names if (of := getattr(trainer, name)) != 1.0]
+        values = {name: getattr(trainer, name) for name in names}  # 1 is one batch, 1.0 is all
+        limits = [f"{name} {of}" for name, of in values.items() if isinstance(of, int) or of != 1]
         if limits:
             self.show_line(f"only a part is used: {', '.join(limits)}")
         if data.data.name in data.extra:
@@ -103,11 +101,17 @@ def show_data_notices(console: Console, data: MNISTDataModule) -> None:
 
 
 def show_results(
-    console: Console, facts: dict[str, Any], run: Run | None, root: Path, longer: str | None
+    console: Console,
+    facts: dict[str, Any],
+    run: Run | None,
+    root: Path,
+    longer: str | None,
+    loggers: Sequence[Logger],
 ) -> None:
     """Show the results of a run, its directory, and the next commands.
 
-    `longer` is the option with which `resume` extends it; None if it cannot be extended.
+    `longer` is the option with which `resume` extends it; None if it cannot be extended. `loggers`
+    are those that the configuration names.
     """
     note = " (bundled; not MNIST)" if facts["dataset"] == "digits" else ""
     rows = [("data set", facts["dataset"] + note)]
@@ -126,6 +130,7 @@ def show_results(
         return
     files = {"run": run.folder, "best checkpoint": run.best, "predictions": run.predictions}
     rows += [(name, str(path)) for name, path in files.items() if path.exists()]
+    rows += [(type(logger).__name__, location(logger)) for logger in loggers]
     show_table(console, run.folder.name, rows)
     if (run.folder / METRICS_FILE).is_file():
         history = read_history(run.folder / METRICS_FILE, limited=False)
@@ -135,17 +140,23 @@ def show_results(
                 f"Overfitting after epoch {epoch}: the validation loss rises, while the training "
                 "loss falls.",
             )
-    commands = [f"tensorboard --logdir {root}"]
+    logs = viewing_commands(loggers) if loggers else [f"tensorboard --logdir {root}"]
+    show_next_commands(console, _next_commands(run, logs, facts["state"], longer))
+
+
+def _next_commands(run: Run, logs: Sequence[str], state: str, longer: str | None) -> list[str]:
+    """Return the commands that continue after a run; `logs` are those that show its logs."""
+    commands = list(logs)
     if run.best.exists():
         commands.insert(0, f"{PROGRAM} serve {run.reference}  # draw digits for it to read")
         commands += [f"{PROGRAM} report {run.reference}", f"{PROGRAM} test {run.reference}"]
     if run.recent().exists():
         resume = f"{PROGRAM} resume {run.reference}"
-        if facts["state"] != "finished":
+        if state != "finished":
             commands.append(resume)
         elif longer is not None:
             commands.append(f"{resume} {longer}")
-    show_next_commands(console, commands)
+    return commands
 
 
 def show_members(

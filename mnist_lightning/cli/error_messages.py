@@ -8,14 +8,6 @@ from mnist_lightning.errors import PROGRAM
 from mnist_lightning.runs.config_schema import untrusted_message
 from mnist_lightning.training import registry
 
-# The classes that the message about each option lists.
-_CLASSES = {
-    "model.network": registry.NETWORKS,
-    "model.optimizer": registry.OPTIMIZERS,
-    "model.lr_scheduler": registry.SCHEDULES,
-    "data.augment": registry.AUGMENTATIONS,
-    "trainer.callbacks": registry.CALLBACKS,
-}
 _TYPE_NAMES = suggestions.TYPE_NAMES | {
     "NoneType": "null",
     "bool": "true or false",
@@ -50,6 +42,9 @@ def explain(message: str, options: Collection[str], command: str) -> str:
 def explain_class_error(error: Exception) -> str:
     """Return in one line why a class did not accept its arguments."""
     text = " ".join(str(error).split())
+    if match := re.search(r"class_path='[\w.]*?(\w+)'.*?(\w+)=<[\w.]+: '(\w+)'>", text):
+        # The default is an object, which the parser cannot store.
+        return f"--trainer.callbacks {match[1]}: add --trainer.callbacks.{match[2]} {match[3]}"
     # For a union, the parser lists the error of each type.
     match = re.search(r"Union subtypes Subtypes: .*? Errors: - (.*?) - Expected", text)
     text = match[1] if match else text
@@ -82,17 +77,24 @@ def _innermost(message: str, key: str) -> tuple[str, str]:
 def _reason(message: str, key: str) -> str:
     if match := re.search(r"Option '(\w+)' is not accepted", message):
         return _unknown_argument(match[1], message)
+    if match := re.search(r"the following arguments are required: ([\w, ]+)", message):
+        options = " ".join(f"--{key}.{name} …" for name in match[1].split(", "))
+        return f"it needs {match[1]}; add {options}"
     if match := re.search(r"NestedArg\(key='(\w+)'", message):
         first = f"--{key} CLASS --{key}.{match[1]} …"
         return f"{match[1]} is an argument of a class; give the class first: {first}"
-    if match := re.search(r"Importing '([\w.]+)' is not allowed", message):
+    match = re.search(r"Importing '([\w.]+)' is not allowed", message)
+    is_path = re.search(r"Problem with given class_path '\w+\.", message)
+    if match and (is_path or key not in registry.OPTION_CLASSES):
         return untrusted_message(match[1], "this option's file")
     value = re.search(r"(?:Got|Given) value: (.*?)(?=\. Got value|$)", message, re.M) or re.search(
         r"Not of type \w+: .*?'?([^\s']+)'?(?: does not conform.*)?$", message
     )
     wrong = re.search(r"[Ii]mport path(?: string:)? (?!does\b)([\w.]+)", message)
     wrong = wrong or (value and re.search(r"^(?:.*'class_path': ')?([\w.]+)", value[1]))
-    if key in _CLASSES and wrong:
+    if match and key in registry.OPTION_CLASSES:  # a class of another package has this name
+        wrong = re.search(r"Problem with given class_path '(\w+)'", message)
+    if key in registry.OPTION_CLASSES and wrong:
         return _wrong_class(wrong[1], key, message)
     types = re.findall(r"(?:Expected an?|Not of type) (.*?)(?:\. Got|: |$)", message, re.M)
     types = [text for text in types if not re.match("path but|dot import", text)]
@@ -128,7 +130,7 @@ def _unknown_argument(name: str, message: str) -> str:
 
 
 def _wrong_class(path: str, key: str, message: str) -> str:
-    classes = sorted({known.rpartition(".")[2] for known in _CLASSES[key]})
+    classes = sorted({known.rpartition(".")[2] for known in registry.OPTION_CLASSES[key]})
     if path in classes:
         return f"several classes are named {path}; give a full path: package.module.{path}"
     introduction = suggestions.introduce_choices(path.rsplit(".", 1)[-1], classes)

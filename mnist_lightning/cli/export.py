@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from mnist_lightning import inference
 from mnist_lightning.cli.parser import CommandParser
@@ -15,6 +14,7 @@ from mnist_lightning.deployment import exporters, model_card
 from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation.run_dataset import load_run_dataset
 from mnist_lightning.files import write_atomically
+from mnist_lightning.networks.registry import NetworkFactory
 from mnist_lightning.runs import lookup
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import say
@@ -75,7 +75,7 @@ def _images(run: Run, options: Namespace) -> NDArray[np.uint8]:
 
 
 def _load(
-    options: Namespace, classes: list[type[nn.Module]]
+    options: Namespace, classes: list[NetworkFactory]
 ) -> tuple[Run, Path, inference.Recognizer, dict[str, Any]]:
     """Return what to export: the (first) run, its directory, the network and its summary.
 

@@ -10,7 +10,7 @@ from mnist_lightning import distributed
 from mnist_lightning.cli import console, resume
 from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser
 from mnist_lightning.cli.parser import option_value, read_seeds
-from mnist_lightning.cli.session import prepare, run_lock, train_and_show
+from mnist_lightning.cli.session import prepare, run_lock, start_loggers, train_and_show
 from mnist_lightning.errors import UserError
 from mnist_lightning.networks.registry import describe, parse_description
 from mnist_lightning.runs import lookup, run_directory
@@ -106,6 +106,7 @@ def _fit_once(
             with run_lock(earlier):
                 path = newest_checkpoint(earlier, move=distributed.is_rank_zero())
                 return resume.continue_run(cli, earlier, path, read_checkpoint(path)), earlier
+    start_loggers(cli)
     run = distributed.run_on_rank_zero(
         lambda: run_directory.create_at(run_dir) if run_dir else run_directory.create_next(cli.root)
     )

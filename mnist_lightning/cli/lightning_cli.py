@@ -1,9 +1,6 @@
 """Parse the options of a command with LightningCLI; make its data, model and trainers."""
 
 import json
-import logging
-import re
-import warnings
 from argparse import SUPPRESS, ArgumentError, Namespace
 from pathlib import Path
 from typing import Any
@@ -13,23 +10,24 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from mnist_lightning import distributed
 from mnist_lightning.cli import error_messages
+from mnist_lightning.cli.class_paths import use_class_paths, use_dict_kwargs
+from mnist_lightning.cli.framework_messages import configure_warnings
 from mnist_lightning.cli.parser import CommandParser, NamedClasses, option_value, runs_root
 from mnist_lightning.cli.trust import TrustedConfig, read_settings
-from mnist_lightning.data.datamodule import FallbackWarning, MNISTDataModule, SkippedWarning
+from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import LimitError, parse_yaml
+from mnist_lightning.networks.registry import REGISTERED, describe, path_of, remember_origin
 from mnist_lightning.runs.config import check_storable
 from mnist_lightning.runs.config_schema import find_null
-from mnist_lightning.runs.imports import import_paths, imported_paths
-from mnist_lightning.training.lightning_module import DigitClassifier
+from mnist_lightning.runs.imports import import_allowed, import_paths, imported_paths
+from mnist_lightning.training.lightning_module import DEFAULT_OPTIMIZER, DigitClassifier
 from mnist_lightning.training.lr_schedules import take_trial_step
 from mnist_lightning.training.registry import RUN_OPTIONS, USER_SCHEMA
 from mnist_lightning.training.trainer import TRAINER_DEFAULTS, RunTrainer
 from mnist_lightning.training.trainer_factory import TrainerFactory
 
 MAX_EPOCHS = 10  # unless max_epochs or max_steps is given
-# By its name alone, the parser finds Lightning's class of the same name.
-_PLATEAU = "torch.optim.lr_scheduler.ReduceLROnPlateau"
 
 
 class ExperimentParser(CommandParser):
@@ -143,9 +141,10 @@ class DigitCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the options of a run; name the default network, so that configs are complete."""
+        """Add the options of a run; name the default classes, so that configs are complete."""
         network = {"class_path": "mnist_lightning.networks.classic_cnn.ClassicCNN", "init_args": {}}
-        parser.set_defaults({"model.network": network})
+        optimizer = {"class_path": "torch.optim.Adam", "init_args": DEFAULT_OPTIMIZER.keywords}
+        parser.set_defaults({"model.network": network, "model.optimizer": optimizer})
         for name, (hint, default, text) in RUN_OPTIONS.items():
             parser.add_argument(f"--{name}", type=hint, default=default, help=text)
 
@@ -155,9 +154,9 @@ class DigitCLI(LightningCLI):
         Raises:
             UserError: an option is unknown or has an invalid value.
         """
-        words = [re.sub(r"^(.*=)?ReduceLROnPlateau$", rf"\1{_PLATEAU}", word) for word in args]
+        words = use_class_paths(args)
         try:
-            self.config = parser.parse_args(words)
+            words = self._parse(parser, words)
             if (null := find_null(self.config, USER_SCHEMA)) is not None:
                 raise UserError(f"--{null}: null is not allowed; give a value or omit it", 2)
             if self._reset_class_defaults(parser):
@@ -175,6 +174,21 @@ class DigitCLI(LightningCLI):
         trainer = self.config.trainer
         if trainer.max_epochs is None:
             trainer.max_epochs = MAX_EPOCHS if trainer.max_steps == -1 else -1
+
+    def _parse(self, parser: LightningArgumentParser, words: list[str]) -> list[str]:
+        """Parse words into `config`; return them, with `dict_kwargs` where these are needed.
+
+        The parser does not know the names that a function takes as `**kwargs`, such as `in_chans`
+        of timm.create_model.
+        """
+        try:
+            self.config = parser.parse_args(words)
+        except ArgumentError as error:
+            changed = use_dict_kwargs(words, str(error))
+            if changed is None:
+                raise
+            return self._parse(parser, changed)
+        return words
 
     def _reset_class_defaults(self, parser: LightningArgumentParser) -> bool:
         """Make the requested classes the defaults; return whether any default changed.
@@ -198,9 +212,12 @@ class DigitCLI(LightningCLI):
         """
         try:
             self.config_init = self.parser.instantiate(self.config)
+        except KeyError as error:
+            raise UserError(f"a class does not accept its arguments: KeyError {error}", 2) from None
         except (ArithmeticError, AttributeError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(error_messages.explain_class_error(error), status=2) from None
         self.datamodule, self.model = self.config_init.data, self.config_init.model
+        self._remember_origin(self.config.model.as_dict()["network"])
         self.make_trainer = TrainerFactory({**self.config_init.trainer}, sign=self.own)
         option = "optimizer"
         try:
@@ -213,6 +230,13 @@ class DigitCLI(LightningCLI):
                 reason += "; use AdamW or SGD"
             raise UserError(f"--model.{option}: {reason}", status=2) from None
 
+    def _remember_origin(self, spec: dict[str, Any]) -> None:
+        """Remember the arguments of a network that is not one of this package."""
+        factory = import_allowed(spec["class_path"])
+        if path_of(factory) not in REGISTERED:
+            arguments = {**(spec.get("init_args") or {}), **(spec.get("dict_kwargs") or {})}
+            remember_origin(self.model.network, factory, arguments)
+
     def complete_config(self) -> dict[str, Any]:
         """Return the complete configuration as plain values, with the data set for `auto`.
 
@@ -223,7 +247,15 @@ class DigitCLI(LightningCLI):
             config: dict[str, Any] = parse_yaml(self.parser.dump(self.config, skip_unset=False))
         except LimitError as error:
             raise UserError(f"the options cannot be saved: {error}", status=2) from None
+        except ValueError as error:
+            raise UserError(error_messages.explain_class_error(error), status=2) from None
         config["data"]["dataset"] = self.datamodule.data.name
+        network, described = config["model"]["network"], describe(self.model.network)
+        if described["class_path"] not in REGISTERED and described["init_args"] is not None:
+            # Without its defaults: the parser could not read back those that are classes.
+            arguments = network.get("init_args") or {}
+            changed = {n: value for n, value in arguments.items() if n in described["init_args"]}
+            network["init_args"] = changed
         return config
 
     def load_data(self) -> None:
@@ -261,29 +293,3 @@ def _allow_imports(allowed: NamedClasses) -> None:
 
 
 _allowed_before: set[str] = set()  # for an earlier command in this process
-
-
-# Warnings of Lightning about intended behavior.
-_IGNORED_WARNINGS = (
-    ".*smaller than the logging interval",
-    ".*callbacks used to create the checkpoint need",  # a test needs no callbacks
-    "GPU available but not used",  # the user chose it
-    ".*but have no logger configured",  # an evaluation prints its metrics
-    "The dirpath has changed from",  # a test of a checkpoint from a stock Trainer
-    "Total length of `list` across ranks is zero",  # no validation set: `show_start` reports it
-    ".*It is recommended to use .self.log.*sync_dist",  # the means are over all processes
-    ".*`srun` command is available on your system",  # the user may not want it
-    ".*LeafSpec.* is deprecated",  # lightning's own call
-)
-
-
-def configure_warnings() -> None:
-    """Hide the messages of the framework that do not apply here."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # It logs only what its argument `verbose` asks for.
-    logging.getLogger("lightning.pytorch.callbacks.early_stopping").setLevel(logging.INFO)
-    for category in (FallbackWarning, SkippedWarning):  # `show_data_notices` reports them
-        warnings.filterwarnings("ignore", category=category)
-    for text in _IGNORED_WARNINGS:
-        warnings.filterwarnings("ignore", text)

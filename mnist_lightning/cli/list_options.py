@@ -109,17 +109,8 @@ def make_list() -> dict[str, Any]:
     }
 
 
-_CLASSES = {
-    "model.network": registry.NETWORKS,
-    "model.optimizer": registry.OPTIMIZERS,
-    "model.lr_scheduler": registry.SCHEDULES,
-    "data.augment": registry.AUGMENTATIONS,
-    "trainer.callbacks": registry.CALLBACKS,
-    "trainer.logger": {},
-    "trainer.strategy": {},
-    "trainer.profiler": {},
-    "trainer.plugins": {},
-    "trainer.accelerator": {},
+_CLASSES = registry.OPTION_CLASSES | {
+    f"trainer.{name}": {} for name in ("logger", "strategy", "profiler", "plugins", "accelerator")
 }
 
 

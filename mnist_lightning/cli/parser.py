@@ -4,15 +4,17 @@ import argparse
 import json
 import re
 from collections.abc import Callable, Sequence, Set
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import yaml
 
 from mnist_lightning.cli import suggestions
-from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.errors import PACKAGE, PROGRAM, UserError
 from mnist_lightning.files import exists
 from mnist_lightning.runs.class_names import (
+    CLASS_NAME,
     COMPONENT_OPTIONS,
     argument_names,
     class_names,
@@ -148,24 +150,39 @@ def read_files(arguments: Sequence[str], read: Callable[[Path, str], dict[str, A
         if option in FILE_OPTIONS and (equals or option == before) and not value.startswith("{"):
             example = EXAMPLES.get(option)
             single = f", or options such as {example}" if example else ""
-            check_is_file(option, value, single)
-            content = json.dumps(read(Path(value), FILE_OPTIONS[option]))
+            path = find_file(option, value, single)
+            content = json.dumps(read(path, FILE_OPTIONS[option]))
             word = f"{option}={content}" if equals else content
         replaced.append(word)
         before = word
     return replaced
 
 
-def check_is_file(option: str, path: str, alternative: str = "") -> None:
-    """Check that the value of an option is the path of a regular file.
+def find_file(option: str, name: str, alternative: str = "") -> Path:
+    """Return the file that an option names: a path, or a config of this package such as `mlp`.
 
     Raises:
-        UserError: it is not.
+        UserError: there is no such file, or it is not a regular one.
     """
-    if exists(path) and Path(path).is_file():
-        return
-    problem = "is not a regular file" if exists(path) else "does not exist"
-    raise UserError(f"{option} {path} {problem}; give a YAML file{alternative}", status=2)
+    path = Path(name)
+    if exists(name):
+        if not path.is_file():
+            raise UserError(f"{option} {name} is not a regular file; give a YAML file", status=2)
+        return path
+    if option in EXAMPLES:
+        if "." in name and CLASS_NAME.fullmatch(name):  # a class, as `LightningCLI` takes it
+            fix = "to train with a subclass, use it in Python with a Trainer"
+            raise UserError(f"{option} {name}: the class of this section is fixed; {fix}", status=2)
+        raise UserError(f"{option} {name} does not exist; give a YAML file{alternative}", status=2)
+    folder = PACKAGE / "configs" / ("sweeps" if option == "--space" else "")
+    configs = {file.stem: file for file in folder.glob("*.yaml")}
+    wanted = name.removeprefix("configs/").removeprefix("sweeps/").removesuffix(".yaml")
+    if wanted in configs:
+        return configs[wanted]
+    choices = f"a YAML file, or one of this package: {', '.join(sorted(configs))}"
+    closest = get_close_matches(wanted.rpartition("/")[2], configs, n=1)
+    hint = f"did you mean {closest[0]}? Give " if closest else "give "
+    raise UserError(f"{option} {name} does not exist; {hint}{choices}", status=2)
 
 
 class NamedClasses(NamedTuple):
@@ -191,7 +208,7 @@ def named_classes(arguments: Sequence[str]) -> NamedClasses:
         option, _, inline = word.partition("=")
         name, value = (option, inline) if inline else (before, word)
         _, *parts = name.split(".")
-        parsed = _parse_inline(value)
+        parsed = parse_inline(value)
         if value.startswith("{"):
             classes |= class_names(parsed)
             others |= argument_names(parsed, ())
@@ -204,7 +221,8 @@ def named_classes(arguments: Sequence[str]) -> NamedClasses:
     return NamedClasses(classes, others)
 
 
-def _parse_inline(value: str) -> Any:
+def parse_inline(value: str) -> Any:
+    """Return the structure in an inline value, such as `[Noise, Cutout]`; else the value."""
     try:
         return yaml.safe_load(value) if value[:1] in ("{", "[") else value
     except yaml.YAMLError:

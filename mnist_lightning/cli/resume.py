@@ -6,7 +6,13 @@ from typing import Any
 
 from mnist_lightning import distributed
 from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser
-from mnist_lightning.cli.session import prepare, run_lock, suggest_resume_option, train_and_show
+from mnist_lightning.cli.session import (
+    prepare,
+    run_lock,
+    start_loggers,
+    suggest_resume_option,
+    train_and_show,
+)
 from mnist_lightning.cli.trust import TrustedConfig, check_network, trusted_config
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import rename_damaged, write_atomically
@@ -154,6 +160,7 @@ def continue_run(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]
     if 0 <= ends < done.epochs + bool(done.batches):
         problem = f"--trainer.max_epochs {ends} is too small: {path} is already at {done}"
         raise UserError(f"{problem}; give a larger number", 2)
+    start_loggers(cli, resumed=True)
     if run.config.is_file():
         if distributed.is_rank_zero():
             run.delete_temporary_files()

@@ -6,12 +6,12 @@ Torch and Lightning are not imported: listing five hundred runs takes one second
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mnist_lightning.cli.parser import CommandParser
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import write_atomically
 from mnist_lightning.runs import lookup, run_directory, summary_table
+from mnist_lightning.runs.config import format_setting
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.runs.summary_table import BEST, NEWEST, RunRow
 from mnist_lightning.text import as_csv, plural, printable, say, shorten
@@ -101,7 +101,7 @@ def _compare(runs: Sequence[Run], as_json: bool, png: Path | None) -> int:
             say(f"  … and {len(result.settings) - MAX_SETTINGS:,} more; --json lists all")
             break
         say(f"  {printable(shorten(name))}")
-        texts = {run: shorten(_as_text(value)) for run, value in values.items()}
+        texts = {run: shorten(format_setting(value)) for run, value in values.items()}
         for text in dict.fromkeys(texts.values()):
             names = ", ".join(_short(run) for run in texts if texts[run] == text)
             say(f"    {printable(names)}: {printable(text)}")
@@ -112,19 +112,6 @@ def _compare(runs: Sequence[Run], as_json: bool, png: Path | None) -> int:
     if png is not None:
         say(f"curves: {png}")
     return 0
-
-
-def _as_text(value: Any) -> str:
-    """Format a setting as text; a class with arguments as a call."""
-    if isinstance(value, list):
-        return f"[{', '.join(map(_as_text, value))}]"
-    if isinstance(value, dict) and "class_path" in value:
-        arguments = value.get("init_args") or {}
-        if not isinstance(arguments, dict):
-            return str(value)
-        inner = ", ".join(f"{name}={_as_text(argument)}" for name, argument in arguments.items())
-        return f"{str(value['class_path']).rsplit('.', 1)[-1]}({inner})"
-    return str(value)
 
 
 def _short(name: str) -> str:

@@ -10,6 +10,8 @@ from mnist_lightning.cli.lightning_cli import DigitCLI
 from mnist_lightning.runs.config import Config
 from mnist_lightning.runs.recovery import rename_damaged_lock
 from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.text import say
+from mnist_lightning.training.config_loggers import location, log_settings
 from mnist_lightning.training.exact_resume import check_callbacks
 from mnist_lightning.training.experiment import Experiment
 from mnist_lightning.training.lightning_module import DigitClassifier
@@ -26,6 +28,19 @@ def prepare(cli: DigitCLI) -> None:
     distributed.run_on_rank_zero(
         lambda: preflight_check(cli.model, cli.datamodule, trainer, cli.complete_config(), cli.root)
     )
+
+
+def start_loggers(cli: DigitCLI, resumed: bool = False) -> None:
+    """Log the settings of a run with the loggers that it names, before its training.
+
+    Raises:
+        UserError: one of them cannot write.
+    """
+    loggers = cli.make_trainer.loggers
+    if distributed.is_rank_zero() and cli.config.trainer.enable_autolog_hparams:
+        log_settings(loggers, cli.complete_config())
+    for logger in loggers if resumed and distributed.is_rank_zero() else ():
+        say(f"{type(logger).__name__} does not continue its earlier log: {location(logger)} is new")
 
 
 def run_lock(run: Run) -> AbstractContextManager[Any]:
@@ -51,7 +66,8 @@ def train_and_show(
     result = train(experiment, reporter, run, checkpoint, init_from)
     if result.summary is not None:
         longer = suggest_resume_option(cli.model, config, result.summary["epochs"], result.steps)
-        console.show_results(reporter.console, result.summary, run, cli.root, longer)
+        loggers = cli.make_trainer.loggers if run is not None else []
+        console.show_results(reporter.console, result.summary, run, cli.root, longer, loggers)
     return result.status
 
 

@@ -20,7 +20,7 @@ from rich.table import Table
 from mnist_lightning import files
 from mnist_lightning.cli import console
 from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser
-from mnist_lightning.cli.parser import check_is_file, named_classes, read_files
+from mnist_lightning.cli.parser import find_file, named_classes, read_files
 from mnist_lightning.cli.suggestions import closest_option
 from mnist_lightning.cli.trust import refuse_foreign
 from mnist_lightning.errors import PROGRAM, UserError
@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> int:
             raise UserError(f"--{name} is for one run, a sweep creates many: omit --{name}", 2)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("optuna").propagate = False
-    check_is_file("--space", str(options.space))
+    options.space = find_file("--space", str(options.space))
     space = search_space.read(options.space)
     if not options.trust:
         refuse_foreign_space(space, options.space, rest)

@@ -15,6 +15,7 @@ from mnist_lightning.cli.parser import option_value
 from mnist_lightning.cli.trust import check_network, trusted_config
 from mnist_lightning.errors import UserError
 from mnist_lightning.networks.ensemble import Ensemble, ShiftAveraging
+from mnist_lightning.networks.registry import factory_of
 from mnist_lightning.preprocessing.normalization import PAPER
 from mnist_lightning.runs import lookup
 from mnist_lightning.runs.checkpoint import read_signed_checkpoint
@@ -176,7 +177,7 @@ def _evaluate_ensemble(
     checkpoints: Sequence[LoadedCheckpoint], cli: DigitCLI, evaluate: Evaluation, max_shift: int
 ) -> tuple[PredictionsTable, dict[str, PredictionsTable]]:
     """Evaluate the ensemble with shifts, and each member without; return both results."""
-    classes = [type(cli.model.network)]
+    classes = [factory_of(cli.model.network)]
     networks = [inference.load(each.path, classes=classes).network for each in checkpoints]
     members = {}
     for checkpoint, network in zip(checkpoints, networks, strict=True):

@@ -2,23 +2,23 @@
 
 import warnings
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from mnist_lightning import distributed
-from mnist_lightning.data.augmentations import Augmentation, check_value
+from mnist_lightning.data.arguments import DatasetName, check_arguments
+from mnist_lightning.data.augmentations import Augmentation
 from mnist_lightning.data.datasets import SOURCES, DigitData, SourceName
 from mnist_lightning.data.image_folder import load_folder
 from mnist_lightning.data.loader import BatchDataset, BatchLoader
 from mnist_lightning.data.mnist_download import FetchError
 from mnist_lightning.data.splits import Split, combine, default_val_size, split
 from mnist_lightning.errors import PROGRAM, UserError
-
-DatasetName = Literal["auto", "folder"] | SourceName
 
 
 class FallbackWarning(UserWarning):
@@ -95,26 +95,14 @@ class MNISTDataModule(LightningDataModule):
         self._loaded: dict[str, DigitData] = {}
         self._data: DigitData | None = None
         self._train_loader: BatchLoader | None = None
-        self._validate_arguments()
-
-    def _validate_arguments(self) -> None:
-        known = ["auto", "folder", *SOURCES]
-        if self.dataset not in known:
-            raise ValueError(f"unknown data set {self.dataset!r}; expected {', '.join(known)}")
-        if (self.dataset == "folder") != (self.folder is not None):
-            raise ValueError(
-                "your own images need both --data.dataset folder and --data.folder DIR"
-            )
-        check_value(0 <= self.test_share <= 1, "test_share", self.test_share, "0 to 1")
-        if len(set(self.extra)) < len(self.extra):
-            raise ValueError(f"--data.extra: a data set is given twice: {', '.join(self.extra)}")
-        share = self.extra_share  # the images are repeated up to this share
-        check_value(0.01 <= share <= 0.99, "extra_share", share, "0.01 to 0.99")
-        limits = {"batch_size": 1, "eval_batch_size": 1, "val_size": 0, "num_workers": 0, "seed": 0}
-        for name, minimum in limits.items():
-            value = getattr(self, name)
-            if value is not None:
-                check_value(value >= minimum, name, value, f"at least {minimum}")
+        check_arguments(vars(self))
+        names = "dataset batch_size eval_batch_size val_size split_seed seed num_workers pin_memory"
+        plain = {name: getattr(self, name) for name in names.split()}
+        plain |= {"data_dir": str(data_dir), "folder": folder, "test_share": test_share}
+        plain |= {"extra": self.extra, "extra_share": extra_share}
+        # What the constructor does not take has another name, for `load_from_checkpoint`.
+        plain["augmentations"] = [type(each).__name__ for each in self.augment]
+        self.save_hyperparameters(plain)
 
     @classmethod
     def of(cls, trainer: Trainer) -> Self:
@@ -149,6 +137,8 @@ class MNISTDataModule(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Load and split the data once, for all stages."""
+        # The batches are in memory: workers would make them slower.
+        warnings.filterwarnings("ignore", ".*does not have many workers")
         if self._data is not None:
             return
         own = self._split(self._load(self.dataset), self.val_size)
@@ -224,7 +214,9 @@ class MNISTDataModule(LightningDataModule):
             device = self._device(pixels.numel())
             pixels, labels = pixels.to(device), labels.to(device)
         seed = distributed.run_on_rank_zero(torch.initial_seed) if self.seed is None else self.seed
-        batches = BatchDataset(pixels, labels, self.batch_size, seed, self.augment)
+        overfit_batches = getattr(self.trainer, "overfit_batches", 0)  # set by Trainer
+        repeat = overfit_batches > 0
+        batches = BatchDataset(pixels, labels, self.batch_size, seed, self.augment, repeat)
         pin = self.pin_memory and torch.cuda.is_available() and pixels.device.type == "cpu"
         self._train_loader = BatchLoader(batches, self.num_workers, pin)
         return self._train_loader
@@ -243,6 +235,12 @@ class MNISTDataModule(LightningDataModule):
     def test_dataloader(self) -> BatchLoader | list[BatchLoader]:
         """Return batches of all test images, in order; none if there are no test images."""
         return self._evaluation_loader(self.data.test_images, self.data.test_labels)
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Return batches of all test images, in order, for `Trainer.predict`."""
+        data = self.data
+        samples = BatchDataset(data.test_images, data.test_labels, self.eval_batch_size, seed=None)
+        return DataLoader(samples, batch_size=self.eval_batch_size)
 
     def _evaluation_loader(self, pixels: Tensor, labels: Tensor) -> BatchLoader | list[BatchLoader]:
         if len(labels) == 0:

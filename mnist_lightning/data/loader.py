@@ -3,18 +3,20 @@
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
 from mnist_lightning import distributed, posix
 from mnist_lightning.data.augmentations import Augmentation, Mixture
 from mnist_lightning.preprocessing.normalization import normalize
 
 Batch = tuple[Tensor, Tensor]
+BatchAddress = tuple[int, int]  # the epoch, and the index of the batch in it
 SAMPLES_PER_GATHER = 8192  # 6 MB
 
 
@@ -31,10 +33,11 @@ def _generator(*key: int, device: torch.device | str = "cpu") -> torch.Generator
 
 
 @dataclass(eq=False)
-class BatchDataset(Dataset[Batch]):
-    """The batches of every epoch, addressed by (epoch, index).
+class BatchDataset(Dataset[Any]):
+    """The samples of a data set, and the batches of every epoch.
 
-    A batch depends only on its address: every process computes the same batch.
+    `dataset[i]` is a sample. `dataset[epoch, i]` is a batch, which depends only on this address:
+    every process computes the same batch.
 
     Args:
         images: (N, 28, 28) uint8.
@@ -42,6 +45,7 @@ class BatchDataset(Dataset[Batch]):
         batch_size: samples in a batch; the last one of an epoch may be smaller.
         seed: shuffles each epoch differently; None: the samples stay in their order.
         augment: applied in order to the images of each batch of a shuffled epoch.
+        repeat: use the batches of the first epoch in every epoch.
 
     With several processes, each gets its share of every batch. The number of processes does not
     change a batch.
@@ -52,31 +56,48 @@ class BatchDataset(Dataset[Batch]):
     batch_size: int
     seed: int | None
     augment: Sequence[Augmentation] = ()
+    repeat: bool = False
 
     def __post_init__(self) -> None:
         self.num_classes = 1 + int(self.labels.max()) if len(self.labels) > 0 else 0
         self._order: tuple[int, Tensor] | None = None
 
     def __len__(self) -> int:
-        """Count the batches of an epoch."""
+        """Count the samples."""
+        return len(self.labels)
+
+    @property
+    def num_batches(self) -> int:
+        """The number of batches of an epoch."""
         return -(-len(self.labels) // self.batch_size)
 
-    def __getitem__(self, address: tuple[int, int]) -> Batch:
-        """Return normalized images (B, 1, 28, 28) float32 and labels (B,) of one batch.
+    @overload
+    def __getitem__(self, address: int) -> tuple[Tensor, int]: ...
+    @overload
+    def __getitem__(self, address: BatchAddress) -> Batch: ...
+    def __getitem__(self, address: int | BatchAddress) -> tuple[Tensor, int] | Batch:
+        """Return a sample or a batch.
 
-        If one of the augmentations is a `Mixture`, probabilities (B, C) replace the labels.
+        Args:
+            address: an index, for the normalized image (1, 28, 28) float32 and the label of a
+                sample in the original order, without augmentation. Or (epoch, index), for the
+                images (B, 1, 28, 28) and labels (B,) of a batch. If one of the augmentations is a
+                `Mixture`, probabilities (B, C) replace the labels.
         """
-        epoch, index = address
-        return next(self.batches(epoch, index, index + 1))
+        if isinstance(address, tuple):
+            epoch, index = address
+            return next(self.batches(epoch, index, index + 1))
+        return normalize(self.images[address].unsqueeze(0))[0], int(self.labels[address])
 
     def batches(self, epoch: int, first: int = 0, end: int | None = None) -> Iterator[Batch]:
         """Yield the batches of an epoch from `first` up to `end`; by default all of them.
 
         Many batches are gathered at once and then sliced: this takes a third of the time.
         """
+        epoch = 0 if self.repeat else epoch
         size = self.batch_size
         step = max(1, SAMPLES_PER_GATHER // size)
-        end = len(self) if end is None else end
+        end = self.num_batches if end is None else end
         for start in range(first, end, step):
             pixels, labels = self._samples(epoch, start * size, min(start + step, end) * size)
             for index, offset in enumerate(range(0, len(labels), size), start):
@@ -114,13 +135,16 @@ class BatchDataset(Dataset[Batch]):
         return self._order[1]
 
 
-@dataclass(eq=False)
-class EpochSampler(Sampler[tuple[int, int]]):
-    """Yields the addresses of the batches of the current epoch, from `start` on."""
+class EpochSampler(SequentialSampler, DistributedSampler[Any]):
+    """Yields the addresses of the batches of the current epoch, from `start` on.
 
-    length: int
-    epoch: int = 0
-    start: int = 0
+    Lightning replaces a sampler that is not a DistributedSampler if there are several processes,
+    and one that is not a SequentialSampler for `overfit_batches`. This one needs no replacement:
+    each process gets its share of every batch, and `BatchDataset` shuffles.
+    """
+
+    def __init__(self, length: int) -> None:
+        self.length, self.epoch, self.start = length, 0, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch; Lightning calls this before each epoch."""
@@ -129,7 +153,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
     def __len__(self) -> int:
         return self.length
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[BatchAddress]:  # type: ignore[override] # see BatchDataset
         return ((self.epoch, index) for index in range(self.start, self.length))
 
 
@@ -146,7 +170,7 @@ def _ignore_signals(worker: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: posix.end_process_after(SECONDS_TO_SAVE))
 
 
-class BatchLoader:
+class BatchLoader(DataLoader[Any]):
     """Iterates over the batches of an epoch; the number of workers does not change them.
 
     Its state is a position in an epoch: the next iteration over that epoch continues there.
@@ -159,45 +183,42 @@ class BatchLoader:
         pin_memory: use page-locked memory for the batches (for a GPU).
     """
 
-    batch_sampler = None  # Lightning expects this attribute beside `sampler`
+    dataset: BatchDataset
+    sampler: EpochSampler
 
     def __init__(
         self, dataset: BatchDataset, num_workers: int = 0, pin_memory: bool = False
     ) -> None:
-        self.dataset = dataset
-        self.sampler = EpochSampler(len(dataset))
+        super().__init__(
+            dataset,
+            batch_size=None,
+            sampler=EpochSampler(dataset.num_batches),
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            persistent_workers=num_workers > 0,
+            # iter() draws a seed: a separate generator leaves the global one unchanged.
+            generator=torch.Generator(),
+            worker_init_fn=_ignore_signals,
+        )
         self._num_yielded = 0  # batches of this epoch so far
         self._resumed: dict[str, int] | None = None
-        self._workers: DataLoader[Batch] | None = None
-        if num_workers > 0 or pin_memory:
-            self._workers = DataLoader(
-                dataset,
-                batch_size=None,
-                sampler=self.sampler,
-                num_workers=num_workers,
-                pin_memory=pin_memory,
-                persistent_workers=num_workers > 0,
-                # iter() draws a seed: a separate generator leaves the global one unchanged.
-                generator=torch.Generator(),
-                worker_init_fn=_ignore_signals,
-            )
 
-    def __len__(self) -> int:
-        return len(self.sampler)
-
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override] # torch's type is a private one
         # A generator function runs only when the first batch is requested: Lightning calls iter()
         # before it sets the epoch.
         resumed, self._resumed = self._resumed, None
         same_epoch = resumed is not None and resumed["epoch"] == self.sampler.epoch
         self._num_yielded = self.sampler.start = resumed["given"] if resumed and same_epoch else 0
-        for batch in self._workers or self.dataset.batches(self.sampler.epoch, self._num_yielded):
+        # In one process, torch's loader is slower: it gathers each batch alone.
+        is_plain = self.num_workers == 0 and not self.pin_memory
+        batches = self.dataset.batches(self.sampler.epoch, self._num_yielded)
+        for batch in batches if is_plain else super().__iter__():
             self._num_yielded += 1
             yield batch
 
     def close(self) -> None:
         """Stop the workers now; at the end of the program this would take seconds."""
-        self._workers = None
+        self._iterator = None
 
     def state_dict(self) -> dict[str, int]:
         """Return the epoch and the number of its batches that were yielded."""

@@ -17,7 +17,7 @@ from mnist_lightning.deployment import html_export, model_card
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import write_atomically
 from mnist_lightning.networks.inspection import trace
-from mnist_lightning.networks.registry import build, describe
+from mnist_lightning.networks.registry import build, describe, factory_of
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.normalization import MEAN, STD
 from mnist_lightning.runs.safetensors_file import METADATA_KEY
@@ -93,7 +93,7 @@ def _write_pth(export: Export, path: Path) -> None:
 def _load_pth(export: Export, path: Path) -> Predict:
     network = export.recognizer.network
     weights = torch.load(path, weights_only=True)
-    return predictor(FromPixels(build(describe(network), [type(network)], weights).eval()))
+    return predictor(FromPixels(build(describe(network), [factory_of(network)], weights).eval()))
 
 
 def _write_safetensors(export: Export, path: Path) -> None:
@@ -105,7 +105,7 @@ def _write_safetensors(export: Export, path: Path) -> None:
 
 
 def _load_safetensors(export: Export, path: Path) -> Predict:
-    recognizer = inference.load(path, classes=[type(export.recognizer.network)])
+    recognizer = inference.load(path, classes=[factory_of(export.recognizer.network)])
     return predictor(FromPixels(recognizer.network))
 
 

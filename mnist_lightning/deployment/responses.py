@@ -9,11 +9,11 @@ from typing import Literal
 
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
-from torch import nn
 
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import write_atomically
 from mnist_lightning.inference import DigitPrediction, Recognizer, load
+from mnist_lightning.networks.registry import NetworkFactory
 from mnist_lightning.preprocessing.mnist_format import DigitImage, png
 from mnist_lightning.runs.run_directory import PRETRAINED_FOLDER, Run, list_runs
 from mnist_lightning.runs.summary_table import read_row
@@ -89,7 +89,7 @@ class ModelRegistry:
     """
 
     def __init__(
-        self, run: Run, checkpoint: Path | None, root: Path, classes: Sequence[type[nn.Module]] = ()
+        self, run: Run, checkpoint: Path | None, root: Path, classes: Sequence[NetworkFactory] = ()
     ) -> None:
         self.run = run
         self.default = load(checkpoint or run.folder, root, classes)

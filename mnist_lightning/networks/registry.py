@@ -2,15 +2,16 @@
 
 An architecture is the class that its file is named after: `classic_cnn.py` holds `ClassicCNN`.
 It stores each constructor argument as an attribute of the same name, as PyTorch's layers do.
-A checkpoint stores these attributes, so that the network can be built again.
+A checkpoint stores these attributes, so that the network can be built again. For other networks,
+which a class or a function of the user creates, it stores the arguments of the configuration.
 """
 
 import inspect
 import pkgutil
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -51,16 +52,66 @@ def _find_architectures() -> dict[str, type[nn.Module]]:
     return architectures
 
 
-Class = TypeVar("Class")
+# A class of networks, or a function that returns one.
+NetworkFactory = Callable[..., nn.Module]
+Factory = TypeVar("Factory", bound=Callable[..., Any])
 
 
-def by_path(classes: Iterable[type[Class]]) -> dict[str, type[Class]]:
-    """Map the paths at which classes are defined to the classes."""
-    return {f"{cls.__module__}.{cls.__qualname__}": cls for cls in classes}
+def path_of(factory: Callable[..., Any]) -> str:
+    """Return the path at which a class or a function is defined."""
+    return f"{factory.__module__}.{factory.__qualname__}"
+
+
+def by_path(factories: Iterable[Factory]) -> dict[str, Factory]:
+    """Map the paths at which classes or functions are defined to them."""
+    return {path_of(factory): factory for factory in factories}
 
 
 ARCHITECTURES = _find_architectures()
 REGISTERED = by_path(ARCHITECTURES.values())
+
+
+class _Origin(NamedTuple):
+    """How a network was created; None: with arguments that are not primitives."""
+
+    factory: NetworkFactory
+    init_args: dict[str, Any] | None
+
+
+_ORIGIN = "mnist_lightning_origin"  # the attribute of a network with its `_Origin`
+
+
+def remember_origin(
+    network: nn.Module, factory: NetworkFactory, arguments: Mapping[str, Any]
+) -> None:
+    """Remember how a network was created, for `describe`.
+
+    Args:
+        network: the network.
+        factory: its class, or the function that created it.
+        arguments: its arguments, as a configuration contains them: a class or a function by name.
+            Those that equal the defaults are not needed.
+    """
+    parameters = inspect.signature(factory).parameters
+    changed = {
+        name: value
+        for name, value in arguments.items()
+        if name not in parameters or not _is_default(value, parameters[name].default)
+    }
+    plain = all(map(_is_primitive, changed.values()))
+    setattr(network, _ORIGIN, _Origin(factory, changed if plain else None))
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    name = getattr(default, "__name__", None)  # of a class or a function
+    is_named = name is not None and isinstance(value, str) and value.endswith(f".{name}")
+    return is_named or (type(value) is type(default) and bool(value == default))
+
+
+def factory_of(network: nn.Module) -> NetworkFactory:
+    """Return the class of a network, or the function that created it."""
+    origin: _Origin | None = vars(network).get(_ORIGIN)
+    return type(network) if origin is None else origin.factory
 
 
 def describe(network: nn.Module) -> dict[str, Any]:
@@ -70,6 +121,9 @@ def describe(network: nn.Module) -> dict[str, Any]:
     something else under their names, for example a layer. To load a checkpoint of such a network,
     the caller must pass the network itself.
     """
+    origin: _Origin | None = vars(network).get(_ORIGIN)
+    if origin is not None:
+        return {"class_path": path_of(origin.factory), "init_args": origin.init_args}
     parameters = inspect.signature(type(network)).parameters
     stored = vars(network)
     init_args = {name: stored[name] for name in parameters if _is_primitive(stored.get(name, ...))}
@@ -87,24 +141,24 @@ def _is_primitive(value: Any) -> bool:
 
 def build(
     description: dict[str, Any],
-    user_classes: Iterable[type[nn.Module]] = (),
+    user_classes: Iterable[NetworkFactory] = (),
     weights: Mapping[str, Tensor] | None = None,
 ) -> nn.Module:
     """Build a network from the output of `describe`, and load its weights.
 
-    Only the architectures of this package and the classes in `user_classes` are accepted: the
+    Only the architectures of this package, and what is in `user_classes`, are accepted: the
     description comes from a file, and no class that a file names is ever imported.
 
     Args:
         description: its `class_path` and `init_args`.
-        user_classes: the user's own network classes.
+        user_classes: other classes of networks, and functions that return one.
         weights: by parameter name; None: the initial weights.
 
     Raises:
         UserError: the class is unknown, its arguments were not stored or are invalid, or the
             weights do not match the network.
     """
-    known = REGISTERED | by_path(user_classes)
+    known: dict[str, NetworkFactory] = {**REGISTERED, **by_path(user_classes)}
     path, init_args = parse_description(description)
     if path not in known:
         raise UnknownNetworkError(
@@ -121,6 +175,8 @@ def build(
         check_weights(description, weights)
     try:
         network = known[path](**init_args)
+        if path not in REGISTERED:
+            remember_origin(network, known[path], init_args)
         if weights is not None:
             network.load_state_dict(dict(weights))
     except (TypeError, ValueError, RuntimeError, AttributeError) as error:

@@ -176,3 +176,16 @@ def flatten(config: Config, prefix: str = "") -> dict[str, Any]:
         path = f"{prefix}{name}"
         flat |= flatten(value, f"{path}.") if isinstance(value, dict) else {path: value}
     return flat
+
+
+def format_setting(value: Any) -> str:
+    """Format a setting as text; a class with arguments as a call."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(format_setting, value))}]"
+    if isinstance(value, dict) and "class_path" in value:
+        arguments = value.get("init_args") or {}
+        if not isinstance(arguments, dict):
+            return str(value)
+        inner = [f"{name}={format_setting(argument)}" for name, argument in arguments.items()]
+        return f"{str(value['class_path']).rsplit('.', 1)[-1]}({', '.join(inner)})"
+    return str(value)

@@ -55,10 +55,21 @@ def import_paths(name: str) -> set[str]:
 
 def imported_paths(name: str) -> set[str]:
     """Return the same as `import_paths`, but only for modules that are already imported."""
+    return {name, *_definition(find_imported(name))}
+
+
+def find_imported(name: str) -> Any:
+    """Return an object by dotted name; None if its module is not imported."""
     module, _, attribute = name.rpartition(".")
-    return {name, *_definition(getattr(sys.modules.get(module), attribute, None))}
+    return getattr(sys.modules.get(module), attribute, None)
 
 
 def _definition(value: Any) -> list[str]:
-    module, qualified = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    return [f"{module}.{qualified}"] if module and qualified else []
+    """Return the paths of a class: of its definition, and of the packages that export it."""
+    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    if not module or not name:
+        return []
+    parts = module.split(".")
+    modules = [".".join(parts[:end]) for end in range(1, len(parts))]
+    exported = [each for each in modules if getattr(sys.modules.get(each), name, None) is value]
+    return [f"{each}.{name}" for each in (*exported, module)]

@@ -1,7 +1,7 @@
 """DigitClassifier: the loss, the metrics, the optimizer and the schedule."""
 
-import math
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -26,6 +26,7 @@ from mnist_lightning.training.metrics import LossAndAccuracy
 from mnist_lightning.training.optimizer_state import load_in_saved_precision
 
 OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]
+DEFAULT_OPTIMIZER = partial(torch.optim.Adam, lr=1e-3, fused=True)
 
 
 def network_of(pl_module: LightningModule) -> nn.Module:
@@ -55,6 +56,10 @@ class DigitClassifier(LightningModule):
             processors.
         compile: train with `torch.compile`. Compiling takes time at the start, and is worth it on
             a GPU. The checkpoints are the same.
+
+    Attributes:
+        lr: the learning rate that replaces the optimizer's own; `Tuner.lr_find` sets it. None: the
+            optimizer's own.
     """
 
     # With Lightning's own key, LightningCLI would silently override the command line by a
@@ -64,9 +69,7 @@ class DigitClassifier(LightningModule):
     def __init__(
         self,
         network: nn.Module | None = None,
-        optimizer: OptimizerCallable = lambda parameters: torch.optim.Adam(
-            parameters, lr=1e-3, fused=True
-        ),
+        optimizer: OptimizerCallable = DEFAULT_OPTIMIZER,
         lr_scheduler: lr_schedules.LRSchedulerCallable | None = None,
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
         label_smoothing: float = 0.0,
@@ -89,6 +92,17 @@ class DigitClassifier(LightningModule):
         self.val_metrics = LossAndAccuracy()
         self.test_metrics = LossAndAccuracy()
         self._validated_step = -1
+        self.lr: float | None = None
+        # What the constructor does not take has another name, for `load_from_checkpoint`.
+        self.save_hyperparameters(
+            {
+                "network_class": type(self.network).__name__,
+                "lr_scheduler_interval": lr_scheduler_interval,
+                "label_smoothing": label_smoothing,
+                "channels_last": channels_last,
+                "compile": compile,
+            }
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (B, 1, 28, 28) normalized images to (B, C) logits."""
@@ -161,6 +175,12 @@ class DigitClassifier(LightningModule):
         """Log the means over the test set."""
         self._log_epoch("test", self.test_metrics)
 
+    def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> Tensor:
+        """Return the probabilities (B, C) for a batch: images, or images and labels."""
+        images = batch if isinstance(batch, Tensor) else batch[0]
+        logits: Tensor = self(images)
+        return logits.softmax(dim=1)
+
     def _step(
         self, batch: Batch, criterion: nn.Module, metrics: LossAndAccuracy
     ) -> tuple[Tensor, Tensor]:
@@ -187,13 +207,18 @@ class DigitClassifier(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Create the optimizer and its schedule."""
         optimizer = self.optimizer_factory(self.network.parameters())
+        if self.lr is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = self.lr
         load_in_saved_precision(optimizer)
         if self.trainer.gradient_clip_val:
             # In mixed precision, gradients must be unscaled before they are clipped; a fused
             # optimizer would unscale them too late, in its step.
             optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined] # torch's flag
         spans = self.schedule_needs_run_length
-        schedule = self.make_schedule(optimizer, self._total_steps() if spans else 0)
+        schedule = self.make_schedule(
+            optimizer, lr_schedules.total_steps(self.trainer) if spans else 0
+        )
         if schedule is None:
             return optimizer
         interval = "step" if spans else self.lr_scheduler_interval
@@ -239,25 +264,6 @@ class DigitClassifier(LightningModule):
             schedule.step(self.trainer.callback_metrics[f"train/{name}"])
         elif self._validated_step == self.global_step:
             schedule.step(self.trainer.callback_metrics[f"val/{name}"])
-
-    def _total_steps(self) -> int:
-        """Return the number of optimizer steps of the run.
-
-        Not `Trainer.estimated_stepping_batches`: it sets up the loader early, and the loader's
-        state in the checkpoint is lost.
-        """
-        trainer = self.trainer
-        if trainer.datamodule is None:  # type: ignore[attr-defined] # set by Trainer.fit
-            return int(trainer.estimated_stepping_batches)
-        limits = [] if trainer.max_steps == -1 else [trainer.max_steps]
-        if trainer.max_epochs is not None and trainer.max_epochs > 0:
-            batches, limit = MNISTDataModule.of(trainer).train_batches, trainer.limit_train_batches
-            batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-            steps_per_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
-            limits.append(trainer.max_epochs * steps_per_epoch)
-        if not limits:
-            raise UserError(lr_schedules.UNBOUNDED_SCHEDULE, status=2)
-        return min(limits)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the description of the network."""

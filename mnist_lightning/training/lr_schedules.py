@@ -10,8 +10,12 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 
+from lightning.pytorch import Trainer
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
+
+from mnist_lightning.data.datamodule import MNISTDataModule
+from mnist_lightning.errors import UserError
 
 LRSchedulerCallable = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
 UNBOUNDED_SCHEDULE = (
@@ -101,3 +105,25 @@ def needs_run_length(factory: LRSchedulerCallable | None) -> bool:
         return factory.keywords["total_steps"] is None
     parameter = inspect.signature(factory).parameters.get("total_steps")
     return parameter is not None and parameter.default is None
+
+
+def total_steps(trainer: Trainer) -> int:
+    """Return the number of optimizer steps of a run.
+
+    Not `Trainer.estimated_stepping_batches`: it sets up the loader early, and the loader's state in
+    the checkpoint is lost.
+
+    Raises:
+        UserError: the length of the run is not limited.
+    """
+    if trainer.datamodule is None:  # type: ignore[attr-defined] # set by Trainer.fit
+        return int(trainer.estimated_stepping_batches)
+    limits = [] if trainer.max_steps == -1 else [trainer.max_steps]
+    if trainer.max_epochs is not None and trainer.max_epochs > 0:
+        batches, limit = MNISTDataModule.of(trainer).train_batches, trainer.limit_train_batches
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        steps_per_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
+        limits.append(trainer.max_epochs * steps_per_epoch)
+    if not limits:
+        raise UserError(UNBOUNDED_SCHEDULE, status=2)
+    return min(limits)

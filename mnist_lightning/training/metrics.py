@@ -28,7 +28,7 @@ class LossAndAccuracy(Metric):
     labels: list[Tensor]
 
     def __init__(self) -> None:
-        super().__init__(distributed_available_fn=lambda: distributed.world_size() > 1)
+        super().__init__(distributed_available_fn=distributed.is_distributed)
         zero = torch.zeros((), dtype=torch.int64)
         self.add_state("loss", torch.zeros(()), dist_reduce_fx="sum", persistent=True)
         self.add_state("correct", zero, dist_reduce_fx="sum", persistent=True)

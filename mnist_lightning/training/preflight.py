@@ -9,13 +9,21 @@ from typing import Any, NoReturn
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor
+from torch import nn
 from torch.optim import LBFGS, Optimizer
 
 from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.errors import UserError
 from mnist_lightning.networks.inspection import probe_logits
-from mnist_lightning.networks.registry import MAX_CLASSES
+from mnist_lightning.networks.registry import (
+    MAX_CLASSES,
+    REGISTERED,
+    build,
+    describe,
+    factory_of,
+    path_of,
+)
 from mnist_lightning.runs.checkpoint import MAX_UNSIGNED_BYTES
 from mnist_lightning.runs.config import Config
 from mnist_lightning.runs.signature import key_path, signing_key
@@ -24,6 +32,8 @@ from mnist_lightning.training.lightning_module import DigitClassifier
 from mnist_lightning.training.lr_schedules import UNBOUNDED_SCHEDULE
 
 MAX_KEPT = 1_000  # checkpoints
+_METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
+_PACKAGES = ("lightning.", "mnist_lightning.")
 
 
 def preflight_check(
@@ -48,13 +58,12 @@ def preflight_check(
     unbounded = trainer.max_steps == -1 and trainer.max_epochs in (None, -1)
     if unbounded and model.schedule_needs_run_length:
         _reject(UNBOUNDED_SCHEDULE)
-    if options["overfit_batches"]:
-        _reject("--trainer.overfit_batches is not supported: use --trainer.limit_train_batches.")
     if config["keep_last"] > MAX_KEPT:
         _reject(f"--keep_last {config['keep_last']} exceeds {MAX_KEPT:,}: give a smaller number")
+    _check_network(model.network)
     _check_data(model, data)
-    _check_limits(data, options)
-    _check_early_stopping(data, trainer, options)
+    _check_limits(data, trainer, options)
+    _check_early_stopping(model, data, trainer, options)
     _check_optimizer(model, trainer)
     if config["model"]["compile"] and trainer.strategy.root_device.type == "cpu":
         _check_compiler()
@@ -64,6 +73,27 @@ def preflight_check(
 
 def _reject(problem: str) -> NoReturn:
     raise UserError(problem, status=2) from None
+
+
+def _check_network(network: nn.Module) -> None:
+    """Check that a network of another package can be built again, to test and to use it."""
+    factory, description = factory_of(network), describe(network)
+    if path_of(factory) in REGISTERED:
+        return
+    if description["init_args"] is None:
+        _reject(
+            f"--model.network {description['class_path']}: an argument is not a number or a text, "
+            "so that the network could not be built again for a test. Name a function of your own "
+            "that returns the network and takes only numbers and texts."
+        )
+    with torch.random.fork_rng(devices=[]):  # the run's random numbers stay the same
+        copy = build(description, [factory])
+    shapes, expected = (
+        {name: weight.shape for name, weight in each.state_dict().items()}
+        for each in (copy, network)
+    )
+    if shapes != expected:
+        _reject(f"--model.network {description['class_path']} does not always have the same layers")
 
 
 def _check_data(model: DigitClassifier, data: MNISTDataModule) -> None:
@@ -88,7 +118,7 @@ def _check_data(model: DigitClassifier, data: MNISTDataModule) -> None:
         _reject(f"The network has {shape[1]} classes: expected at most {MAX_CLASSES}.")
 
 
-def _check_limits(data: MNISTDataModule, options: dict[str, Any]) -> None:
+def _check_limits(data: MNISTDataModule, trainer: Trainer, options: dict[str, Any]) -> None:
     """Check the limits that Lightning would reject after the run has a directory."""
     sizes = {
         "train": data.train_batches,
@@ -96,10 +126,13 @@ def _check_limits(data: MNISTDataModule, options: dict[str, Any]) -> None:
         "test": -(-len(data.data.test_labels) // data.eval_batch_size),
     }
     for stage, batches in sizes.items():
-        limit = options[f"limit_{stage}_batches"]
+        name = f"limit_{stage}_batches"
+        limit = getattr(trainer, name)
+        if options["overfit_batches"] and stage != "test":  # it replaces the limit
+            name = "overfit_batches"
         if isinstance(limit, float) and batches > 0 and limit > 0 and batches * limit < 1:
             _reject(
-                f"--trainer.limit_{stage}_batches {limit} of {batches} batches is below 1 batch: "
+                f"--trainer.{name} {limit} of {batches} batches is below 1 batch: "
                 f"give at least {math.ceil(100 / batches) / 100}, or a number of batches (1, 2, …)."
             )
     every = options["check_val_every_n_epoch"]
@@ -108,7 +141,7 @@ def _check_limits(data: MNISTDataModule, options: dict[str, Any]) -> None:
             f"Invalid --trainer.check_val_every_n_epoch {every}: expected at least 1. To disable "
             "validation, give --trainer.limit_val_batches 0."
         )
-    limit, interval = options["limit_train_batches"], options["val_check_interval"]
+    limit, interval = trainer.limit_train_batches, options["val_check_interval"]
     batches = min(sizes["train"], limit) if isinstance(limit, int) else sizes["train"]
     batches = int(batches * limit) if isinstance(limit, float) else batches
     within = every is not None and options["limit_val_batches"] != 0
@@ -119,8 +152,16 @@ def _check_limits(data: MNISTDataModule, options: dict[str, Any]) -> None:
         )
 
 
-def _check_early_stopping(data: MNISTDataModule, trainer: Trainer, options: dict[str, Any]) -> None:
+def _check_early_stopping(
+    model: DigitClassifier, data: MNISTDataModule, trainer: Trainer, options: dict[str, Any]
+) -> None:
     """Check that the metric of each EarlyStopping exists when it is first read."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined] # set by Trainer
+    loggers = (callback for callback in callbacks if not isinstance(callback, EarlyStopping))
+    may_log = type(model) is not DigitClassifier or any(
+        isinstance(each, LearningRateMonitor) or not type(each).__module__.startswith(_PACKAGES)
+        for each in loggers
+    )
     validates = len(data.val_indices) > 0 and options["limit_val_batches"] != 0
     interval, every = options["val_check_interval"], options["check_val_every_n_epoch"]
     at_epoch_ends = interval in (None, 1.0) and not isinstance(interval, int) and every == 1
@@ -130,10 +171,10 @@ def _check_early_stopping(data: MNISTDataModule, trainer: Trainer, options: dict
             continue
         option = callback._check_on_train_epoch_end
         reads_at_epoch_end = at_epoch_ends if option is None else option
-        stage, _, name = callback.monitor.partition("/")
+        stage = callback.monitor.partition("/")[0]
         problem = ""
-        if stage in ("train", "val") and name not in ("loss", "accuracy"):
-            problem = f"Existing metrics: {stage}/loss, {stage}/accuracy."
+        if callback.monitor not in _METRICS and (stage in ("train", "val") or not may_log):
+            problem = f"Existing metrics: {', '.join(_METRICS)}."
         elif stage == "val" and not validates:
             problem = "The run has no validation: monitor train/loss."
         elif stage == "val" and reads_at_epoch_end and every != 1:

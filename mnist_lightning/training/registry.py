@@ -52,6 +52,14 @@ CALLBACKS: Components = by_path([ExponentialMovingAverage, WeightsFile]) | expor
     "DeviceStatsMonitor EarlyStopping GradientAccumulationScheduler LearningRateMonitor "
     "ModelSummary RichModelSummary RichProgressBar TQDMProgressBar",
 )
+# The registered classes of each option.
+OPTION_CLASSES = {
+    "model.network": NETWORKS,
+    "model.optimizer": OPTIMIZERS,
+    "model.lr_scheduler": SCHEDULES,
+    "data.augment": AUGMENTATIONS,
+    "trainer.callbacks": CALLBACKS,
+}
 # The arguments of these classes choose where to write or send data. A `--config` file may name
 # them, the files of an untrusted run may not.
 WRITERS: Components = (

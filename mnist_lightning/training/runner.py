@@ -32,6 +32,7 @@ from mnist_lightning.training.callbacks.progress import ProgressLines
 from mnist_lightning.training.callbacks.rng_state import RandomState
 from mnist_lightning.training.callbacks.run_summary import RunSummary
 from mnist_lightning.training.callbacks.tensorboard import Dashboards
+from mnist_lightning.training.config_loggers import log_results
 from mnist_lightning.training.exact_resume import unverified_parts
 from mnist_lightning.training.experiment import Experiment, Reporter, Result
 from mnist_lightning.training.fast_epoch_loop import disable_nvml_check
@@ -64,6 +65,14 @@ class TrainingSession(NamedTuple):
         # Lightning treats a nonzero status of another process as a failure, and kills the first.
         return self.shutdown.status if distributed.is_rank_zero() else 0
 
+    def final_results(self, test: dict[str, float]) -> dict[str, float]:
+        """Return the results to log after a run: of its test, and of its best checkpoint."""
+        results = {name: test.get(name) for name in _TEST_METRICS} | {
+            f"final/{name.replace('/', '_')}": self.summary.facts[name]
+            for name in ("val/accuracy", "val/loss", "fit_seconds")
+        }
+        return {name: value for name, value in results.items() if value is not None}
+
 
 def train(
     experiment: Experiment,
@@ -94,6 +103,9 @@ def train(
             _show_profile(session)
             results = _test(session) | _fit_calibration(experiment)
             _show_hyperparameters(session, results)
+            if run is not None:
+                finals = session.final_results(results)
+                log_results(experiment.make_trainer.loggers, finals, session.trainer.global_step)
             if session.logger is not None:
                 session.logger.flush()
             # Last, because a run in the state `finished` must be complete.
@@ -150,7 +162,9 @@ def _build_session(
     summary = RunSummary(
         output_run, config["seed_everything"], epochs, checkpoints, init_from, exact=not unverified
     )
-    trainer = experiment.make_trainer(logger, [*callbacks, summary], run.folder if run else None)
+    loggers = experiment.make_trainer.loggers if logger is None else [logger]
+    folder = run.folder if run else None
+    trainer = experiment.make_trainer(loggers, [*callbacks, summary], folder)
     best = run.best if run is not None and checkpoints is not None else None
     parts = (trainer, summary, shutdown, logger, dashboards, best)
     return TrainingSession(experiment, reporter, run, *parts)
@@ -252,14 +266,10 @@ def _fit_calibration(experiment: Experiment) -> dict[str, float]:
 def _show_hyperparameters(session: TrainingSession, results: dict[str, float]) -> None:
     """Show the hyperparameters and the results in the dashboards."""
     if session.dashboards is not None:
-        config, facts = session.experiment.config, session.summary.facts
+        config = session.experiment.config
         settings = reproducibility_key(config) | {"seed": config["seed_everything"]}
-        metrics = {name: results.get(name) for name in _TEST_METRICS} | {
-            f"final/{name.replace('/', '_')}": facts[name]
-            for name in ("val/accuracy", "val/loss", "fit_seconds")
-        }
-        known = {name: value for name, value in metrics.items() if value is not None}
-        session.dashboards.show_hyperparameters(settings, known, session.trainer.global_step)
+        finals, step = session.final_results(results), session.trainer.global_step
+        session.dashboards.show_hyperparameters(settings, finals, step)
 
 
 def _saved(run: Run | None) -> str:

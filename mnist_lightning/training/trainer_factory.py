@@ -10,7 +10,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import Profiler
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from mnist_lightning.errors import UserError
@@ -30,6 +30,7 @@ class TrainerFactory:
 
     Attributes:
         callbacks: the callbacks of the configuration.
+        loggers: the loggers of the configuration; without `logger`, the run has its own.
         loaded: checkpoints that the trainers need not read again, by path.
     """
 
@@ -37,25 +38,26 @@ class TrainerFactory:
         self._options = options
         self._sign = sign
         self.callbacks: list[Callback] = _as_list(options["callbacks"])
+        named = options["logger"] not in (None, True, False)
+        self.loggers: list[Logger] = _as_list(options["logger"]) if named else []
         self.loaded: dict[Path, dict[str, Any]] = {}
 
     def __call__(
         self,
-        logger: Logger | None = None,
+        loggers: Sequence[Logger] = (),
         callbacks: Sequence[Callback] = (),
         folder: Path | None = None,
     ) -> Trainer:
         """Create a trainer.
 
         Args:
-            logger: the run's logger; None logs nothing. A logger of the configuration replaces it.
+            loggers: where to log.
             callbacks: the run's callbacks, placed after those of the configuration.
             folder: the run directory, where callbacks of the configuration may write files.
 
         Raises:
             UserError: the options contradict each other, or do not fit this machine.
         """
-        has_own_logger = self._options["logger"] not in (None, True)
         checkpoint_io = AtomicCheckpointIO(folder, self._sign, self.loaded)
         plugins = [*_as_list(self._options["plugins"]), checkpoint_io]
         if SLURMEnvironment.detect():
@@ -63,7 +65,8 @@ class TrainerFactory:
             # run saves itself.
             plugins.append(SLURMEnvironment(auto_requeue=False))
         overrides = {
-            "logger": self._options["logger"] if has_own_logger else logger or False,
+            "logger": list(loggers) or False,
+            "enable_autolog_hparams": False,  # `log_settings` logs the whole configuration
             "callbacks": [*self.callbacks, *callbacks],
             "plugins": plugins,
             # The progress callback shows a bar, unless the configuration has one.
@@ -74,15 +77,22 @@ class TrainerFactory:
         try:
             trainer = RunTrainer(**self._options | overrides)
         except _OPTION_ERRORS as error:
-            problem = f": {' '.join(str(error).split())}"
-            if "gpu backend" in problem or "accelerator is not available" in problem:
-                problem = f".accelerator {self._options['accelerator']}: this machine has none"
-                problem += "; use auto or cpu"
-            raise UserError(f"--trainer{problem}", status=2) from None
-        profiler = trainer.profiler
-        if folder is not None and isinstance(profiler, Profiler) and profiler.filename is None:
+            raise UserError(f"--trainer{self._explain(error)}", status=2) from None
+        profiler: Profiler = trainer.profiler  # type: ignore[attr-defined] # set by Trainer
+        is_wanted = self._options["profiler"] is not None and profiler.filename is None
+        if folder is not None and is_wanted:
             profiler.dirpath, profiler.filename = folder, PROFILE
-        strategy = trainer.strategy
+        self._check_strategy(trainer.strategy)
+        return trainer
+
+    def _explain(self, error: Exception) -> str:
+        problem = " ".join(str(error).split())
+        if "gpu backend" in problem or "accelerator is not available" in problem:
+            accelerator = self._options["accelerator"]
+            return f".accelerator {accelerator}: this machine has none; use auto or cpu"
+        return f": {problem}"
+
+    def _check_strategy(self, strategy: Strategy) -> None:
         is_launchable = isinstance(strategy.launcher, _SubprocessScriptLauncher)
         is_ddp = isinstance(strategy, DDPStrategy) and is_launchable
         if not is_ddp and not isinstance(strategy, SingleDeviceStrategy):
@@ -91,7 +101,6 @@ class TrainerFactory:
                 "or auto with one device.",
                 status=2,
             )
-        return trainer
 
 
 def _as_list(value: Any) -> list[Any]:

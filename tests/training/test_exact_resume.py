@@ -28,8 +28,6 @@ CALLBACK = "--trainer.callbacks"
         ([CALLBACK, "LearningRateFinder"], "the command sweep"),
         ([CALLBACK, "SpikeDetection"], "Use EarlyStopping"),
         ([CALLBACK, "OnExceptionCheckpoint", f"{CALLBACK}.dirpath", "."], "--autosave MINUTES"),
-        ([CALLBACK, "TQDMProgressBar"], "Remove the callback"),
-        ([CALLBACK, "RichProgressBar"], "Remove the callback"),
         ([CALLBACK, "ModelCheckpoint", f"{CALLBACK}.save_last", "true"], "Remove save_last."),
         ([CALLBACK, "ModelCheckpoint", f"{CALLBACK}.filename", "last"], "Remove filename."),
         ([CALLBACK, "ModelCheckpoint", f"{CALLBACK}.dirpath", "there"], "Remove dirpath."),
@@ -58,7 +56,7 @@ CALLBACK = "--trainer.callbacks"
         ),
         (
             [CALLBACK, "EarlyStopping", f"{CALLBACK}.monitor", "val/recall"],
-            "Existing metrics: val/loss, val/accuracy.",
+            "Existing metrics: train/loss, train/accuracy, val/loss, val/accuracy.",
         ),
         (
             [f"{CALLBACK}+=ExponentialMovingAverage", f"{CALLBACK}+=ExponentialMovingAverage"],

@@ -7,7 +7,8 @@ import pytest
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, LambdaCallback
 
-from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser, configure_warnings
+from mnist_lightning.cli.framework_messages import configure_warnings
+from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser
 from mnist_lightning.cli.verify import first_difference
 from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.data.loader import Batch
