@@ -66,7 +66,7 @@ class Bodies:
         try:
             await self._receive(request, content)
             kind, options = parse_options_header(request.headers.get("content-type"))
-            if kind == b"multipart/form-data":
+            if kind.lower() == b"multipart/form-data":
                 boundary = options.get(b"boundary", b"")
                 image = await to_thread.run_sync(
                     extract_file, content, boundary, limiter=self._parsing

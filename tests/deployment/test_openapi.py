@@ -100,6 +100,8 @@ def run_schemathesis(address: str, folder: Path, *options: str, hooks: str = "")
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json"]
     command += ["--checks", "all", "--seed", "1", "--max-examples", "50", "--no-color", *options]
     command += ["--generation-database", "none", "--continue-on-failure"]
+    # A machine with other work may be slow.
+    command += ["--suppress-health-check", "too_slow", "--request-timeout", "60"]
     paths = {"PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": hooks}
     done = subprocess.run(
         command, cwd=folder, env=os.environ | paths, capture_output=True, text=True, timeout=300
