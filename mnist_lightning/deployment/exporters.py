@@ -23,6 +23,7 @@ from mnist_lightning.preprocessing.normalization import MEAN, STD
 from mnist_lightning.runs.safetensors_file import METADATA_KEY
 
 ENSEMBLE_FORMATS = ("onnx", "pt2")  # formats with a program rather than weights
+BATCH = "batch"  # the name of the first dimension of inputs and outputs
 OPSET = 18  # of ONNX: the lowest that torch's exporter writes without a conversion
 
 Pixels = NDArray[np.uint8]
@@ -123,6 +124,7 @@ def _write_onnx(export: Export, path: Path) -> None:
     program = torch.onnx.export(
         _trace(export),
         dynamo=True,
+        dynamic_shapes={"pixels": {0: BATCH}},  # only the name: the trace has a symbol like s81
         opset_version=OPSET,
         input_names=["pixels"],
         output_names=[export.output],
@@ -163,7 +165,7 @@ FORMATS = {
 def _trace(export: Export) -> torch.export.ExportedProgram:
     """Trace the network for batches of any size."""
     example = torch.zeros(2, mnist_format.SIZE, mnist_format.SIZE, dtype=torch.uint8)
-    return trace(export.from_pixels, example, ({0: torch.export.Dim("batch")},))
+    return trace(export.from_pixels, example, ({0: torch.export.Dim(BATCH)},))
 
 
 def predictor(module: nn.Module) -> Predict:

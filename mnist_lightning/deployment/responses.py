@@ -2,10 +2,10 @@
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
@@ -65,6 +65,43 @@ class Health(BaseModel):
     collects: bool
 
 
+class Correction(BaseModel):
+    """A saved image: its path below the directory for corrections."""
+
+    kept: str
+
+
+class ErrorDetail(BaseModel):
+    """The type of an error, for programs, and a message, for people."""
+
+    type: str
+    message: str
+
+
+class ErrorAnswer(BaseModel):
+    """An error."""
+
+    error: ErrorDetail
+
+
+_ERRORS = {
+    403: "The request is from another website, or for a host name that is not allowed.",
+    404: "The run does not exist.",
+    408: "The upload stopped or was too slow.",
+    409: "The network of the run cannot be loaded.",
+    413: "The image is too large.",
+    422: "The image, the form or an option is invalid, or the image shows no digit.",
+    500: "The server failed; its terminal shows the reason.",
+    503: "The server is busy; try again later.",
+    507: "The image could not be saved.",
+}
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe the errors of a request for OpenAPI."""
+    return {status: {"model": ErrorAnswer, "description": _ERRORS[status]} for status in statuses}
+
+
 class ProblemError(Exception):
     """An error that the server reports to the client."""
 
@@ -73,9 +110,10 @@ class ProblemError(Exception):
         self.kind = kind
         self.message = message
 
-    def response(self) -> JSONResponse:
+    def response(self, headers: Mapping[str, str] | None = None) -> JSONResponse:
         """Return the error as a JSON response."""
-        return JSONResponse({"error": {"type": self.kind, "message": self.message}}, self.status)
+        content = {"error": {"type": self.kind, "message": self.message}}
+        return JSONResponse(content, self.status, headers)
 
 
 class ModelRegistry:

@@ -1,6 +1,5 @@
 """The HTTP server: the web page, and its JSON interface for programs."""
 
-import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -21,16 +20,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mnist_lightning import inference
 from mnist_lightning.deployment import hosts, responses
 from mnist_lightning.deployment.reading_pool import BusyError, ClientGoneError, ReadingPool
-from mnist_lightning.deployment.responses import ModelRegistry, ProblemError
+from mnist_lightning.deployment.responses import ModelRegistry, ProblemError, errors
+from mnist_lightning.deployment.uploads import IMAGE_BODY, Bodies
 from mnist_lightning.errors import __version__
 from mnist_lightning.preprocessing.extraction_process import ExtractedDigits, NoDigitError
 from mnist_lightning.preprocessing.mnist_format import TooLargeError
 from mnist_lightning.text import fill_template, say
 
-MAX_BYTES = 25_000_000
-MAX_SECONDS = 30  # for a request to arrive
-IDLE_SECONDS = 2  # between two parts of a request: its first part occupies memory meanwhile
-MAX_TOTAL_BYTES = 200_000_000  # bytes of all requests that arrive, wait, or are read
 PAGE = Path(__file__).parent / "static"
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 # The page loads nothing from other sites, and its contents cannot change that.
@@ -42,56 +38,15 @@ SECURITY_HEADERS = {
     "Cache-Control": "no-store",
 }
 
+# Descriptions of the options of a request.
+RUN = "The name of a run in /api/runs; the default is the run in /api/health."
+MULTIPLE = "Whether to look for several digits."
 
 # The status and the type of the errors for an image; of others 422, unreadable.
 PROBLEMS = {
     BusyError: (503, "busy"),
     TooLargeError: (413, "too_large"),
     NoDigitError: (422, "no_digit"),
-}
-
-
-class Bodies:
-    """Receives the bodies of requests, with limits for size, time and total memory."""
-
-    def __init__(self) -> None:
-        self._total = 0
-
-    @asynccontextmanager
-    async def received(self, request: Request) -> AsyncIterator[bytes]:
-        """Yield the body of a request; it counts as memory in use until the end of the block."""
-        content = bytearray()
-        try:
-            await self._receive(request, content)
-            if not content:
-                raise ProblemError(422, "no_picture", "the body is empty: send an image file")
-            yield bytes(content)
-        finally:
-            self._total -= len(content)
-
-    async def _receive(self, request: Request, content: bytearray) -> None:
-        try:
-            async with asyncio.timeout(MAX_SECONDS), asyncio.timeout(IDLE_SECONDS) as idle:
-                async for part in request.stream():
-                    idle.reschedule(asyncio.get_running_loop().time() + IDLE_SECONDS)
-                    content += part
-                    self._total += len(part)
-                    if len(content) > MAX_BYTES:
-                        limit = f"the limit is {MAX_BYTES // 10**6} megabytes"
-                        raise ProblemError(413, "too_large", f"the image is too large: {limit}")
-                    if self._total > MAX_TOTAL_BYTES:
-                        raise ProblemError(503, "busy", "too many uploads at once; try again later")
-        except TimeoutError:
-            message = f"the upload stopped, or took more than {MAX_SECONDS} s; try again"
-            raise ProblemError(408, "too_slow", message) from None
-
-
-IMAGE_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "description": "the bytes of an image file: PNG, JPEG, GIF, WebP, TIFF, BMP …",
-        "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
-    }
 }
 
 
@@ -113,6 +68,8 @@ class Guard:
         if problem := self._problem(Headers(scope=scope)):
             await problem.response()(scope, receive, send)
             return
+        if scope["method"] == "HEAD":  # uvicorn sends the header of the response to GET
+            scope = {**scope, "method": "GET"}
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -147,15 +104,26 @@ def _handle_errors(app: FastAPI) -> None:
         return problem.response()
 
     @app.exception_handler(HTTPException)
-    async def refused(request: Request, error: HTTPException) -> JSONResponse:
+    async def refused(request: Request, error: HTTPException) -> Response:
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = _allowed(headers["Allow"])
+            if request.method == "OPTIONS":
+                return Response(status_code=204, headers=headers)
         kind = str(error.detail).lower().replace(" ", "_")
         message = f"{request.method} {request.url.path}: {str(error.detail).lower()}; see /docs"
-        return ProblemError(error.status_code, kind, message).response()
+        return ProblemError(error.status_code, kind, message).response(headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         message = "; ".join(f"{item['loc'][-1]}: {item['msg']}" for item in error.errors())
         return ProblemError(422, "invalid", message).response()
+
+
+def _allowed(methods: str) -> str:
+    """Add the methods that the server implements for every path to those of a route."""
+    added = ["HEAD", "OPTIONS"] if "GET" in methods else ["OPTIONS"]
+    return ", ".join(dict.fromkeys([*sorted(methods.split(", ")), *added]))
 
 
 def make_app(models: ModelRegistry, collect: Path | None, names: frozenset[str]) -> FastAPI:
@@ -195,13 +163,13 @@ def make_app(models: ModelRegistry, collect: Path | None, names: frozenset[str])
 
 
 def _add_information(app: FastAPI, models: ModelRegistry, collects: bool) -> None:
-    @app.get("/api/health")
+    @app.get("/api/health", responses=errors(403, 500))
     async def health() -> responses.Health:
         """Return the state of the server and its default run."""
         run = models.run.folder.name
         return responses.Health(status="ok", version=__version__, run=run, collects=collects)
 
-    @app.get("/api/runs")
+    @app.get("/api/runs", responses=errors(403, 500))
     def list_runs() -> list[responses.KnownRun]:
         """List the runs that can predict."""
         return [responses.known_run(run) for run in models.known().values()]
@@ -210,13 +178,15 @@ def _add_information(app: FastAPI, models: ModelRegistry, collects: bool) -> Non
 def _add_prediction(app: FastAPI, models: ModelRegistry, bodies: Bodies, pool: ReadingPool) -> None:
     loading = CapacityLimiter(1)  # a network that loads slowly must not delay other images
 
-    @app.post("/api/predict", openapi_extra=IMAGE_BODY)
+    problems = errors(403, 404, 408, 409, 413, 422, 500, 503)
+
+    @app.post("/api/predict", openapi_extra=IMAGE_BODY, responses=problems)
     async def read_picture(
         request: Request,
-        run: str | None = None,
-        multiple: Literal["auto", "true", "false"] = "auto",
+        run: Annotated[str | None, Query(description=RUN)] = None,
+        multiple: Annotated[Literal["auto", "true", "false"], Query(description=MULTIPLE)] = "auto",
     ) -> responses.Answer:
-        """Read the digits in an image. `multiple`: whether to look for several."""
+        """Read the digits in an image."""
         async with bodies.received(request) as content:
             start = time.perf_counter()
             image = await _find_digits(pool, content, inference.MULTIPLE[multiple], request)
@@ -246,15 +216,19 @@ async def _find_digits(
 
 
 def _add_corrections(app: FastAPI, directory: Path, bodies: Bodies, pool: ReadingPool) -> None:
-    @app.post("/api/corrections", status_code=201, openapi_extra=IMAGE_BODY)
-    async def keep(request: Request, label: Annotated[int, Query(ge=0, le=9)]) -> dict[str, str]:
+    problems = errors(403, 408, 413, 422, 500, 503, 507)
+
+    @app.post("/api/corrections", status_code=201, openapi_extra=IMAGE_BODY, responses=problems)
+    async def keep(
+        request: Request, label: Annotated[int, Query(ge=0, le=9, description="The true label.")]
+    ) -> responses.Correction:
         """Save an image of one digit under its true label."""
         async with bodies.received(request) as content:
             image = await _find_digits(pool, content, False, request)
         saved = await to_thread.run_sync(
             responses.save_correction, directory, label, image.digits[0], limiter=pool.turns
         )
-        return {"kept": saved}
+        return responses.Correction(kept=saved)
 
 
 def _static_route(file: Path) -> dict[str, Any]:

@@ -28,6 +28,9 @@ MAX_EVENTS = 250_000  # records, and the values in them
 MAX_RECORD_BYTES = 2_000_000
 MAX_FILE_BYTES, MAX_OWN_FILE_BYTES = 100_000_000, 1_000_000_000
 
+# Marks the end of an epoch in `metrics.csv`; as a curve, it is a straight line.
+_ONLY_IN_TABLE = ("epoch",)
+
 # Parts of a metric's name that could add a column, a line or a formula to `metrics.csv`.
 _UNSAFE = re.compile(r"^[=+@-]|[,\"]|[^ -~\w]")
 
@@ -39,6 +42,8 @@ def as_float(value: Any) -> float:
 
 class RunLogger(Logger):
     """Writes metrics into a run directory, each (tag, step) once and in increasing steps.
+
+    The number of the epoch is only in `metrics.csv`.
 
     Args:
         folder: the run directory.
@@ -79,7 +84,8 @@ class RunLogger(Logger):
         new = [tag for tag in metrics if step > self.last_steps.get(tag, -1)]
         values = {tag: as_float(metrics[tag]) for tag in new}
         for tag, value in values.items():
-            self.experiment.add_scalar(tag, value, step)
+            if tag not in _ONLY_IN_TABLE:
+                self.experiment.add_scalar(tag, value, step)
         if values:
             self._metrics_file.add(values, step)
         if time.monotonic() - self._flushed_at > FLUSH_SECONDS:

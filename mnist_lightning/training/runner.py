@@ -20,7 +20,7 @@ from mnist_lightning.networks.calibration import fit_calibration, fit_temperatur
 from mnist_lightning.networks.inspection import compute_logits
 from mnist_lightning.preprocessing.normalization import normalize
 from mnist_lightning.runs.checkpoint import read_checkpoint
-from mnist_lightning.runs.config import is_unbounded, reproducibility_key
+from mnist_lightning.runs.config import is_unbounded
 from mnist_lightning.runs.predictions_csv import write_predictions
 from mnist_lightning.runs.recent_checkpoints import progress
 from mnist_lightning.runs.run_directory import Run
@@ -36,6 +36,7 @@ from mnist_lightning.training.config_loggers import log_results
 from mnist_lightning.training.exact_resume import unverified_parts
 from mnist_lightning.training.experiment import Experiment, Reporter, Result
 from mnist_lightning.training.fast_epoch_loop import disable_nvml_check
+from mnist_lightning.training.hyperparameters import select_hyperparameters
 from mnist_lightning.training.logger import RunLogger, as_float
 from mnist_lightning.training.trainer_factory import PROFILE
 
@@ -266,8 +267,8 @@ def _fit_calibration(experiment: Experiment) -> dict[str, float]:
 def _show_hyperparameters(session: TrainingSession, results: dict[str, float]) -> None:
     """Show the hyperparameters and the results in the dashboards."""
     if session.dashboards is not None:
-        config = session.experiment.config
-        settings = reproducibility_key(config) | {"seed": config["seed_everything"]}
+        experiment = session.experiment
+        settings = select_hyperparameters(experiment.config, experiment.data.data.name)
         finals, step = session.final_results(results), session.trainer.global_step
         session.dashboards.show_hyperparameters(settings, finals, step)
 

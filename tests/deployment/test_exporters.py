@@ -141,6 +141,27 @@ def test_an_onnx_model_is_self_contained(trained_cli: Command, run_0: Run) -> No
             assert row == pytest.approx(recognizer.probabilities(pixels)[0].numpy(), abs=1e-5)
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_first_dimension_of_an_onnx_model_is_named_batch(name: str, tmp_path: Path) -> None:
+    recognizer = Recognizer(ARCHITECTURES[name]())
+    path = tmp_path / "model.onnx"
+    FORMATS["onnx"].write(Export(recognizer, False, {}), path)
+    graph = onnx.load(path).graph
+    shapes = {
+        value.name: [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.output)
+    }
+    assert shapes == {"pixels": ["batch", 28, 28], "logits": ["batch", 10]}
+    # Sizes of the values between them may be computed, such as 4*batch.
+    sizes = [size for value in graph.value_info for size in value.type.tensor_type.shape.dim]
+    assert not {size.dim_param for size in sizes if "batch" not in size.dim_param} - {""}
+    session = InferenceSession(path)
+    for count in (1, 7):
+        (logits,) = session.run(["logits"], {"pixels": PIXELS[:count]})
+        expected = FromPixels(recognizer.network)(torch.from_numpy(PIXELS[:count]))
+        assert logits == pytest.approx(expected.detach().numpy(), abs=1e-4)
+
+
 def test_safetensors_are_loaded_without_unpickling_and_predict(
     trained_cli: Command, run_0: Run
 ) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from mnist_lightning import load
 from mnist_lightning.cli.serve import open_socket
-from mnist_lightning.deployment import server
+from mnist_lightning.deployment import uploads
 from mnist_lightning.preprocessing import mnist_format
 from tests.conftest import Command
 from tests.deployment.conftest import serving
@@ -85,7 +85,7 @@ def test_other_runs_are_selected_only_by_name(client: httpx.Client, home: Path) 
         (encode(draw_seven())[:300], 422, "unreadable"),
         (encode(Image.new("L", (50, 50), 255)), 422, "no_digit"),
         (encode(Image.new("1", (13_000, 13_000))), 413, "too_large"),
-        (bytes(server.MAX_BYTES + 1), 413, "too_large"),
+        (bytes(uploads.MAX_BYTES + 1), 413, "too_large"),
         (b"GIF89a" + bytes(100), 422, "unreadable"),
     ],
 )

@@ -39,10 +39,18 @@ def test_a_step_is_one_row(tmp_path: Path) -> None:
 def test_a_tag_is_written_once_per_step_and_steps_increase(tmp_path: Path) -> None:
     logger = RunLogger(tmp_path, "mnist")
     for step, value in ((10, 1.0), (10, 2.0), (5, 3.0), (20, 4.0)):
-        logger.log_metrics({"epoch": value}, step)
+        logger.log_metrics({"loss": value}, step)
     logger.close()
-    assert scalars(tmp_path, "epoch") == [(10, 1.0), (20, 4.0)]
-    assert [row["epoch"] for row in rows(tmp_path)] == ["1", "4"]
+    assert scalars(tmp_path, "loss") == [(10, 1.0), (20, 4.0)]
+    assert [row["loss"] for row in rows(tmp_path)] == ["1", "4"]
+
+
+def test_the_epoch_is_in_the_table_but_is_no_curve(tmp_path: Path) -> None:
+    logger = RunLogger(tmp_path, "mnist")
+    logger.log_metrics({"epoch": 1, "val/loss": 0.5}, 10)
+    logger.close()
+    assert rows(tmp_path)[0]["epoch"] == "1"
+    assert EventAccumulator(str(tmp_path)).Reload().Tags()["scalars"] == ["val/loss"]
 
 
 def test_a_new_metric_adds_a_column_and_old_rows_stay(tmp_path: Path) -> None:

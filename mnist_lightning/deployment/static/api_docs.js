@@ -2,7 +2,8 @@
 "use strict";
 
 const $ = (id) => document.getElementById(id);
-$("example").textContent = `curl --data-binary @seven.png ${location.origin}/api/predict`;
+const address = `${location.origin}/api/predict`;
+$("example").textContent = `curl --data-binary @seven.png ${address}\ncurl -F file=@seven.png ${address}`;
 
 function element(name, text) {
   const node = document.createElement(name);

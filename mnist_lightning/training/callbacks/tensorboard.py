@@ -179,14 +179,14 @@ class Dashboards(Callback):
             )
 
     def show_hyperparameters(
-        self, settings: Mapping[str, Any], results: Mapping[str, float], step: int
+        self, settings: Mapping[str, bool | float | str], results: Mapping[str, float], step: int
     ) -> None:
         """Show the hyperparameters with the final metrics."""
         for name, value in results.items():
             if not name.startswith("test/"):  # they are logged already
                 self.board.add_scalar(name, value, step)
         writer = self.board._get_file_writer()
-        for summary in hparams(_hparam_values(settings), dict(results)):
+        for summary in hparams(dict(settings), dict(results)):
             writer.add_summary(summary)
 
     def _add_histogram(self, tag: str, values: Tensor | None, step: int) -> None:
@@ -196,18 +196,6 @@ class Dashboards(Callback):
 
     def _add_image(self, tag: str, image: image_grid.Pixels, step: int, layout: str = "HW") -> None:
         self.board.add_image(tag, image, step, dataformats=layout)
-
-
-def _hparam_values(settings: Mapping[str, Any]) -> dict[str, bool | float | str]:
-    """Convert settings for TensorBoard: skip None and False, shorten class paths to class names."""
-    values: dict[str, bool | float | str] = {}
-    for name, value in settings.items():
-        if name.endswith(".class_path"):
-            values[name.removesuffix(".class_path")] = value.rsplit(".", 1)[-1]
-        elif value not in (None, False):
-            is_number = isinstance(value, int | float)
-            values[name.replace(".init_args", "")] = value if is_number else str(value)
-    return values
 
 
 def _as_pixels(images: Tensor) -> image_grid.Pixels:
