@@ -59,8 +59,8 @@ COMMANDS = {
         "export the network to another format, and check the exported file",
     ),
     "sweep": Command(
-        "--config FILE --space FILE [--trials N] [--workers N] [options of fit]",
-        "search for the best hyperparameters with parallel runs",
+        "--config FILE --space FILE | --configs FILE… [--seeds 1..5] [options of fit]",
+        "search for the best options, or compare configs, with parallel runs",
     ),
     "verify": Command(
         "[--config FILE] [options of fit]",

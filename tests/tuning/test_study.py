@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from mnist_lightning.runs import run_directory
 from mnist_lightning.runs.run_directory import Run
-from mnist_lightning.tuning.trial_runner import TrialQueue
+from mnist_lightning.tuning.trial_queue import TrialQueue
 from tests.conftest import Command
 from tests.tuning.conftest import SWEEP, create_study, read_trials, start_sweep
 
