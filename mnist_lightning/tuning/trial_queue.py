@@ -80,19 +80,19 @@ class TrialQueue:
         known: dict[str, set[int]] = {}
         for frozen in self.study.get_trials(deepcopy=False):
             known.setdefault(point_key(frozen.params), set()).add(frozen.number)
-        points = space.points or ()
-        new = (point for point in points if point_key(point) not in known)
-        failed = (point for point in points if known[point_key(point)] <= self._failed_before)
-        point = next(new, None) or next(failed, None)
-        if point is None:
+        points = {point_key(each): each for each in space.points or ()}
+        new = [key for key in points if key not in known]
+        failed = [key for key in points if known.get(key, set()) <= self._failed_before]
+        if not (new or failed):
             return False
+        key = (new or failed)[0]
         # Optuna's GridSampler would not repeat failed points, and parallel workers may draw the
         # same point. With its owner and its values from the start, no kill can lose the trial.
         distributions = {name: allowed.distribution for name, allowed in space.ranges.items()}
         self.study.add_trial(
             create_trial(
                 state=TrialState.RUNNING,
-                params=dict(point),
+                params=dict(points[key]),
                 distributions=distributions,
                 user_attrs={"owner": self.owner},
             )
