@@ -219,10 +219,9 @@ def _digest(space: SearchSpace, options: list[str], configs: Sequence[str]) -> s
 
     The seeds of configs are not a part: a sweep over configs may continue with more seeds.
     """
-    identity = [*configs, len(space.ranges)] if configs else space.ranges
     named = [word for config in configs for word in ("--config", config)]
     contents = read_files([*named, *options], lambda path, section: files.read_yaml(path))
-    parts = [json.dumps(identity), json.dumps(options), *contents]
+    parts = [json.dumps(space.ranges), json.dumps(options), *contents]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 

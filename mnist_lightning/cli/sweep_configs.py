@@ -40,8 +40,8 @@ def make_space(configs: Sequence[str], seeds: Sequence[int] | None) -> SearchSpa
     ranges = {"config": Range("choice", tuple(configs))}
     if not seeds:
         return SearchSpace(ranges, [{"config": config} for config in configs])
-    # Optuna stores no bounds of integers: the same sweep may continue with more seeds.
-    ranges[SEED] = Range("int", (min(seeds), max(seeds)))
+    # The range of all seeds: the same sweep may continue with other ones.
+    ranges[SEED] = Range("int", (0, 2**32 - 1))
     return SearchSpace(ranges, [{"config": c, SEED: seed} for seed in seeds for c in configs])
 
 
@@ -105,8 +105,8 @@ def show_results(study: optuna.Study, plan: Plan) -> int:
     for line in failures:
         console.show_line(out, line)
     if failures:
-        problem = f"See {plan.folder}/trial_*.log. Repeat the command to try the failed runs again."
-        console.show_line(out, problem)
+        fix = "Repeat the command to try the failed runs again; if you change a file, give another"
+        console.show_line(out, f"See {plan.folder}/trial_*.log. {fix} --name.")
     finished = sum(trial.state == TrialState.COMPLETE for trial in trials)
     if lost := finished - sum(len(row.runs) for row in rows):
         problem = f"not in the table: {plural(lost, 'run')}, deleted or on another machine"

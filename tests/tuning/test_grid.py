@@ -1,6 +1,7 @@
 """`sweep --sampler grid`: each combination is tried once."""
 
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -13,7 +14,7 @@ from tests.conftest import Command
 from tests.tuning.conftest import SWEEP, create_study, read_trials
 
 RANGES = {"a": Range("choice", (2, 1.5, True, None, "2")), "b": Range("int", (2, 3))}
-POINTS = [{"a": a, "b": b} for a in (2, 1.5, True, None, "2") for b in (2, 3)]
+POINTS: list[dict[str, Any]] = [{"a": a, "b": b} for a in (2, 1.5, True, None, "2") for b in (2, 3)]
 RATE, EPOCHS = "model.optimizer.init_args.lr", "trainer.max_epochs"
 GRID = f"{RATE}: {{choice: [0.01, -1.0, 0.003]}}\n{EPOCHS}: {{int: [1, 2]}}\n"
 
@@ -36,7 +37,7 @@ def take_all(queue: TrialQueue, state: TrialState = TrialState.COMPLETE) -> list
     return trials
 
 
-def same(trials: list[optuna.Trial], points: list[dict[str, object]]) -> bool:
+def same(trials: list[optuna.Trial], points: list[dict[str, Any]]) -> bool:
     """Compare the values of trials with points; `1` and `True` differ."""
     return repr([trial.params for trial in trials]) == repr(points)
 
