@@ -77,7 +77,7 @@ def main(arguments: list[str]) -> int:
         """Return a trial's experiment."""
         return DigitCLI(parser, add_options(rest, values), trust=options.trust)
 
-    points = _points_to_check(space)
+    points = _points_to_check(space, options.configs)
     batches = [_check_experiment(make_cli, values) for values in points.values()]
     fit_options = list(rest)
     if options.init_from is not None:
@@ -145,12 +145,13 @@ def _make_space(options: Namespace, rest: list[str]) -> SearchSpace:
     return space
 
 
-def _points_to_check(space: SearchSpace) -> dict[str, Mapping[str, Any]]:
+def _points_to_check(
+    space: SearchSpace, configs: Sequence[str] | None
+) -> dict[str, Mapping[str, Any]]:
     """Return a point with each config, or else one point, by the name to show."""
-    if "config" in space.ranges:
-        names = sweep_configs.labels(space.ranges["config"].values)
-        by_config = {point["config"]: point for point in reversed(space.points or ())}
-        return {name: by_config[config] for config, name in names.items()}
+    if configs is not None and space.points is not None:
+        first = {point["config"]: point for point in reversed(space.points)}
+        return {name: first[config] for config, name in sweep_configs.labels(configs).items()}
     return {results.values(space.example): space.example}
 
 

@@ -159,7 +159,7 @@ def test_an_interrupted_comparison_continues_also_with_more_seeds(
     command: Command, configs: Sequence[str], tmp_path: Path
 ) -> None:
     sweep = ["sweep", "--configs", *configs, *DIGITS]
-    process = start_process(tmp_path, *sweep, "--seeds", "1", "--trainer.max_epochs", "100")
+    process = start_process(tmp_path, *sweep, "--seeds", "1", "--trainer.max_epochs", "30")
     while not any(ROOT.glob("version_*/checkpoints/last.ckpt")):
         assert process.poll() is None
         time.sleep(0.05)
@@ -167,11 +167,11 @@ def test_an_interrupted_comparison_continues_also_with_more_seeds(
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 143, printed
     assert "1 trial: 1 to be continued" in printed
-    result = command(*sweep, "--seeds", "1..2", "--trainer.max_epochs", "100", "--workers", "2")
+    result = command(*sweep, "--seeds", "1..2", "--trainer.max_epochs", "30", "--workers", "2")
     assert result.status == 0, result.err
     assert "4 trials, 1 of them started before, 2 in parallel" in result.out
     runs = list(run_directory.list_runs(ROOT))
-    assert [run.summary()["epochs"] for run in runs] == [100] * 4
+    assert [run.summary()["epochs"] for run in runs] == [30] * 4
     assert sorted(run.summary()["seed"] for run in runs) == [1, 1, 2, 2]
     assert "resuming" in (ROOT / "sweeps" / "bad-good" / "trial_0.log").read_text()
 
