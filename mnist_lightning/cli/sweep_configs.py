@@ -86,8 +86,10 @@ def show_results(study: optuna.Study, plan: Plan) -> int:
     out = console.make_console()
     trials = results.started_trials(study, plan.space)
     rows = sorted(_rows(trials, plan), key=lambda row: row.order)
-    columns = ["config", "seeds", "val", "test", "s per epoch", "runs"]
+    columns = ["config", "seeds", "val %", "test %", "s per epoch", "runs"]
     table = console.make_table("configs", columns, texts=["config", "runs"])
+    for column in table.columns[1:5]:
+        column.no_wrap = True
     for row in rows:
         seconds = row.values("epoch_seconds")
         table.add_row(
@@ -130,11 +132,11 @@ def _rows(trials: Sequence[FrozenTrial], plan: Plan) -> list[_Row]:
 
 
 def _accuracy(values: Sequence[float]) -> str:
-    """Format accuracies as mean ± standard deviation."""
+    """Format accuracies in percent, as mean ± standard deviation."""
     if not values:
         return ""
     result = spread([100 * value for value in values])
-    return f"{result.mean:.2f}" + (f" ± {result.std:.2f} %" if len(values) > 1 else " %")
+    return f"{result.mean:.2f}" + (f" ± {result.std:.2f}" if len(values) > 1 else "")
 
 
 def _failures(rows: Sequence[_Row]) -> list[str]:

@@ -47,7 +47,7 @@ def cells(text: str, name: str) -> list[str]:
 def spread(values: Sequence[float]) -> str:
     """Format shares as percentages, mean ± standard deviation."""
     shares = [100 * value for value in values]
-    return f"{statistics.fmean(shares):.2f} ± {statistics.stdev(shares):.2f} %"
+    return f"{statistics.fmean(shares):.2f} ± {statistics.stdev(shares):.2f}"
 
 
 @pytest.fixture
@@ -86,12 +86,24 @@ def test_the_table_has_a_row_for_each_config_in_the_order_of_val(
 ) -> None:
     assert sweep_configs.show_results(create_trials(plan), plan) == 0
     text = capsys.readouterr().out
-    good = ["good", "2", "85.00 ± 7.07 %", "75.00 ± 7.07 %", "0.85", "3, 1"]
-    bad = ["bad", "2", "45.00 ± 7.07 %", "35.00 ± 7.07 %", "0.45", "2, 0"]
+    good = ["good", "2", "85.00 ± 7.07", "75.00 ± 7.07", "0.85", "3, 1"]
+    bad = ["bad", "2", "45.00 ± 7.07", "35.00 ± 7.07", "0.45", "2, 0"]
     assert cells(text, "good") == good
     assert cells(text, "bad") == bad
     assert text.index("│ good") < text.index("│ bad")
     assert "runs 3 2" in text
+
+
+def test_numbers_stay_on_one_line_beside_a_long_name(
+    plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = create_trials(plan)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sweep_configs, "labels", lambda of: {name: name + "x" * 60 for name in of})
+    sweep_configs.show_results(study, plan)
+    text = capsys.readouterr().out
+    assert "│ 85.00 ± 7.07 │ 75.00 ± 7.07 │" in text
+    assert all(len(line) <= 80 for line in text.splitlines() if "│" in line)
 
 
 def test_failed_and_deleted_runs_are_named_and_the_status_is_1(
@@ -102,7 +114,7 @@ def test_failed_and_deleted_runs_are_named_and_the_status_is_1(
     assert sweep_configs.show_results(study, plan) == 1
     text = capsys.readouterr().out
     assert cells(text, "bad") == ["bad", "0 of 2", "", "", "", ""]
-    assert cells(text, "good") == ["good", "1 of 2", "80.00 %", "70.00 %", "0.80", "1"]
+    assert cells(text, "good") == ["good", "1 of 2", "80.00", "70.00", "0.80", "1"]
     assert "failed: bad, seed 1, 2: status 1: no space left\n" in text
     assert "not in the table: 1 run, deleted or on another machine." in text
 
