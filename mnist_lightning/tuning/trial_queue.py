@@ -33,8 +33,10 @@ class TrialQueue:
         self.space = space
         self.owner = owner_id(folder)
         self.locks: dict[int, FileLock] = {}
-        failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
-        self._failed_before = {trial.number for trial in failed}
+        self._failed_before: set[int] = set()
+        if space is not None and space.points is not None:
+            failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+            self._failed_before = {trial.number for trial in failed}
 
     def next(self) -> optuna.Trial | None:
         """Return the next trial to run; None if there is none left."""

@@ -127,7 +127,7 @@ def test_mistakes_are_reported_before_any_trial(command: Command, sweep_folder: 
         ([*SWEEP, "--data.batchsize", "3"], "unknown option --data.batchsize"),
         ([*SWEEP, "--storage", "nowhere"], "--storage nowhere cannot be used: expected a URL"),
         ([*SWEEP, "--pruner", "shears"], "--pruner: invalid value shears"),
-        ([*SWEEP, "--seeds", "1..2"], "--seeds is for one run"),
+        ([*SWEEP, "--seeds", "1..2"], "--seeds needs --configs"),
         ([*SWEEP, "--trainer.max_epochs", "-1"], "A sweep needs runs of limited length"),
     )[1:]:
         result = command(*words)
