@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 
 from mnist_lightning import UserError
 from mnist_lightning.tuning.search_space import Range, SearchSpace
+from mnist_lightning.tuning.study import PRUNERS
 from mnist_lightning.tuning.trial_queue import TrialQueue
 from tests.conftest import Command
 from tests.tuning.conftest import SWEEP, create_study, read_trials
@@ -145,10 +146,12 @@ def test_a_sweep_tries_each_combination_once_and_failed_ones_again(
 def test_a_grid_prunes_no_trial_by_default(command: Command, sweep_folder: Path) -> None:
     (sweep_folder / "space.yaml").write_text("data.seed: {choice: [1, 2]}\n")
     study = create_study(sweep_folder)
-    for accuracy in (0.97, 0.98, 0.99):
+    study.pruner = PRUNERS["asha"]()
+    for impossible in (1.1, 1.2, 1.3):  # compared with these, asha would prune each trial
         trial = study.ask()
-        trial.report(1 + accuracy, 1)  # by these, asha would prune the next trials
-        study.tell(trial, 1 + accuracy)
+        trial.report(impossible, 1)
+        trial.should_prune()
+        study.tell(trial, state=TrialState.FAIL)
     result = command(*SWEEP, "--model.network", "MultilayerPerceptron", "--sampler", "grid")
     assert "2 trials: 2 finished" in result.out
 
