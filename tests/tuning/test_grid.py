@@ -8,11 +8,11 @@ import pytest
 from optuna.trial import TrialState
 
 from mnist_lightning import UserError
+from mnist_lightning.cli import sweep
 from mnist_lightning.tuning.search_space import Range, SearchSpace
-from mnist_lightning.tuning.study import PRUNERS
 from mnist_lightning.tuning.trial_queue import TrialQueue
 from tests.conftest import Command
-from tests.tuning.conftest import SWEEP, create_study, read_trials
+from tests.tuning.conftest import SWEEP, read_trials
 
 RANGES = {"a": Range("choice", (2, 1.5, True, None, "2")), "b": Range("int", (2, 3))}
 POINTS: list[dict[str, Any]] = [{"a": a, "b": b} for a in (2, 1.5, True, None, "2") for b in (2, 3)]
@@ -125,11 +125,11 @@ def test_a_sweep_tries_each_combination_once_and_failed_ones_again(
     command: Command, sweep_folder: Path
 ) -> None:
     (sweep_folder / "space.yaml").write_text(GRID)
-    sweep = [*SWEEP, "--model.network", "MultilayerPerceptron", "--sampler", "grid"]
-    first = command(*sweep, "--trials", "3")
+    grid = [*SWEEP, "--model.network", "MultilayerPerceptron", "--sampler", "grid"]
+    first = command(*grid, "--trials", "3")
     assert first.status == 0, first.err
     assert "3 trials: 2 finished, 1 failed" in first.out
-    result = command(*sweep, "--workers", "2")
+    result = command(*grid, "--workers", "2")
     assert result.status == 0, result.err
     assert "sweep space: 6 trials, 2 of them started before, 2 in parallel" in result.out
     assert "6 trials: 4 finished, 2 failed" in result.out
@@ -142,18 +142,13 @@ def test_a_sweep_tries_each_combination_once_and_failed_ones_again(
     assert (sweep_folder / "lightning_logs" / "sweeps" / "space" / "best.yaml").is_file()
 
 
-@pytest.mark.slow
-def test_a_grid_prunes_no_trial_by_default(command: Command, sweep_folder: Path) -> None:
-    (sweep_folder / "space.yaml").write_text("data.seed: {choice: [1, 2]}\n")
-    study = create_study(sweep_folder)
-    study.pruner = PRUNERS["asha"]()
-    for impossible in (1.1, 1.2, 1.3):  # compared with these, asha would prune each trial
-        trial = study.ask()
-        trial.report(impossible, 1)
-        trial.should_prune()
-        study.tell(trial, state=TrialState.FAIL)
-    result = command(*SWEEP, "--model.network", "MultilayerPerceptron", "--sampler", "grid")
-    assert "2 trials: 2 finished" in result.out
+@pytest.mark.parametrize(
+    ("words", "pruner"),
+    [("", "asha"), ("--sampler grid", "none"), ("--sampler grid --pruner median", "median")],
+)
+def test_a_grid_prunes_no_trial_by_default(words: str, pruner: str) -> None:
+    options, _ = sweep.make_parser().split(["--space", "space.yaml", *words.split()])
+    assert sweep._study_options(options).pruner == pruner
 
 
 def test_a_continuous_space_is_refused_before_any_trial(
