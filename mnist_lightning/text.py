@@ -70,6 +70,20 @@ def markdown(text: object) -> str:
     return _MARKDOWN.sub(r"\\\1", printable(str(text)))
 
 
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: str = "") -> str:
+    """Format a table in GitHub's Markdown; escape the texts, so that each row is one line.
+
+    Args:
+        columns: the headings.
+        rows: the texts of the cells.
+        numbers: a character per column; `>` aligns a column to the right.
+    """
+    sides = ["---:" if side == ">" else "---" for side in numbers.ljust(len(columns))]
+    lines = [columns, sides, *rows]
+    escaped = [line if line is sides else [markdown(cell) for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+
+
 def code_span(text: object) -> str:
     """Put text between backticks: one more than its longest sequence of backticks."""
     visible = printable(str(text))

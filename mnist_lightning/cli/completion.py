@@ -1,7 +1,7 @@
 """The command `completion`: a completion script for bash and zsh."""
 
 from mnist_lightning.cli.main import COMMANDS
-from mnist_lightning.cli.options import option_names
+from mnist_lightning.cli.options import completed_options
 from mnist_lightning.cli.parser import CommandParser
 from mnist_lightning.text import fill_template, say
 
@@ -18,7 +18,7 @@ def make_parser() -> CommandParser:
 def main(arguments: list[str]) -> int:
     """Print the script."""
     shell = make_parser().parse_args(arguments).shell
-    options = {name: option_names(name) for name in COMMANDS}
+    options = {name: completed_options(name) for name in COMMANDS}
     take_runs = [name for name, command in COMMANDS.items() if "[RUN" in command.usage]
     path = "cli/completion.sh"
     say(fill_template(path, shell=shell, options=options, take_runs=take_runs), end="")

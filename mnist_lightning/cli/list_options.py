@@ -98,8 +98,11 @@ def make_list() -> dict[str, Any]:
         own: CommandParser = import_module(f"mnist_lightning.cli.{name}").make_parser()
         experiment = isinstance(own, ExperimentParser)
         lines = _command_help(own, defaults) if experiment else own.format_help().splitlines()
-        names = [option for option in own._option_string_actions if option.startswith("--")]
-        commands[name] = {"experiment": experiment, "options": names, "help": lines}
+        actions = own._option_string_actions.items()
+        names = [option for option, _ in actions if option.startswith("--")]
+        refused = [option for option, action in actions if action.help == SUPPRESS]
+        entry = {"experiment": experiment, "options": names, "refused": refused, "help": lines}
+        commands[name] = entry
     return {
         "versions": {name: version(name) for name in ("lightning", "torch")},
         "commands": commands,

@@ -51,7 +51,7 @@ COMMANDS = {
     ),
     "report": Command("[RUN]", "write the results of a run as one HTML page, with figures"),
     "runs": Command(
-        "[RUN…] [--sort ORDER] [--json | --csv] [--png FILE]",
+        "[RUN…] [--sort ORDER] [--json | --csv | --markdown] [--png FILE]",
         "list the runs, or compare some of them",
     ),
     "export": Command(
@@ -59,8 +59,8 @@ COMMANDS = {
         "export the network to another format, and check the exported file",
     ),
     "sweep": Command(
-        "--config FILE --space FILE [--trials N] [--workers N] [options of fit]",
-        "search for the best hyperparameters with parallel runs",
+        "--config FILE --space FILE | --configs FILE… [--seeds 1..5] [options of fit]",
+        "search for the best options, or compare configs, with parallel runs",
     ),
     "verify": Command(
         "[--config FILE] [options of fit]",

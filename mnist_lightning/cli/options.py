@@ -34,6 +34,12 @@ def option_names(command: str) -> list[str]:
     return sorted({*own["options"], "--help", *(_table()["options"] if own["experiment"] else ())})
 
 
+def completed_options(command: str) -> list[str]:
+    """Return the options that the shell completes: not those that are only known to be refused."""
+    refused = _table()["commands"][command]["refused"]
+    return [name for name in option_names(command) if name not in refused]
+
+
 def requested_help(command: str, arguments: list[str]) -> str | None:
     """Return the help that the arguments request with `--help [TOPIC]`; None if they do not.
 

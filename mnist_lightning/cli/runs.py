@@ -6,6 +6,7 @@ Torch and Lightning are not imported: listing five hundred runs takes one second
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mnist_lightning.cli.parser import CommandParser
 from mnist_lightning.errors import PROGRAM, UserError
@@ -14,7 +15,10 @@ from mnist_lightning.runs import lookup, run_directory, summary_table
 from mnist_lightning.runs.config import format_setting
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.runs.summary_table import BEST, NEWEST, RunRow
-from mnist_lightning.text import as_csv, plural, printable, say, shorten
+from mnist_lightning.text import as_csv, markdown, markdown_table, plural, printable, say, shorten
+
+if TYPE_CHECKING:
+    from mnist_lightning.evaluation.comparison import Comparison
 
 SIGNIFICANT = 0.05
 MAX_SETTINGS = 100  # in a comparison
@@ -28,7 +32,7 @@ def make_parser() -> CommandParser:
     orders = (NEWEST, BEST, *RunRow._fields)
     sort_help = f"{NEWEST} first, {BEST} first, or a column: {', '.join(RunRow._fields)}"
     parser.add_argument("--sort", choices=orders, metavar="ORDER", help=sort_help)
-    parser.add_output_format()
+    parser.add_output_format(with_markdown=True)
     png_help = "where to save the curves of the given runs"
     parser.add_argument("--png", type=Path, metavar="FILE", help=png_help)
     parser.add_root()
@@ -48,8 +52,11 @@ def main(arguments: list[str]) -> int:
         selected = [lookup.find(reference, root)[0] for reference in references]
         _refuse_duplicates(selected)
         if len(selected) > 1 and not options.csv:
-            default = root / "comparison.png" if root.is_dir() and not options.json else None
-            return _compare(selected, options.json, options.png or default)
+            is_text = not options.json and not options.markdown
+            default = root / "comparison.png" if root.is_dir() and is_text else None
+            formats = {"json": options.json, "markdown": options.markdown, "text": is_text}
+            name = next(name for name, requested in formats.items() if requested)
+            return _compare(selected, name, options.png or default)
     else:
         selected = list(run_directory.list_runs(root))
     default_order = "run" if options.runs else NEWEST
@@ -59,6 +66,8 @@ def main(arguments: list[str]) -> int:
         say(json.dumps([row._asdict() for row in rows], indent=2))
     elif options.csv:
         say(as_csv(RunRow._fields, rows), end="")
+    elif options.markdown:
+        say(summary_table.format_markdown(rows))
     elif not rows:
         say(f"no runs in {root}; train one with: {PROGRAM} fit")
     else:
@@ -74,8 +83,8 @@ def _refuse_duplicates(runs: Sequence[Run]) -> None:
         raise UserError(f"{duplicate} is given twice; give each run once", status=2)
 
 
-def _compare(runs: Sequence[Run], as_json: bool, png: Path | None) -> int:
-    """Compare runs; save a figure of the curves if `png` is a path."""
+def _compare(runs: Sequence[Run], output_format: str, png: Path | None) -> int:
+    """Compare runs as `json`, `markdown` or `text`; save their curves if `png` is a path."""
     from mnist_lightning.evaluation import comparison, plots  # imports matplotlib and SciPy
 
     if png is not None and not png.parent.is_dir():
@@ -84,7 +93,7 @@ def _compare(runs: Sequence[Run], as_json: bool, png: Path | None) -> int:
     result = comparison.compare(runs, with_histories=png is not None)
     if png is not None:
         write_atomically(plots.png(plots.overlay_curves(result.histories)), png)
-    if as_json:
+    if output_format == "json":
         facts = {
             "runs": [row._asdict() for row in result.rows],
             "settings": result.settings,
@@ -93,7 +102,17 @@ def _compare(runs: Sequence[Run], as_json: bool, png: Path | None) -> int:
             "missing": result.missing,
         }
         say(json.dumps(facts, indent=2))
-        return 0
+    elif output_format == "markdown":
+        say(_as_markdown(result))
+    else:
+        _show_comparison(result)
+        if png is not None:
+            say(f"curves: {png}")
+    return 0
+
+
+def _show_comparison(result: "Comparison") -> None:
+    """Show a comparison as text."""
     say(summary_table.format_table(result.rows))
     say("\nsettings that differ:" if result.settings else "\nall settings are equal")
     for place, (name, values) in enumerate(result.settings.items()):
@@ -106,12 +125,29 @@ def _compare(runs: Sequence[Run], as_json: bool, png: Path | None) -> int:
             names = ", ".join(_short(run) for run in texts if texts[run] == text)
             say(f"    {printable(names)}: {printable(text)}")
     say()
-    lines = [_test_line(**test) for test in result.tests]
-    for line in [*lines, *result.missing, *(_group_line(**group) for group in result.groups)]:
+    for line in _lines(result):
         say(printable(line))
-    if png is not None:
-        say(f"curves: {png}")
-    return 0
+
+
+def _as_markdown(result: "Comparison") -> str:
+    """Format a comparison as Markdown: a table of results, one of settings, and a list."""
+    parts = [summary_table.format_markdown(result.rows)]
+    names = list(dict.fromkeys(run for values in result.settings.values() for run in values))
+    rows = [
+        [name, *(shorten(format_setting(values[run])) for run in names)]
+        for name, values in list(result.settings.items())[:MAX_SETTINGS]
+    ]
+    if rows:
+        parts.append(markdown_table(["setting", *map(_short, names)], rows))
+    if lines := _lines(result):
+        parts.append("\n".join(f"- {markdown(line)}" for line in lines))
+    return "\n\n".join(parts)
+
+
+def _lines(result: "Comparison") -> list[str]:
+    """Return the tests of significance, what is missing, and the spread over seeds."""
+    tests = [_test_line(**test) for test in result.tests]
+    return [*tests, *result.missing, *(_group_line(**group) for group in result.groups)]
 
 
 def _short(name: str) -> str:

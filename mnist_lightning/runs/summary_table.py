@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from mnist_lightning.runs.run_directory import Run
-from mnist_lightning.text import percent, printable
+from mnist_lightning.text import markdown_table, percent, printable
 
 
 class RunRow(NamedTuple):
@@ -55,13 +55,31 @@ def sort_rows(rows: Sequence[RunRow], order: str) -> list[RunRow]:
     return known + [row for row in rows if getattr(row, column) is None]
 
 
+# The headings of a formatted table. Text is aligned to the left, numbers to the right.
+_HEADINGS = (
+    *("run", "data set", "network", "parameters", "seed", "epochs"),
+    *("val", "test", "time", "state"),
+)
+_SIDES = "<<<>>>>>><"
+
+
 def format_table(rows: Sequence[RunRow]) -> str:
     """Format rows with column headings, as aligned text."""
-    names = "run", "data set", "network", "parameters", "seed", "epochs", "val", "test", "time"
-    cells: list[tuple[str, ...]] = [(*names, "state")]
-    cells += [
+    cells = [_HEADINGS, *([printable(cell) for cell in row] for row in _cells(rows))]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    formats = [f"{{:{side}{width}}}" for side, width in zip(_SIDES, widths, strict=True)]
+    return "\n".join("  ".join(formats).format(*row).rstrip() for row in cells)
+
+
+def format_markdown(rows: Sequence[RunRow]) -> str:
+    """Format rows with column headings, as a Markdown table."""
+    return markdown_table(_HEADINGS, _cells(rows), _SIDES)
+
+
+def _cells(rows: Sequence[RunRow]) -> list[tuple[str, ...]]:
+    return [
         (
-            printable(run.run.removeprefix("version_")),
+            run.run.removeprefix("version_"),
             run.dataset or "?",
             run.network or "?",
             "" if run.parameters is None else f"{run.parameters:,}",
@@ -73,10 +91,6 @@ def format_table(rows: Sequence[RunRow]) -> str:
         )
         for run in rows
     ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    # Text is aligned to the left, numbers to the right.
-    formats = [f"{{:{side}{width}}}" for side, width in zip("<<<>>>>>><", widths, strict=True)]
-    return "\n".join("  ".join(formats).format(*row).rstrip() for row in cells)
 
 
 def _duration(seconds: float | None) -> str:

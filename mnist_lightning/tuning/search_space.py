@@ -1,19 +1,22 @@
 """The search space of a sweep: options and their allowed values."""
 
+import itertools
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from optuna import Trial
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import read_yaml
 
 KINDS = dict.fromkeys(("uniform", "log_uniform", "int", "log_int"), "[low, high]")
 KINDS["choice"] = "[value, value, …]"
+MAX_COMBINATIONS = 10_000
 
 
 class Range(NamedTuple):
@@ -37,11 +40,24 @@ class Range(NamedTuple):
         suggest: Any = trial.suggest_int if "int" in self.kind else trial.suggest_float
         return suggest(name, *self.values, log=log)
 
+    @property
+    def distribution(self) -> BaseDistribution:
+        """The range of a `choice` or an `int`, as Optuna stores it."""
+        if self.kind == "choice":
+            return CategoricalDistribution(self.values)
+        return IntDistribution(*self.values)
+
 
 class SearchSpace(NamedTuple):
-    """The options to search, by their dotted names."""
+    """The options to search.
+
+    Attributes:
+        ranges: the allowed values of each option, by its dotted name.
+        points: the combinations of values to try, each once. None: the sampler chooses values.
+    """
 
     ranges: Mapping[str, Range]
+    points: Sequence[Mapping[str, Any]] | None = None
 
     def suggest(self, trial: Trial) -> dict[str, Any]:
         """Suggest a value of each option for a trial."""
@@ -53,18 +69,47 @@ class SearchSpace(NamedTuple):
             allowed.contains(values[name]) for name, allowed in self.ranges.items()
         )
 
+    def grid(self) -> list[dict[str, Any]]:
+        """Return all combinations of values; those of the last option alternate fastest.
+
+        Raises:
+            UserError: a range is continuous, or there are too many combinations.
+        """
+        axes: list[Sequence[Any]] = []
+        for name, (kind, values) in self.ranges.items():
+            if kind not in ("choice", "int"):
+                problem = f"--sampler grid needs lists of values, {name} is {kind}"
+                fix = f"write {name}: {{choice: [{values[0]}, …, {values[1]}]}}"
+                raise UserError(f"{problem}: {fix}, or omit --sampler grid", status=2)
+            axes.append(values if kind == "choice" else range(values[0], values[1] + 1))
+        size = math.prod(map(len, axes))
+        if size > MAX_COMBINATIONS:
+            problem = f"--sampler grid: {size:,} combinations exceed {MAX_COMBINATIONS:,}"
+            raise UserError(f"{problem}; give fewer values, or use --sampler random", status=2)
+        return [dict(zip(self.ranges, point, strict=True)) for point in itertools.product(*axes)]
+
     @property
     def example(self) -> dict[str, Any]:
         """A point of the space."""
         return {name: allowed.values[0] for name, allowed in self.ranges.items()}
 
 
-def as_options(values: Mapping[str, Any]) -> list[str]:
-    """Format a point of the space as options of `fit`."""
-    return [
-        f"--{name}={value if isinstance(value, str) else json.dumps(value)}"
+def point_key(values: Mapping[str, Any]) -> str:
+    """Return a text that is equal for equal points; it distinguishes `1`, `1.0` and `true`."""
+    return json.dumps(values, sort_keys=True)
+
+
+def add_options(options: Sequence[str], values: Mapping[str, Any]) -> list[str]:
+    """Add a point of the space to the options of `fit`.
+
+    Its values override the options; only a `config` comes first, so that they override its content.
+    """
+    added = {
+        name: f"--{name}={value if isinstance(value, str) else json.dumps(value)}"
         for name, value in values.items()
-    ]
+    }
+    config = [added.pop("config")] if "config" in added else []
+    return [*config, *options, *added.values()]
 
 
 def read(path: Path) -> SearchSpace:

@@ -19,7 +19,8 @@ from optuna.trial import FrozenTrial
 
 from mnist_lightning.errors import UserError
 from mnist_lightning.tuning.storage import open_storage
-from mnist_lightning.tuning.trial_runner import Plan, TrialQueue, TrialRunner
+from mnist_lightning.tuning.trial_queue import TrialQueue
+from mnist_lightning.tuning.trial_runner import Plan, TrialRunner
 
 PRUNERS: dict[str, Callable[[], BasePruner]] = {
     "asha": lambda: SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
@@ -30,6 +31,7 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     # Running trials count as bad ones, so that parallel workers try different values.
     "tpe": lambda seed: TPESampler(seed=seed, constant_liar=True),
     "random": lambda seed: RandomSampler(seed=seed),
+    "grid": lambda seed: RandomSampler(seed=seed),  # not used: the queue chooses the values
 }
 REFRESH_SECONDS = 1.0
 MAX_EQUAL_FAILURES = 3  # trials in a row with the same error end a sweep
@@ -137,7 +139,7 @@ def search(
         UserError: successive trials fail with the same error.
     """
     stop = Event()
-    queue = TrialQueue(study, plan.trials, plan.folder)
+    queue = TrialQueue(study, plan.trials, plan.folder, plan.space)
     runner = TrialRunner(study, plan, stop)
 
     def work() -> None:
@@ -150,7 +152,8 @@ def search(
                 raise
             finally:
                 queue.release(trial)
-            _stop_on_equal_failures(study, plan, stop)
+            if plan.space.points is None:  # else the other points must be tried too
+                _stop_on_equal_failures(study, plan, stop)
             frozen = study.trials[trial.number]
             if frozen.state.is_finished():
                 on_end(frozen)

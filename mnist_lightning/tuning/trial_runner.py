@@ -10,18 +10,17 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 import optuna
 import psutil
-from filelock import FileLock, Timeout
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import read_bounded, remove, write_atomically
 from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_metrics
 from mnist_lightning.runs.run_directory import VERSION, Run, create_next
-from mnist_lightning.tuning.search_space import SearchSpace, as_options
+from mnist_lightning.tuning.search_space import SearchSpace, add_options
+from mnist_lightning.tuning.trial_queue import owner_id
 
 POLL_SECONDS = 0.3
 LOG_TAIL_BYTES = 10_000
@@ -78,7 +77,7 @@ class TrialRunner:
             self._record_failure(trial, "its parameters are outside the space")
             return
         with (self.plan.folder / f"trial_{trial.number}.log").open("ab") as log:
-            pruned, status = self._train(trial, run, as_options(values), log.fileno())
+            pruned, status = self._train(trial, run, values, log.fileno())
         if pruned:
             self.study.tell(trial, state=TrialState.PRUNED)
         elif self.stop.is_set() or status in INTERRUPTED:
@@ -92,23 +91,17 @@ class TrialRunner:
             self._record_failure(trial, f"{reason}: {_last_line(Path(log.name))}")
 
     def _claim_run(self, trial: optuna.Trial) -> Run:
-        """Return the run that this sweep claimed for the trial, or claim one.
-
-        The database is not trusted: only the name of the folder is used. A run without the trial's
-        mark does not belong to the trial, and is not changed.
-        """
-        name = Path(str(trial.user_attrs.get("run", ""))).name
-        folder = self.plan.root / name
-        mark = f"{owner_id(self.plan.folder)} {trial.number}"
-        if VERSION.fullmatch(name) and not folder.is_symlink() and _read_mark(folder) == mark:
-            return Run(folder.resolve())
+        """Return the run that this sweep claimed for the trial, or claim one."""
+        claimed = claimed_run(self.plan, trial)
+        if claimed is not None:
+            return Run(claimed.folder.resolve())
         run = Run(create_next(self.plan.root).folder.resolve())
-        write_atomically(mark.encode(), run.folder / MARK_FILE)
+        write_atomically(_mark(self.plan, trial).encode(), run.folder / MARK_FILE)
         trial.set_user_attr("run", str(run.folder))
         return run
 
     def _train(
-        self, trial: optuna.Trial, run: Run, options: list[str], log: int
+        self, trial: optuna.Trial, run: Run, values: dict[str, Any], log: int
     ) -> tuple[bool, int]:
         """Train in a process; return whether it was pruned, and its exit status."""
         # Wait for a process that a killed sweep left running.
@@ -127,7 +120,8 @@ class TrialRunner:
             command = ["resume", str(run.folder), *trust]
         else:
             _clear_folder(run.folder)
-            command = ["fit", *self.plan.options, *options, "--run_dir", str(run.folder)]
+            options = add_options(self.plan.options, values)
+            command = ["fit", *options, "--run_dir", str(run.folder)]
         command = [sys.executable, "-m", "mnist_lightning", *command]
         environment = {"OMP_NUM_THREADS": str(self.plan.threads)} | os.environ
         process = subprocess.Popen(
@@ -163,6 +157,22 @@ class TrialRunner:
         self.study.tell(trial, state=TrialState.FAIL)
 
 
+def claimed_run(plan: Plan, trial: optuna.Trial | FrozenTrial) -> Run | None:
+    """Return the run that this sweep claimed for a trial, if any.
+
+    The database is not trusted: only the name of the folder is used. A run without the trial's
+    mark does not belong to the trial.
+    """
+    name = Path(str(trial.user_attrs.get("run", ""))).name
+    folder = plan.root / name
+    marked = not folder.is_symlink() and _read_mark(folder) == _mark(plan, trial)
+    return Run(folder) if VERSION.fullmatch(name) and marked else None
+
+
+def _mark(plan: Plan, trial: optuna.Trial | FrozenTrial) -> str:
+    return f"{owner_id(plan.folder)} {trial.number}"
+
+
 def _max_epochs(run: Run) -> Any:
     """Return `max_epochs` of a run's configuration."""
     trainer = run.read_config().get("trainer")
@@ -196,64 +206,3 @@ def _last_line(log: Path) -> str:
         file.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))
         lines = file.read().decode(errors="replace").strip().splitlines()
     return lines[-1].removeprefix("mnist-lightning: error: ") if lines else "no output"
-
-
-class TrialQueue:
-    """Assigns each trial to one worker: first those that a killed sweep left, then new ones.
-
-    Args:
-        study: the study of the trials.
-        count: the total number of trials.
-        folder: the sweep's folder; a sweep continues only its own trials.
-    """
-
-    def __init__(self, study: optuna.Study, count: int, folder: Path) -> None:
-        self.study = study
-        self.count = count
-        self.folder = folder
-        self.owner = owner_id(folder)
-        self.locks: dict[int, FileLock] = {}
-
-    def next(self) -> optuna.Trial | None:
-        """Return the next trial to run; None if there is none left."""
-        with FileLock(self.folder / ".queue.lock"):
-            for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                if frozen.user_attrs.get("owner") == self.owner and self._reserve(frozen.number):
-                    # Optuna itself creates the object of an existing trial in this way.
-                    return optuna.Trial(self.study, frozen._trial_id)
-            if not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-                if len(self.study.get_trials(deepcopy=False)) >= self.count:
-                    return None
-                # Set the owner at once: a trial without an owner would be lost after a kill here.
-                self.study.enqueue_trial({}, user_attrs={"owner": self.owner})
-            trial = self.study.ask()
-            self._reserve(trial.number)
-            if trial.user_attrs.get("owner") != self.owner:  # another sweep only enqueued it
-                trial.set_user_attr("owner", self.owner)
-            return trial
-
-    def _reserve(self, number: int) -> bool:
-        """Reserve a trial, unless another worker runs it or has finished it."""
-        lock = FileLock(self.folder / f".trial_{number}.lock", blocking=False)
-        try:
-            lock.acquire()
-        except Timeout:
-            return False
-        if self.study.get_trials(deepcopy=False)[number].state.is_finished():
-            lock.release()
-            return False
-        self.locks[number] = lock
-        return True
-
-    def release(self, trial: optuna.Trial) -> None:
-        """Release a trial, so that other workers may run it."""
-        self.locks.pop(trial.number).release()
-
-
-def owner_id(folder: Path) -> str:
-    """Return the globally unique identifier of a sweep's folder; create it if needed."""
-    file = folder / ".owner"
-    with FileLock(folder / ".queue.lock"):
-        if not file.exists():
-            write_atomically(uuid4().hex.encode(), file)
-        return read_bounded(file, 1_000).decode(errors="replace")

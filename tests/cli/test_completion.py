@@ -42,6 +42,9 @@ def test_commands_options_and_runs_are_completed(script: Path, tmp_path: Path) -
     assert {*COMMANDS, "--help"} < set(completions(script, "", folder=tmp_path))
     assert completions(script, "fit", "--data.batch", folder=tmp_path) == ["--data.batch_size"]
     assert "--seeds" in completions(script, "fit", "--see", folder=tmp_path)
+    assert completions(script, "sweep", "--conf", folder=tmp_path) == ["--config", "--configs"]
+    assert completions(script, "sweep", "--run_", folder=tmp_path) == []  # it is refused
+    assert completions(script, "runs", "--mark", folder=tmp_path) == ["--markdown"]
     assert completions(script, "runs", "--js", folder=tmp_path) == ["--json"]
     assert completions(script, "test", "", folder=tmp_path) == [
         "best",

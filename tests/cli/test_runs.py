@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -97,6 +98,35 @@ def test_csv_and_json_contain_the_same(command: Command) -> None:
     assert as_json[1]["val_accuracy"] == 0.9
 
 
+def read_markdown_table(text: str) -> list[list[str]]:
+    """Return the rows of a table in GitHub's Markdown, without the line below the headings."""
+    lines = text.splitlines()
+    assert re.fullmatch(r"\|( -{3}:? \|)+", lines[1])
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in (lines[0], *lines[2:])]
+    assert len({len(row) for row in rows}) == 1
+    return [[re.sub(r"\\(.)", r"\1", cell.strip()) for cell in row] for row in rows]
+
+
+def test_markdown_contains_the_same_as_the_text(command: Command) -> None:
+    write_run(0)
+    write_run(10, **{"test/accuracy": None, "state": "failed"})
+    heading, *rows = read_markdown_table(command("runs", "--markdown").out)
+    assert heading[:3] == ["run", "data set", "network"]
+    assert [row[0] for row in rows] == ["10", "0"]
+    text = command("runs").out.splitlines()[2:]
+    assert [" ".join(row).split() for row in rows] == [line.split() for line in text]
+    (row,) = read_markdown_table(command("runs", "0", "--markdown").out)[1:]
+    assert row[0] == "0"
+
+
+def test_a_name_in_a_markdown_table_stays_in_its_cell(command: Command) -> None:
+    dataset = "a|b\nc `d` <img> \\|"
+    write_run(0, dataset=dataset)
+    (row,) = read_markdown_table(command("runs", "--markdown").out)[1:]
+    assert row[1] == dataset.replace("\n", r"\n")
+    assert len(row) == 10
+
+
 def test_damaged_run_directories_do_not_break_the_table(command: Command) -> None:
     write_run(0)
     (ROOT / "version_1").mkdir()
@@ -176,6 +206,9 @@ def test_mistakes_are_reported(command: Command) -> None:
     assert (
         "both --json and --csv are given; give only one" in command("runs", "--json", "--csv").err
     )
+    for other in ("--json", "--csv"):
+        error = command("runs", other, "--markdown").err
+        assert f"both {other} and --markdown are given; give only one" in error
     assert "at least two runs" in command("runs", "0", "--png", "curves.png").err
     write_run(1)
     assert (
@@ -202,6 +235,22 @@ def test_a_comparison_shows_different_options_and_results(three_runs: Command) -
         assert test["only_first"] - test["only_second"] == round(297 * (first - second))
     image = np.asarray(Image.open(ROOT / "comparison.png").convert("L"))
     assert image.std() > 5
+
+
+def test_a_comparison_in_markdown_contains_the_same_as_the_text(three_runs: Command) -> None:
+    results, settings, lines = three_runs("runs", "0..2", "--markdown").out.split("\n\n")
+    assert not (ROOT / "comparison.png").exists()
+    text = three_runs("runs", "0..2").out
+    for row in read_markdown_table(results)[1:]:
+        assert " ".join(row).split() in [line.split() for line in text.splitlines()]
+    assert read_markdown_table(settings) == [
+        ["setting", "0", "1", "2"],
+        ["seed_everything", "1", "2", "42"],
+        ["model.optimizer.lr", "0.001", "0.001", "0.003"],
+    ]
+    items = [re.sub(r"\\(.)", r"\1", line) for line in lines.splitlines()]
+    assert len(items) == 4  # three tests, and one group
+    assert all(item.removeprefix("- ") in text for item in items)
 
 
 def test_a_different_class_is_shown_with_its_arguments(command: Command) -> None:

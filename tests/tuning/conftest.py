@@ -35,8 +35,13 @@ def sweep_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def start_sweep(folder: Path, *options: str) -> subprocess.Popen[str]:
     """Start a sweep in a process."""
+    return start_process(folder, *SWEEP, *options)
+
+
+def start_process(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start a command in a process."""
     return subprocess.Popen(
-        [sys.executable, "-m", "mnist_lightning", *SWEEP, *options],
+        [sys.executable, "-m", "mnist_lightning", *arguments],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -35,8 +35,12 @@ def test_trials_choose_values_of_each_option(tmp_path: Path) -> None:
     assert {point["model.network"] for point in points} == {
         "ClassicCNN", '{"class_path": "DigitNet", "init_args": {"dropout": 0.1}}', None
     }  # fmt: skip
-    assert search_space.as_options({"a.b": 1e-05, "c": None, "d": "SGD", "e": True}) == [
-        "--a.b=1e-05", "--c=null", "--d=SGD", "--e=true"
+
+
+def test_values_override_the_options_and_the_options_override_a_config() -> None:
+    values = {"a.b": 1e-05, "c": None, "config": "a.yaml", "d": "SGD", "e": True}
+    assert search_space.add_options(["--d", "Adam"], values) == [
+        "--config=a.yaml", "--d", "Adam", "--a.b=1e-05", "--c=null", "--d=SGD", "--e=true"
     ]  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from mnist_lightning.runs import run_directory
 from mnist_lightning.runs.run_directory import Run
-from mnist_lightning.tuning.trial_runner import TrialQueue
+from mnist_lightning.tuning.trial_queue import TrialQueue
 from tests.conftest import Command
 from tests.tuning.conftest import SWEEP, create_study, read_trials, start_sweep
 
@@ -127,7 +127,7 @@ def test_mistakes_are_reported_before_any_trial(command: Command, sweep_folder: 
         ([*SWEEP, "--data.batchsize", "3"], "unknown option --data.batchsize"),
         ([*SWEEP, "--storage", "nowhere"], "--storage nowhere cannot be used: expected a URL"),
         ([*SWEEP, "--pruner", "shears"], "--pruner: invalid value shears"),
-        ([*SWEEP, "--seeds", "1..2"], "--seeds is for one run"),
+        ([*SWEEP, "--seeds", "1..2"], "--seeds needs --configs"),
         ([*SWEEP, "--trainer.max_epochs", "-1"], "A sweep needs runs of limited length"),
     )[1:]:
         result = command(*words)

@@ -10,7 +10,8 @@ import pytest
 from mnist_lightning.runs import run_directory
 from mnist_lightning.tuning.search_space import Range, SearchSpace
 from mnist_lightning.tuning.study import PRUNERS
-from mnist_lightning.tuning.trial_runner import Plan, TrialQueue, TrialRunner, _clear_folder
+from mnist_lightning.tuning.trial_queue import TrialQueue
+from mnist_lightning.tuning.trial_runner import Plan, TrialRunner, _clear_folder
 
 pytestmark = pytest.mark.slow
 
