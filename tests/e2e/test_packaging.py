@@ -1,5 +1,6 @@
 """The source distribution and the wheel are complete."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -61,3 +62,40 @@ def test_the_wheel_contains_the_whole_package(checkout: Path) -> None:
     with zipfile.ZipFile(_build(checkout, "wheel")) as archive:
         contained = set(archive.namelist())
     assert expected == {name for name in contained if ".dist-info/" not in name}
+
+
+def test_the_wheel_runs_anywhere_with_its_configs(checkout: Path, tmp_path: Path) -> None:
+    installed, elsewhere = tmp_path / "installed", tmp_path / "elsewhere"
+    with zipfile.ZipFile(_build(checkout, "wheel")) as archive:
+        archive.extractall(installed)
+    elsewhere.mkdir()
+    environment = os.environ | {"PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1"}
+    for name in ("mlp", "configs/mlp.yaml"):
+        done = subprocess.run(
+            [sys.executable, "-m", "mnist_lightning", "fit", "--config", name, "--print_config"],
+            cwd=elsewhere,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "MultilayerPerceptron" in done.stdout
+
+
+def test_tests_of_the_source_distribution_pass(checkout: Path, tmp_path: Path) -> None:
+    extracted = tmp_path / "extracted"
+    with tarfile.open(_build(checkout, "sdist")) as archive:
+        archive.extractall(extracted, filter="data")
+    (folder,) = extracted.iterdir()
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    tests = ["tests/cli/test_mistakes.py", "tests/networks", "tests/data/test_loader.py"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
