@@ -39,7 +39,7 @@ def folder(tmp_path: Path, command: Command) -> Path:
 
 @pytest.mark.slow
 # Of torch's profiler: the runs are short.
-@pytest.mark.filterwarnings("ignore:The PyTorch Profiler default schedule")
+@pytest.mark.filterwarnings("ignore:.*Profiler (default schedule|clears events)")
 @pytest.mark.parametrize(("commands", "evidence"), read_trials("works.txt"))
 def test_it_works(folder: Path, command: Command, commands: str, evidence: str) -> None:
     for command_line in commands.split("; "):
