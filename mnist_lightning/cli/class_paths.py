@@ -51,7 +51,7 @@ def use_dict_kwargs(words: Sequence[str], message: str) -> list[str] | None:
 
     Returns:
         The words with `--model.network.dict_kwargs.in_chans`. None if the message is about
-        something else, or if the network does not take any name.
+        something else, or if the network has no `**kwargs`.
     """
     name = re.search(r"Option '(\w+)' is not accepted", message)
     path = re.search(r"Problem with given class_path '([\w.]+)'", message)

@@ -16,12 +16,13 @@ from mnist_lightning.errors import PROGRAM
 from mnist_lightning.evaluation.metrics import overfitting_since
 from mnist_lightning.evaluation.significance import mcnemar, spread
 from mnist_lightning.networks import inspection
+from mnist_lightning.networks.registry import REGISTERED
 from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_history
 from mnist_lightning.runs.predictions_csv import PredictionsTable
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import percent, printable
 from mnist_lightning.training.callbacks.run_summary import device_name, network_facts
-from mnist_lightning.training.config_loggers import location, viewing_commands
+from mnist_lightning.training.config_loggers import log_location, viewing_commands
 from mnist_lightning.training.experiment import Experiment
 
 
@@ -130,7 +131,7 @@ def show_results(
         return
     files = {"run": run.folder, "best checkpoint": run.best, "predictions": run.predictions}
     rows += [(name, str(path)) for name, path in files.items() if path.exists()]
-    rows += [(type(logger).__name__, location(logger)) for logger in loggers]
+    rows += [(type(logger).__name__, log_location(logger)) for logger in loggers]
     show_table(console, run.folder.name, rows)
     if (run.folder / METRICS_FILE).is_file():
         history = read_history(run.folder / METRICS_FILE, limited=False)
@@ -148,8 +149,11 @@ def _next_commands(run: Run, logs: Sequence[str], state: str, longer: str | None
     """Return the commands that continue after a run; `logs` are those that show its logs."""
     commands = list(logs)
     if run.best.exists():
-        commands.insert(0, f"{PROGRAM} serve {run.reference}  # draw digits for it to read")
-        commands += [f"{PROGRAM} report {run.reference}", f"{PROGRAM} test {run.reference}"]
+        # These two import no class that a run names.
+        network = run.summary()["network"]["class_path"]
+        named = "" if network in REGISTERED else f" --model.network {network}"
+        commands.insert(0, f"{PROGRAM} serve {run.reference}{named}  # draw digits for it to read")
+        commands += [f"{PROGRAM} report {run.reference}{named}", f"{PROGRAM} test {run.reference}"]
     if run.recent().exists():
         resume = f"{PROGRAM} resume {run.reference}"
         if state != "finished":

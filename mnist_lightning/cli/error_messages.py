@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Collection
+from inspect import isfunction
 
 from mnist_lightning.cli import suggestions
 from mnist_lightning.errors import PROGRAM
 from mnist_lightning.runs.config_schema import untrusted_message
+from mnist_lightning.runs.imports import find_imported
 from mnist_lightning.training import registry
 
 _TYPE_NAMES = suggestions.TYPE_NAMES | {
@@ -133,6 +135,9 @@ def _wrong_class(path: str, key: str, message: str) -> str:
     classes = sorted({known.rpartition(".")[2] for known in registry.OPTION_CLASSES[key]})
     if path in classes:
         return f"several classes are named {path}; give a full path: package.module.{path}"
+    function = find_imported(path)
+    if isfunction(function) and "return" not in function.__annotations__:
+        return f"{path} has no return type; write: def {function.__name__}(…) -> nn.Module"
     introduction = suggestions.introduce_choices(path.rsplit(".", 1)[-1], classes)
     # The error of importing its module.
     match = re.search(r"Errors:\s+- (?:Problem with given class_path [^:]+:\s+)?(.+)", message)

@@ -17,7 +17,7 @@ from mnist_lightning.cli.trust import TrustedConfig, read_settings
 from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import LimitError, parse_yaml
-from mnist_lightning.networks.registry import REGISTERED, describe, path_of, remember_origin
+from mnist_lightning.networks import registry as networks
 from mnist_lightning.runs.config import check_storable
 from mnist_lightning.runs.config_schema import find_null
 from mnist_lightning.runs.imports import import_allowed, import_paths, imported_paths
@@ -212,10 +212,12 @@ class DigitCLI(LightningCLI):
         """
         try:
             self.config_init = self.parser.instantiate(self.config)
-        except KeyError as error:
-            raise UserError(f"a class does not accept its arguments: KeyError {error}", 2) from None
-        except (ArithmeticError, AttributeError, RuntimeError, TypeError, ValueError) as error:
-            raise UserError(error_messages.explain_class_error(error), status=2) from None
+        except networks.NETWORK_ERRORS as error:
+            message = error_messages.explain_class_error(error)
+            network = self.config.model.network.class_path
+            if network not in networks.REGISTERED and not message.startswith("--"):
+                message = f"--model.network {network}: {message}"
+            raise UserError(message, status=2) from None
         self.datamodule, self.model = self.config_init.data, self.config_init.model
         self._remember_origin(self.config.model.as_dict()["network"])
         self.make_trainer = TrainerFactory({**self.config_init.trainer}, sign=self.own)
@@ -233,9 +235,9 @@ class DigitCLI(LightningCLI):
     def _remember_origin(self, spec: dict[str, Any]) -> None:
         """Remember the arguments of a network that is not one of this package."""
         factory = import_allowed(spec["class_path"])
-        if path_of(factory) not in REGISTERED:
+        if networks.path_of(factory) not in networks.REGISTERED:
             arguments = {**(spec.get("init_args") or {}), **(spec.get("dict_kwargs") or {})}
-            remember_origin(self.model.network, factory, arguments)
+            networks.remember_origin(self.model.network, factory, arguments)
 
     def complete_config(self) -> dict[str, Any]:
         """Return the complete configuration as plain values, with the data set for `auto`.
@@ -250,8 +252,11 @@ class DigitCLI(LightningCLI):
         except ValueError as error:
             raise UserError(error_messages.explain_class_error(error), status=2) from None
         config["data"]["dataset"] = self.datamodule.data.name
-        network, described = config["model"]["network"], describe(self.model.network)
-        if described["class_path"] not in REGISTERED and described["init_args"] is not None:
+        network, described = config["model"]["network"], networks.describe(self.model.network)
+        if (
+            described["class_path"] not in networks.REGISTERED
+            and described["init_args"] is not None
+        ):
             # Without its defaults: the parser could not read back those that are classes.
             arguments = network.get("init_args") or {}
             changed = {n: value for n, value in arguments.items() if n in described["init_args"]}

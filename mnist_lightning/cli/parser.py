@@ -168,7 +168,7 @@ def find_file(option: str, name: str, alternative: str = "") -> Path:
         UserError: there is no such file, or it is not a regular one.
     """
     path = Path(name)
-    if exists(name):
+    if exists(name) and not path.is_dir():
         if not path.is_file():
             raise UserError(f"{option} {name} is not a regular file; give a YAML file", status=2)
         return path

@@ -11,7 +11,7 @@ from mnist_lightning.runs.config import Config
 from mnist_lightning.runs.recovery import rename_damaged_lock
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import say
-from mnist_lightning.training.config_loggers import location, log_settings
+from mnist_lightning.training.config_loggers import log_location, log_settings
 from mnist_lightning.training.exact_resume import check_callbacks
 from mnist_lightning.training.experiment import Experiment
 from mnist_lightning.training.lightning_module import DigitClassifier
@@ -40,7 +40,7 @@ def start_loggers(cli: DigitCLI, resumed: bool = False) -> None:
     if distributed.is_rank_zero() and cli.config.trainer.enable_autolog_hparams:
         log_settings(loggers, cli.complete_config())
     for logger in loggers if resumed and distributed.is_rank_zero() else ():
-        say(f"{type(logger).__name__} does not continue its earlier log: {location(logger)} is new")
+        say(f"{type(logger).__name__} starts a new log: {log_location(logger)}")
 
 
 def run_lock(run: Run) -> AbstractContextManager[Any]:

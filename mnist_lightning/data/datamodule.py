@@ -96,12 +96,14 @@ class MNISTDataModule(LightningDataModule):
         self._data: DigitData | None = None
         self._train_loader: BatchLoader | None = None
         check_arguments(vars(self))
-        names = "dataset batch_size eval_batch_size val_size split_seed seed num_workers pin_memory"
-        plain = {name: getattr(self, name) for name in names.split()}
-        plain |= {"data_dir": str(data_dir), "folder": folder, "test_share": test_share}
-        plain |= {"extra": self.extra, "extra_share": extra_share}
-        # What the constructor does not take has another name, for `load_from_checkpoint`.
-        plain["augmentations"] = [type(each).__name__ for each in self.augment]
+        plain = {
+            **{"dataset": dataset, "data_dir": str(data_dir), "folder": folder},
+            **{"batch_size": batch_size, "eval_batch_size": eval_batch_size},
+            **{"val_size": val_size, "split_seed": split_seed, "seed": seed},
+            **{"num_workers": num_workers, "pin_memory": pin_memory},
+            **{"test_share": test_share, "extra": self.extra, "extra_share": extra_share},
+        }
+        # Only arguments of the constructor: `load_from_checkpoint` may pass them all to it.
         self.save_hyperparameters(plain)
 
     @classmethod

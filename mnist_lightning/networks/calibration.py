@@ -35,19 +35,19 @@ class Calibration(NamedTuple):
     digit_offset: float = 20.0  # with a slope of 0: every image is a digit
     min_digit: float = 0.0
 
-    def is_digit(self, probabilities: Floats) -> NDArray[np.float64]:
+    def digit_probability(self, probabilities: Floats) -> NDArray[np.float64]:
         """Return the probability (N,) that an image is a digit; probabilities (N, C)."""
         return _sigmoid(self.digit_slope * _log_odds(probabilities) + self.digit_offset)
 
     def apply(self, probabilities: Floats) -> NDArray[np.float64]:
         """Return calibrated probabilities (N, C)."""
-        digit = self.is_digit(probabilities)[:, None]
+        digit = self.digit_probability(probabilities)[:, None]
         scaled = apply_temperature(probabilities, self.temperature)
         return digit * scaled + (1 - digit) / probabilities.shape[1]
 
     def rejects(self, probabilities: Floats) -> NDArray[np.bool_]:
         """Return whether images are probably no digits, (N,)."""
-        return self.is_digit(probabilities) < self.min_digit
+        return self.digit_probability(probabilities) < self.min_digit
 
 
 def _log_odds(probabilities: Floats) -> NDArray[np.float64]:
@@ -88,7 +88,7 @@ def fit_calibration(probabilities: Floats, true: Labels, non_digits: Floats) -> 
     if not (0 < slope <= MAX_SLOPE and abs(offset) <= MAX_OFFSET):
         return Calibration(temperature)
     fitted = Calibration(temperature, slope, offset)
-    least = float(np.quantile(fitted.is_digit(probabilities), MAX_REJECTED))
+    least = float(np.quantile(fitted.digit_probability(probabilities), MAX_REJECTED))
     return fitted._replace(min_digit=min(0.5, least))
 
 

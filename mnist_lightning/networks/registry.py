@@ -6,8 +6,10 @@ A checkpoint stores these attributes, so that the network can be built again. Fo
 which a class or a function of the user creates, it stores the arguments of the configuration.
 """
 
+import copy
 import inspect
 import pkgutil
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
@@ -22,6 +24,11 @@ from mnist_lightning.errors import UserError
 # The modules of this package that contain no architecture.
 OTHER_MODULES = {"calibration", "ensemble", "inspection", "registry"}
 
+# What the code of a network raises for arguments or images that it does not accept.
+NETWORK_ERRORS = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError),
+    *(RuntimeError, TypeError, ValueError),
+)
 MAX_CLASSES = 200  # each digit of a page gets a probability for each class
 
 
@@ -99,13 +106,16 @@ def remember_origin(
         if name not in parameters or not _is_default(value, parameters[name].default)
     }
     plain = all(map(_is_primitive, changed.values()))
-    setattr(network, _ORIGIN, _Origin(factory, changed if plain else None))
+    # A copy: the network may change a list that it got.
+    setattr(network, _ORIGIN, _Origin(factory, copy.deepcopy(changed) if plain else None))
 
 
 def _is_default(value: Any, default: Any) -> bool:
-    name = getattr(default, "__name__", None)  # of a class or a function
-    is_named = name is not None and isinstance(value, str) and value.endswith(f".{name}")
-    return is_named or (type(value) is type(default) and bool(value == default))
+    """Compare a value of a configuration, where a class or a function has its path."""
+    if isinstance(value, str) and not isinstance(default, str):
+        module, _, name = value.rpartition(".")
+        return getattr(sys.modules.get(module), name, None) is default is not None
+    return type(value) is type(default) and bool(value == default)
 
 
 def factory_of(network: nn.Module) -> NetworkFactory:
@@ -134,6 +144,8 @@ def describe(network: nn.Module) -> dict[str, Any]:
 
 
 def _is_primitive(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(name, str) for name in value) and _is_primitive([*value.values()])
     if isinstance(value, list | tuple):
         return all(map(_is_primitive, value))
     return value is None or isinstance(value, bool | int | float | str)
@@ -174,12 +186,12 @@ def build(
     if weights is not None and path in REGISTERED:
         check_weights(description, weights)
     try:
-        network = known[path](**init_args)
+        network = known[path](**copy.deepcopy(init_args))
         if path not in REGISTERED:
             remember_origin(network, known[path], init_args)
         if weights is not None:
             network.load_state_dict(dict(weights))
-    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+    except NETWORK_ERRORS as error:
         raise UserError(f"the network {path} cannot be created: {_first_line(error)}") from None
     return network
 

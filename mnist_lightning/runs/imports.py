@@ -16,6 +16,8 @@ from typing import Any
 def import_allowed(name: str) -> Any:
     """Import an object that the user allowed, by dotted name, also from the working directory.
 
+    It may be in a class: `module.Outer.Inner`.
+
     Raises:
         ImportError: the module does not exist, or does not contain this name.
     """
@@ -23,6 +25,10 @@ def import_allowed(name: str) -> Any:
     try:
         with _working_directory_first(module.partition(".")[0]):
             return getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name != module or "." not in module:
+            raise
+        return getattr(import_allowed(module), attribute, None)
     except (AttributeError, ValueError) as error:  # also for an empty module name
         raise ImportError(str(error)) from None
 
@@ -50,12 +56,12 @@ def import_paths(name: str) -> set[str]:
     value = None
     with suppress(Exception):  # reported where the name is used
         value = import_allowed(name)
-    return {name, *_definition(value)}
+    return {name, *_paths_of_class(value)}
 
 
 def imported_paths(name: str) -> set[str]:
     """Return the same as `import_paths`, but only for modules that are already imported."""
-    return {name, *_definition(find_imported(name))}
+    return {name, *_paths_of_class(find_imported(name))}
 
 
 def find_imported(name: str) -> Any:
@@ -64,7 +70,7 @@ def find_imported(name: str) -> Any:
     return getattr(sys.modules.get(module), attribute, None)
 
 
-def _definition(value: Any) -> list[str]:
+def _paths_of_class(value: Any) -> list[str]:
     """Return the paths of a class: of its definition, and of the packages that export it."""
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
     if not module or not name:

@@ -46,7 +46,7 @@ def log_results(loggers: Sequence[Logger], results: dict[str, float], step: int)
             logger.experiment.finish()  # otherwise the next run of this process is added to it
 
 
-def location(logger: Logger) -> str:
+def log_location(logger: Logger) -> str:
     """Return where a logger writes."""
     if isinstance(logger, WandbLogger):
         return str(logger.experiment.dir)

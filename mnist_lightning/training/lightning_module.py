@@ -93,10 +93,9 @@ class DigitClassifier(LightningModule):
         self.test_metrics = LossAndAccuracy()
         self._validated_step = -1
         self.lr: float | None = None
-        # What the constructor does not take has another name, for `load_from_checkpoint`.
+        # Only arguments of the constructor: `load_from_checkpoint` may pass them all to it.
         self.save_hyperparameters(
             {
-                "network_class": type(self.network).__name__,
                 "lr_scheduler_interval": lr_scheduler_interval,
                 "label_smoothing": label_smoothing,
                 "channels_last": channels_last,

@@ -18,6 +18,7 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.networks.inspection import probe_logits
 from mnist_lightning.networks.registry import (
     MAX_CLASSES,
+    NETWORK_ERRORS,
     REGISTERED,
     build,
     describe,
@@ -82,18 +83,21 @@ def _check_network(network: nn.Module) -> None:
         return
     if description["init_args"] is None:
         _reject(
-            f"--model.network {description['class_path']}: an argument is not a number or a text, "
+            f"--model.network {description['class_path']}: an argument is a class or an object, "
             "so that the network could not be built again for a test. Name a function of your own "
             "that returns the network and takes only numbers and texts."
         )
-    with torch.random.fork_rng(devices=[]):  # the run's random numbers stay the same
+    with torch.random.fork_rng(devices=[]):  # training uses the same random numbers
         copy = build(description, [factory])
     shapes, expected = (
         {name: weight.shape for name, weight in each.state_dict().items()}
         for each in (copy, network)
     )
     if shapes != expected:
-        _reject(f"--model.network {description['class_path']} does not always have the same layers")
+        _reject(
+            f"--model.network {description['class_path']} does not always have the same layers: "
+            "they must depend only on its arguments."
+        )
 
 
 def _check_data(model: DigitClassifier, data: MNISTDataModule) -> None:
@@ -107,7 +111,7 @@ def _check_data(model: DigitClassifier, data: MNISTDataModule) -> None:
     classes = 1 + int(torch.cat([data.data.train_labels, test_labels]).max())
     try:
         shape = tuple(probe_logits(model.network).shape)
-    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+    except NETWORK_ERRORS as error:
         _reject(f"The network fails on (B, 1, 28, 28) images: {' '.join(str(error).split())}")
     if len(shape) != 2 or shape[1] < classes:
         _reject(

@@ -65,7 +65,7 @@ def test_hyperparameters_are_filled_and_restored(
     make_trainer: Any, data: MNISTDataModule, tmp_path: Path
 ) -> None:
     model, trainer = DigitClassifier(label_smoothing=0.1), make_trainer(max_epochs=1)
-    assert model.hparams["network_class"] == "ClassicCNN"
+    assert model.hparams["label_smoothing"] == 0.1
     assert data.hparams["batch_size"] == 100
     trainer.fit(model, data)
     trainer.save_checkpoint(tmp_path / "saved.ckpt")
@@ -73,6 +73,23 @@ def test_hyperparameters_are_filled_and_restored(
     assert loaded.hparams["label_smoothing"] == 0.1
     other = MNISTDataModule.load_from_checkpoint(tmp_path / "saved.ckpt", weights_only=True)
     assert other.dataset == "digits"
+
+
+class _Forwards(DigitClassifier):
+    """A subclass that passes its arguments on."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), **kwargs)
+
+
+def test_a_subclass_that_forwards_arguments_is_loaded_from_a_checkpoint(
+    make_trainer: Any, data: MNISTDataModule, tmp_path: Path
+) -> None:
+    trainer = make_trainer(max_epochs=1)
+    trainer.fit(_Forwards(label_smoothing=0.2), data)
+    trainer.save_checkpoint(tmp_path / "saved.ckpt")
+    loaded = _Forwards.load_from_checkpoint(tmp_path / "saved.ckpt", weights_only=True)
+    assert loaded.hparams["label_smoothing"] == 0.2
 
 
 def test_the_tuner_finds_a_learning_rate_that_is_then_used(
