@@ -12,7 +12,7 @@ from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser
 from mnist_lightning.cli.parser import option_value, read_seeds
 from mnist_lightning.cli.session import prepare, run_lock, start_loggers, train_and_show
 from mnist_lightning.errors import UserError
-from mnist_lightning.networks.registry import describe, parse_description
+from mnist_lightning.networks.registry import describe, is_described_by, parse_description
 from mnist_lightning.runs import lookup, run_directory
 from mnist_lightning.runs.checkpoint import network_weights, read_checkpoint, read_signed_checkpoint
 from mnist_lightning.runs.class_names import class_names
@@ -124,7 +124,7 @@ def load_initial_weights(cli: DigitCLI, reference: str) -> str:
     path = path or run.best_checkpoint()
     checkpoint = read_checkpoint(path)
     theirs, mine = checkpoint.get("network"), describe(cli.model.network)
-    if theirs != mine:
+    if theirs is None or not is_described_by(cli.model.network, theirs):
         needed = (
             _as_options(theirs, mine) if theirs else "another network (not described in the file)"
         )

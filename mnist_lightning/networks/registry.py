@@ -143,6 +143,26 @@ def describe(network: nn.Module) -> dict[str, Any]:
     }
 
 
+def is_described_by(network: nn.Module, description: Any) -> bool:
+    """Return whether a description is of this network; it may contain defaults or not.
+
+    Descriptions without arguments are from networks that did not store them.
+    """
+    current, parameters = describe(network), inspect.signature(factory_of(network)).parameters
+    path, saved = parse_description(description)
+    if path != current["class_path"] or None in (saved, current["init_args"]):
+        return description == current or (path == current["class_path"] and saved is None)
+    changed = [
+        {
+            name: value
+            for name, value in (arguments or {}).items()
+            if name not in parameters or not _is_default(value, parameters[name].default)
+        }
+        for arguments in (saved, current["init_args"])
+    ]
+    return changed[0] == changed[1]
+
+
 def _is_primitive(value: Any) -> bool:
     if isinstance(value, dict):
         return all(isinstance(name, str) for name in value) and _is_primitive([*value.values()])

@@ -281,10 +281,11 @@ class DigitClassifier(LightningModule):
         if not distributed.is_rank_zero():  # the first process has the sums of all
             for name in self.train_metrics.state_dict(prefix="train_metrics."):
                 checkpoint["state_dict"][name] = torch.zeros_like(checkpoint["state_dict"][name])
-        saved, current = checkpoint["network"], registry.describe(self.network)
-        if saved == current:
+        saved = checkpoint["network"]
+        if registry.is_described_by(self.network, saved):
             return
         if self._network_was_given:
+            current = registry.describe(self.network)
             raise UserError(f"Network mismatch: the checkpoint contains {saved}, not {current}.")
         self.network = self._with_memory_format(registry.build(saved))
 

@@ -31,7 +31,7 @@ FIT += ["--trainer.limit_train_batches", "2", "--trainer.accelerator", "cpu"]
 COMMANDS = {
     "version": (["--version"], "mnist-lightning"),
     "help": (["fit", "--help"], "usage"),
-    "test": (["test", "0"], "no run"),
+    "test": (["test", "0"], "run not found"),
     "verify": (["verify", *FIT], "all checks passed"),
     "sweep": (["sweep", *FIT, "--space", "space.yaml", "--trials", "1"], "1 finished"),
     "two processes": (

@@ -147,3 +147,13 @@ def test_a_network_without_stored_arguments_must_be_passed_itself() -> None:
     assert description["init_args"] is None
     with pytest.raises(UserError, match="pass the network itself"):
         build(description, user_classes=[nn.Sequential])
+
+
+def test_a_description_may_omit_defaults_but_not_other_arguments() -> None:
+    network = build(describe(registry.ARCHITECTURES["ClassicCNN"](dropout=0.5)))
+    path = describe(network)["class_path"]
+    for init_args, expected in (({}, True), ({"dropout": 0.5}, True), ({"dropout": 0.1}, False)):
+        described = {"class_path": path, "init_args": init_args}
+        assert registry.is_described_by(network, described) is expected
+    other = {"class_path": "elsewhere.Network", "init_args": {}}
+    assert not registry.is_described_by(network, other)
