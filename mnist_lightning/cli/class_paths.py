@@ -1,4 +1,4 @@
-"""Complete the classes in a command: their paths, and arguments that only they know.
+"""Complete the classes in a command: their paths, and arguments that the parser does not know.
 
 By a name alone, the parser may find a class of another package: torchvision has an `MLP`, and
 Lightning a `ReduceLROnPlateau`.

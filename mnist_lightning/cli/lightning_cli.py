@@ -252,15 +252,12 @@ class DigitCLI(LightningCLI):
         except ValueError as error:
             raise UserError(error_messages.explain_class_error(error), status=2) from None
         config["data"]["dataset"] = self.datamodule.data.name
-        network, described = config["model"]["network"], networks.describe(self.model.network)
-        if (
-            described["class_path"] not in networks.REGISTERED
-            and described["init_args"] is not None
-        ):
+        path, needed = networks.describe(self.model.network).values()
+        if path not in networks.REGISTERED and needed is not None:
             # Without its defaults: the parser could not read back those that are classes.
+            network = config["model"]["network"]
             arguments = network.get("init_args") or {}
-            changed = {n: value for n, value in arguments.items() if n in described["init_args"]}
-            network["init_args"] = changed
+            network["init_args"] = {n: value for n, value in arguments.items() if n in needed}
         return config
 
     def load_data(self) -> None:

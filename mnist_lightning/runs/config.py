@@ -178,6 +178,11 @@ def flatten(config: Config, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def readable_name(option: str) -> str:
+    """Return the name of a flattened option as a command has it, such as `model.optimizer.lr`."""
+    return option.replace(".init_args", "").removesuffix(".class_path")
+
+
 def format_setting(value: Any) -> str:
     """Format a setting as text; a class with arguments as a call."""
     if isinstance(value, list):

@@ -6,7 +6,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from mnist_lightning.errors import UserError
-from mnist_lightning.runs.config import Config, flatten, format_setting
+from mnist_lightning.runs.config import Config, flatten, format_setting, readable_name
 
 MAX_REASON_CHARS = 300  # of another library's error message
 
@@ -19,11 +19,12 @@ def log_settings(loggers: Sequence[Logger], config: Config) -> None:
     """
     settings = {}
     for path, value in flatten(config).items():
-        name = path.replace(".init_args", "").removesuffix(".class_path")
         if path.endswith(".class_path"):
             value = value.rpartition(".")[2]
         if value is not None:
-            settings[name] = value if isinstance(value, bool | int | float) else _text(value)
+            settings[readable_name(path)] = (
+                value if isinstance(value, bool | int | float) else _text(value)
+            )
     for logger in loggers:
         try:
             logger.log_hyperparams(settings)

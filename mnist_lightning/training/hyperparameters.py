@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mnist_lightning.runs.config import Config, reproducibility_key
+from mnist_lightning.runs.config import Config, readable_name, reproducibility_key
 from mnist_lightning.training.registry import USER_SCHEMA
 from mnist_lightning.training.trainer import TRAINER_DEFAULTS
 
@@ -31,7 +31,7 @@ def select_hyperparameters(config: Config, dataset: str) -> dict[str, Value]:
     options = reproducibility_key(config)
     selected: dict[str, Any] = {"seed": config["seed_everything"], "data.dataset": dataset}
     for option, value in options.items():
-        name = option.replace(".init_args", "").removesuffix(".class_path")
+        name = readable_name(option)
         if option == "data.dataset":
             continue
         if option.endswith(".class_path"):

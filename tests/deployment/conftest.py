@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from mnist_lightning.cli.main import main
@@ -49,3 +50,16 @@ def serving(folder: Path, *arguments: str) -> Iterator[str]:
             except subprocess.TimeoutExpired:
                 server.kill()
                 raise
+
+
+@pytest.fixture(scope="module")
+def pretrained_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server with the pretrained network, which keeps corrections."""
+    yield from serving(tmp_path_factory.mktemp("home"), "pretrained", "--collect", "kept")
+
+
+@pytest.fixture(scope="module")
+def client(pretrained_address: str) -> Iterator[httpx.Client]:
+    """A client of this server."""
+    with httpx.Client(base_url=pretrained_address, timeout=60) as client:
+        yield client

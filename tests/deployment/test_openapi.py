@@ -3,29 +3,16 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.deployment.conftest import serving
 from tests.images import draw_seven, encode
 
 ROOT = Path(__file__).parent.parent.parent
 READABLE = ("/", "/docs", "/page.css", "/openapi.json", "/api/health", "/api/runs")
 UPLOADS = ("/api/predict", "/api/corrections")
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    yield from serving(tmp_path_factory.mktemp("home"), "pretrained", "--collect", "kept")
-
-
-@pytest.fixture(scope="module")
-def client(address: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=address, timeout=60) as client:
-        yield client
 
 
 @pytest.mark.parametrize("path", [*READABLE, *UPLOADS])
@@ -110,13 +97,15 @@ def run_schemathesis(address: str, folder: Path, *options: str, hooks: str = "")
 
 
 @pytest.mark.slow
-def test_images_of_digits_are_accepted_as_described(address: str, tmp_path: Path) -> None:
+def test_images_of_digits_are_accepted_as_described(
+    pretrained_address: str, tmp_path: Path
+) -> None:
     hooks = str(Path(__file__).with_name("schemathesis_hooks.py"))
-    assert run_schemathesis(address, tmp_path, hooks=hooks) == ""
+    assert run_schemathesis(pretrained_address, tmp_path, hooks=hooks) == ""
 
 
 @pytest.mark.slow
-def test_random_requests_are_answered_as_described(address: str, tmp_path: Path) -> None:
+def test_random_requests_are_answered_as_described(pretrained_address: str, tmp_path: Path) -> None:
     # A schema cannot state that the bytes must be an image of a digit: random ones are refused.
     excluded = ("--exclude-checks", "positive_data_acceptance")
-    assert run_schemathesis(address, tmp_path, *excluded) == ""
+    assert run_schemathesis(pretrained_address, tmp_path, *excluded) == ""

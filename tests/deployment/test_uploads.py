@@ -21,7 +21,6 @@ from mnist_lightning.deployment.uploads import (
     MAX_BYTES,
     extract_file,
 )
-from tests.deployment.conftest import serving
 from tests.image_bombs import scan_bomb
 from tests.images import draw_seven, encode
 
@@ -32,17 +31,6 @@ FORM = {"content-type": "multipart/form-data; boundary=b"}
 def form(content: bytes, head: bytes = HEAD, boundary: bytes = b"b") -> bytes:
     """Return a form with one part."""
     return b"--%s\r\n%s\r\n%s\r\n--%s--\r\n" % (boundary, head, content, boundary)
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    yield from serving(tmp_path_factory.mktemp("home"), "pretrained", "--collect", "kept")
-
-
-@pytest.fixture(scope="module")
-def client(address: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=address, timeout=60) as client:
-        yield client
 
 
 @pytest.mark.parametrize(
@@ -190,7 +178,7 @@ def test_a_file_full_of_boundaries_does_not_delay_others(client: httpx.Client) -
 
 
 @pytest.mark.slow
-def test_a_form_that_stops_arriving_is_refused_in_time(address: str) -> None:
+def test_a_form_that_stops_arriving_is_refused_in_time(pretrained_address: str) -> None:
     def stop() -> Iterator[bytes]:
         yield form(b"x" * 1000)[:500]
         time.sleep(IDLE_SECONDS + 2)
@@ -198,7 +186,9 @@ def test_a_form_that_stops_arriving_is_refused_in_time(address: str) -> None:
 
     start = time.monotonic()
     with suppress(httpx.TransportError):  # the server closes the connection after its answer
-        answer = httpx.post(f"{address}/api/predict", content=stop(), headers=FORM, timeout=60)
+        answer = httpx.post(
+            f"{pretrained_address}/api/predict", content=stop(), headers=FORM, timeout=60
+        )
         assert (answer.status_code, answer.json()["error"]["type"]) == (408, "too_slow")
     assert time.monotonic() - start < IDLE_SECONDS + 8
 

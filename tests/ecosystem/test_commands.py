@@ -60,3 +60,16 @@ def test_it_is_refused_before_training_with_an_alternative(
     assert alternative in result.err
     assert len(result.err.splitlines()) == 1
     assert not (folder / "lightning_logs").exists()
+
+
+@pytest.mark.slow
+def test_early_stopping_reports_what_its_argument_verbose_asks_for(
+    command: Command, caplog: pytest.LogCaptureFixture
+) -> None:
+    callback = ["--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.monitor", "val/loss"]
+    line = "fit --trainer.max_epochs 2"
+    assert command(*words(line), *callback, "--trainer.callbacks.verbose", "true").status == 0
+    assert "Metric val/loss improved" in caplog.text
+    caplog.clear()
+    assert command(*words(line), *callback).status == 0
+    assert "Metric val/loss improved" not in caplog.text
