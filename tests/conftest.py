@@ -76,6 +76,7 @@ def command(
     """Return the function that runs a command in an empty directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sys, "path", sys.path.copy())
 
     def run_command(*arguments: str) -> Result:
         capsys.readouterr()

@@ -146,12 +146,13 @@ def describe(network: nn.Module) -> dict[str, Any]:
 def is_described_by(network: nn.Module, description: Any) -> bool:
     """Return whether a description is of this network; it may contain defaults or not.
 
-    Descriptions without arguments are from networks that did not store them.
+    Descriptions without arguments are from networks of a user that did not store them.
     """
     current, parameters = describe(network), inspect.signature(factory_of(network)).parameters
     path, saved = parse_description(description)
     if path != current["class_path"] or None in (saved, current["init_args"]):
-        return description == current or (path == current["class_path"] and saved is None)
+        without_arguments = saved is None and path not in REGISTERED
+        return description == current or (path == current["class_path"] and without_arguments)
     changed = [
         {
             name: value
