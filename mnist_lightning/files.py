@@ -42,13 +42,13 @@ def write_atomically(content: bytes, path: Path) -> None:
 
     The new file is written beside its target, flushed to the disk, and then renamed.
     """
-    with _replacement(path) as file:
+    with replacement(path) as file:
         file.write(content)
 
 
 @contextmanager
-def _replacement(path: Path) -> Iterator[BinaryIO]:
-    """Open a new file for writing, which replaces `path` at the end of the block."""
+def replacement(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file for writing, which replaces `path` if the block ends without an error."""
     # The name is unpredictable, so that nobody can create a link with this name.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
@@ -84,22 +84,29 @@ def read_bounded(path: Path, limit: float) -> bytes:
         return content
 
 
-def walk(folder: Path) -> Iterator[Path]:
+def walk(folder: Path) -> Iterator[os.DirEntry[str]]:
     """List the files and folders below a folder, in order; do not follow links to folders.
 
     Raises:
         UserError: the folders are nested too deeply.
     """
-    stack = [(folder, 0)] if folder.is_dir() else []
+    stack = _list_backwards(folder, 1) if folder.is_dir() else []
     while stack:
-        path, depth = stack.pop()
-        if depth > 0:
-            yield path
+        entry, depth = stack.pop()
+        yield entry
         if depth > MAX_FOLDER_DEPTH:
             problem = f"{folder} has more than {MAX_FOLDER_DEPTH} levels of folders"
             raise UserError(f"{problem}; give fewer", status=2)
-        if depth == 0 or (path.is_dir() and not path.is_symlink()):
-            stack += [(inner, depth + 1) for inner in sorted(path.iterdir(), reverse=True)]
+        if entry.is_dir(follow_symlinks=False):
+            stack += _list_backwards(entry, depth + 1)
+
+
+def _list_backwards(
+    folder: Path | os.DirEntry[str], depth: int
+) -> list[tuple[os.DirEntry[str], int]]:
+    with os.scandir(folder) as entries:
+        names = sorted(entries, key=lambda entry: entry.name, reverse=True)
+    return [(entry, depth) for entry in names]
 
 
 def refuse_links(folder: Path, suffixes: tuple[str, ...]) -> None:
@@ -113,7 +120,8 @@ def refuse_links(folder: Path, suffixes: tuple[str, ...]) -> None:
         UserError: the folder contains such a link or special file, or large hard links.
     """
     copied = 0
-    for count, path in enumerate(walk(folder), 1):
+    for count, entry in enumerate(walk(folder), 1):
+        path = Path(entry.path)
         if count > MAX_RUN_FILES:
             raise UserError(f"{folder} has more than {MAX_RUN_FILES:,} files; remove some")
         written = path.name.endswith(suffixes)
@@ -126,7 +134,7 @@ def refuse_links(folder: Path, suffixes: tuple[str, ...]) -> None:
             if copied > MAX_COPIED_BYTES:
                 raise UserError(f"{path} is a hard link to a large file; replace it with a copy")
             # Replace it by a copy, so that writing to it does not change another file.
-            with path.open("rb") as source, _replacement(path) as copy:
+            with path.open("rb") as source, replacement(path) as copy:
                 shutil.copyfileobj(source, copy)
 
 

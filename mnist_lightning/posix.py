@@ -48,6 +48,11 @@ def limit_memory(count: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (count, count))
 
 
+def cpu_count() -> int:
+    """Return the number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def fork_server() -> ForkServerContext:
     """Return the context whose processes are forks of one process, which imports everything."""
     return multiprocessing.get_context("forkserver")

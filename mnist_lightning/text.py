@@ -45,15 +45,16 @@ def say(text: str = "", end: str = "\n", file: TextIO | None = None, flush: bool
     print(visible, end=end, file=stream, flush=flush)
 
 
-def as_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Format a table as CSV that is safe to open in a spreadsheet.
+def as_csv(columns: Sequence[str] | None, rows: Iterable[Sequence[Any]]) -> str:
+    """Format a table, or more of its rows (columns: None), as CSV that is safe in a spreadsheet.
 
     Text is made printable. Text that would become a formula gets a leading apostrophe. `--json`
     contains the exact text.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
+    if columns is not None:
+        writer.writerow(columns)
     writer.writerows([_cell(value) for value in row] for row in rows)
     return text.getvalue()
 
@@ -135,3 +136,10 @@ def fill_template(path: str, /, **values: Any) -> str:
     )
     environment.filters |= {"percent": percent, "md": markdown, "code": code_span, "repr": repr}
     return environment.get_template(path).render(values)
+
+
+def duration(seconds: float) -> str:
+    """Format a duration as `0:21` or `1:02:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

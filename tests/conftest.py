@@ -62,10 +62,11 @@ def _torch_settings() -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _separate_signing_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Sign the runs of the tests, and of the processes they start, with a separate key."""
+def _separate_user_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Use separate keys and caches in the tests, and in the processes that they start."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
 
 

@@ -65,14 +65,11 @@ class CommandParser(argparse.ArgumentParser):
         """Add the RUN, as `run`."""
         self.add_argument("run", nargs="?", default="best", metavar="RUN", help="(default: best)")
 
-    def add_output_format(self, with_markdown: bool = False) -> None:
-        """Add the options for the output format: `json`, `csv`, `markdown`, or none of them."""
+    def add_output_format(self, **others: str) -> None:
+        """Add the options for the output format: `json`, `csv`, and others by name and help."""
         group = self.add_mutually_exclusive_group()
-        group.add_argument("--json", action="store_true", help="print JSON")
-        group.add_argument("--csv", action="store_true", help="print CSV")
-        if with_markdown:
-            text = "print Markdown tables, for an issue"
-            group.add_argument("--markdown", action="store_true", help=text)
+        for name, text in {"json": "print JSON", "csv": "print CSV", **others}.items():
+            group.add_argument(f"--{name}", action="store_true", help=text)
 
     def add_run_options(self) -> None:
         """Add the RUN, and the options to evaluate it again: root directory, data and network."""

@@ -32,7 +32,7 @@ def make_parser() -> CommandParser:
     orders = (NEWEST, BEST, *RunRow._fields)
     sort_help = f"{NEWEST} first, {BEST} first, or a column: {', '.join(RunRow._fields)}"
     parser.add_argument("--sort", choices=orders, metavar="ORDER", help=sort_help)
-    parser.add_output_format(with_markdown=True)
+    parser.add_output_format(markdown="print Markdown tables, for an issue")
     png_help = "where to save the curves of the given runs"
     parser.add_argument("--png", type=Path, metavar="FILE", help=png_help)
     parser.add_root()

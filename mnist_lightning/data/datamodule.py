@@ -114,7 +114,7 @@ class MNISTDataModule(LightningDataModule):
         return data
 
     def prepare_data(self) -> None:
-        """Download missing data, once and only on one process.
+        """Download missing data, and read own images, only in one process.
 
         Raises:
             UserError: the data set is damaged, or it is strict and not available.
@@ -122,7 +122,9 @@ class MNISTDataModule(LightningDataModule):
         if self._data is not None:
             return
         for name in (self.dataset, *self.extra):
-            if name != "folder":
+            if name == "folder":
+                self._loaded[name] = self._load(name)
+            else:
                 self._prepare(name)
 
     def _prepare(self, name: str) -> None:
@@ -166,13 +168,13 @@ class MNISTDataModule(LightningDataModule):
         return Split(data, *split(count, min(val_size, count), self.split_seed))
 
     def _load(self, name: str) -> DigitData:
+        if name in self._loaded:
+            return self._loaded.pop(name)
         if self.folder is not None and name == "folder":
             data, self.skipped = load_folder(self.folder, self.test_share)
             if self.skipped is not None:
                 warnings.warn(self.skipped, SkippedWarning, stacklevel=3)
             return data
-        if name in self._loaded:
-            return self._loaded.pop(name)
         try:
             return SOURCES["mnist" if name == "auto" else name].load(self.data_dir)
         except FileNotFoundError as missing:

@@ -48,6 +48,10 @@ class UnreadableError(ValueError):
     """The file is not an image, is damaged, or costs too much to decode."""
 
 
+class ExtractionFailedError(UnreadableError):
+    """The process crashed, or had not enough time: another attempt may succeed."""
+
+
 class NoDigitError(ValueError):
     """The image contains no digit."""
 
@@ -100,18 +104,22 @@ class ExtractionProcess:
             if time.monotonic() < self._deadline:
                 return None
             self.stop()
-            raise UnreadableError(
+            raise ExtractionFailedError(
                 f"Refused: the image takes more than {MAX_SECONDS:.0f} s to decode"
             )
         try:
             answer = self._receive(*struct.unpack(">Q", self._receive(8)))
         except EOFError:
             self.stop()
-            raise UnreadableError("the image is damaged: the decoder crashed") from None
+            raise ExtractionFailedError("the image is damaged: the decoder crashed") from None
         return _unpack(answer)
 
+    def kill(self) -> None:
+        """Kill the process; a thread that waits for its answer gets an error."""
+        self._process.kill()
+
     def stop(self) -> None:
-        """Kill the process."""
+        """Kill the process, and release its pipes."""
         with self._process:  # closes the pipes and waits
             self._process.kill()
 
@@ -137,11 +145,21 @@ class DigitExtractor:
 
     def __init__(self) -> None:
         self._process = ExtractionProcess()
+        self._is_killed = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def kill(self) -> None:
+        """Kill the process for good, also while another thread waits for its answer."""
+        self._is_killed = True
+        self._process.kill()
+
+    def stop(self) -> None:
+        """Kill the process, and release its pipes."""
         self._process.stop()
 
     def find_digits(self, content: bytes, multiple: bool | None) -> ExtractedDigits:
@@ -150,7 +168,7 @@ class DigitExtractor:
         Raises:
             TooLargeError, UnreadableError, NoDigitError: see `ExtractionProcess.answer`.
         """
-        if not self._process.alive:
+        if not (self._process.alive or self._is_killed):
             self._process = ExtractionProcess()
         self._process.send(content, multiple)
         result = self._process.answer()

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mnist_lightning import load
-from mnist_lightning.cli import predict
+from mnist_lightning.cli import predict_reader
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import confidence
@@ -206,5 +206,5 @@ def test_a_pattern_does_not_follow_circular_links(tmp_path: Path) -> None:
         (photos / name).touch()
     for name in ("x", "y"):
         (photos / name).symlink_to(".")
-    actual = predict._expand(str(photos / "**" / "*.png"))
+    actual = list(predict_reader.list_images([str(photos / "**" / "*.png")]))
     assert actual == [str(photos / "a.png"), str(photos / "inner" / "b.png")]

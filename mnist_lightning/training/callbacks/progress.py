@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from mnist_lightning.data.datamodule import MNISTDataModule
+from mnist_lightning.text import duration
 from mnist_lightning.training.lightning_module import DigitClassifier
 
 REFRESH_SECONDS = 0.2
@@ -110,7 +111,7 @@ class ProgressLines(Callback):
         seconds = (in_epoch if in_run is None else in_run) * seconds_per_batch
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined] # set by Trainer
         left = [each.time_remaining() for each in callbacks if isinstance(each, Timer)]
-        remaining = _duration(min([seconds, *(each for each in left if each is not None)]))
+        remaining = duration(min([seconds, *(each for each in left if each is not None)]))
         parts = [f"{speed:,.0f} images/s", f"{label} {remaining}"]
         if isinstance(pl_module, DigitClassifier):
             means = pl_module.train_metrics.means_so_far()
@@ -188,13 +189,6 @@ def _remaining_batches(trainer: Trainer, in_epoch: int) -> int | None:
         steps = trainer.max_steps - trainer.global_step
         limits.append(steps * trainer.accumulate_grad_batches)
     return min(limits, default=None)
-
-
-def _duration(seconds: float) -> str:
-    """Format a duration as `0:21` or `1:02:03`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _epoch(trainer: Trainer) -> str:

@@ -1,0 +1,234 @@
+"""The output of `predict`: text, JSON, JSON Lines or CSV, and files that can be continued."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from textwrap import indent
+from typing import Any, NamedTuple, Self
+
+from filelock import FileLock, Timeout
+
+from mnist_lightning.errors import UserError
+from mnist_lightning.files import create_folder, replacement
+from mnist_lightning.text import as_csv, confidence, printable, shorten
+
+MAX_NAME_CHARS = 200  # of a file, in the table
+MAX_HEADER_BYTES = 1_000_000
+
+
+class PredictedDigit(NamedTuple):
+    """A digit that was read in a file. If none was, `error` has the reason, and the rest is None.
+
+    The box is in pixels of the upright image. `wide`: the box may contain several digits.
+    `unsure`: the confidence is low. `not_digit`: it is probably not a digit.
+    """
+
+    file: str
+    label: int | None = None
+    confidence: float | None = None
+    runner_up: int | None = None
+    runner_up_confidence: float | None = None
+    ink: str | None = None  # dark or light
+    left: int | None = None
+    top: int | None = None
+    right: int | None = None
+    bottom: int | None = None
+    wide: bool | None = None
+    unsure: bool | None = None
+    not_digit: bool | None = None
+    error: str | None = None
+
+
+Batch = Sequence[Sequence[PredictedDigit]]  # the digits of each of several files
+
+
+def as_text(batches: Iterable[Batch]) -> Iterator[str]:
+    """Format the digits as a table."""
+    width = 0
+    for batch in batches:
+        names = [shorten(printable(rows[0].file), MAX_NAME_CHARS) for rows in batch]
+        width = max([width, *map(len, names)])
+        lines: list[str] = []
+        for file, rows in zip(names, batch, strict=True):
+            if len(rows) > 1:
+                lines.append(f"{file:<{width}}  {len(rows)} digits: {' '.join(map(_label, rows))}")
+            for row in rows:
+                start = "" if len(rows) > 1 else file
+                lines.append(f"{start:<{width}}  {_line(row, len(rows) > 1)}")
+        yield "".join(f"{line}\n" for line in lines)
+
+
+def as_json(batches: Iterable[Batch]) -> Iterator[str]:
+    """Format the digits as one JSON array."""
+    before = "[\n"
+    for batch in batches:
+        for rows in batch:
+            for row in rows:
+                yield before + indent(json.dumps(row._asdict(), indent=2), "  ")
+                before = ",\n"
+    yield "\n]\n"
+
+
+def as_json_lines(batches: Iterable[Batch]) -> Iterator[str]:
+    """Format each digit as a line of JSON."""
+    for batch in batches:
+        yield "".join(json.dumps(row._asdict()) + "\n" for rows in batch for row in rows)
+
+
+def as_csv_lines(batches: Iterable[Batch]) -> Iterator[str]:
+    """Format the digits as CSV."""
+    columns: Sequence[str] | None = PredictedDigit._fields
+    for batch in batches:
+        yield as_csv(columns, [row for rows in batch for row in rows])
+        columns = None
+
+
+# By option.
+FORMATS: dict[str, Callable[[Iterable[Batch]], Iterator[str]]] = {
+    "text": as_text,
+    "json": as_json,
+    "jsonl": as_json_lines,
+    "csv": as_csv_lines,
+}
+
+
+def _label(digit: PredictedDigit) -> str:
+    return "?" if digit.not_digit else str(digit.label)
+
+
+def _line(digit: PredictedDigit, with_box: bool) -> str:
+    if digit.confidence is None or digit.runner_up_confidence is None:
+        return f"- {printable(digit.error or '')}"
+    parts = [
+        f"{_label(digit)}  {confidence(digit.confidence):>7}",
+        f"then {digit.runner_up}  {confidence(digit.runner_up_confidence):>6}",
+        f"{digit.ink} ink",
+    ]
+    if with_box:
+        parts.append(f"at {digit.left},{digit.top} to {digit.right},{digit.bottom}")
+    if digit.wide:
+        parts.append("wide: possibly several touching digits")
+    if digit.not_digit:
+        parts[:2] = ["?  probably not a digit", f"most like {digit.label}"]
+    elif digit.unsure:
+        parts.append("unsure")
+    return "  ".join(parts)
+
+
+class OutputFile:
+    """A file of JSON Lines that gets its name when it is complete.
+
+    Until then, the lines are in `FILE.partial`, after a line with the settings. The same command
+    continues such a file. As a context, it is locked against other processes.
+
+    Args:
+        path: the file.
+        settings: the settings that must be the same when the file is continued; JSON values.
+        files: the image files, in order.
+
+    Raises:
+        UserError: it exists, or a `.partial` file of other settings or images exists.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any], files: Iterable[str]) -> None:
+        self.path = path
+        self.partial = path.with_name(f"{path.name}.partial")
+        self.settings = settings
+        self.files = files
+        self.done = 0  # the number of image files whose digits are written
+        self.unreadable = 0  # of them
+
+    def __enter__(self) -> Self:
+        """Lock the file; start or continue it."""
+        if self.path.exists():
+            problem = f"--output {self.path} already exists"
+            raise UserError(f"{problem}; give another name, or delete it", status=2)
+        create_folder(self.path.parent, "--output")
+        self._lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(f"another process writes {self.partial}; wait until it ends") from None
+        header = json.dumps(self.settings) + "\n"
+        is_new = not self.partial.exists()
+        self._file = self.partial.open("w+b" if is_new else "r+b")
+        if is_new:
+            self._file.write(header.encode())
+        else:
+            self._check_settings()
+            self._skip_complete_images()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self._file.close()
+        if kind is None:
+            with self.partial.open("rb") as source, replacement(self.path) as complete:
+                source.readline()
+                shutil.copyfileobj(source, complete)
+            self.partial.unlink()
+            Path(self._lock.lock_file).unlink(missing_ok=True)
+        self._lock.release()
+
+    def write(self, batch: Batch) -> None:
+        """Write the digits of further image files."""
+        for text in as_json_lines([batch]):
+            self._file.write(text.encode())
+        self._file.flush()
+        self.done += len(batch)
+        self.unreadable += sum(rows[0].error is not None for rows in batch)
+
+    def _check_settings(self) -> None:
+        try:
+            former = json.loads(self._file.readline(MAX_HEADER_BYTES))
+        except ValueError:
+            former = None
+        if not isinstance(former, dict):
+            problem = f"{self.partial} was not written by `predict --output`"
+            raise UserError(f"{problem}; give another --output, or delete it", status=2)
+        changed = [name for name, value in self.settings.items() if former.get(name) != value]
+        if changed:
+            name = changed[0]
+            raise UserError(
+                f"{self.partial} was begun with other settings: {name} was {former.get(name)}, is "
+                f"now {self.settings[name]}; repeat the former command, or delete the file",
+                status=2,
+            )
+
+    def _skip_complete_images(self) -> None:
+        """Count the image files whose digits are written; cut off the last one.
+
+        A killed process may have written only a part of its lines.
+        """
+        images = groupby(self.files)  # a file may be given twice
+        last = end = self._file.tell()
+        name, count, errors = None, 0, 0  # of the last image file
+        for row, size in self._rows():
+            file = row["file"]
+            if file != name:
+                self.done += count
+                self.unreadable += errors
+                expected, same = next(images, (None, ()))
+                if file != expected:
+                    raise UserError(
+                        f"{self.partial} does not match the images: it contains {file}, expected "
+                        f"{expected or 'nothing more'}; delete it to start again",
+                        status=2,
+                    )
+                name, count, errors, last = file, sum(1 for _ in same), 0, end
+            errors += row.get("error") is not None
+            end += size
+        self._file.seek(last)
+        self._file.truncate()
+
+    def _rows(self) -> Iterator[tuple[dict[str, Any], int]]:
+        """Yield the rows, and the sizes of their lines in bytes, up to an incomplete line."""
+        for line in iter(self._file.readline, b""):
+            try:
+                row = json.loads(line) if line.endswith(b"\n") else None
+            except ValueError:
+                return
+            if not isinstance(row, dict) or not isinstance(row.get("file"), str):
+                return
+            yield row, len(line)
