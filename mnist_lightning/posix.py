@@ -3,12 +3,16 @@
 All other modules use only what Python offers on every system.
 """
 
+import ctypes
+import mmap
 import multiprocessing
 import os
 import select
 import signal
 import time
+from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import IO
@@ -46,6 +50,39 @@ def limit_memory(count: int) -> None:
 
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (count, count))
+
+
+def expect_random_access(address: int, size: int) -> None:
+    """Tell the system that memory-mapped bytes are used in random order: read no more than asked.
+
+    Args:
+        address: of the first byte.
+        size: the number of bytes.
+    """
+    _madvise(address, size, mmap.MADV_RANDOM)
+
+
+def prefetch(address: int, offsets: Iterable[int], size: int) -> None:
+    """Start to read parts of a memory-mapped file from the disk, without waiting.
+
+    Args:
+        address: of the first byte of the file.
+        offsets: the first byte of each part.
+        size: the number of bytes of each part.
+    """
+    for offset in offsets:
+        _madvise(address + offset, size, mmap.MADV_WILLNEED)
+
+
+def _madvise(address: int, size: int, advice: int) -> None:
+    start = address - address % mmap.PAGESIZE
+    # An error would only mean that the advice is not followed.
+    _libc().madvise(ctypes.c_void_p(start), ctypes.c_size_t(address + size - start), advice)
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
 
 
 def cpu_count() -> int:

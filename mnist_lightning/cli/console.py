@@ -87,14 +87,14 @@ def _format_layers(network: nn.Module) -> str:
 
 def show_data_notices(console: Console, data: MNISTDataModule) -> None:
     """Report skipped data; show in a panel that MNIST is not available."""
-    if data.skipped is not None:
-        show_line(console, data.skipped)
-    if data.fallback_reason is None:
+    if data.reader.skipped is not None:
+        show_line(console, data.reader.skipped)
+    if data.reader.fallback_reason is None:
         return
     text = (
         "MNIST is not available. This command uses scikit-learn's 1,797 bundled digits: "
         "a smaller and different task. Do not compare the results with results on MNIST.\n\n"
-        f"{data.fallback_reason}"
+        f"{data.reader.fallback_reason}"
     )
     text, title, style = printable(text, keep="\n"), "This is not MNIST", "bold yellow"
     panel = Panel(text, title=title, title_align="left", border_style=style)

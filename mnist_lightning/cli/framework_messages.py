@@ -3,7 +3,7 @@
 import logging
 import warnings
 
-from mnist_lightning.data.datamodule import FallbackWarning, SkippedWarning
+from mnist_lightning.data.reader import FallbackWarning, SkippedWarning
 
 # Warnings of Lightning about intended behavior.
 _IGNORED_WARNINGS = (

@@ -13,6 +13,7 @@ from mnist_lightning.cli import console
 from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser
 from mnist_lightning.cli.parser import option_value
 from mnist_lightning.cli.trust import check_network, trusted_config
+from mnist_lightning.data.arguments import OWN_DATA
 from mnist_lightning.errors import UserError
 from mnist_lightning.networks.ensemble import Ensemble, ShiftAveraging
 from mnist_lightning.networks.registry import factory_of
@@ -136,8 +137,8 @@ def _run_evaluation(
 
 
 def _load(reference: str, root: Path, dataset: str | None) -> LoadedCheckpoint:
-    # For these two, `best` may be a run on any data set.
-    run, path = lookup.find(reference, root, None if dataset in ("auto", "folder") else dataset)
+    # For these, `best` may be a run on any data set.
+    run, path = lookup.find(reference, root, None if dataset in ("auto", *OWN_DATA) else dataset)
     path = path or run.best_checkpoint()
     content, signed = read_signed_checkpoint(path)
     if run.is_pretrained:

@@ -78,7 +78,7 @@ def _check_data(cli: DigitCLI) -> bool:
         cli.load_data()
     except UserError as error:
         return _report("the data is intact", False, str(error))
-    data, fallback = cli.datamodule.data, cli.datamodule.fallback_reason
+    data, fallback = cli.datamodule.data, cli.datamodule.reader.fallback_reason
     details = f"{data.name}, every file read and checked, checksum {data.checksum[:12]}"
     if fallback is not None:
         details += f" (this is not MNIST: {fallback})"

@@ -6,7 +6,8 @@ from typing import Any, Literal
 from mnist_lightning.data.augmentations import check_value
 from mnist_lightning.data.datasets import SOURCES, SourceName
 
-DatasetName = Literal["auto", "folder"] | SourceName
+DatasetName = Literal["auto", "folder", "idx"] | SourceName
+OWN_DATA = ("folder", "idx")  # data sets in the folder of the argument `folder`
 _MINIMUM = {"batch_size": 1, "eval_batch_size": 1, "val_size": 0, "num_workers": 0, "seed": 0}
 
 
@@ -17,11 +18,12 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         ValueError: one is invalid.
     """
     dataset, extra = arguments["dataset"], arguments["extra"]
-    known = ["auto", "folder", *SOURCES]
+    known = ["auto", *OWN_DATA, *SOURCES]
     if dataset not in known:
         raise ValueError(f"unknown data set {dataset!r}; expected {', '.join(known)}")
-    if (dataset == "folder") != (arguments["folder"] is not None):
-        raise ValueError("your own images need both --data.dataset folder and --data.folder DIR")
+    if (dataset in OWN_DATA) != (arguments["folder"] is not None):
+        kind = dataset if dataset in OWN_DATA else "folder"
+        raise ValueError(f"your own images need both --data.dataset {kind} and --data.folder DIR")
     test_share, extra_share = arguments["test_share"], arguments["extra_share"]
     check_value(0 <= test_share <= 1, "test_share", test_share, "0 to 1")
     if len(set(extra)) < len(extra):

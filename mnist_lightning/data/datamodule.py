@@ -13,20 +13,11 @@ from torch.utils.data import DataLoader
 from mnist_lightning import distributed
 from mnist_lightning.data.arguments import DatasetName, check_arguments
 from mnist_lightning.data.augmentations import Augmentation
-from mnist_lightning.data.datasets import SOURCES, DigitData, SourceName
-from mnist_lightning.data.image_folder import load_folder
+from mnist_lightning.data.datasets import DigitData, SourceName
 from mnist_lightning.data.loader import BatchDataset, BatchLoader
-from mnist_lightning.data.mnist_download import FetchError
+from mnist_lightning.data.reader import DatasetReader
 from mnist_lightning.data.splits import Split, combine, default_val_size, split
-from mnist_lightning.errors import PROGRAM, UserError
-
-
-class FallbackWarning(UserWarning):
-    """MNIST is not available; the embedded digits are used instead."""
-
-
-class SkippedWarning(UserWarning):
-    """Some files in a folder of images are not images of a digit."""
+from mnist_lightning.errors import UserError
 
 
 class MNISTDataModule(LightningDataModule):
@@ -37,7 +28,8 @@ class MNISTDataModule(LightningDataModule):
 
     Args:
         dataset: `auto`: MNIST if it is on disk or can be downloaded, otherwise the embedded
-            digits, with a warning; `folder`: your own images; any other name is strict.
+            digits, with a warning; `folder`: your own images; `idx`: your own arrays in MNIST's
+            format; any other name is strict.
         data_dir: a torchvision root: MNIST's files are in `data_dir/MNIST/raw`, raw or .gz.
         batch_size: training samples per step, over all processes.
         eval_batch_size: samples per batch in validation and test; does not change the results. 200
@@ -50,7 +42,8 @@ class MNISTDataModule(LightningDataModule):
         num_workers: processes that prepare training batches; does not change the batches.
         pin_memory: use page-locked memory for training batches; does not change the batches.
         augment: random changes of the training images in each epoch; several apply in order.
-        folder: your own images, in a folder for each label: `folder/3/anything.png`.
+        folder: your own images, in a folder for each label: `folder/3/anything.png`; or your own
+            arrays, four files with the names of MNIST's, not compressed.
         test_share: fraction of your own images for testing: 0 to 1.
         extra: additional data sets for training and validation; the test set stays the same.
         extra_share: fraction of an epoch's images from the additional data sets: every image is
@@ -89,11 +82,10 @@ class MNISTDataModule(LightningDataModule):
         self.test_share = test_share
         self.extra: list[SourceName] = [extra] if isinstance(extra, str) else extra or []
         self.extra_share = extra_share
-        self.fallback_reason: str | None = None
-        self.skipped: str | None = None
-        self._missing_reason: str | None = None
-        self._loaded: dict[str, DigitData] = {}
+        self.reader = DatasetReader(self.data_dir, self.folder, test_share)
         self._data: DigitData | None = None
+        self.train_indices = self.val_indices = torch.zeros(0, dtype=torch.long)
+        self._placed: dict[str, Tensor] = {}  # images on the device of the network
         self._train_loader: BatchLoader | None = None
         check_arguments(vars(self))
         plain = {
@@ -122,22 +114,7 @@ class MNISTDataModule(LightningDataModule):
         if self._data is not None:
             return
         for name in (self.dataset, *self.extra):
-            if name == "folder":
-                self._loaded[name] = self._load(name)
-            else:
-                self._prepare(name)
-
-    def _prepare(self, name: str) -> None:
-        source = SOURCES["mnist" if name == "auto" else name]
-        try:
-            self._loaded.setdefault(name, source.load(self.data_dir))
-        except FileNotFoundError as missing:
-            try:
-                source.fetch(self.data_dir)
-            except FetchError as error:
-                self._missing_reason = f"{missing}; {error}"
-                if name != "auto":
-                    raise UserError(f"{self._missing_reason}; {_remedy(name)}") from None
+            self.reader.prepare(name)
 
     def setup(self, stage: str | None = None) -> None:
         """Load and split the data once, for all stages."""
@@ -145,11 +122,11 @@ class MNISTDataModule(LightningDataModule):
         warnings.filterwarnings("ignore", ".*does not have many workers")
         if self._data is not None:
             return
-        own = self._split(self._load(self.dataset), self.val_size)
+        own = self._split(self.reader.read(self.dataset), self.val_size)
         self.own_train_size = len(own.train)  # without additional data sets
         self._checksums: dict[str, Any] = {"checksum": own.data.checksum}
         extra_val_size = 0 if self.val_size == 0 else None
-        extra = [self._load(name) for name in self.extra if name != own.data.name]
+        extra = [self.reader.read(name) for name in self.extra if name != own.data.name]
         if extra:
             self._checksums["extra_checksums"] = {data.name: data.checksum for data in extra}
             others = [self._split(data, extra_val_size) for data in extra]
@@ -166,27 +143,6 @@ class MNISTDataModule(LightningDataModule):
                 status=2,
             )
         return Split(data, *split(count, min(val_size, count), self.split_seed))
-
-    def _load(self, name: str) -> DigitData:
-        if name in self._loaded:
-            return self._loaded.pop(name)
-        if self.folder is not None and name == "folder":
-            data, self.skipped = load_folder(self.folder, self.test_share)
-            if self.skipped is not None:
-                warnings.warn(self.skipped, SkippedWarning, stacklevel=3)
-            return data
-        try:
-            return SOURCES["mnist" if name == "auto" else name].load(self.data_dir)
-        except FileNotFoundError as missing:
-            if name != "auto":
-                raise UserError(f"{missing}; {_remedy(name)}") from None
-            self.fallback_reason = f"{self._missing_reason or missing}; {_remedy(name)}"
-            warnings.warn(
-                f"using the embedded digits instead of MNIST: {self.fallback_reason}",
-                FallbackWarning,
-                stacklevel=3,
-            )
-            return SOURCES["digits"].load(self.data_dir)
 
     @property
     def data(self) -> DigitData:
@@ -212,16 +168,13 @@ class MNISTDataModule(LightningDataModule):
 
     def train_dataloader(self) -> BatchLoader:
         """Return shuffled batches of normalized images (B, 1, 28, 28) and labels (B,)."""
-        pixels = self.data.train_images[self.train_indices]
-        labels = self.data.train_labels[self.train_indices]
-        if self.num_workers == 0:
-            device = self._device(pixels.numel())
-            pixels, labels = pixels.to(device), labels.to(device)
         seed = distributed.run_on_rank_zero(torch.initial_seed) if self.seed is None else self.seed
         overfit_batches = getattr(self.trainer, "overfit_batches", 0)  # set by Trainer
         repeat = overfit_batches > 0
-        batches = BatchDataset(pixels, labels, self.batch_size, seed, self.augment, repeat)
-        pin = self.pin_memory and torch.cuda.is_available() and pixels.device.type == "cpu"
+        on_device = self.num_workers == 0
+        batches = self._dataset("train", self.train_indices, self.batch_size, seed, on_device)
+        batches.augment, batches.repeat = self.augment, repeat
+        pin = self.pin_memory and torch.cuda.is_available() and batches.images.device.type == "cpu"
         self._train_loader = BatchLoader(batches, self.num_workers, pin)
         return self._train_loader
 
@@ -233,35 +186,52 @@ class MNISTDataModule(LightningDataModule):
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
         """Return batches of the validation images, in order; none if `val_size` is 0."""
-        data, indices = self.data, self.val_indices
-        return self._evaluation_loader(data.train_images[indices], data.train_labels[indices])
+        return self._evaluation_loader("train", self.val_indices)
 
     def test_dataloader(self) -> BatchLoader | list[BatchLoader]:
         """Return batches of all test images, in order; none if there are no test images."""
-        return self._evaluation_loader(self.data.test_images, self.data.test_labels)
+        return self._evaluation_loader("test", None)
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """Return batches of all test images, in order, for `Trainer.predict`."""
-        data = self.data
-        samples = BatchDataset(data.test_images, data.test_labels, self.eval_batch_size, seed=None)
+        samples = self._dataset("test", None, self.eval_batch_size, on_device=False)
         return DataLoader(samples, batch_size=self.eval_batch_size)
 
-    def _evaluation_loader(self, pixels: Tensor, labels: Tensor) -> BatchLoader | list[BatchLoader]:
-        if len(labels) == 0:
-            return []
-        device = self._device(pixels.numel())
-        return BatchLoader(
-            BatchDataset(pixels.to(device), labels.to(device), self.eval_batch_size, seed=None)
-        )
+    def _evaluation_loader(self, part: str, rows: Tensor | None) -> BatchLoader | list[BatchLoader]:
+        dataset = self._dataset(part, rows, self.eval_batch_size)
+        return BatchLoader(dataset) if len(dataset) else []
 
-    def _device(self, size: int) -> torch.device:
-        """Return the device for `size` bytes of images: the network's, if they fit there twice."""
-        if self.trainer is None:
-            return torch.device("cpu")
-        device = self.trainer.strategy.root_device
-        if device.type == "cuda" and torch.cuda.mem_get_info(device)[0] < 2 * size:
-            return torch.device("cpu")
-        return device
+    def _dataset(
+        self,
+        part: str,
+        rows: Tensor | None,
+        batch_size: int,
+        seed: int | None = None,
+        on_device: bool = True,
+    ) -> BatchDataset:
+        """Return the batches of the images `part`, `train` or `test`, with these indices."""
+        data = self.data
+        images, labels = data.test_images, data.test_labels
+        if part == "train":
+            images, labels = data.train_images, data.train_labels
+        if rows is not None:
+            labels = labels[rows]
+        if on_device:
+            images = self._place(part, images)
+            labels = labels.to(images.device)
+            rows = None if rows is None else rows.to(images.device)
+        return BatchDataset(images, labels, batch_size, seed, rows=rows)
+
+    def _place(self, part: str, images: Tensor) -> Tensor:
+        """Return the images on the device of the network, if they fit there twice."""
+        device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+        placed = self._placed.get(part, images)
+        if placed.device == device:
+            return placed
+        if device.type == "cuda" and torch.cuda.mem_get_info(device)[0] < 2 * images.numel():
+            return images
+        self._placed[part] = images.to(device)
+        return self._placed[part]
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint stores about the data: the data set and its split."""
@@ -293,10 +263,3 @@ class MNISTDataModule(LightningDataModule):
                 )
                 + "; restore the data and the --data options, or start a new run with fit"
             )
-
-
-def _remedy(name: str) -> str:
-    return (
-        f"download it: {PROGRAM} data {'mnist' if name == 'auto' else name} --fetch; or set "
-        "--data.data_dir to a folder that torchvision downloaded to"
-    )

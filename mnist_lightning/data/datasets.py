@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mnist_lightning.data import mnist_download
+from mnist_lightning.data import idx, mnist_download
 from mnist_lightning.data.download import DownloadError, Limits, download_any
 from mnist_lightning.data.synthetic import draw_digits
 from mnist_lightning.errors import PROGRAM, UserError
@@ -109,12 +109,11 @@ class _TorchvisionFiles(NamedTuple):
     counts: tuple[int, int]
 
     def load(self, data_dir: Path) -> DigitData:
-        folder = data_dir / self.class_name
         try:
             return self._read(data_dir)
-        except Exception as error:  # torchvision does not check for damage
-            if isinstance(error, RuntimeError) and "not found" in str(error):
-                raise FileNotFoundError(f"no {self.name} in {folder}") from None
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError) as error:
             raise self._damaged(data_dir, error) from None
 
     def fetch(self, data_dir: Path) -> None:
@@ -149,33 +148,37 @@ class _TorchvisionFiles(NamedTuple):
         )
 
     def _read(self, data_dir: Path, download: bool = False) -> DigitData:
-        """Read the files; download them first if `download`."""
-        from torchvision import datasets
+        """Map the files into memory; download them first if `download`."""
+        folder = data_dir / self.class_name
+        if os.path.lexists(folder / "processed"):  # torchvision unpickles its files without a check
+            problem = f"{folder / 'processed'} is from an old torchvision version"
+            raise ValueError(f"{problem}, which is not supported")
+        self._check_sizes(folder / "raw")
+        if download:
+            from torchvision import datasets
 
-        dataset_class = getattr(datasets, self.class_name)
-        processed = data_dir / self.class_name / "processed"
-        if os.path.lexists(processed):  # torchvision unpickles its files without a check
-            raise ValueError(
-                f"{processed} is from an old torchvision version, which is not supported"
-            )
-        for file, size in self._raw_sizes().items():  # torchvision reads whole files
-            path = data_dir / self.class_name / "raw" / file
-            if path.exists() and (not path.is_file() or path.stat().st_size != size):
-                raise ValueError(f"{file} is not a file of {size:,} bytes")
-        split = {"split": "digits"} if self.name == "emnist_digits" else {}
+            split = {"split": "digits"} if self.name == "emnist_digits" else {}
+            getattr(datasets, self.class_name)(data_dir, download=True, **split)
+            self._check_sizes(folder / "raw")
+        paths = [folder / "raw" / file for file in self._raw_sizes()]
+        if not all(path.exists() for path in paths):
+            raise FileNotFoundError(f"no {self.name} in {folder}")
         tensors = []
-        for train, count in zip((True, False), self.counts, strict=True):
-            part = dataset_class(data_dir, train=train, download=download, **split)
-            images, labels = part.data, part.targets
-            if self.name == "qmnist":  # its targets contain the writer and more after the class
-                labels = labels[:, 0]
+        for images_path, labels_path in zip(paths[::2], paths[1::2], strict=True):
+            images = idx.read_images(images_path)
+            labels = idx.read_labels(labels_path, len(images))
+            if labels.min() < 0 or labels.max() > 9:
+                raise ValueError(f"{labels_path.name}: expected labels from 0 to 9")
             if self.name == "emnist_digits":  # its images are stored transposed
                 images = images.transpose(1, 2).contiguous()
-            valid = images.dtype == torch.uint8 and images.shape == (count, 28, 28)
-            if not valid or labels.shape != (count,) or labels.min() < 0 or labels.max() > 9:
-                raise ValueError(f"expected {count:,} images, 28x28, with labels from 0 to 9")
-            tensors += [images, labels.long()]
+            tensors += [images, labels]
         return DigitData(self.name, *tensors)
+
+    def _check_sizes(self, raw: Path) -> None:
+        for file, size in self._raw_sizes().items():
+            path = raw / file
+            if path.exists() and not (path.is_file() and path.stat().st_size == size):
+                raise ValueError(f"{file} is not a file of {size:,} bytes")
 
     def _raw_sizes(self) -> dict[str, int]:
         """Return the sizes in bytes of the extracted files.

@@ -1,4 +1,4 @@
-"""Batches from tensors in memory, in an order that depends only on (seed, epoch)."""
+"""Batches from tensors, also memory-mapped, in an order that depends only on (seed, epoch)."""
 
 import signal
 from collections.abc import Iterator, Sequence
@@ -18,6 +18,7 @@ from mnist_lightning.preprocessing.normalization import normalize
 Batch = tuple[Tensor, Tensor]
 BatchAddress = tuple[int, int]  # the epoch, and the index of the batch in it
 SAMPLES_PER_GATHER = 8192  # 6 MB
+LARGE = 1_000_000_000  # bytes of images; the system keeps smaller files in memory
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
@@ -40,12 +41,13 @@ class BatchDataset(Dataset[Any]):
     every process computes the same batch.
 
     Args:
-        images: (N, 28, 28) uint8.
+        images: (M, 28, 28) uint8; they may be memory-mapped and larger than the memory.
         labels: (N,) int64, on the same device.
         batch_size: samples in a batch; the last one of an epoch may be smaller.
         seed: shuffles each epoch differently; None: the samples stay in their order.
         augment: applied in order to the images of each batch of a shuffled epoch.
         repeat: use the batches of the first epoch in every epoch.
+        rows: (N,) int64, the index of each sample's image; None: 0 to N - 1.
 
     With several processes, each gets its share of every batch. The number of processes does not
     change a batch.
@@ -57,10 +59,14 @@ class BatchDataset(Dataset[Any]):
     seed: int | None
     augment: Sequence[Augmentation] = ()
     repeat: bool = False
+    rows: Tensor | None = None
 
     def __post_init__(self) -> None:
         self.num_classes = 1 + int(self.labels.max()) if len(self.labels) > 0 else 0
         self._order: tuple[int, Tensor] | None = None
+        self._is_large = self.images.numel() > LARGE and self.images.device.type == "cpu"
+        if self._is_large:
+            posix.expect_random_access(self.images.data_ptr(), self.images.numel())
 
     def __len__(self) -> int:
         """Count the samples."""
@@ -87,7 +93,8 @@ class BatchDataset(Dataset[Any]):
         if isinstance(address, tuple):
             epoch, index = address
             return next(self.batches(epoch, index, index + 1))
-        return normalize(self.images[address].unsqueeze(0))[0], int(self.labels[address])
+        row = address if self.rows is None else int(self.rows[address])
+        return normalize(self.images[row].unsqueeze(0))[0], int(self.labels[address])
 
     def batches(self, epoch: int, first: int = 0, end: int | None = None) -> Iterator[Batch]:
         """Yield the batches of an epoch from `first` up to `end`; by default all of them.
@@ -99,7 +106,10 @@ class BatchDataset(Dataset[Any]):
         step = max(1, SAMPLES_PER_GATHER // size)
         end = self.num_batches if end is None else end
         for start in range(first, end, step):
-            pixels, labels = self._samples(epoch, start * size, min(start + step, end) * size)
+            stop = min(start + step, end)
+            if self._is_large and stop < end:
+                self._prefetch(epoch, stop * size, min(stop + step, end) * size)
+            pixels, labels = self._samples(epoch, start * size, stop * size)
             for index, offset in enumerate(range(0, len(labels), size), start):
                 batch = pixels[offset : offset + size], labels[offset : offset + size]
                 yield self._prepare(batch, epoch, index)
@@ -121,12 +131,26 @@ class BatchDataset(Dataset[Any]):
         return images[own], labels[own]
 
     def _samples(self, epoch: int, start: int, end: int) -> Batch:
-        if self.seed is None:
+        if self.seed is None and self.rows is None:
             return self.images[start:end], self.labels[start:end]
-        order = self._epoch_order(self.seed, epoch)[start:end]
+        samples, rows = self._addresses(epoch, start, end)
         # index_select on rows copies each image as one block; indexing 2-D images does not.
-        pixels = self.images.flatten(1).index_select(0, order)
-        return pixels.view(-1, *self.images.shape[1:]), self.labels.index_select(0, order)
+        pixels = self.images.flatten(1).index_select(0, rows)
+        return pixels.view(-1, *self.images.shape[1:]), self.labels[samples]
+
+    def _addresses(self, epoch: int, start: int, end: int) -> tuple[Tensor, Tensor]:
+        """Return the samples in a part of an epoch, and the indices of their images."""
+        if self.seed is None:
+            samples = torch.arange(start, min(end, len(self)), device=self.labels.device)
+        else:
+            samples = self._epoch_order(self.seed, epoch)[start:end]
+        return samples, samples if self.rows is None else self.rows[samples]
+
+    def _prefetch(self, epoch: int, start: int, end: int) -> None:
+        """Request from the disk what will soon be used, while the network trains."""
+        rows = self._addresses(epoch, start, end)[1].sort().values
+        size = self.images[0].numel()
+        posix.prefetch(self.images.data_ptr(), (rows * size).tolist(), size)
 
     def _epoch_order(self, seed: int, epoch: int) -> Tensor:
         if self._order is None or self._order[0] != epoch:

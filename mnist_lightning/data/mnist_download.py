@@ -15,8 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from mnist_lightning.data import idx
 from mnist_lightning.data.download import DownloadError, Limits, describe_error, download_any
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import refuse_linked_folders, write_atomically
@@ -68,11 +70,11 @@ def raw_folder(data_dir: Path) -> Path:
     return data_dir / "MNIST" / "raw"
 
 
-def _content(path: Path, size: int) -> bytes:
-    """Read a file, and decompress a `.gz`, up to `size` + 1 bytes."""
+def _content(path: Path, size: int) -> NDArray[np.uint8]:
+    """Map a file into memory, or decompress a `.gz` up to `size` + 1 bytes."""
+    if path.suffix != ".gz":
+        return idx.map_file(path)
     with path.open("rb") as file:
-        if path.suffix != ".gz":
-            return file.read(size + 1)
         data = file.read(MAX_COMPRESSED_BYTES + 1)
     if len(data) > MAX_COMPRESSED_BYTES:
         raise DamagedError(f"{path} is damaged: more than {MAX_COMPRESSED_BYTES:,} bytes")
@@ -83,10 +85,10 @@ def _content(path: Path, size: int) -> bytes:
         raise DamagedError(f"{path} is damaged: {error}") from None
     if decompressor.unused_data:
         raise DamagedError(f"{path} is damaged: extra bytes after its end")
-    return content
+    return np.frombuffer(bytearray(content), np.uint8)
 
 
-def verified_content(path: Path, name: str) -> bytes:
+def verified_content(path: Path, name: str) -> NDArray[np.uint8]:
     """Read the file `name` at `path`, raw or `.gz`, and check it.
 
     Raises:
@@ -97,7 +99,7 @@ def verified_content(path: Path, name: str) -> bytes:
     if len(content) != expected_size:
         size = "more" if len(content) > expected_size else f"{len(content):,} bytes"
         raise DamagedError(f"{path} is damaged: {size}, expected {expected_size:,}")
-    digest = hashlib.sha256(content).hexdigest()
+    digest = hashlib.sha256(content.data).hexdigest()
     if digest != expected_digest:
         raise DamagedError(
             f"{path} is not MNIST's file: its SHA-256 is {digest[:12]}…, "
@@ -106,7 +108,7 @@ def verified_content(path: Path, name: str) -> bytes:
     return content
 
 
-def read(data_dir: Path, name: str) -> bytes:
+def read(data_dir: Path, name: str) -> NDArray[np.uint8]:
     """Return the verified content of one of the four files, from the first intact copy.
 
     Raises:
@@ -132,18 +134,9 @@ def load(data_dir: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
     Images are uint8, 0 for background and 255 for ink; labels are int64.
     """
-    images, labels, test_images, test_labels = (_parse(read(data_dir, name)) for name in FILES)
-    return images, labels, test_images, test_labels
-
-
-def _parse(content: bytes) -> Tensor:
-    # IDX: two zero bytes, the element type (8: unsigned byte), the number of dimensions, each
-    # dimension as a big-endian 32-bit number, then the elements. The content is verified.
-    dimensions = content[3]
-    shape = np.frombuffer(content, dtype=">i4", count=dimensions, offset=4)
-    pixels = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * dimensions)
-    array = torch.from_numpy(pixels.reshape(shape).copy())
-    return array if dimensions > 1 else array.long()
+    arrays = (torch.from_numpy(idx.parse(read(data_dir, name))) for name in FILES)
+    images, labels, test_images, test_labels = arrays
+    return images, labels.long(), test_images, test_labels.long()
 
 
 def fetch(data_dir: Path, mirrors: Sequence[str] = MIRRORS) -> None:
@@ -175,7 +168,7 @@ def fetch(data_dir: Path, mirrors: Sequence[str] = MIRRORS) -> None:
 
 
 def _store(name: str, folder: Path, compressed: Path) -> None:
-    write_atomically(verified_content(compressed, name), folder / name)
+    write_atomically(verified_content(compressed, name).tobytes(), folder / name)
 
 
 def _is_intact(data_dir: Path, name: str) -> bool:

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from mnist_lightning.data.arguments import OWN_DATA
 from mnist_lightning.data.datasets import SOURCES, DigitData
-from mnist_lightning.data.image_folder import load_folder
+from mnist_lightning.data.own_data import load_own
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.runs.run_directory import Run
 
@@ -33,25 +34,25 @@ def load_run_dataset(run: Run, data_dir: str | None, unchanged: bool = True) -> 
             f"{run.folder} stopped before its training started: there is nothing to report"
         )
     damaged = [name for name in _REQUIRED if name not in summary]
-    if damaged or summary["dataset"] not in (*SOURCES, "folder"):
+    if damaged or summary["dataset"] not in (*SOURCES, *OWN_DATA):
         names = ", ".join(damaged or ["dataset"])
         raise UserError(f"the summary.json of {run.folder} is damaged: {names} missing or invalid")
     config, own = run.read_signed_config()
     section = config.get("data")
     options = section if isinstance(section, dict) else {}
-    is_folder = summary["dataset"] == "folder"
-    if is_folder and not own and data_dir is None:
+    is_own = summary["dataset"] in OWN_DATA
+    if is_own and not own and data_dir is None:
         raise UserError(f"{run.folder} was not made on this machine: add --data.data_dir DIR")
     try:
-        text = data_dir or options.get("folder" if is_folder else "data_dir", "data")
+        text = data_dir or options.get("folder" if is_own else "data_dir", "data")
         path = Path(str(text)).expanduser()
-        test_share = float(options["test_share"]) if is_folder else 0.0
+        test_share = float(options["test_share"]) if is_own else 0.0
     except (KeyError, TypeError, ValueError, RuntimeError) as error:  # `~nobody`
         reason = " ".join(f"{type(error).__name__} {error}".split())
         raise UserError(f"{run.config} is damaged: data: {reason}") from None
     try:
-        if is_folder:
-            data, _ = load_folder(path, test_share)
+        if is_own:
+            data, _ = load_own(summary["dataset"], path, test_share)
         else:
             data = SOURCES[summary["dataset"]].load(path)
     except (FileNotFoundError, UserError) as error:

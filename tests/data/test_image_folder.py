@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from mnist_lightning.data.datamodule import MNISTDataModule, SkippedWarning
+from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.data.datasets import SOURCES
 from mnist_lightning.data.image_folder import load_folder
+from mnist_lightning.data.reader import SkippedWarning
 from mnist_lightning.errors import UserError
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.runs.run_directory import Run

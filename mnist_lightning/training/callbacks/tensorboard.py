@@ -132,12 +132,18 @@ class Dashboards(Callback):
         data = MNISTDataModule.of(trainer)
         if trainer.global_step != self._validated_step:
             self._validated_step = trainer.global_step
-            pixels = data.data.train_images[data.val_indices]
+            pixels, step = data.data.train_images, trainer.global_step
             table = self.predictions.table()
-            self._show_predictions(table, pixels, "val", self.full, trainer.global_step)
+            self._show_predictions(table, pixels, data.val_indices, "val", self.full, step)
 
     def _show_predictions(
-        self, table: PredictionsTable, pixels: Tensor, stage: str, full: bool, step: int
+        self,
+        table: PredictionsTable,
+        pixels: Tensor,
+        rows: Tensor,
+        stage: str,
+        full: bool,
+        step: int,
     ) -> None:
         """Show the most confident mistakes; if `full`, the confusion matrix, precision and recall.
 
@@ -150,7 +156,7 @@ class Dashboards(Callback):
         if len(indices) > 0:
             scores = probabilities.max(axis=1)
             captions = [f"{true[i]} as {predicted[i]} {scores[i]:4.0%}" for i in indices]
-            grid = image_grid.grid(pixels[indices].numpy(), 10, captions, zoom=3)
+            grid = image_grid.grid(pixels[rows[indices]].numpy(), 10, captions, zoom=3)
             self._add_image(f"mistakes/{stage}", grid, step)
         if full:
             figure = plots.confusion(metrics.confusion(true, predicted, probabilities.shape[1]))
@@ -166,7 +172,8 @@ class Dashboards(Callback):
         if not np.isfinite(table.probabilities).all():
             return
         pixels = data.data.test_images
-        self._show_predictions(table, pixels, "test", True, step)
+        rows = torch.arange(len(pixels))
+        self._show_predictions(table, pixels, rows, "test", True, step)
         embedded = pixels[: len(table.true)][:MAX_EMBEDDINGS]
         # A resumed run is tested again, and replaces the embeddings.
         remove(self.folder / EMBEDDING_FOLDER)
