@@ -1,8 +1,10 @@
 """Batches from tensors, also memory-mapped, in an order that depends only on (seed, epoch)."""
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import starmap
 from typing import Any, overload
 
 import numpy as np
@@ -105,11 +107,10 @@ class BatchDataset(Dataset[Any]):
         size = self.batch_size
         step = max(1, SAMPLES_PER_GATHER // size)
         end = self.num_batches if end is None else end
-        for start in range(first, end, step):
-            stop = min(start + step, end)
-            if self._is_large and stop < end:
-                self._prefetch(epoch, stop * size, min(stop + step, end) * size)
-            pixels, labels = self._samples(epoch, start * size, stop * size)
+        starts = range(first, end, step)
+        parts = [(epoch, start * size, min(start + step, end) * size) for start in starts]
+        read = self._read_ahead(parts) if self._is_large else starmap(self._samples, parts)
+        for start, (pixels, labels) in zip(starts, read, strict=True):
             for index, offset in enumerate(range(0, len(labels), size), start):
                 batch = pixels[offset : offset + size], labels[offset : offset + size]
                 yield self._prepare(batch, epoch, index)
@@ -146,11 +147,22 @@ class BatchDataset(Dataset[Any]):
             samples = self._epoch_order(self.seed, epoch)[start:end]
         return samples, samples if self.rows is None else self.rows[samples]
 
-    def _prefetch(self, epoch: int, start: int, end: int) -> None:
-        """Request from the disk what will soon be used, while the network trains."""
+    def _read_ahead(self, parts: Iterable[tuple[int, int, int]]) -> Iterator[Batch]:
+        """Yield the samples of parts of epochs; read the next one while the network trains."""
+        with ThreadPoolExecutor(1) as reader:
+            reading: list[Future[Batch]] = []
+            for part in parts:
+                reading.append(reader.submit(self._read_from_disk, *part))
+                if len(reading) > 1:
+                    yield reading.pop(0).result()
+            yield from (future.result() for future in reading)
+
+    def _read_from_disk(self, epoch: int, start: int, end: int) -> Batch:
+        """Request all images at once, then read them: one by one takes five times as long."""
         rows = self._addresses(epoch, start, end)[1].sort().values
         size = self.images[0].numel()
         posix.prefetch(self.images.data_ptr(), (rows * size).tolist(), size)
+        return self._samples(epoch, start, end)
 
     def _epoch_order(self, seed: int, epoch: int) -> Tensor:
         if self._order is None or self._order[0] != epoch:
