@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mnist_lightning.cli import suggestions
 from mnist_lightning.cli.parser import CommandParser
+from mnist_lightning.data import folder_cache
 from mnist_lightning.data.datasets import SOURCES
 from mnist_lightning.data.mnist_download import DamagedError
 from mnist_lightning.errors import PROGRAM, UserError
@@ -15,6 +16,8 @@ def make_parser() -> CommandParser:
     parser = CommandParser("data", "Show the state of data sets; download them.", "mnist --fetch")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(SOURCES))
     parser.add_argument("--fetch", action="store_true", help="download the given data sets")
+    clear_help = "delete the results of own images, which are then read again"
+    parser.add_argument("--clear_cache", action="store_true", help=clear_help)
     parser.add_argument("--data.data_dir", dest="data_dir", default="data", metavar="DIR")
     return parser
 
@@ -28,13 +31,24 @@ def main(arguments: list[str]) -> int:
             raise UserError(f"unknown data set {name!r}; {expected}", status=2)
     if options.fetch and not options.names:
         raise UserError(f"--fetch needs the name of a data set: {PROGRAM} data mnist --fetch", 2)
+    if options.clear_cache:
+        say(f"deleted {_megabytes(folder_cache.clear())} in {folder_cache.cache_folder()}")
+        return 0
     data_dir = Path(options.data_dir)
     states = []
     for name in options.names or SOURCES:
         if options.fetch:
             SOURCES[name].fetch(data_dir)
         states.append(show(name, data_dir))
+    if not options.names and (size := folder_cache.size()):
+        clear = f"delete it: {PROGRAM} data --clear_cache"
+        place = f"{_megabytes(size)} in {folder_cache.cache_folder()}"
+        say(f"{'own images':<14} cached   {place}; {clear}")
     return 1 if "damaged" in states else 0
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
 
 
 def show(name: str, data_dir: Path) -> str:

@@ -54,11 +54,16 @@ def cache_folder() -> Path:
     return user_cache_path("mnist_lightning") / "image_folders"
 
 
+def size() -> int:
+    """Return the size of all caches in bytes."""
+    return sum(path.stat().st_size for path in cache_folder().glob("*.safetensors"))
+
+
 def clear() -> int:
     """Delete all caches; return their size in bytes."""
-    size = sum(path.stat().st_size for path in cache_folder().glob("*.safetensors"))
+    deleted = size()
     remove(cache_folder())
-    return size
+    return deleted
 
 
 class FolderCache:

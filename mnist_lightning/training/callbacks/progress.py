@@ -135,7 +135,9 @@ class ProgressLines(Callback):
             cells.append(f"{loss:>10}{accuracy:>12}")
         correct = "-"
         if "val/accuracy" in metrics:
-            total = len(MNISTDataModule.of(trainer).val_indices)
+            data = MNISTDataModule.of(trainer)
+            batches = sum(trainer.num_val_batches)
+            total = int(min(len(data.val_indices), batches * data.eval_batch_size))
             correct = f"{round(float(metrics['val/accuracy']) * total)}/{total}"
         seconds = time.perf_counter() - self._epoch_began
         self._print("".join([*cells, f"{correct:>15}{f'{seconds:.1f} s':>10}"]))
