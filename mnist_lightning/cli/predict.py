@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mnist_lightning import inference
 from mnist_lightning.cli.parser import CommandParser
-from mnist_lightning.cli.predict_output import FORMATS, OutputFile
+from mnist_lightning.cli.predict_output import FORMATS, open_output
 from mnist_lightning.cli.predict_reader import ImageReader, list_images
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import create_folder
@@ -88,16 +88,15 @@ def _write(reader: ImageReader, options: Namespace, total: int) -> int:
         "weights": _weights_digest(reader.recognizer),
         "preprocessing": mnist_format.VERSION,
     }
-    output = OutputFile(options.output, settings, list_images(options.images))
-    try:
-        with output:
-            if output.done:
-                say(f"{output.partial} contains {output.done:,} of {plural(total, 'image')}")
+    with open_output(options.output, settings, list_images(options.images)) as output:
+        if output.done:
+            say(f"{output.path} contains {output.done:,} of {plural(total, 'image')}")
+        try:
             for batch in reader.read(options.images, total, output.done):
                 output.write(batch)
-    except KeyboardInterrupt:
-        done = f"interrupted: {output.partial} contains {output.done:,} of {total:,} images"
-        raise UserError(f"{done}; repeat the command to continue", status=130) from None
+        except KeyboardInterrupt:
+            done = f"interrupted: {output.path} contains {output.done:,} of {total:,} images"
+            raise UserError(f"{done}; repeat the command to continue", status=130) from None
     unreadable = f", {output.unreadable:,} not readable" if output.unreadable else ""
     say(f"{options.output}: {plural(total, 'image')}{unreadable}")
     return int(output.unreadable > 0)

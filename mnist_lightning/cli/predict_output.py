@@ -3,10 +3,11 @@
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from textwrap import indent
-from typing import Any, NamedTuple, Self
+from typing import Any, BinaryIO, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -117,59 +118,62 @@ def _line(digit: PredictedDigit, with_box: bool) -> str:
     return "  ".join(parts)
 
 
-class OutputFile:
-    """A file of JSON Lines that gets its name when it is complete.
+@contextmanager
+def open_output(
+    path: Path, settings: dict[str, Any], images: Iterable[str]
+) -> Iterator["OutputFile"]:
+    """Open a file of JSON Lines that gets its name when the block ends without an error.
 
     Until then, the lines are in `FILE.partial`, after a line with the settings. The same command
-    continues such a file. As a context, it is locked against other processes.
+    continues such a file.
 
     Args:
         path: the file.
         settings: the settings that must be the same when the file is continued; JSON values.
-        files: the image files, in order.
+        images: the image files, in order.
 
     Raises:
-        UserError: it exists, or a `.partial` file of other settings or images exists.
+        UserError: the file exists, another process writes it, or there is a `.partial` file of
+            other settings or images.
+    """
+    if path.exists():
+        raise UserError(f"--output {path} already exists; give another name, or delete it", 2)
+    create_folder(path.parent, "--output")
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        locked = lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"another process writes {path}; wait until it ends") from None
+    partial = path.with_name(f"{path.name}.partial")
+    with locked:
+        is_new = not partial.exists()
+        with partial.open("w+b" if is_new else "r+b") as file:
+            output = OutputFile(partial, file)
+            if is_new:
+                file.write(json.dumps(settings).encode() + b"\n")
+            else:
+                output.continue_after(settings, images)
+            yield output
+        with partial.open("rb") as source, replacement(path) as complete:
+            source.readline()
+            shutil.copyfileobj(source, complete)
+        partial.unlink()
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+class OutputFile:
+    """An unfinished file of JSON Lines; see `open_output`.
+
+    Args:
+        path: its path, for messages.
+        file: the open file.
     """
 
-    def __init__(self, path: Path, settings: dict[str, Any], files: Iterable[str]) -> None:
+    def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path = path
-        self.partial = path.with_name(f"{path.name}.partial")
-        self.settings = settings
-        self.files = files
+        self._file = file
         self.done = 0  # the number of image files whose digits are written
         self.unreadable = 0  # of them
-
-    def __enter__(self) -> Self:
-        """Lock the file; start or continue it."""
-        if self.path.exists():
-            problem = f"--output {self.path} already exists"
-            raise UserError(f"{problem}; give another name, or delete it", status=2)
-        create_folder(self.path.parent, "--output")
-        self._lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise UserError(f"another process writes {self.partial}; wait until it ends") from None
-        header = json.dumps(self.settings) + "\n"
-        is_new = not self.partial.exists()
-        self._file = self.partial.open("w+b" if is_new else "r+b")
-        if is_new:
-            self._file.write(header.encode())
-        else:
-            self._check_settings()
-            self._skip_complete_images()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        self._file.close()
-        if kind is None:
-            with self.partial.open("rb") as source, replacement(self.path) as complete:
-                source.readline()
-                shutil.copyfileobj(source, complete)
-            self.partial.unlink()
-            Path(self._lock.lock_file).unlink(missing_ok=True)
-        self._lock.release()
 
     def write(self, batch: Batch) -> None:
         """Write the digits of further image files."""
@@ -179,29 +183,16 @@ class OutputFile:
         self.done += len(batch)
         self.unreadable += sum(rows[0].error is not None for rows in batch)
 
-    def _check_settings(self) -> None:
-        try:
-            former = json.loads(self._file.readline(MAX_HEADER_BYTES))
-        except ValueError:
-            former = None
-        if not isinstance(former, dict):
-            problem = f"{self.partial} was not written by `predict --output`"
-            raise UserError(f"{problem}; give another --output, or delete it", status=2)
-        changed = [name for name, value in self.settings.items() if former.get(name) != value]
-        if changed:
-            name = changed[0]
-            raise UserError(
-                f"{self.partial} was begun with other settings: {name} was {former.get(name)}, is "
-                f"now {self.settings[name]}; repeat the former command, or delete the file",
-                status=2,
-            )
-
-    def _skip_complete_images(self) -> None:
-        """Count the image files whose digits are written; cut off the last one.
+    def continue_after(self, settings: dict[str, Any], images: Iterable[str]) -> None:
+        """Count the image files whose digits are written, up to the last one, and cut that off.
 
         A killed process may have written only a part of its lines.
+
+        Raises:
+            UserError: the settings or the images differ.
         """
-        images = groupby(self.files)  # a file may be given twice
+        self._check_settings(settings)
+        remaining = groupby(images)  # a file may be given twice
         last = end = self._file.tell()
         name, count, errors = None, 0, 0  # of the last image file
         for row, size in self._rows():
@@ -209,10 +200,10 @@ class OutputFile:
             if file != name:
                 self.done += count
                 self.unreadable += errors
-                expected, same = next(images, (None, ()))
+                expected, same = next(remaining, (None, ()))
                 if file != expected:
                     raise UserError(
-                        f"{self.partial} does not match the images: it contains {file}, expected "
+                        f"{self.path} does not match the images: it contains {file}, expected "
                         f"{expected or 'nothing more'}; delete it to start again",
                         status=2,
                     )
@@ -221,6 +212,23 @@ class OutputFile:
             end += size
         self._file.seek(last)
         self._file.truncate()
+
+    def _check_settings(self, settings: dict[str, Any]) -> None:
+        try:
+            former = json.loads(self._file.readline(MAX_HEADER_BYTES))
+        except ValueError:
+            former = None
+        if not isinstance(former, dict):
+            problem = f"{self.path} was not written by `predict --output`"
+            raise UserError(f"{problem}; give another --output, or delete it", status=2)
+        changed = [name for name, value in settings.items() if former.get(name) != value]
+        if changed:
+            name = changed[0]
+            raise UserError(
+                f"{self.path} was begun with other settings: {name} was {former.get(name)}, is "
+                f"now {settings[name]}; repeat the former command, or delete the file",
+                status=2,
+            )
 
     def _rows(self) -> Iterator[tuple[dict[str, Any], int]]:
         """Yield the rows, and the sizes of their lines in bytes, up to an incomplete line."""
