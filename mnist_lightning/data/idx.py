@@ -49,6 +49,13 @@ def parse(content: NDArray[np.uint8]) -> NDArray[Any]:
     return elements.reshape(shape)
 
 
+def _read(path: Path) -> NDArray[Any]:
+    try:
+        return parse(map_file(path))
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from None
+
+
 def read_images(path: Path) -> Tensor:
     """Map images (N, 28, 28) uint8.
 
@@ -56,7 +63,7 @@ def read_images(path: Path) -> Tensor:
         ValueError: the file does not contain them.
         OSError: it cannot be opened.
     """
-    images = parse(map_file(path))
+    images = _read(path)
     if images.shape[1:] != (28, 28) or images.dtype != np.uint8:
         raise ValueError(f"{path.name} contains {images.shape}, expected images (N, 28, 28)")
     return torch.from_numpy(images)
@@ -71,7 +78,7 @@ def read_labels(path: Path, count: int) -> Tensor:
         ValueError: the file does not contain them.
         OSError: it cannot be opened.
     """
-    labels = parse(map_file(path))
+    labels = _read(path)
     if labels.ndim > 2 or len(labels) != count:
         problem = f"{path.name} contains {labels.shape}"
         raise ValueError(f"{problem}, expected {count:,} labels")
