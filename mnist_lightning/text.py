@@ -31,9 +31,13 @@ def printable(text: str, keep: str = "") -> str:
     """
     if text.isprintable():
         return text
-    kept = {char for char in text if char.isprintable() or unicodedata.category(char) == "Zs"}
     # `ascii` also escapes half of a surrogate pair.
-    return "".join(char if char in kept or char in keep else ascii(char)[1:-1] for char in text)
+    escapes = {
+        ord(char): ascii(char)[1:-1]
+        for char in set(text).difference(keep)
+        if not char.isprintable() and unicodedata.category(char) != "Zs"
+    }
+    return text.translate(escapes) if escapes else text
 
 
 def say(text: str = "", end: str = "\n", file: TextIO | None = None, flush: bool = False) -> None:

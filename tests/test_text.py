@@ -40,6 +40,12 @@ def test_printable_text_has_no_control_characters(text: str) -> None:
     escaped.encode()
 
 
+@given(anything, anything, st.text("\n\t\x1b"))
+def test_each_character_is_escaped_by_itself(first: str, second: str, keep: str) -> None:
+    assert printable(first + second, keep) == printable(first, keep) + printable(second, keep)
+    assert printable(keep, keep) == keep
+
+
 @given(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"])))
 def test_letters_of_all_scripts_are_unchanged(text: str) -> None:
     assert printable(text) == text

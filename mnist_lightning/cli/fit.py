@@ -154,7 +154,7 @@ def _as_options(network: dict[str, Any], other: dict[str, Any]) -> str:
 def find_matching_run(cli: DigitCLI, origin: str | None, trust: bool) -> Run | None:
     """Return the newest run with the same options that can be resumed; report skipped ones."""
     wanted = cli.complete_config()["trainer"]
-    for run in reversed(list(run_directory.list_runs(cli.root))):
+    for run in reversed(run_directory.list_runs(cli.root)):
         if not run.config.is_file() or not any(run.checkpoints.glob("last*.ckpt")):
             continue
         try:

@@ -51,7 +51,7 @@ COMMANDS = {
     ),
     "report": Command("[RUN]", "write the results of a run as one HTML page, with figures"),
     "runs": Command(
-        "[RUN…] [--sort ORDER] [--json | --csv | --markdown] [--png FILE]",
+        "[RUN…] [--sort ORDER] [--limit N] [--json | --csv | --markdown] [--png FILE]",
         "list the runs, or compare some of them",
     ),
     "export": Command(

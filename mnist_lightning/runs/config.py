@@ -5,10 +5,10 @@ from typing import Any
 
 from mnist_lightning.errors import UserError
 from mnist_lightning.runs.config_schema import Parameter, Schema
-from mnist_lightning.runs.plain_values import MAX_CHARS
 
 Config = dict[str, Any]
 
+MAX_CHARS = 10_000  # of a text in a checkpoint, which contains the configuration
 # The options that set the length of a run.
 LENGTHS = ("max_epochs", "max_steps", "max_time")
 # Options for this machine, which do not define the experiment. They are ignored in the files of a

@@ -7,8 +7,9 @@ Commands that run inference treat several RUNs, `3,5` or `3..5`, as an ensemble.
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import exists
@@ -54,7 +55,8 @@ def find(reference: str, root: Path, dataset: str | None = None) -> tuple[Run, P
         run = Run(PRETRAINED_FOLDER)
         return run, run.best
     if reference in ("last", "best"):
-        return _last(root) if reference == "last" else _best(root, dataset), None
+        run = _last(root) if reference == "last" else _best(_scored_runs(root), root, dataset)
+        return run, None
     if reference.isdigit() or (VERSION.fullmatch(reference) and not path.exists()):
         run = Run(root / f"version_{reference.removeprefix('version_')}")
         if not run.folder.is_dir():
@@ -81,48 +83,71 @@ def find_network(reference: str, root: Path) -> tuple[Run, Path | None]:
     Raises:
         UserError: the run does not exist.
     """
-    if reference == "best" and not any("val/accuracy" in run.summary() for run in list_runs(root)):
+    if reference != "best":
+        return find(reference, root)
+    scored = _scored_runs(root)
+    if not scored:
         say(f"no trained run in {root}: using the pretrained network", file=sys.stderr)
-        reference = PRETRAINED
-    return find(reference, root)
+        return find(PRETRAINED, root)
+    return _best(scored, root), None
 
 
 def _last(root: Path) -> Run:
-    runs = [run for run in list_runs(root) if any(run.checkpoints.glob("*.ckpt"))]
-    if not runs:
+    runs = list_runs(root)
+    newest = next((run for run in reversed(runs) if any(run.checkpoints.glob("*.ckpt"))), None)
+    if newest is None:
         raise UserError(f"no run with a checkpoint in {root}; {_existing_runs(root)}")
-    skipped = [run.folder.name for run in list_runs(root) if run.version > runs[-1].version]
+    skipped = [run for run in runs if run.version > newest.version]
     if skipped:
-        names = ", ".join(skipped)
-        newest = runs[-1].folder.name
-        say(f"no checkpoint in {names}: using {newest}", file=sys.stderr)
-    return runs[-1]
+        names = _join_names(skipped, lambda run: run.folder.name)
+        say(f"no checkpoint in {names}: using {newest.folder.name}", file=sys.stderr)
+    return newest
 
 
-def _best(root: Path, dataset: str | None) -> Run:
-    summaries = [(run, run.summary()) for run in list_runs(root)]
-    scored = [pair for pair in summaries if "val/accuracy" in pair[1]]
+class _ScoredRun(NamedTuple):
+    run: Run
+    dataset: str | None
+    val_accuracy: float
+
+
+def _scored_runs(root: Path) -> list[_ScoredRun]:
+    """Read the data set and the score of each run that has a score."""
+    summaries = ((run, run.summary("dataset", "val/accuracy")) for run in list_runs(root))
+    return [
+        _ScoredRun(run, summary.get("dataset"), summary["val/accuracy"])
+        for run, summary in summaries
+        if "val/accuracy" in summary
+    ]
+
+
+def _best(scored: Sequence[_ScoredRun], root: Path, dataset: str | None = None) -> Run:
     if dataset is None and scored:
-        names = [summary.get("dataset") for _, summary in scored]
+        names = [each.dataset for each in scored]
         dataset = "mnist" if "mnist" in names else names[-1]
         if dataset != "mnist":
             say(
                 f"no run trained on mnist in {root}: using the best run on {dataset}",
                 file=sys.stderr,
             )
-    candidates = [pair for pair in scored if pair[1].get("dataset") == dataset]
+    candidates = [each for each in scored if each.dataset == dataset]
     if not candidates:
         problem = "no trained run"
         if scored:
             problem = f"no run trained on {dataset or 'mnist'} with a val/accuracy"
         raise UserError(f"{problem} in {root}; {_existing_runs(root)}")
-    return max(candidates, key=lambda pair: (pair[1]["val/accuracy"], pair[0].version))[0]
+    return max(candidates, key=lambda each: (each.val_accuracy, each.run.version)).run
 
 
 def _existing_runs(root: Path) -> str:
+    def name(run: Run) -> str:
+        return f"{run.version} ({run.summary('dataset').get('dataset', 'no summary')})"
+
     runs = list_runs(root)
-    names = [f"{run.version} ({run.summary().get('dataset', 'no summary')})" for run in runs]
-    if not names:
-        return f"train one with: {PROGRAM} fit"
-    listed = names if len(names) <= 8 else [*names[:3], "…", *names[-4:]]
-    return f"existing runs: {', '.join(listed)}"
+    return f"existing runs: {_join_names(runs, name)}" if runs else f"train one with: {PROGRAM} fit"
+
+
+def _join_names(runs: Sequence[Run], name: Callable[[Run], str]) -> str:
+    """Join the names of runs; of more than eight, only the first three and the last four."""
+    if len(runs) <= 8:
+        return ", ".join(map(name, runs))
+    return ", ".join([*map(name, runs[:3]), "…", *map(name, runs[-4:])])

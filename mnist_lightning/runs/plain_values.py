@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mnist_lightning.runs.config import MAX_CHARS
+
 MAX_VALUES = 100_000  # a checkpoint has 5,000
 MAX_DEPTH = 60
-MAX_CHARS = 10_000  # of a text
 MAX_EXPANSION = 4  # size of all tensors with shared storages, relative to the file size
 
 

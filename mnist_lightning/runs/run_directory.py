@@ -1,12 +1,12 @@
 """Run directories: create and list them, read and write their files.
 
-This module does not import torch: it lists five hundred runs in a second.
+This module does not import torch, so that a list of runs does not wait for this import.
 """
 
 import json
+import os
 import re
 import shlex
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import count
@@ -172,9 +172,13 @@ class Run:
         reason = ": the run ended before saving a checkpoint" if incomplete else ""
         return UserError(f"no {file} in {self.checkpoints}{reason}; train one with: {PROGRAM} fit")
 
-    def summary(self) -> dict[str, Any]:
-        """Read the valid entries of `summary.json`; none if it is missing or damaged."""
-        return read_summary(self.folder / "summary.json")
+    def summary(self, *names: str) -> dict[str, Any]:
+        """Read the valid entries of `summary.json`; none if it is missing or damaged.
+
+        Args:
+            names: the entries to read, which takes less time; by default all.
+        """
+        return read_summary(self.folder / "summary.json", names)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Replace `summary.json`."""
@@ -243,10 +247,19 @@ def create_at(folder: Path) -> Run:
 _REMEDY = "make it writable, or use another folder: --trainer.default_root_dir DIR"
 
 
-def list_runs(root: Path) -> Iterator[Run]:
-    """Yield the run directories in `root`, oldest first."""
-    paths = [path for path in entries(root) if VERSION.fullmatch(path.name)]
-    yield from sorted((Run(path) for path in paths if path.is_dir()), key=lambda run: run.version)
+def list_runs(root: Path) -> list[Run]:
+    """Return the run directories in `root`, oldest first."""
+    if not root.is_dir():
+        return []
+    with os.scandir(root) as found:
+        versions = [
+            (int(match[1]), entry.name)
+            for entry in found
+            if (match := VERSION.fullmatch(entry.name))
+            # A link, which may lead nowhere, needs a request to the file system.
+            and (entry.is_dir(follow_symlinks=False) or Path(entry).is_dir())
+        ]
+    return [Run(root / name) for _, name in sorted(versions)]
 
 
 def entries(folder: Path) -> list[Path]:

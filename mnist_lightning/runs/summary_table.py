@@ -29,18 +29,19 @@ _DESCENDING = ("val_accuracy", "test_accuracy")
 # The names of columns in `summary.json`, if they differ.
 _FACTS = {"val_accuracy": "val/accuracy", "test_accuracy": "test/accuracy"}
 _FACTS |= {"seconds": "fit_seconds"}
+_ENTRIES = [_FACTS.get(name, name) for name in RunRow._fields if name != "run"]
 
 
 def read_row(run: Run) -> RunRow:
     """Read the row of a run from its `summary.json`; values may be missing."""
-    summary = run.summary()
+    summary = run.summary(*_ENTRIES)
     network, state = summary.get("network"), summary.get("state", "unknown")
     with suppress(OSError):  # the folder is read-only
         if state == "running" and not run.is_locked():  # left by a process that was killed
             state = "interrupted"
-    facts: dict[str, Any] = {name: summary.get(_FACTS.get(name, name)) for name in RunRow._fields}
     name = network["class_path"].rsplit(".", 1)[-1] if network else None
-    return RunRow(**facts | {"run": run.folder.name, "network": name, "state": state})
+    facts: list[Any] = [summary.get(entry) for entry in _ENTRIES]
+    return RunRow(run.folder.name, *facts)._replace(network=name, state=state)
 
 
 def sort_rows(rows: Sequence[RunRow], order: str) -> list[RunRow]:

@@ -1,13 +1,20 @@
 """Run directories: created once, found by each kind of reference."""
 
 import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mnist_lightning.errors import UserError
-from mnist_lightning.runs import lookup, run_directory
+from mnist_lightning.runs import lookup, run_directory, summary_json
 from mnist_lightning.runs.run_directory import Run
 
 
@@ -86,6 +93,125 @@ def test_other_and_damaged_folders_are_ignored(tmp_path: Path) -> None:
     good = create_run(tmp_path, 4, **{"dataset": "mnist", "val/accuracy": 0.5})
     assert [run.version for run in run_directory.list_runs(tmp_path)] == [2, 3, 4]
     assert lookup.find("best", tmp_path)[0] == good
+
+
+def test_links_to_directories_are_runs_and_other_links_are_not(tmp_path: Path) -> None:
+    root = tmp_path / "logs"
+    create_run(root, 1)
+    target = create_run(tmp_path, 9).folder
+    (root / "version_2").symlink_to(target)
+    (root / "version_3").symlink_to("version_3")  # to itself
+    (root / "version_4").symlink_to("nowhere")
+    (root / "version_01").mkdir()
+    runs = run_directory.list_runs(root)
+    assert [run.folder.name for run in runs] == ["version_01", "version_1", "version_2"]
+    (tmp_path / "link").symlink_to(root)
+    assert len(run_directory.list_runs(tmp_path / "link")) == 3
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How many summaries were read, folders listed, and folders searched for checkpoints."""
+    counts: Counter[str] = Counter()
+
+    def count(owner: Any, name: str) -> None:
+        function = getattr(owner, name)
+
+        def counted(*arguments: Any) -> Any:
+            counts[name] += 1
+            return function(*arguments)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    count(summary_json, "read_bounded")
+    count(os, "scandir")
+    count(Path, "glob")
+    return counts
+
+
+@pytest.mark.parametrize("count", [10, 40])
+def test_the_number_of_file_accesses_grows_with_the_number_of_runs_at_most(
+    tmp_path: Path, calls: Counter[str], count: int
+) -> None:
+    for version in range(count):
+        create_run(tmp_path, version, **{"dataset": "mnist", "val/accuracy": version / 100})
+
+    def accesses(action: Callable[[], object]) -> dict[str, int]:
+        calls.clear()
+        action()
+        return {name: calls[name] for name in ("scandir", "read_bounded", "glob")}
+
+    once = {"scandir": 1, "read_bounded": count, "glob": 0}
+    assert accesses(lambda: lookup.find("best", tmp_path)) == once
+    assert accesses(lambda: lookup.find_network("best", tmp_path)) == once
+    Run(tmp_path / f"version_{count - 3}").best.write_bytes(b"")
+    listed = {"scandir": 1, "read_bounded": 0, "glob": 0}
+    # `glob` itself lists the three folders that are searched.
+    last = accesses(lambda: lookup.find("last", tmp_path))
+    assert (last["glob"], last["read_bounded"]) == (3, 0)
+    assert accesses(lambda: lookup.find("5", tmp_path)) == listed | {"scandir": 0}
+    assert accesses(lambda: run_directory.create_next(tmp_path)) == listed
+
+
+def test_messages_about_many_runs_are_short(
+    tmp_path: Path, calls: Counter[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for version in range(30):
+        create_run(tmp_path, version, dataset="mnist")
+    with pytest.raises(UserError) as missing:
+        lookup.find("99", tmp_path)
+    names = [f"{version} (mnist)" for version in (0, 1, 2, 26, 27, 28, 29)]
+    names.insert(3, "…")
+    assert str(missing.value).endswith(f"existing runs: {', '.join(names)}")
+    assert calls["read_bounded"] == 7
+    Run(tmp_path / "version_0").best.write_bytes(b"")
+    lookup.find("last", tmp_path)
+    skipped = "version_1, version_2, version_3, …, version_26, version_27, version_28, version_29"
+    assert capsys.readouterr().err == f"no checkpoint in {skipped}: using version_0\n"
+
+
+RUNS = st.dictionaries(
+    st.integers(0, 12),
+    st.tuples(
+        st.sampled_from(["mnist", "digits", None, 7]),
+        st.sampled_from([0.5, 0.9, 1, None, "0.9", 2]),
+        st.booleans(),
+    ),
+    max_size=8,
+)
+
+
+@given(RUNS)
+def test_best_and_last_follow_their_definitions(runs: dict[int, tuple[Any, Any, bool]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for version, (dataset, accuracy, has_checkpoint) in runs.items():
+            run = create_run(root, version, **{"dataset": dataset, "val/accuracy": accuracy})
+            if has_checkpoint:
+                run.best.write_bytes(b"")
+        scores = {
+            version: (dataset if isinstance(dataset, str) else None, accuracy)
+            for version, (dataset, accuracy, _) in sorted(runs.items())
+            if accuracy in (0.5, 0.9, 1)
+        }
+        datasets = [dataset for dataset, _ in scores.values()]
+        wanted = "mnist" if "mnist" in datasets else (datasets or [None])[-1]
+        candidates = {
+            version: accuracy
+            for version, (dataset, accuracy) in scores.items()
+            if dataset == wanted
+        }
+        best = max(candidates, key=lambda version: (candidates[version], version), default=None)
+        last = max((version for version in runs if runs[version][2]), default=None)
+        for reference, expected in (("best", best), ("last", last)):
+            if expected is None:
+                with pytest.raises(UserError):
+                    lookup.find(reference, root)
+            else:
+                assert lookup.find(reference, root)[0].version == expected
+        network = lookup.find_network("best", root)[0]
+        assert network.is_pretrained if best is None else network.version == best
+        assert run_directory.create_next(root).version == max(runs, default=-1) + 1
 
 
 def test_a_directory_that_cannot_be_created_is_reported_with_a_fix(tmp_path: Path) -> None:

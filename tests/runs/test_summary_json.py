@@ -46,8 +46,22 @@ def test_each_entry_has_a_documented_type() -> None:
     assert summary_json._READERS.keys() == KINDS.keys()
 
 
+CONTENTS = st.dictionaries(st.sampled_from(sorted([*KINDS, "other"])), VALUES)
+
+
+@given(CONTENTS, st.lists(st.sampled_from(sorted(KINDS)), min_size=1, unique=True))
+def test_some_entries_are_read_as_when_all_are_read(
+    content: dict[str, Any], names: list[str]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(summary_json, "read_bounded", lambda *_: json.dumps(content).encode())
+        summary = read_summary(Path("summary.json"))
+        expected = {name: summary[name] for name in names if name in summary}
+        assert read_summary(Path("summary.json"), names) == expected
+
+
 @settings(max_examples=300)
-@given(st.dictionaries(st.sampled_from(sorted([*KINDS, "other"])), VALUES))
+@given(CONTENTS)
 def test_every_value_has_its_type_or_is_missing(content: dict[str, Any]) -> None:
     path = Path("summary.json")
     with pytest.MonkeyPatch.context() as patch:
