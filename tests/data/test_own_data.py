@@ -140,7 +140,11 @@ def test_a_change_of_an_image_does_not_change_the_file(arrays: Path) -> None:
         ("train-images-idx3-ubyte", b"", "not an IDX file"),
         ("train-images-idx3-ubyte", b"\x89PNG\r\n\x1a\n", "ubyte: not an IDX file"),
         ("train-images-idx3-ubyte", bytes.fromhex("00000803" + "7fffffff" * 3), "16 bytes, expect"),
-        ("t10k-images-idx3-ubyte", bytes.fromhex("0000080200000001") + bytes(4), r"contains \(1, 0\)"),
+        (
+            "t10k-images-idx3-ubyte",
+            bytes.fromhex("0000080200000001") + bytes(4),
+            r"contains \(1, 0\)",
+        ),
         ("train-images-idx3-ubyte", bytes.fromhex("00000801 00000002") + b"12", r"contains \(2,\)"),
         ("train-labels-idx1-ubyte", bytes.fromhex("00000801 00000002") + b"12", "expected 1,500"),
         ("t10k-labels-idx1-ubyte", bytes.fromhex("00000801 00000129") + b"\xc8" * 297, "is 200;"),
