@@ -87,7 +87,9 @@ def _libc() -> ctypes.CDLL:
 
 def cpu_count() -> int:
     """Return the number of processor cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def fork_server() -> ForkServerContext:
