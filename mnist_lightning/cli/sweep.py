@@ -8,7 +8,9 @@ import re
 import shlex
 from argparse import SUPPRESS, Namespace
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import optuna
@@ -22,6 +24,7 @@ from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.runs.config import is_unbounded
 from mnist_lightning.tuning import results, search_space
 from mnist_lightning.tuning import study as studies
+from mnist_lightning.tuning.samplers import SAMPLERS
 from mnist_lightning.tuning.search_space import SearchSpace, add_options
 from mnist_lightning.tuning.trial_runner import Plan
 
@@ -52,7 +55,7 @@ def make_parser() -> ExperimentParser:
     parser.add_argument("--workers", type=int, default=1, metavar="N", help=workers_help)
     parser.add_argument("--name", help="name of the sweep (default: that of its file)")
     sampler_help = "grid tries each combination once (default: tpe)"
-    parser.add_argument("--sampler", choices=studies.SAMPLERS, help=sampler_help)
+    parser.add_argument("--sampler", choices=SAMPLERS, help=sampler_help)
     pruner_help = "ends bad trials early (default: asha; grid: none)"
     parser.add_argument("--pruner", choices=studies.PRUNERS, help=pruner_help)
     parser.add_argument("--seed", type=int, help="seed of the sampler (default: 1)")
@@ -94,10 +97,11 @@ def main(arguments: list[str]) -> int:
     trials = (options.trials or TRIALS) if space.points is None else len(space.points)
     sizes = (threads, trials, options.workers)
     plan = Plan(space, trial_options, options.root, folder, *sizes)
+    stop, report = Event(), partial(console.show_line, console.make_console())
     with studies.report_damage(options.storage or str(folder)):
         digest = _digest(space, fit_options, options.configs or ())
-        study = studies.open_study(how, folder, digest, options.trust)
-        status = sweep_progress.search(study, plan)
+        study = studies.open_study(how, folder, digest, options.trust, stop, report)
+        status = sweep_progress.search(study, plan, stop)
         if status:
             return status
         if options.configs is not None:
