@@ -7,8 +7,8 @@ Each kill is one of these, in a random order:
 - trial: one process of a trial (kill -9). The sweep records the trial as failed.
 - sweep: the process of the sweep (kill -9), while its trials continue. The sweep starts again.
 - group: the sweep and all its trials (kill -9). The sweep starts again.
-- database: the server is stopped until the sweep reports it, and started again. It happens twice,
-  only with PostgreSQL: once the server ends its connections, once it stops as in a crash.
+- database: the server is stopped until a sweep reports it, and started again. This is every tenth
+  kill, only with PostgreSQL. In turn, the server ends its connections, and stops as in a crash.
 
 A kill happens after a certain number of trials has started, and a random delay.
 """
@@ -141,12 +141,20 @@ class KilledSweep:
 
     def stop_server(self, server: PostgresqlServer, mode: str) -> None:
         """Stop the server until a sweep has reported it, and start it again."""
-        reported = self.output().count("is not reachable")
-        returned = self.output().count("is reachable again")
+        lost, back = "is not reachable", "is reachable again"
+        times_lost, times_back = self.count(lost), self.count(back)
         server.stop(mode)
-        wait_until(lambda: self.output().count("is not reachable") > reported)
+        wait_until(lambda: self.count(lost) > times_lost or self.have_ended())
         server.start()
-        wait_until(lambda: self.output().count("is reachable again") > returned)
+        wait_until(lambda: self.count(back) > times_back or self.have_ended())
+
+    def count(self, text: str) -> int:
+        """Return how often the sweeps have printed a text."""
+        return self.output().count(text)
+
+    def have_ended(self) -> bool:
+        """Return whether all sweeps have ended."""
+        return all(self.has_ended(place) for place in range(len(self.folders)))
 
     def finish(self) -> list[int]:
         """Wait until the sweeps have ended; return their statuses."""
@@ -226,7 +234,7 @@ def expected_values(space: SearchSpace) -> "itertools.chain[dict[str, object]]":
 
 def choose_kinds(kills: int, has_server: bool, generator: random.Random) -> list[str]:
     """Return the kinds of the kills, in a random order."""
-    kinds = ["database"] * (2 if has_server and kills > len(KINDS) else int(has_server))
+    kinds = ["database"] * max(1, kills // 10) * has_server
     kinds += itertools.islice(itertools.cycle(KINDS), kills - len(kinds))
     generator.shuffle(kinds)
     return kinds

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 USER, PASSWORD = "tester", "p{w}:%/@s3cret"
-_PASSWORD_IN_URL = "p{w}:%25%2F%40s3cret"
+PASSWORD_IN_URL = "p{w}:%25%2F%40s3cret"
 
 
 def find_programs() -> Path | None:
@@ -58,7 +58,7 @@ class PostgresqlServer:
         with (folder / "data" / "postgresql.conf").open("a") as file:
             file.write(settings)
 
-    def url(self, database: str = "postgres", password: str = _PASSWORD_IN_URL) -> str:
+    def url(self, database: str = "postgres", password: str = PASSWORD_IN_URL) -> str:
         """Return the URL of a database, for `--storage`."""
         return f"postgresql://{USER}:{password}@/{database}?host={self.folder}"
 

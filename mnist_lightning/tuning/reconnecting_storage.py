@@ -12,6 +12,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
 
 from mnist_lightning.errors import UserError
+from mnist_lightning.text import plural
 from mnist_lightning.tuning.database_url import reason
 
 MAX_WAIT_SECONDS = 600.0
@@ -122,7 +123,7 @@ class ReconnectingStorage(BaseStorage):
             try:
                 return self.storage.set_trial_state_values(trial_id, state, values)
             except UpdateFinishedTrialError:
-                if tries == 1 or self.storage.get_trial(trial_id).state != state:
+                if tries == 1 or self.get_trial(trial_id).state != state:
                     raise
                 return True
 
@@ -152,7 +153,7 @@ class ReconnectingStorage(BaseStorage):
             elif not self._is_reported:
                 self._is_reported = True
                 problem = f"The database {self.shown} is not reachable: {error}"
-                limit = f"{self.max_wait / 60:.0f} minutes"
+                limit = plural(round(self.max_wait / 60), "minute")
                 self.report(f"{problem}. Waiting for up to {limit}; running trials continue")
             waited = now - self._lost_at
             delay = RETRY_SECONDS if self._is_reported else FIRST_RETRY_SECONDS
