@@ -88,6 +88,7 @@ class KilledSweep:
         self.arguments = ["sweep", "--space", "space.yaml", *FIT, *counts]
         self.arguments += ["--storage", storage] if storage else []
         self.starts = 0
+        self.earlier: dict[Path, int] = {}  # how often each sweep has opened the database before
         for folder in folders:
             folder.mkdir()
             (folder / "space.yaml").write_text(yaml.safe_dump(SPACE))
@@ -95,6 +96,7 @@ class KilledSweep:
 
     def _start(self, folder: Path) -> subprocess.Popen[bytes]:
         self.starts += 1
+        self.earlier[folder] = self.times_opened(folder)
         with (folder / "output").open("ab") as output:
             return subprocess.Popen(
                 [sys.executable, "-m", "mnist_lightning", *self.arguments],
@@ -103,6 +105,18 @@ class KilledSweep:
                 stderr=output,
                 start_new_session=True,
             )
+
+    def times_opened(self, folder: Path) -> int:
+        """Return how often the sweep in a folder has opened the database."""
+        output = folder / "output"
+        return output.read_text().count(f"sweep {NAME}: ") if output.exists() else 0
+
+    def have_opened(self) -> bool:
+        """Return whether all sweeps have opened the database, or ended."""
+        return all(
+            self.times_opened(folder) > self.earlier[folder] or self.has_ended(place)
+            for place, folder in enumerate(self.folders)
+        )
 
     def output(self) -> str:
         """Return what the sweeps have printed."""
@@ -141,6 +155,7 @@ class KilledSweep:
 
     def stop_server(self, server: PostgresqlServer, mode: str) -> None:
         """Stop the server until a sweep has reported it, and start it again."""
+        wait_until(self.have_opened)  # a sweep that starts does not wait for the server
         lost, back = "is not reachable", "is reachable again"
         times_lost, times_back = self.count(lost), self.count(back)
         server.stop(mode)

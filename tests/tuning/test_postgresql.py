@@ -6,15 +6,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Event
 
 import optuna
 import psutil
 import pytest
+from sqlalchemy.pool import NullPool
 
 from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_metrics
 from mnist_lightning.runs.run_directory import Run
-from mnist_lightning.tuning.storage import open_storage
+from mnist_lightning.tuning.database_url import parse_url
 from tests.conftest import Command
 from tests.postgresql_server import (
     PASSWORD,
@@ -41,9 +41,12 @@ def server() -> Iterator[PostgresqlServer]:
         yield started
 
 
-def read_trials(server: PostgresqlServer, name: str) -> list[optuna.trial.FrozenTrial]:
-    storage = open_storage(server.url(), False, Event(), print)
-    return optuna.load_study(study_name=name, storage=storage).trials
+def load_study(server: PostgresqlServer, name: str) -> optuna.Study:
+    """Return a study, whose storage keeps no connection open."""
+    url = parse_url(server.url()).render_as_string(hide_password=False)
+    escaped = url.replace("{", "{{").replace("}", "}}")
+    storage = optuna.storages.RDBStorage(escaped, engine_kwargs={"poolclass": NullPool})
+    return optuna.load_study(study_name=name, storage=storage)
 
 
 def test_two_sweeps_lose_and_repeat_no_trial_after_kills(server: PostgresqlServer) -> None:
@@ -84,7 +87,7 @@ class EndlessSweep:
 
     def reported(self) -> int:
         """Return the number of epochs in the database."""
-        trials = read_trials(self.server, "endless")
+        trials = load_study(self.server, "endless").trials
         return len(trials[0].intermediate_values) if trials else 0
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
@@ -142,8 +145,7 @@ def test_a_password_is_neither_printed_nor_stored(
     files = [path for path in sweep_folder.rglob("*") if path.is_file()]
     assert {"config.yaml", "best.yaml", "trial_0.log"} <= {path.name for path in files}
     contents = [path.read_bytes().decode(errors="replace") for path in files]
-    storage = open_storage(server.url(), False, Event(), print)
-    study = optuna.load_study(study_name="secret", storage=storage)
+    study = load_study(server, "secret")
     contents += [printed, *seen, repr(study.user_attrs), repr(study.trials)]
     assert not [text[:200] for text in contents for secret in secrets if secret in text]
 
