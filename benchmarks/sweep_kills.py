@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -267,14 +268,15 @@ def main() -> None:
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     generator = random.Random(options.seed)
-    with tempfile.TemporaryDirectory() as workspace, start_postgresql() as started:
-        server = started if options.storage == "postgresql" else None
+    has_server = options.storage == "postgresql"
+    context = start_postgresql() if has_server else nullcontext()
+    with tempfile.TemporaryDirectory() as workspace, context as server:
         assert server or options.storage == "sqlite", "PostgreSQL cannot run on this machine"
         folders = [Path(workspace) / f"machine_{place}" for place in range(options.folders)]
         start = time.perf_counter()
         storage = server.url() if server else None
         sweep = KilledSweep(folders, storage, options.trials, options.workers)
-        kinds = choose_kinds(options.kills, server is not None, generator)
+        kinds = choose_kinds(options.kills, has_server, generator)
         done = run_and_kill(sweep, options.trials, kinds, server, generator)
         statuses = sweep.finish()
         seconds = time.perf_counter() - start

@@ -47,7 +47,9 @@ def search(study: optuna.Study, plan: Plan, stop: Event) -> int:
     if out.is_terminal:
         out.print(_table(study, plan, len(trials_now)))
     states = [trial.state for trial in trials_now]
-    counts = [f"{states.count(each)} {word}" for each, word in STATES.items() if each in states]
+    # At the end of a sweep, only trials of other machines still run.
+    words = STATES if status else STATES | {TrialState.RUNNING: "running in another sweep"}
+    counts = [f"{states.count(each)} {word}" for each, word in words.items() if each in states]
     console.show_line(out, f"{plural(len(states), 'trial')}: {', '.join(counts)}")
     if status:
         console.show_line(out, "Interrupted. Repeat the command to continue.")
