@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import psutil
@@ -139,7 +140,8 @@ def measure_trials(count: int) -> Costs:
     for sampler in ("random", "tpe"):
         folder = Path(sampler)
         folder.mkdir()
-        study = open_study(StudyOptions("growth", None, sampler, "none", 0), folder, "", True)
+        how = StudyOptions("growth", None, sampler, "none", 0)
+        study = open_study(how, folder, "", True, Event(), print)
         queue = TrialQueue(study, count, folder, space)
         with timed(costs, sampler):
             while (trial := queue.next()) is not None:

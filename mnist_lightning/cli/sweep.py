@@ -8,7 +8,9 @@ import re
 import shlex
 from argparse import SUPPRESS, Namespace
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import optuna
@@ -22,11 +24,13 @@ from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.runs.config import is_unbounded
 from mnist_lightning.tuning import results, search_space
 from mnist_lightning.tuning import study as studies
+from mnist_lightning.tuning.samplers import SAMPLERS
 from mnist_lightning.tuning.search_space import SearchSpace, add_options
 from mnist_lightning.tuning.trial_runner import Plan
 
 OF_ONE_RUN = ("ckpt_path", "run_dir")  # options of `fit`
 OF_A_SEARCH = ("space", "trials", "sampler", "pruner", "seed")  # not with --configs
+OF_A_MACHINE = ("--trainer.default_root_dir", "--data.data_dir")
 TRIALS = 20
 
 _EXAMPLES = """--config configs/mlp.yaml --space configs/sweeps/mlp.yaml --trials 30
@@ -52,7 +56,7 @@ def make_parser() -> ExperimentParser:
     parser.add_argument("--workers", type=int, default=1, metavar="N", help=workers_help)
     parser.add_argument("--name", help="name of the sweep (default: that of its file)")
     sampler_help = "grid tries each combination once (default: tpe)"
-    parser.add_argument("--sampler", choices=studies.SAMPLERS, help=sampler_help)
+    parser.add_argument("--sampler", choices=SAMPLERS, help=sampler_help)
     pruner_help = "ends bad trials early (default: asha; grid: none)"
     parser.add_argument("--pruner", choices=studies.PRUNERS, help=pruner_help)
     parser.add_argument("--seed", type=int, help="seed of the sampler (default: 1)")
@@ -90,14 +94,16 @@ def main(arguments: list[str]) -> int:
     trial_options += ["--auto_resume=false"]
     how = _study_options(options)
     folder = _create_folder(options.root, how.name)
-    threads = max(1, (os.cpu_count() or 1) // options.workers)
+    given = os.environ.get("OMP_NUM_THREADS", "")  # the trials use it
+    threads = int(given) if given.isdecimal() else max(1, (os.cpu_count() or 1) // options.workers)
     trials = (options.trials or TRIALS) if space.points is None else len(space.points)
     sizes = (threads, trials, options.workers)
     plan = Plan(space, trial_options, options.root, folder, *sizes)
+    stop, report = Event(), partial(console.show_line, console.make_console())
     with studies.report_damage(options.storage or str(folder)):
         digest = _digest(space, fit_options, options.configs or ())
-        study = studies.open_study(how, folder, digest, options.trust)
-        status = sweep_progress.search(study, plan)
+        study = studies.open_study(how, folder, digest, options.trust, stop, report)
+        status = sweep_progress.search(study, plan, stop)
         if status:
             return status
         if options.configs is not None:
@@ -218,12 +224,26 @@ _STORAGE_HELP = "a database or a FILE.journal, which several machines may share 
 def _digest(space: SearchSpace, options: list[str], configs: Sequence[str]) -> str:
     """Identify a sweep by its space, its options, and the content of the files that they name.
 
-    The seeds of configs are not a part: a sweep over configs may continue with more seeds.
+    The seeds of configs are not a part: a sweep over configs may continue with more seeds. Nor are
+    the folders of a machine: several machines may share a study.
     """
+    options = _omit(options, OF_A_MACHINE)
     named = [word for config in configs for word in ("--config", config)]
     contents = read_files([*named, *options], lambda path, section: files.read_yaml(path))
     parts = [json.dumps(space.ranges), json.dumps(options), *contents]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _omit(options: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return the options without some of them and their values."""
+    kept: list[str] = []
+    is_value = False
+    for word in options:
+        is_omitted = word.partition("=")[0] in names
+        if not (is_omitted or is_value):
+            kept.append(word)
+        is_value = is_omitted and "=" not in word
+    return kept
 
 
 def _show_best(

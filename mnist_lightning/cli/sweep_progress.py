@@ -1,5 +1,7 @@
 """Show the trials of a sweep while they run, and their number by state."""
 
+from threading import Event
+
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 from rich.live import Live
@@ -20,7 +22,7 @@ STATES = {
 }
 
 
-def search(study: optuna.Study, plan: Plan) -> int:
+def search(study: optuna.Study, plan: Plan, stop: Event) -> int:
     """Run the trials; show them as a table on a terminal, else as lines; return the exit status."""
     out = console.make_console()
     before = results.started_trials(study, plan.space)
@@ -40,12 +42,14 @@ def search(study: optuna.Study, plan: Plan) -> int:
             if out.is_terminal:
                 live.update(_table(study, plan, plan.trials), refresh=True)
 
-        status = studies.search(study, plan, show_end, refresh)
+        status = studies.search(study, plan, stop, show_end, refresh)
     trials_now = results.started_trials(study, plan.space)
     if out.is_terminal:
         out.print(_table(study, plan, len(trials_now)))
     states = [trial.state for trial in trials_now]
-    counts = [f"{states.count(each)} {word}" for each, word in STATES.items() if each in states]
+    # At the end of a sweep, only trials of other machines still run.
+    words = STATES if status else STATES | {TrialState.RUNNING: "running in another sweep"}
+    counts = [f"{states.count(each)} {word}" for each, word in words.items() if each in states]
     console.show_line(out, f"{plural(len(states), 'trial')}: {', '.join(counts)}")
     if status:
         console.show_line(out, "Interrupted. Repeat the command to continue.")

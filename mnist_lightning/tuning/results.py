@@ -14,7 +14,7 @@ from mnist_lightning.evaluation.plots import default_style
 from mnist_lightning.files import write_atomically
 from mnist_lightning.text import printable, shorten
 from mnist_lightning.tuning.search_space import SearchSpace, point_key
-from mnist_lightning.tuning.trial_queue import DUPLICATE
+from mnist_lightning.tuning.trial_queue import is_discarded
 
 MIN_TRIALS_FOR_IMPORTANCES = 4  # finished ones
 
@@ -48,16 +48,12 @@ def run_name(trial: FrozenTrial) -> str:
 
 def started_trials(study: optuna.Study, space: SearchSpace) -> list[FrozenTrial]:
     """Return the trials; if the space has a list of points, only the newest one of each point."""
-    trials = study.get_trials(deepcopy=False)
+    trials = [trial for trial in study.get_trials(deepcopy=False) if not is_discarded(trial)]
     if space.points is None:
         return trials
-    newest = {point_key(trial.params): trial for trial in trials if not _is_duplicate(trial)}
+    newest = {point_key(trial.params): trial for trial in trials}
     found = [newest.get(point_key(point)) for point in space.points]
     return sorted(filter(None, found), key=lambda trial: trial.number)
-
-
-def _is_duplicate(trial: FrozenTrial) -> bool:
-    return trial.user_attrs.get("error") == DUPLICATE
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial | None:

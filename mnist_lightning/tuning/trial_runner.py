@@ -114,6 +114,7 @@ class TrialRunner:
             if self.stop.wait(POLL_SECONDS):
                 return False, 0
         if run.summary().get("state") == "finished":
+            self._should_prune(trial, run)  # report the epochs since the sweep was killed
             return False, 0
         if any(run.checkpoints.glob("last*.ckpt")):
             trust = ["--trust"] if "--trust" in self.plan.options else []
@@ -127,6 +128,16 @@ class TrialRunner:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
         )
+        try:
+            pruned = self._monitor(process, trial, run)
+        finally:
+            if process.poll() is None:  # an error, such as a database that is not reachable
+                process.terminate()
+                process.wait()
+        return pruned, process.returncode
+
+    def _monitor(self, process: subprocess.Popen[bytes], trial: optuna.Trial, run: Run) -> bool:
+        """Report the epochs of a process until it ends; return whether it was pruned."""
         pruned = False
         while process.poll() is None:
             pruned = pruned or self._should_prune(trial, run)
@@ -136,7 +147,7 @@ class TrialRunner:
             else:
                 time.sleep(POLL_SECONDS)
         self._should_prune(trial, run)  # report also the last epochs
-        return pruned, process.returncode
+        return pruned
 
     def _should_prune(self, trial: optuna.Trial, run: Run) -> bool:
         """Report the epochs validated since the last call; return the pruner's decision."""

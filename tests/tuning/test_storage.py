@@ -4,17 +4,20 @@ import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from threading import Event
 
 import optuna
 import pytest
 
 from mnist_lightning.errors import UserError
-from mnist_lightning.tuning.storage import open_storage
+from mnist_lightning.tuning import storage as storages
 from tests.conftest import Command
 from tests.tuning.conftest import SHORT_SWEEP
 
 KINDS = {"SQLite": "sqlite:///{}/study.db", "journal": "{}/study.journal"}
+open_storage = partial(storages.open_storage, stop=Event(), report=print)
 REFUSED = "was not made by your sweeps on this machine"
 
 

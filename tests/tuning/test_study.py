@@ -163,3 +163,13 @@ def test_a_trial_with_parameters_outside_the_space_is_not_trained(sweep_folder: 
     assert "No trial finished" in printed
     (trial,) = read_trials(sweep_folder)
     assert trial.user_attrs["error"] == "its parameters are outside the space"
+
+
+def test_sweeps_in_different_folders_share_a_study(command: Command, sweep_folder: Path) -> None:
+    shared = [*SWEEP, "--storage", "study.journal", "--trainer.default_root_dir"]
+    (sweep_folder / "space.yaml").write_text("model.network: {choice: [MultilayerPerceptron]}\n")
+    for number, options in enumerate((["a"], ["b", f"--data.data_dir={sweep_folder}"])):
+        result = command(*shared, *options, "--trials", str(number + 1))
+        assert result.status == 0, result.err
+        (run,) = run_directory.list_runs(sweep_folder / options[0] / "lightning_logs")
+        assert run.summary()["state"] == "finished"

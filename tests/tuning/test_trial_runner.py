@@ -6,11 +6,13 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 
 from mnist_lightning.runs import run_directory
+from mnist_lightning.tuning.results import started_trials
 from mnist_lightning.tuning.search_space import Range, SearchSpace
 from mnist_lightning.tuning.study import PRUNERS
-from mnist_lightning.tuning.trial_queue import TrialQueue
+from mnist_lightning.tuning.trial_queue import SURPLUS, TrialQueue
 from mnist_lightning.tuning.trial_runner import Plan, TrialRunner, _clear_folder
 
 pytestmark = pytest.mark.slow
@@ -58,6 +60,41 @@ def test_each_trial_is_assigned_once(tmp_path: Path) -> None:
     queue.release(third)
     (tmp_path / "elsewhere").mkdir()
     assert TrialQueue(study, 3, tmp_path / "elsewhere").next() is None
+
+
+def test_sweeps_that_add_the_last_trial_at_the_same_moment_run_it_once(tmp_path: Path) -> None:
+    study = optuna.create_study()
+    queues = []
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        queues.append(TrialQueue(study, 1, tmp_path / name))
+        # Both have read that no trial exists.
+        owner = {"owner": queues[-1].owner}
+        study.add_trial(optuna.create_trial(state=TrialState.RUNNING, user_attrs=owner))
+    here, there = queues
+    assert there.next() is None
+    first = here.next()
+    assert first is not None
+    assert first.number == 0
+    assert study.trials[1].user_attrs["error"] == SURPLUS
+    assert [each.number for each in started_trials(study, SearchSpace({}))] == [0]
+    there.count = 2  # with more trials, the sweep continues
+    second = there.next()
+    assert second is not None
+    assert second.number == 2
+    assert here.next() is None
+
+
+def test_a_trial_that_another_sweep_enqueued_is_left_to_it(tmp_path: Path) -> None:
+    study = optuna.create_study()
+    study.enqueue_trial({}, user_attrs={"owner": "another sweep"})
+    study.enqueue_trial({})
+    queue = TrialQueue(study, 2, tmp_path)
+    trial = queue.next()
+    assert trial is not None
+    assert trial.number == 1
+    assert trial.user_attrs["owner"] == queue.owner
+    assert queue.next() is None
 
 
 def test_a_trial_that_ends_during_a_read_is_not_assigned_again(tmp_path: Path) -> None:
