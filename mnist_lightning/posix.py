@@ -10,12 +10,15 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def sync_folder(folder: Path) -> None:
@@ -62,16 +65,39 @@ def expect_random_access(address: int, size: int) -> None:
     _madvise(address, size, mmap.MADV_RANDOM)
 
 
-def prefetch(address: int, offsets: Iterable[int], size: int) -> None:
-    """Start to read parts of a memory-mapped file from the disk, without waiting.
+def prefetch(ranges: "NDArray[np.uint64]") -> None:
+    """Start to read parts of memory-mapped files from the disk, without waiting.
+
+    One call of the system requests many parts; where it does not exist, each part needs a call.
 
     Args:
-        address: of the first byte of the file.
-        offsets: the first byte of each part.
-        size: the number of bytes of each part.
+        ranges: (N, 2), the address of the first byte of each part, and its number of bytes.
     """
-    for offset in offsets:
-        _madvise(address + offset, size, mmap.MADV_WILLNEED)
+    starts = ranges[:, 0] - ranges[:, 0] % mmap.PAGESIZE
+    ranges[:, 1] += ranges[:, 0] - starts
+    ranges[:, 0] = starts
+    for first in range(0, len(ranges), _MAX_RANGES):
+        part = ranges[first : first + _MAX_RANGES]
+        if _process_madvise(part.ctypes.data, len(part)) < 0:
+            for address, size in part.tolist():
+                _madvise(address, size, mmap.MADV_WILLNEED)
+
+
+_MAX_RANGES = 1024  # Linux' UIO_MAXIOV
+_PROCESS_MADVISE = 440  # the number of the call, on all processors; Linux 5.10
+
+
+def _process_madvise(ranges: int, count: int) -> int:
+    if not hasattr(os, "pidfd_open"):
+        return -1
+    process = os.pidfd_open(os.getpid())
+    try:
+        advice = ctypes.c_int(mmap.MADV_WILLNEED)
+        pointer, length = ctypes.c_void_p(ranges), ctypes.c_size_t(count)
+        number, flags = ctypes.c_long(_PROCESS_MADVISE), ctypes.c_uint(0)
+        return int(_libc().syscall(number, ctypes.c_int(process), pointer, length, advice, flags))
+    finally:
+        os.close(process)
 
 
 def _madvise(address: int, size: int, advice: int) -> None:
@@ -82,7 +108,9 @@ def _madvise(address: int, size: int, advice: int) -> None:
 
 @cache
 def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None)
+    library = ctypes.CDLL(None)
+    library.syscall.restype = ctypes.c_long
+    return library
 
 
 def cpu_count() -> int:

@@ -161,7 +161,8 @@ class BatchDataset(Dataset[Any]):
         """Request all images at once, then read them: one by one takes five times as long."""
         rows = self._addresses(epoch, start, end)[1].sort().values
         size = self.images[0].numel()
-        posix.prefetch(self.images.data_ptr(), (rows * size).tolist(), size)
+        addresses = self.images.data_ptr() + size * rows.numpy()
+        posix.prefetch(np.stack([addresses, np.full_like(addresses, size)], 1).astype(np.uint64))
         return self._samples(epoch, start, end)
 
     def _epoch_order(self, seed: int, epoch: int) -> Tensor:

@@ -1,10 +1,14 @@
 """Your own arrays in MNIST's format, memory-mapped."""
 
+import os
+import time
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from mnist_lightning import posix
 from mnist_lightning.data import idx, loader
@@ -97,12 +101,15 @@ def test_reading_ahead_requests_what_is_used_next(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(loader, "LARGE", 0)
     monkeypatch.setattr(loader, "SAMPLES_PER_GATHER", 100)
 
-    def record(address: int, offsets: list[int], size: int) -> None:
-        assert offsets == sorted(offsets)
-        requested.extend(offset // size for offset in offsets)
+    data = SOURCES["digits"].load(Path())
+
+    def record(ranges: NDArray[np.uint64]) -> None:
+        offsets = ranges[:, 0].astype(int) - data.train_images.data_ptr()
+        assert (np.diff(offsets) > 0).all()
+        assert (ranges[:, 1] == 784).all()
+        requested.extend((offsets // 784).tolist())
 
     monkeypatch.setattr(posix, "prefetch", record)
-    data = SOURCES["digits"].load(Path())
     dataset = BatchDataset(data.train_images, data.train_labels, 100, seed=0)
     batches = dataset.batches(0)
     next(batches)
@@ -179,3 +186,38 @@ def test_integers_of_32_bits_are_read(tmp_path: Path) -> None:
     path = tmp_path / "numbers"
     path.write_bytes(bytes.fromhex("00000c01 00000002 00000100 ffffffff"))
     assert idx.parse(idx.map_file(path)).tolist() == [256, -1]
+
+
+def is_in_memory(file: BinaryIO, offset: int) -> bool:
+    """Return whether the system has a byte of a file in its memory."""
+    try:
+        return os.preadv(file.fileno(), [bytearray(1)], offset, os.RWF_NOWAIT) == 1
+    except BlockingIOError:
+        return False
+    except OSError:
+        pytest.skip("this file system cannot tell what is in memory")
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_requested_parts_are_read_from_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast: bool
+) -> None:
+    if not fast:
+        monkeypatch.setattr(posix, "_process_madvise", lambda *_: -1)
+    path = tmp_path / "large"
+    path.write_bytes(bytes(80_000_000))
+    os.sync()
+    with path.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        parts = np.arange(0, 80_000_000, 50_000)  # 1,600 pages
+        if any(is_in_memory(file, part) for part in parts.tolist()):
+            pytest.skip("the system keeps the file in its memory")
+        content = idx.map_file(path)
+        posix.expect_random_access(content.ctypes.data, len(content))
+        ranges = np.stack([content.ctypes.data + parts, np.full_like(parts, 784)], 1)
+        posix.prefetch(ranges.astype(np.uint64))
+        deadline = time.monotonic() + 60
+        while not all(is_in_memory(file, part) for part in parts.tolist()):
+            assert time.monotonic() < deadline
+        between = [is_in_memory(file, part + 25_000) for part in parts.tolist()]
+        assert sum(between) < len(parts) / 2
