@@ -20,7 +20,7 @@ from mnist_lightning.preprocessing.normalization import normalize
 Batch = tuple[Tensor, Tensor]
 BatchAddress = tuple[int, int]  # the epoch, and the index of the batch in it
 SAMPLES_PER_GATHER = 8192  # 6 MB
-LARGE = 1_000_000_000  # bytes of images; the system keeps smaller files in memory
+LARGE = 250_000_000  # bytes of images; the system keeps smaller files in memory
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
