@@ -1,12 +1,15 @@
 """Generated images of digits, and comparisons with their pixels in MNIST's format."""
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 
+from mnist_lightning.data.datasets import DigitData
 from mnist_lightning.preprocessing import mnist_format
 
 
@@ -76,3 +79,19 @@ def is_seven(ink: NDArray[np.uint8], tolerance: float = 0.1) -> bool:
     shifts = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
     differences = [np.abs(np.roll(signed, shift, (0, 1)) - SEVEN).mean() for shift in shifts]
     return float(min(differences)) < tolerance * float(SEVEN.mean())
+
+
+def write_idx(path: Path, array: torch.Tensor) -> None:
+    """Write bytes in MNIST's format."""
+    header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes()
+    path.write_bytes(header + array.to(torch.uint8).numpy().tobytes())
+
+
+def write_arrays(folder: Path, data: DigitData) -> Path:
+    """Write a data set as four files in MNIST's format; return the folder."""
+    folder.mkdir()
+    write_idx(folder / "train-images-idx3-ubyte", data.train_images)
+    write_idx(folder / "train-labels-idx1-ubyte", data.train_labels)
+    write_idx(folder / "t10k-images-idx3-ubyte", data.test_images)
+    write_idx(folder / "t10k-labels-idx1-ubyte", data.test_labels)
+    return folder

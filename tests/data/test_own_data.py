@@ -19,27 +19,15 @@ from mnist_lightning.data.own_data import load_arrays
 from mnist_lightning.errors import UserError
 from mnist_lightning.runs.run_directory import Run
 from tests.conftest import DIGITS, Command
+from tests.images import write_arrays, write_idx
 
 SHORT = ("--trainer.max_epochs", "2", "--dashboards", "none")
-
-
-def write_idx(path: Path, array: torch.Tensor) -> None:
-    """Write bytes in MNIST's format."""
-    header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes()
-    path.write_bytes(header + array.to(torch.uint8).numpy().tobytes())
 
 
 @pytest.fixture
 def arrays(tmp_path: Path) -> Path:
     """A folder with the bundled digits in MNIST's format."""
-    folder = tmp_path / "arrays"
-    folder.mkdir()
-    data = SOURCES["digits"].load(Path())
-    write_idx(folder / "train-images-idx3-ubyte", data.train_images)
-    write_idx(folder / "train-labels-idx1-ubyte", data.train_labels)
-    write_idx(folder / "t10k-images-idx3-ubyte", data.test_images)
-    write_idx(folder / "t10k-labels-idx1-ubyte", data.test_labels)
-    return folder
+    return write_arrays(tmp_path / "arrays", SOURCES["digits"].load(Path()))
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:

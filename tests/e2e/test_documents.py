@@ -21,6 +21,7 @@ from mnist_lightning.cli.main import COMMANDS
 from mnist_lightning.data.datasets import SOURCES
 from mnist_lightning.networks.registry import REGISTERED
 from mnist_lightning.training.registry import AUGMENTATIONS
+from tests.images import write_arrays
 
 ROOT = Path(__file__).parent.parent.parent
 README, GUIDE, HOWTO, LEARN = (
@@ -50,7 +51,7 @@ def commands(document: Path, *earlier_documents: Path) -> list[str]:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A new copy of the project, without data; and a user's own images."""
+    """A new copy of the project, without data; and a user's own images and arrays."""
     for folder in ("mnist_lightning", "configs", "samples"):
         shutil.copytree(
             ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__")
@@ -60,6 +61,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path = tmp_path / "mine" / str(label) / f"{place}.png"
         path.parent.mkdir(exist_ok=True, parents=True)
         Image.fromarray(255 - digits.train_images[place].numpy()).resize((140, 140)).save(path)
+    write_arrays(tmp_path / "arrays", digits)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("BROWSER", "true")  # a browser that opens nothing
