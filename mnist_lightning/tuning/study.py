@@ -151,7 +151,7 @@ def search(
                     queue.release(trial)
                 if plan.space.points is None:  # else the other points must be tried too
                     _stop_on_equal_failures(study, plan, stop)
-                frozen = study.trials[trial.number]
+                frozen = study.get_trials(deepcopy=False)[trial.number]
                 if frozen.state.is_finished():
                     on_end(frozen)
         except Exception:

@@ -153,7 +153,9 @@ class TrialRunner:
         """Report the epochs validated since the last call; return the pruner's decision."""
         reported = self._reported.get(trial.number)
         if reported is None:
-            reported = max(self.study.trials[trial.number].intermediate_values, default=0)
+            reported = max(
+                self.study.get_trials(deepcopy=False)[trial.number].intermediate_values, default=0
+            )
         last = reported
         for row in read_metrics(run.folder / METRICS_FILE):
             if row.get("val/accuracy") and row.get("epoch") and int(row["epoch"]) > reported:
