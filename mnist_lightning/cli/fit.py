@@ -153,14 +153,18 @@ def _as_options(network: dict[str, Any], other: dict[str, Any]) -> str:
 
 def find_matching_run(cli: DigitCLI, origin: str | None, trust: bool) -> Run | None:
     """Return the newest run with the same options that can be resumed; report skipped ones."""
-    wanted = cli.complete_config()["trainer"]
+    config = cli.complete_config()
+    wanted, seed = config["trainer"], config["seed_everything"]
     for run in reversed(run_directory.list_runs(cli.root)):
         if not run.config.is_file() or not any(run.checkpoints.glob("last*.ckpt")):
+            continue
+        facts = run.summary("seed", "init_from")  # its configuration takes longer to read
+        if facts.get("seed", seed) != seed or facts.get("init_from") != origin:
             continue
         try:
             saved, own = run.read_signed_config()
             check_config(saved, USER_SCHEMA, class_names(saved))
-            if resume.differences(cli, saved) or run.summary().get("init_from") != origin:
+            if resume.differences(cli, saved):
                 continue
             newest, signed = read_signed_checkpoint(newest_checkpoint(run))
             if not trust and not (own and signed) and signing_key() is not None:
