@@ -104,8 +104,11 @@ def walk(folder: Path) -> Iterator[os.DirEntry[str]]:
 def _list_backwards(
     folder: Path | os.DirEntry[str], depth: int
 ) -> list[tuple[os.DirEntry[str], int]]:
-    with os.scandir(folder) as entries:
-        names = sorted(entries, key=lambda entry: entry.name, reverse=True)
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entries, key=lambda entry: entry.name, reverse=True)
+    except FileNotFoundError:  # it was removed meanwhile
+        return []
     return [(entry, depth) for entry in names]
 
 

@@ -4,17 +4,19 @@ All other modules use only what Python offers on every system.
 """
 
 import ctypes
+import errno
 import mmap
 import multiprocessing
 import os
 import select
 import signal
+import stat
 import time
 from contextlib import suppress
 from functools import cache
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +35,20 @@ def sync_folder(folder: Path) -> None:
 def open_descriptor(path: Path) -> int:
     """Open a file for reading; never wait for the other end of a pipe."""
     return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+
+
+def open_for_update(path: Path) -> BinaryIO:
+    """Open a regular file for reading and writing; create it if it does not exist.
+
+    Raises:
+        OSError: it is a link, a directory or a special file, or cannot be opened.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(path, flags, 0o666)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "r+b")
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
 def is_readable(stream: IO[bytes], deadline: float) -> bool:
@@ -111,6 +127,12 @@ def _libc() -> ctypes.CDLL:
     library = ctypes.CDLL(None)
     library.syscall.restype = ctypes.c_long
     return library
+
+
+def is_private(folder: Path) -> bool:
+    """Return whether a folder belongs to this user, and no other user can write to it."""
+    status = folder.stat()
+    return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def cpu_count() -> int:

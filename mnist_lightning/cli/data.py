@@ -31,6 +31,8 @@ def main(arguments: list[str]) -> int:
             raise UserError(f"unknown data set {name!r}; {expected}", status=2)
     if options.fetch and not options.names:
         raise UserError(f"--fetch needs the name of a data set: {PROGRAM} data mnist --fetch", 2)
+    if options.clear_cache and (options.names or options.fetch):
+        raise UserError("--clear_cache deletes the results of own images: give it alone", status=2)
     if options.clear_cache:
         say(f"deleted {_megabytes(folder_cache.clear())} in {folder_cache.cache_folder()}")
         return 0

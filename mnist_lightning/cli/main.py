@@ -43,7 +43,8 @@ COMMANDS = {
     "validate": Command("[RUN]", "evaluate a checkpoint on the validation set"),
     "test": Command("[RUN]", "evaluate a checkpoint on the test set"),
     "predict": Command(
-        "IMAGE… [--run RUN] [--json | --csv] [--save_inputs DIR]", "read the digits in image files"
+        "IMAGE… [--run RUN] [--json | --jsonl | --csv] [--output FILE] [--save_inputs DIR]",
+        "read the digits in image files",
     ),
     "serve": Command(
         "[RUN] [--port N] [--collect DIR]",
@@ -67,7 +68,8 @@ COMMANDS = {
         "check on this machine: data, determinism, and resume after a kill",
     ),
     "data": Command(
-        "[NAME]… [--fetch]", "show where data sets are and whether they are complete; download them"
+        "[NAME]… [--fetch] | --clear_cache",
+        "show where data sets are and whether they are complete; download them",
     ),
     "completion": Command("bash|zsh", "print a script for shell completion"),
 }

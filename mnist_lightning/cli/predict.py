@@ -1,8 +1,10 @@
 """The command `predict`: read the digits in image files."""
 
 import hashlib
+import os
 import sys
 from argparse import Namespace
+from collections.abc import Iterable
 from pathlib import Path
 
 from mnist_lightning import inference
@@ -81,11 +83,12 @@ def _write(reader: ImageReader, options: Namespace, total: int) -> int:
     Raises:
         UserError: the file cannot be continued, or the command was interrupted.
     """
+    weights = reader.recognizer.network.state_dict()
     settings = {
-        "images": options.images,
+        "images": _digest([os.fsencode("\0".join(options.images))]),
         "multiple": options.multiple,
         "network": reader.recognizer.source,
-        "weights": _weights_digest(reader.recognizer),
+        "weights": _digest(each.numpy(force=True).tobytes() for each in weights.values()),
         "preprocessing": mnist_format.VERSION,
     }
     with open_output(options.output, settings, list_images(options.images)) as output:
@@ -102,8 +105,8 @@ def _write(reader: ImageReader, options: Namespace, total: int) -> int:
     return int(output.unreadable > 0)
 
 
-def _weights_digest(recognizer: Recognizer) -> str:
+def _digest(parts: Iterable[bytes]) -> str:
     digest = hashlib.sha256()
-    for tensor in recognizer.network.state_dict().values():
-        digest.update(tensor.contiguous().cpu().numpy().tobytes())
+    for part in parts:
+        digest.update(part)
     return digest.hexdigest()[:16]

@@ -1,6 +1,7 @@
 """The output of `predict`: text, JSON, JSON Lines or CSV, and files that can be continued."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,12 +12,14 @@ from typing import Any, BinaryIO, NamedTuple
 
 from filelock import FileLock, Timeout
 
+from mnist_lightning import posix
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import create_folder, replacement
 from mnist_lightning.text import as_csv, confidence, printable, shorten
 
 MAX_NAME_CHARS = 200  # of a file, in the table
-MAX_HEADER_BYTES = 1_000_000
+MAX_LINE_BYTES = 100_000
+MAX_NAME_BYTES = 200  # of a file: its temporary name is longer
 
 
 class PredictedDigit(NamedTuple):
@@ -136,8 +139,8 @@ def open_output(
         UserError: the file exists, another process writes it, or there is a `.partial` file of
             other settings or images.
     """
-    if path.exists():
-        raise UserError(f"--output {path} already exists; give another name, or delete it", 2)
+    if len(os.fsencode(path.name)) > MAX_NAME_BYTES:
+        raise UserError(f"--output: the name {shorten(path.name, 60)} is too long", status=2)
     create_folder(path.parent, "--output")
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
@@ -146,19 +149,25 @@ def open_output(
         raise UserError(f"another process writes {path}; wait until it ends") from None
     partial = path.with_name(f"{path.name}.partial")
     with locked:
-        is_new = not partial.exists()
-        with partial.open("w+b" if is_new else "r+b") as file:
+        if path.exists():
+            raise UserError(f"--output {path} already exists; give another name, or delete it", 2)
+        with _open_partial(partial) as file:
             output = OutputFile(partial, file)
-            if is_new:
-                file.write(json.dumps(settings).encode() + b"\n")
-            else:
-                output.continue_after(settings, images)
+            output.start(settings, images)
             yield output
         with partial.open("rb") as source, replacement(path) as complete:
             source.readline()
             shutil.copyfileobj(source, complete)
         partial.unlink()
         Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _open_partial(path: Path) -> BinaryIO:
+    try:
+        return posix.open_for_update(path)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"{path}: {reason}; delete it, or give another --output") from None
 
 
 class OutputFile:
@@ -177,21 +186,34 @@ class OutputFile:
 
     def write(self, batch: Batch) -> None:
         """Write the digits of further image files."""
-        for text in as_json_lines([batch]):
-            self._file.write(text.encode())
-        self._file.flush()
+        try:
+            for text in as_json_lines([batch]):
+                self._file.write(text.encode())
+            self._file.flush()
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            problem = f"{self.path} cannot be written: {reason}"
+            raise UserError(f"{problem}; then repeat the command to continue") from None
         self.done += len(batch)
         self.unreadable += sum(rows[0].error is not None for rows in batch)
 
-    def continue_after(self, settings: dict[str, Any], images: Iterable[str]) -> None:
-        """Count the image files whose digits are written, up to the last one, and cut that off.
+    def start(self, settings: dict[str, Any], images: Iterable[str]) -> None:
+        """Write the settings; or count the image files whose digits are already written.
 
-        A killed process may have written only a part of its lines.
+        The digits of the last one are cut off: a killed process may not have written all.
 
         Raises:
             UserError: the settings or the images differ.
         """
-        self._check_settings(settings)
+        header = json.dumps(settings).encode() + b"\n"
+        first = self._file.readline(MAX_LINE_BYTES)
+        if first != header and header.startswith(first):  # new, or killed at its start
+            self._file.seek(0)
+            self._file.write(header)
+            self._file.flush()
+            self._file.truncate()
+            return
+        self._check_settings(first, settings)
         remaining = groupby(images)  # a file may be given twice
         last = end = self._file.tell()
         name, count, errors = None, 0, 0  # of the last image file
@@ -213,10 +235,10 @@ class OutputFile:
         self._file.seek(last)
         self._file.truncate()
 
-    def _check_settings(self, settings: dict[str, Any]) -> None:
+    def _check_settings(self, line: bytes, settings: dict[str, Any]) -> None:
         try:
-            former = json.loads(self._file.readline(MAX_HEADER_BYTES))
-        except ValueError:
+            former = json.loads(line)
+        except (ValueError, RecursionError):
             former = None
         if not isinstance(former, dict):
             problem = f"{self.path} was not written by `predict --output`"
@@ -225,17 +247,18 @@ class OutputFile:
         if changed:
             name = changed[0]
             raise UserError(
-                f"{self.path} was begun with other settings: {name} was {former.get(name)}, is "
-                f"now {settings[name]}; repeat the former command, or delete the file",
+                f"{self.path} is of a command with other options: {name} was "
+                f"{shorten(str(former.get(name)), 80)}, is now {settings[name]}; repeat the former "
+                "command, or delete the file",
                 status=2,
             )
 
     def _rows(self) -> Iterator[tuple[dict[str, Any], int]]:
         """Yield the rows, and the sizes of their lines in bytes, up to an incomplete line."""
-        for line in iter(self._file.readline, b""):
+        while (line := self._file.readline(MAX_LINE_BYTES)).endswith(b"\n"):
             try:
-                row = json.loads(line) if line.endswith(b"\n") else None
-            except ValueError:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
                 return
             if not isinstance(row, dict) or not isinstance(row.get("file"), str):
                 return

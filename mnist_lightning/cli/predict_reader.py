@@ -56,7 +56,7 @@ def _list_folder(folder: Path, argument: str) -> Iterator[str]:
     is_empty = True
     for entry in walk(folder):
         suffix = os.path.splitext(entry.name)[1]  # noqa: PTH122 - faster than `Path`
-        if suffix.lower() in SUFFIXES and entry.is_file():
+        if suffix.lower() in SUFFIXES and Path(entry.path).is_file():
             is_empty = False
             yield str(Path(entry.path))
     if is_empty:

@@ -21,7 +21,7 @@ from mnist_lightning.errors import UserError
 
 
 class MNISTDataModule(LightningDataModule):
-    """Digits in memory: training, validation and test batches, normalized.
+    """Digits: training, validation and test batches, normalized.
 
     The test set is the official one and is used only for testing. The validation set is a part of
     the training images; it depends only on `split_seed`, not on the global generator.
@@ -122,7 +122,11 @@ class MNISTDataModule(LightningDataModule):
         warnings.filterwarnings("ignore", ".*does not have many workers")
         if self._data is not None:
             return
-        own = self._split(self.reader.read(self.dataset), self.val_size)
+        data = self.reader.read(self.dataset)
+        if self.folder is not None and len(set(distributed.all_gather(data.checksum))) > 1:
+            problem = f"{self.folder} changed while its images were read"
+            raise UserError(f"{problem}; repeat the command")
+        own = self._split(data, self.val_size)
         self.own_train_size = len(own.train)  # without additional data sets
         self._checksums: dict[str, Any] = {"checksum": own.data.checksum}
         extra_val_size = 0 if self.val_size == 0 else None

@@ -5,6 +5,7 @@ contents, so that a copied or touched file is only read again. A file is not eve
 and its times are those of the last start.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from platformdirs import user_cache_path
 from torch import Tensor
 
+from mnist_lightning import posix
 from mnist_lightning.files import remove, write_atomically
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.mnist_format import SIZE
@@ -60,10 +62,14 @@ def size() -> int:
 
 
 def clear() -> int:
-    """Delete all caches; return their size in bytes."""
-    deleted = size()
-    remove(cache_folder())
-    return deleted
+    """Delete the caches that no process uses; return their size in bytes."""
+    before = size()
+    for lock_file in cache_folder().glob("*.lock"):
+        with suppress(Timeout), FileLock(lock_file, timeout=0):
+            for path in lock_file.parent.glob(f"*{lock_file.stem}.*"):
+                if path != lock_file:
+                    remove(path)
+    return before - size()
 
 
 class FolderCache:
@@ -89,17 +95,22 @@ class FolderCache:
         """Wait for the lock, and load the cache."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not posix.is_private(self.path.parent):
+                raise PermissionError(errno.EPERM, "other users can write to it")
             lock = FileLock(self.path.with_suffix(".lock"))
             try:
                 self._lock = lock.acquire(timeout=0)
             except Timeout:
                 say(f"another process reads {self.folder}: waiting for it", file=sys.stderr)
                 self._lock = lock.acquire()
+            for path in self.path.parent.glob(f".{self.path.name}.*.tmp"):
+                path.unlink()  # of a killed process
         except OSError as error:
             self.problem = error.strerror or str(error)
         self._lock.__enter__()
-        with suppress(Exception):  # a missing, damaged or former cache is made again
-            self._load()
+        if self.problem is None:
+            with suppress(Exception):  # a missing, damaged or former cache is made again
+                self._load()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -126,8 +137,8 @@ class FolderCache:
         if isinstance(result, str):
             self._errors[digest] = result
         else:
-            self._rows[digest] = len(self._stored) + len(self._new)
-            self._new.append(result)
+            self._new.append(result)  # first: other threads read
+            self._rows[digest] = len(self._stored) + len(self._new) - 1
 
     def error(self, path: str) -> str | None:
         """Return why a file contains no digit; None if it contains one."""
@@ -183,18 +194,24 @@ class FolderCache:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if metadata != {"version": _version(), "checksum": _checksum(tensors)}:
             return
-        paths, errors = json.loads(tensors["texts"].numpy().tobytes())
+        paths, reasons = json.loads(tensors["texts"].numpy().tobytes())
         joined = tensors["digests"].numpy().tobytes()
         digests = [joined[start : start + 32] for start in range(0, len(joined), 32)]
-        states = tensors["states"].tolist()
-        self._files = {
+        files = {
             path: (FileState(*state), digests[place])
-            for path, (*state, place) in zip(paths, states, strict=True)
+            for path, (*state, place) in zip(paths, tensors["states"].tolist(), strict=True)
         }
-        known = [digest for digest, error in zip(digests, errors, strict=True) if error is None]
+        known = [digest for digest, reason in zip(digests, reasons, strict=True) if reason is None]
+        images = tensors["images"]
+        if images.dtype != torch.uint8 or images.shape != (len(known), SIZE, SIZE):
+            return
+        self._files, self._stored = files, images
         self._rows = {digest: row for row, digest in enumerate(known)}
-        self._errors = {d: error for d, error in zip(digests, errors, strict=True) if error}
-        self._stored = tensors["images"]
+        self._errors = {
+            digest: str(reason)
+            for digest, reason in zip(digests, reasons, strict=True)
+            if reason is not None
+        }
         os.utime(self.path)  # for `_delete_oldest`
 
 

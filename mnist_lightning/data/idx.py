@@ -69,8 +69,8 @@ def read_images(path: Path) -> Tensor:
     return torch.from_numpy(images)
 
 
-def read_labels(path: Path, count: int) -> Tensor:
-    """Read labels (N,) int64, one for each of `count` images.
+def read_labels(path: Path, count: int, classes: int) -> Tensor:
+    """Read labels (N,) int64, from 0 to `classes` - 1, one for each of `count` images.
 
     In a file with several numbers for each image, as QMNIST's, the first one is the label.
 
@@ -79,8 +79,13 @@ def read_labels(path: Path, count: int) -> Tensor:
         OSError: it cannot be opened.
     """
     labels = _read(path)
-    if labels.ndim > 2 or len(labels) != count:
+    if labels.ndim > 2 or len(labels) != count or (count and labels.size == 0):
         problem = f"{path.name} contains {labels.shape}"
         raise ValueError(f"{problem}, expected {count:,} labels")
+    if count == 0:
+        return torch.zeros(0, dtype=torch.long)
     column = labels if labels.ndim == 1 else labels[:, 0]
+    if column.min() < 0 or column.max() >= classes:
+        found = f"labels from {column.min()} to {column.max()}"
+        raise ValueError(f"{path.name}: {found}, expected 0 to {classes - 1}")
     return torch.from_numpy(column.astype(np.int64))

@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +29,7 @@ from mnist_lightning.text import printable, shorten
 MAX_DIGITS = 3  # of a label
 MAX_LISTED = 5  # files or folders in a message
 SAVE_SECONDS = 60.0  # a killed process loses at most this much work
+SAVE_SHARE = 0.05  # of the time; for millions of images, results are saved less often
 
 
 class _ImageFile(NamedTuple):
@@ -95,11 +97,13 @@ def load_folder(folder: Path, test_share: float) -> tuple[DigitData, str | None]
 def _list_files(label: Path) -> list[_ImageFile]:
     """List the visible files below the folder of a label, in order."""
     start = len(str(label)) - len(label.name)
-    return [
-        _ImageFile(entry.path[start:], int(label.name), FileState.of(entry.stat()))
-        for entry in walk(label)
-        if entry.name[0] != "." and entry.is_file()
-    ]
+    files = []
+    for entry in walk(label):
+        with suppress(OSError):  # it was removed meanwhile, or is a link to itself
+            if entry.name[0] != "." and entry.is_file():
+                state = FileState.of(entry.stat())
+                files.append(_ImageFile(entry.path[start:], int(label.name), state))
+    return files
 
 
 def _read_new_files(
@@ -119,7 +123,7 @@ def _read_new_files(
     def read(extractor: DigitExtractor, file: _ImageFile) -> _Reading:
         return _read(extractor, folder, file, cache)
 
-    saved = time.monotonic()
+    due = time.monotonic() + SAVE_SECONDS  # for saving
     try:
         with ExtractionPool() as pool:
             for file, result, digest in pool.map(read, new, f"reading {folder}", len(new)):
@@ -127,9 +131,10 @@ def _read_new_files(
                     failed[file.path] = str(result)
                 else:
                     cache.add(file.path, file.state, digest, result)
-                if time.monotonic() - saved > SAVE_SECONDS:
+                if (now := time.monotonic()) > due:
                     cache.save(paths)
-                    saved = time.monotonic()
+                    seconds = time.monotonic() - now
+                    due = now + seconds + max(SAVE_SECONDS, seconds / SAVE_SHARE)
     finally:
         cache.save(paths)
     return failed

@@ -45,15 +45,15 @@ def load_arrays(folder: Path) -> DigitData:
     for part in PARTS:
         try:
             images = idx.read_images(folder / f"{part}-{KINDS[0]}")
-            labels = idx.read_labels(folder / f"{part}-{KINDS[1]}", len(images))
+            labels = idx.read_labels(folder / f"{part}-{KINDS[1]}", len(images), MAX_CLASSES)
         except FileNotFoundError as error:
             names = [f"{part}-{kind}" for part in PARTS for kind in KINDS]
             problem = f"no file {error.filename}; --data.dataset idx needs"
             raise UserError(f"{problem} {', '.join(names)}", status=2) from None
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise UserError(f"{error.filename}: {reason}; give a file", status=2) from None
         except ValueError as error:
             raise UserError(f"{folder}: {error}", status=2) from None
-        if len(labels) and int(labels.max()) >= MAX_CLASSES:
-            limit = f"the largest allowed label is {MAX_CLASSES - 1}"
-            raise UserError(f"{folder}: a label is {int(labels.max())}; {limit}", status=2)
         tensors += [images, labels]
     return DigitData("idx", *tensors)

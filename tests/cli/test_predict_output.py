@@ -1,6 +1,7 @@
 """`predict` of many images: formats, and files that are continued after an interrupt."""
 
 import json
+import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from mnist_lightning.cli.predict_output import (
     as_json,
     open_output,
 )
+from mnist_lightning.errors import UserError
 from tests import processes
 from tests.conftest import Command
 from tests.images import draw_seven
@@ -155,14 +157,46 @@ def test_a_file_of_other_settings_or_of_another_program_is_not_continued(
     header = _start(command)
     other = command(*WRITE, "--multiple")
     assert other.status == 2
-    assert "begun with other settings: multiple was auto, is now true; repeat" in other.err
-    for content in (b"", b"text\n", b"[1]\n", b'{"images":'):
+    assert "with other options: multiple was auto, is now true; repeat" in other.err
+    for content in (b"text\n", b"[1]\n", b"[" * 200_000):
         Path("digits.jsonl.partial").write_bytes(content)
         result = command(*WRITE)
         assert result.status == 2, content
         assert "was not written by `predict --output`" in result.err
         assert Path("digits.jsonl.partial").read_bytes() == content
     assert b"weights" in header
+
+
+def test_a_file_of_a_process_that_was_killed_at_its_start_is_continued(
+    command: Command, photos: Path
+) -> None:
+    header, expected = _start(command), command(*ARGUMENTS, "--jsonl").out
+    for content in (b"", header[:10], header):
+        Path("digits.jsonl.partial").write_bytes(content)
+        assert command(*WRITE).status == 1
+        check_equal(Path("digits.jsonl").read_text(), expected)
+        Path("digits.jsonl").unlink()
+
+
+def test_nothing_is_written_through_a_link_or_into_a_pipe(
+    command: Command, photos: Path, tmp_path: Path
+) -> None:
+    partial = Path("digits.jsonl.partial")
+    partial.symlink_to(tmp_path / "elsewhere")
+    assert "digits.jsonl.partial: too many levels of symbolic links" in command(*WRITE).err
+    partial.unlink()
+    os.mkfifo(partial)
+    assert "digits.jsonl.partial: not a regular file; delete it" in command(*WRITE).err
+    assert not (tmp_path / "elsewhere").exists()
+    long = command(*ARGUMENTS, "--output", "x" * 230)
+    assert (long.status, "is too long" in long.err) == (2, True)
+
+
+def test_a_full_disk_is_reported_with_a_fix(command: Command, photos: Path) -> None:
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        output = OutputFile(Path("digits.jsonl.partial"), full)
+        with pytest.raises(UserError, match="no space left on device; then repeat the command"):
+            output.write([[PredictedDigit("a.png", 1)]])
 
 
 def test_a_file_given_twice_is_continued(command: Command, photos: Path) -> None:

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 
+from mnist_lightning import files
 from mnist_lightning.data import folder_cache, image_folder
 from mnist_lightning.data.datasets import DigitData
 from mnist_lightning.preprocessing import extraction_process, mnist_format
@@ -256,6 +259,7 @@ def test_the_results_are_saved_while_images_are_read(
     folder: Path, read_files: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image_folder, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(image_folder, "SAVE_SHARE", 1e9)
     times = []
     save = folder_cache.FolderCache.save
 
@@ -303,3 +307,67 @@ def test_the_images_are_memory_mapped(folder: Path) -> None:
         images = cache.images(paths)
     assert np.array_equal(images.numpy(), cache._stored.numpy())
     assert images.data_ptr() == cache._stored.data_ptr()
+
+
+@pytest.mark.parametrize("change", ["shape", "type", "count", "texts", "places", "digests"])
+def test_a_forged_cache_is_made_again(folder: Path, read_files: list[str], change: str) -> None:
+    expected = load(folder)
+    with folder_cache.FolderCache(folder) as cache, safe_open(cache.path, "pt") as file:
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    images = tensors["images"]
+    forged = {
+        "shape": {"images": images[:, :5, :5]},
+        "type": {"images": images.float()},
+        "count": {"images": images[:0]},
+        "texts": {"texts": tensors["texts"][:50]},
+        "places": {"states": tensors["states"] + 7},
+        "digests": {"digests": tensors["digests"][:-40]},
+    }
+    tensors |= {name: value.contiguous() for name, value in forged[change].items()}
+    cache._write(tensors)
+    read_files.clear()
+    assert load(folder).checksum == expected.checksum
+    assert len(read_files) == 20
+
+
+def test_a_cache_that_others_can_write_to_is_not_used(folder: Path) -> None:
+    load(folder)
+    folder_cache.cache_folder().chmod(0o777)
+    _, notice = image_folder.load_folder(folder, 0.3)
+    assert notice is not None
+    assert "image_folders: other users can write to it" in notice
+
+
+def test_the_cache_of_a_folder_that_is_read_is_not_cleared(folder: Path) -> None:
+    load(folder)
+    path = next(folder_cache.cache_folder().glob("*.safetensors"))
+    left = path.with_name(f".{path.name}.0123456789abcdef.tmp")
+    left.write_bytes(b"of a killed process")
+    with folder_cache.FolderCache(folder):
+        assert not left.exists()
+        assert folder_cache.clear() == 0
+    assert path.exists()
+    left.write_bytes(b"of a killed process")
+    folder_cache.clear()
+    assert not path.exists()
+    assert not left.exists()
+
+
+def test_links_to_themselves_and_vanished_files_are_ignored(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = load(folder)
+    (folder / "1" / "loop.png").symlink_to("loop.png")
+    (folder / "1" / "nowhere.png").symlink_to("missing.png")
+    assert load(folder).checksum == expected.checksum
+    walk = files.walk
+
+    def walk_and_delete(label: Path) -> Iterator[os.DirEntry[str]]:
+        for entry in walk(label):
+            if entry.name == "18.png":
+                Path(entry.path).unlink()
+            yield entry
+
+    monkeypatch.setattr(image_folder, "walk", walk_and_delete)
+    data = load(folder)
+    assert len(data.train_labels) + len(data.test_labels) == 19

@@ -142,7 +142,13 @@ def test_a_change_of_an_image_does_not_change_the_file(arrays: Path) -> None:
         ),
         ("train-images-idx3-ubyte", bytes.fromhex("00000801 00000002") + b"12", r"contains \(2,\)"),
         ("train-labels-idx1-ubyte", bytes.fromhex("00000801 00000002") + b"12", "expected 1,500"),
-        ("t10k-labels-idx1-ubyte", bytes.fromhex("00000801 00000129") + b"\xc8" * 297, "is 200;"),
+        (
+            "t10k-labels-idx1-ubyte",
+            bytes.fromhex("00000801 00000129") + b"\xc8" * 297,
+            "labels from 200 to 200, expected 0 to 199",
+        ),
+        ("t10k-labels-idx1-ubyte", bytes.fromhex("00000c01 00000129") + b"\xff" * 1188, "from -1"),
+        ("t10k-labels-idx1-ubyte", bytes.fromhex("00000802 00000129 00000000"), "expected 297"),
     ],
 )
 def test_invalid_arrays_are_reported(
