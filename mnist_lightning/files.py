@@ -9,7 +9,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -104,11 +104,9 @@ def walk(folder: Path) -> Iterator[os.DirEntry[str]]:
 def _list_backwards(
     folder: Path | os.DirEntry[str], depth: int
 ) -> list[tuple[os.DirEntry[str], int]]:
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(entries, key=lambda entry: entry.name, reverse=True)
-    except FileNotFoundError:  # it was removed meanwhile
-        return []
+    names: list[os.DirEntry[str]] = []
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:  # removed meanwhile
+        names = sorted(entries, key=lambda entry: entry.name, reverse=True)
     return [(entry, depth) for entry in names]
 
 
