@@ -104,10 +104,10 @@ def _check_data(model: DigitClassifier, data: MNISTDataModule) -> None:
     """Check that there are images to train on, and that the network fits them."""
     name, test_labels = data.data.name, data.data.test_labels
     if data.own_train_size == 0:
-        _reject(
-            f"{name} has no training images: all {len(test_labels)} are in the test set. "
-            "Add images, or give --data.test_share 0."
-        )
+        fix = "Add images, or give --data.test_share 0."
+        if name == "idx":
+            fix = "Add images to train-images-idx3-ubyte, and their labels."
+        _reject(f"{name} has no training images: all {len(test_labels)} are in the test set. {fix}")
     classes = 1 + int(torch.cat([data.data.train_labels, test_labels]).max())
     try:
         shape = tuple(probe_logits(model.network).shape)
