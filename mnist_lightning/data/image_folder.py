@@ -36,6 +36,7 @@ class _ImageFile(NamedTuple):
     path: str  # in the folder
     label: int
     state: FileState
+    identity: tuple[int, int]  # the same for links to one file
 
 
 class _Reading(NamedTuple):
@@ -101,8 +102,10 @@ def _list_files(label: Path) -> list[_ImageFile]:
     for entry in walk(label):
         with suppress(OSError):  # it was removed meanwhile, or is a link to itself
             if entry.name[0] != "." and entry.is_file():
-                state = FileState.of(entry.stat())
-                files.append(_ImageFile(entry.path[start:], int(label.name), state))
+                status = entry.stat()
+                identity = status.st_dev, status.st_ino
+                path, state = entry.path[start:], FileState.of(status)
+                files.append(_ImageFile(path, int(label.name), state, identity))
     return files
 
 
@@ -119,9 +122,12 @@ def _read_new_files(
         return {}
     paths = [file.path for file in files]
     failed: dict[str, str] = {}
+    readings: dict[tuple[int, int], _Reading] = {}
 
     def read(extractor: DigitExtractor, file: _ImageFile) -> _Reading:
-        return _read(extractor, folder, file, cache)
+        if file.identity not in readings:
+            readings[file.identity] = _read(extractor, folder, file, cache)
+        return readings[file.identity]._replace(file=file)
 
     due = time.monotonic() + SAVE_SECONDS  # for saving
     try:

@@ -154,7 +154,10 @@ def test_checksum_changes_with_a_single_pixel_or_label() -> None:
     assert len(sums) == 5
 
 
-def test_data_lists_every_data_set_and_its_state(command: Command, tmp_path: Path) -> None:
+def test_data_lists_every_data_set_and_its_state(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # without those of other tests
     result = command("data")
     assert result.status == 0
     assert [line.split()[:2] for line in result.out.splitlines()[::2]] == [
