@@ -16,10 +16,12 @@ from mnist_lightning.runs.metrics_csv import (
     MAX_LINE_CHARS,
     MAX_METRICS_BYTES,
     MAX_ROWS,
+    NUMBER,
 )
 from mnist_lightning.runs.snapshots import MAX_COUNT, MAX_EPOCH, is_kept
 
 MAX_STEP_LOSSES = 2_000  # beyond them, every second one is removed
+MAX_NUMBER_CHARS = 100
 MARK_BYTES = 200  # before the position, compared to find out whether the file was replaced
 MEANS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 
@@ -186,8 +188,5 @@ def _count(text: str, limit: int) -> int | None:
 
 
 def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
+    value = float(text) if len(text) <= MAX_NUMBER_CHARS and NUMBER.fullmatch(text) else math.nan
     return value if math.isfinite(value) else None
