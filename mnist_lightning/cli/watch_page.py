@@ -1,4 +1,4 @@
-"""The option `--watch`: show the training of a command in the browser, with a process as server."""
+"""The option `--watch`: show the training in the browser, with a server in another process."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The border of the server: refuse requests of other sites, report every error in one form."""
+"""Refuse requests of other sites, set security headers, and report every error in one form."""
 
 import sys
 

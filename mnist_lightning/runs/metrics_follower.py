@@ -1,4 +1,4 @@
-"""Follow a `metrics.csv` while a run writes it: read only what is new, keep a limited number of rows.
+"""Follow a `metrics.csv` while a run writes it: read only what is new, within limits.
 
 The file may come from elsewhere: values that are not valid numbers are ignored.
 """

@@ -1,4 +1,4 @@
-"""Write and read snapshots: the state of the network of a run after each epoch, in one small file.
+"""Write and read the snapshots of a run: what its network is like after each epoch.
 
 A snapshot may come from elsewhere: a file that is too large, or has any invalid value, is ignored.
 This module does not import torch, so that a server can show a run without this import.

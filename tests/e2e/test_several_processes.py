@@ -22,6 +22,7 @@ from mnist_lightning.data.loader import BatchDataset, BatchLoader
 from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_metrics
 from mnist_lightning.runs.predictions_csv import read_predictions
 from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.runs.snapshots import read_snapshot
 from mnist_lightning.training.callbacks.graceful_shutdown import GracefulShutdown
 from tests.conftest import DIGITS
 
@@ -122,6 +123,12 @@ def test_one_and_two_processes_give_the_same_metrics(tmp_path: Path) -> None:
         for name in here.keys() - {"dataset"}:
             if here[name]:
                 assert float(there[name]) == pytest.approx(float(here[name]), rel=1e-4), name
+    for epoch in range(4):
+        snapshots = [read_snapshot(run.snapshots, epoch) for run in (one, two)]
+        assert snapshots[0] is not None
+        assert snapshots[1] is not None
+        assert snapshots[0].confusion == snapshots[1].confusion
+        assert snapshots[0].digit.pixels == snapshots[1].digit.pixels
     # Test again, with one process and with two.
     accuracies, labels = [], []
     for options in ([], TWO):
