@@ -90,8 +90,10 @@ def main() -> None:
         epoch_seconds = json.loads((run / "summary.json").read_text())["epoch_seconds"]
     snapshots = json.loads(rest.partition("SECONDS ")[2])[1:]
     median = statistics.median(snapshots)
-    print(f"epoch {epoch_seconds:.2f} s, snapshot {1000 * median:.2f} ms (median), "
-          f"{1000 * max(snapshots):.2f} ms (longest): {100 * median / epoch_seconds:.2f} %")
+    print(
+        f"epoch {epoch_seconds:.2f} s, snapshot {1000 * median:.2f} ms (median), "
+        f"{1000 * max(snapshots):.2f} ms (longest): {100 * median / epoch_seconds:.2f} %"
+    )
     print(f"size of a snapshot: {max(sizes):,} bytes")
     print(f"{len(requests)} requests, {1000 * statistics.median(requests[1:]):.1f} ms (median)")
     print(f"computing time of the server: {cpu:.2f} s of {seconds:.1f} s")

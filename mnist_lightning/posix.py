@@ -143,7 +143,9 @@ def cpu_count() -> int:
     return os.cpu_count() or 1
 
 
-def start_dependent_process(command: list[str], descriptor: int, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+def start_dependent_process(
+    command: list[str], descriptor: int, errors: IO[bytes]
+) -> subprocess.Popen[bytes]:
     """Start a process that ends when its standard input ends, also if this process is killed.
 
     Args:

@@ -1,9 +1,9 @@
 """Compare all files of two runs, at tolerance 0.
 
 Compared by name: every checkpoint, `metrics.csv`, `predictions.csv`, `model.pth`, `summary.json`;
-the bytes of the snapshots; and the set of TensorBoard events (tag, step, value), each of which occurs once. Not compared,
-because they depend on time or process: durations, dates, speeds, device statistics, and the order
-of the event files.
+the bytes of the snapshots; and the set of TensorBoard events (tag, step, value), each of which
+occurs once. Not compared, because they depend on time or process: durations, dates, speeds, device
+statistics, and the order of the event files.
 """
 
 from collections import Counter

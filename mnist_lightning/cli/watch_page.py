@@ -128,5 +128,5 @@ class WatchPage:
 
 
 def _has_display() -> bool:
-    """Return whether a browser can open a window; otherwise Python may start one in the terminal."""
+    """Return whether a browser can open a window; without it, one may start in the terminal."""
     return sys.platform == "darwin" or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys())

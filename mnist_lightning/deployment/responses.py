@@ -48,7 +48,7 @@ class Answer(BaseModel):
 
 
 class KnownRun(BaseModel):
-    """A run that can predict if it is `ready`; `watchable` if the page `/watch` has its snapshots."""
+    """A run, which can predict if it is `ready`; if `watchable`, it has snapshots for `/watch`."""
 
     name: str
     dataset: str
@@ -106,7 +106,7 @@ class ModelRegistry:
         return {pretrained.reference: pretrained} | others | {self.run.folder.name: self.run}
 
     def is_ready(self, run: Run) -> bool:
-        """Return whether the network of a known run can be loaded: only the default may have none."""
+        """Return whether a known run has a network: only the default one may have none yet."""
         return run.best.is_file() or (run == self.run and self.default is not None)
 
     def load(self, name: str) -> Recognizer:

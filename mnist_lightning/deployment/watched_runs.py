@@ -37,6 +37,7 @@ class Progress(NamedTuple):
         row: its row in the table of runs.
         state: its state.
         max_epochs: the epochs to train; None without a limit, or if it is not known.
+        done: the number of complete epochs; an epoch that a limit ended counts.
         step: the last logged step.
         last_epoch: the last epoch with metrics, also if it is not new; 0 before the first.
         last_snapshot: the epoch of the last snapshot, also if it is not new; -1 before the first.
@@ -50,6 +51,7 @@ class Progress(NamedTuple):
     row: RunRow
     state: State
     max_epochs: int | None
+    done: int
     step: int
     last_epoch: int
     last_snapshot: int
@@ -79,20 +81,27 @@ class RunWatcher:
             except UserError as error:
                 problem = str(error)
             metrics = self._metrics
-            first_step = max((each.step for each in metrics.epochs if each.epoch <= after), default=0)
+            first_step = max(
+                (each.step for each in metrics.epochs if each.epoch <= after), default=0
+            )
             losses = [each for each in metrics.step_losses if each.step > first_step]
             folder = self.run.snapshots
             known = list_epochs(folder)
             wanted = _thinned([epoch for epoch in known if epoch > snapshots_after], MAX_SNAPSHOTS)
             found = {epoch: read_snapshot(folder, epoch) for epoch in wanted}
             missing = [epoch for epoch, each in found.items() if each is None]
+            last_epoch = metrics.epochs[-1].epoch if metrics.epochs else 0
+            last_snapshot = known[-1] if known else -1
+            # Other loggers than the run's own write no `metrics.csv`.
+            done = max(last_epoch, last_snapshot, min(row.epochs or 0, MAX_EPOCH))
             return Progress(
                 row=row,
                 state=self._state(row.state),
                 max_epochs=self._max_epochs(),
+                done=done,
                 step=metrics.step,
-                last_epoch=metrics.epochs[-1].epoch if metrics.epochs else 0,
-                last_snapshot=known[-1] if known else -1,
+                last_epoch=last_epoch,
+                last_snapshot=last_snapshot,
                 epochs=[each for each in metrics.epochs if each.epoch > after],
                 step_losses=_thinned(losses, MAX_STEP_LOSSES),
                 snapshots=[each for each in found.values() if each is not None],

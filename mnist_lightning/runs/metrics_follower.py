@@ -90,9 +90,8 @@ class MetricsFollower:
             if not stat.S_ISREG(status.st_mode):
                 raise UserError(f"{self.path.name} is not a regular file")
             if status.st_size > MAX_METRICS_BYTES:
-                raise UserError(
-                    f"{self.path.name} is too large to show: the limit is {MAX_METRICS_BYTES:,} bytes"
-                )
+                limit = f"{MAX_METRICS_BYTES:,} bytes"
+                raise UserError(f"{self.path.name} is too large to show: the limit is {limit}")
             self._read(file)
 
     def _read(self, file: BinaryIO) -> None:

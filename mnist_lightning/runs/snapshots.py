@@ -89,8 +89,9 @@ def snapshot_path(folder: Path, epoch: int) -> Path:
 
 
 def is_kept(epoch: int) -> bool:
-    """Return whether the snapshot of an epoch stays: of epochs 0 to 999 each, then every tenth, …
+    """Return whether the snapshot of an epoch stays, to limit the number of files.
 
+    All of epochs 0 to 999 stay, then every tenth, from epoch 10,000 on every hundredth, and so on.
     A run of a million epochs keeps 3,700 files.
     """
     return epoch % 10 ** max(0, len(str(epoch)) - MAX_EXACT_DIGITS) == 0

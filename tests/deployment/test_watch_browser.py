@@ -177,7 +177,7 @@ def test_the_page_shows_that_the_server_has_gone(page: Page, trained: Path) -> N
 
 def test_damaged_and_hostile_snapshots_are_reported(page: Page, trained: Path) -> None:
     folder = trained / "lightning_logs" / "version_5"
-    os.makedirs(folder / "snapshots")
+    (folder / "snapshots").mkdir(parents=True)
     source = Run(trained / "lightning_logs" / "version_0")
     network = '{"class_path": "a.<img src=x onerror=alert(1)>", "init_args": {}}'
     summary = f'{{"state": "finished", "dataset": "<b>x</b>", "network": {network}}}'

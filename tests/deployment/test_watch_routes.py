@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def test_a_finished_run_is_returned_completely(client: TestClient) -> None:
     answer = ask(client)
     facts = {"run": "version_0", "state": "finished", "follow": False, "can_draw": False}
     facts |= {"started": "now", "dataset": "mnist", "network": "TinyCNN", "max_epochs": 3}
-    facts |= {"step": 6, "last_epoch": 3, "last_snapshot": 3, "damaged": [], "problem": None}
+    facts |= {"done": 3, "step": 6, "last_epoch": 3, "last_snapshot": 3, "damaged": [], "problem": None}
     assert {name: answer[name] for name in facts} == facts
     assert [each["epoch"] for each in answer["epochs"]] == [1, 2, 3]
     assert answer["epochs"][1] == {
@@ -147,7 +148,7 @@ def test_a_thousand_epochs_are_thinned_and_fast(client: TestClient, run: Run) ->
     shown = [each["epoch"] for each in answer["snapshots"]]
     assert len(shown) == MAX_SNAPSHOTS
     assert (shown[0], shown[-1]) == (0, 1_000)
-    assert {b - a for a, b in zip(shown, shown[1:], strict=False)} == {10, 11}
+    assert {b - a for a, b in pairwise(shown)} == {10, 11}
     assert [each["epoch"] for each in answer["epochs"]] == list(range(1, 1_001))
     assert len(answer["step_losses"]) == 500
     assert answer["damaged"] == []
@@ -174,7 +175,12 @@ def test_damaged_and_hostile_files_are_reported(client: TestClient, run: Run) ->
     assert [each["epoch"] for each in answer["snapshots"]] == [0]
     assert answer["problem"] == "metrics.csv is not a regular file"
     assert (answer["epochs"], answer["max_epochs"]) == ([], None)
-    for content in ("[", "trainer: [1]", "trainer: {max_epochs: true}", "trainer: {max_epochs: -1}"):
+    for content in (
+        "[",
+        "trainer: [1]",
+        "trainer: {max_epochs: true}",
+        "trainer: {max_epochs: -1}",
+    ):
         run.config.unlink()
         run.config.write_text(content)
         assert ask(client)["max_epochs"] is None
@@ -187,6 +193,15 @@ def test_hostile_texts_are_made_printable(client: TestClient, run: Run) -> None:
     assert answer["started"] == r"\ud800"
     assert len(answer["dataset"]) <= 200
     assert "\u202e" not in answer["dataset"]
+
+
+def test_without_metrics_the_number_of_epochs_is_known(client: TestClient, run: Run) -> None:
+    (run.folder / "metrics.csv").unlink()
+    assert ask(client)["done"] == 3  # from the snapshots
+    shutil.rmtree(run.snapshots)
+    run.write_summary(run.summary() | {"epochs": 2})
+    answer = ask(client)
+    assert (answer["done"], answer["last_epoch"], answer["problem"]) == (2, 0, None)
 
 
 def test_a_removed_run_has_no_values(client: TestClient, run: Run) -> None:

@@ -3,6 +3,7 @@
 import math
 import os
 import random
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -165,5 +166,5 @@ def test_a_long_run_keeps_few_rows(tmp_path: Path) -> None:
     assert epochs[-2:] == [12_300, 12_345]
     steps = [step for step, _ in follower.step_losses]
     assert 1_000 <= len(steps) <= metrics_follower.MAX_STEP_LOSSES
-    assert len({b - a for a, b in zip(steps, steps[1:], strict=False)}) == 1
+    assert len({b - a for a, b in pairwise(steps)}) == 1
     assert all(loss == step for step, loss in follower.step_losses)

@@ -117,7 +117,13 @@ def test_a_long_run_keeps_few_snapshots_and_the_last_one(tmp_path: Path) -> None
     for epoch in epochs:
         snapshots.write_snapshot(tmp_path, SNAPSHOT._replace(epoch=epoch))
     found = snapshots.list_epochs(tmp_path)
-    assert [epoch for epoch in found if epoch <= 1_023] == [*range(995, 1_000), 1000, 1010, 1020, 1023]
+    assert [epoch for epoch in found if epoch <= 1_023] == [
+        *range(995, 1_000),
+        1000,
+        1010,
+        1020,
+        1023,
+    ]
     assert [epoch for epoch in found if epoch > 1_023] == [10_000, 10_011]
     assert sum(map(snapshots.is_kept, range(1_000_000))) == 3_700
 

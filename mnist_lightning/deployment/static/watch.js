@@ -119,7 +119,7 @@ function showState() {
 }
 
 function position() {
-  const { state, last_epoch: done, max_epochs: total, step } = answer;
+  const { state, done, max_epochs: total, step } = answer;
   const of = total === null ? "" : ` of ${total.toLocaleString("en")}`;
   const steps = `${step.toLocaleString("en")} steps logged`;
   if (state === "starting") return "the first epoch has not begun.";
@@ -163,6 +163,7 @@ function tableRow(metrics) {
 // Describe the last epoch in the live region, once: with its validation, or if no validation has followed.
 function describe(seen) {
   const last = known.epochs.get(known.lastEpoch);
+  if (!last && answer.done > 0) setText($("summary"), "The metrics of this run are not in its metrics.csv.");
   if (!last || last.epoch === described) return;
   const isValidated = last.val_loss !== null;
   if (!isValidated && !seen && answer.follow) return;

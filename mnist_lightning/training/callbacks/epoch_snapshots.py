@@ -6,7 +6,7 @@ from contextlib import nullcontext
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor, nn
+from torch import Tensor
 
 from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.evaluation import metrics

@@ -1,6 +1,7 @@
 """The snapshots of a run: their values are those of the run, and they do not change it."""
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def test_the_counts_of_each_epoch_give_its_logged_accuracy(command: Command, run
         assert float(row["val/accuracy"]) == pytest.approx(accuracy, abs=1e-6)
         assert snapshot(run_0, epoch).step == int(row["step"])
     filters = [weights_of(snapshot(run_0, epoch)) for epoch in range(4)]
-    assert all(np.abs(a - b).max() > 0 for a, b in zip(filters, filters[1:], strict=False))
+    assert all(np.abs(a - b).max() > 0 for a, b in pairwise(filters))
     first = snapshot(run_0, 0)
     assert (first.step, first.confusion) == (0, None)
     assert first.digit.probabilities is not None
