@@ -124,6 +124,7 @@ function position() {
   const steps = `${step.toLocaleString("en")} steps logged`;
   if (state === "starting") return "the first epoch has not begun.";
   if (state === "unknown") return "this run has not begun, or has no summary.";
+  if (state !== "running" && done === 0) return "before the end of the first epoch.";
   if (state !== "running") return `after epoch ${done.toLocaleString("en")}${of}.`;
   if (total !== null && done >= total) return "the last epoch is complete; the network is tested.";
   return `epoch ${(done + 1).toLocaleString("en")}${of}, ${steps}.`;
