@@ -177,7 +177,7 @@ class _Rows:
         self._skipped = 0
         self.step_losses.append(step_loss)
         if len(self.step_losses) > MAX_STEP_LOSSES:
-            del self.step_losses[::2]
+            del self.step_losses[1::2]
             self._interval *= 2
 
 

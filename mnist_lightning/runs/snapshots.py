@@ -22,7 +22,7 @@ MAX_FILTER_VALUES = 10_000  # of all filters together
 MAX_CLASSES = 32  # of a confusion matrix
 MAX_PROBABILITIES = 200  # the most classes that a data set may have
 MAX_FILES = 100_000  # that are listed
-MAX_EPOCH = 10**9
+MAX_EPOCH = 10**9 - 1  # nine digits
 MAX_COUNT = 2**53  # the largest integer that JavaScript represents exactly
 MAX_WEIGHT = 1e12
 PIXELS = 28 * 28
@@ -94,7 +94,8 @@ def is_kept(epoch: int) -> bool:
     All of epochs 0 to 999 stay, then every tenth, from epoch 10,000 on every hundredth, and so on.
     A run of a million epochs keeps 3,700 files.
     """
-    return epoch % 10 ** max(0, len(str(epoch)) - MAX_EXACT_DIGITS) == 0
+    distance: int = 10 ** max(0, len(str(epoch)) - MAX_EXACT_DIGITS)
+    return epoch % distance == 0
 
 
 def write_snapshot(folder: Path, snapshot: Snapshot) -> None:

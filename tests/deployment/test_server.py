@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from mnist_lightning import load
-from mnist_lightning.cli.serve import open_socket
 from mnist_lightning.deployment import uploads
+from mnist_lightning.deployment.listener import open_socket
 from mnist_lightning.preprocessing import mnist_format
 from tests.conftest import Command
 from tests.deployment.conftest import serving

@@ -93,22 +93,19 @@ def test_the_values_are_those_of_the_run(page: Page, address: str, trained: Path
     expect(page.locator("#state")).to_have_text("Finished")
     rows = (trained / "lightning_logs/version_0/metrics.csv").read_text().splitlines()
     columns = rows[0].split(",")
-    last = next(
-        cells
-        for row in reversed(rows)
-        if (cells := dict(zip(columns, row.split(","), strict=True)))["epoch"] == "4"
-    )
+    table = [dict(zip(columns, row.split(","), strict=True)) for row in rows[1:]]
+    (last,) = (row for row in table if row["epoch"] == "4")
     page.locator("summary").click()
-    expected = [
+    shown = [
         "4",
         f"{float(last['train/loss']):.4f}",
         f"{100 * float(last['train/accuracy']):.2f} %",
         f"{float(last['val/loss']):.4f}",
         f"{100 * float(last['val/accuracy']):.2f} %",
     ]
-    assert page.locator("#last tbody tr").first.locator("th, td").all_inner_texts() == expected
+    assert page.locator("#last tbody tr").first.locator("th, td").all_inner_texts() == shown
     label = page.locator("#loss").get_attribute("aria-label")
-    assert label == f"Loss after epoch 4: training {expected[1]}, validation {expected[3]}"
+    assert label == f"Loss after epoch 4: training {shown[1]}, validation {shown[3]}"
     assert page.locator("#loss circle.train").count() == 4
     assert page.locator("#loss rect.val").count() == 4
     cells = page.locator("#confusion td").all_inner_texts()[1:]
@@ -199,7 +196,7 @@ def test_it_fits_a_phone_in_light_and_dark(page: Page, address: str) -> None:
     expect(page.locator("#network")).to_be_visible()
     grounds = set()
     for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type] # a literal
+        page.emulate_media(color_scheme=scheme)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         grounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert len(grounds) == 2

@@ -10,7 +10,12 @@ import pytest
 
 from mnist_lightning.errors import UserError
 from mnist_lightning.runs import metrics_follower
-from mnist_lightning.runs.metrics_csv import MetricsFile, read_history, truncate_metrics
+from mnist_lightning.runs.metrics_csv import (
+    MAX_METRICS_BYTES,
+    MetricsFile,
+    read_history,
+    truncate_metrics,
+)
 from mnist_lightning.runs.metrics_follower import EpochMeans, MetricsFollower, StepLoss
 
 
@@ -144,7 +149,7 @@ def test_files_beyond_the_limits_are_refused(
     with pytest.raises(UserError, match="has more than 10 rows"):
         MetricsFollower(path).update()
     with path.open("wb") as file:
-        file.truncate(metrics_follower.MAX_METRICS_BYTES + 1)
+        file.truncate(MAX_METRICS_BYTES + 1)
     with pytest.raises(UserError, match="is too large to show"):
         MetricsFollower(path).update()
     path.unlink()

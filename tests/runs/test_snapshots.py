@@ -132,9 +132,8 @@ def test_the_largest_snapshot_can_be_read(tmp_path: Path) -> None:
     classes = snapshots.MAX_CLASSES
     digit = DIGIT._replace(probabilities=[0.123456] * snapshots.MAX_PROBABILITIES)
     filters = Filters(2**40, (32, 17, 17), 1.234567e-10, bytes(32 * 17 * 17))
-    largest = Snapshot(10**9, 2**53, filters, digit, [[999_999] * classes] * classes)
+    counts = [[999_999] * classes] * classes
+    largest = Snapshot(snapshots.MAX_EPOCH, snapshots.MAX_COUNT, filters, digit, counts)
     snapshots.write_snapshot(tmp_path, largest)
-    assert snapshots.read_snapshot(tmp_path, 10**9) is None  # ten digits: not a name of a snapshot
-    largest = largest._replace(epoch=10**9 - 1)
-    snapshots.write_snapshot(tmp_path, largest)
-    assert snapshots.read_snapshot(tmp_path, largest.epoch) == largest
+    assert snapshots.list_epochs(tmp_path) == [snapshots.MAX_EPOCH]
+    assert snapshots.read_snapshot(tmp_path, snapshots.MAX_EPOCH) == largest
