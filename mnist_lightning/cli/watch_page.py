@@ -103,10 +103,16 @@ class WatchPage:
 
     def close(self) -> None:
         """End the server as soon as the page has the final state; report it if it ended before."""
-        server = self._server
-        if server is None:
-            return
-        has_failed = server.poll() is not None
+        try:
+            if self._server is not None:
+                self._end(self._server)
+        finally:
+            if self._errors is not None:
+                self._errors.close()
+
+    def _end(self, server: subprocess.Popen[bytes]) -> None:
+        if server.poll() is not None and self._is_wanted:
+            say(f"the server of --watch has ended early: {self._last_error()}", file=sys.stderr)
         assert server.stdin is not None
         server.stdin.close()
         try:
@@ -116,8 +122,6 @@ class WatchPage:
             if server.poll() is None:
                 server.kill()
                 server.wait()
-        if has_failed and self._is_wanted:
-            say(f"the server of --watch has ended early: {self._last_error()}", file=sys.stderr)
 
     def _last_error(self) -> str:
         """Return the last line that the server has printed on its standard error."""
@@ -129,4 +133,5 @@ class WatchPage:
 
 def _has_display() -> bool:
     """Return whether a browser can open a window; without it, one may start in the terminal."""
-    return sys.platform == "darwin" or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys())
+    named = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    return sys.platform == "darwin" or named

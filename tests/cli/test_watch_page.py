@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import psutil
@@ -34,23 +34,32 @@ class WatchedFit:
         arguments: of the command.
     """
 
+    started: ClassVar[list[ForkServerProcess]] = []
+
     def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
         self.folder = folder
+        printed = folder / "printed"
+        self._start = printed.stat().st_size if printed.exists() else 0
         self.process: ForkServerProcess = processes.start(
             [*arguments], folder, environment={"DISPLAY": "", **environment}
         )
-        self.address = self._read_address()
+        self.started.append(self.process)
+        self.address = self._wait_for_address()
         (self.server,) = psutil.Process(self.process.pid).children()
 
-    def _read_address(self) -> str:
+    @property
+    def printed(self) -> str:
+        """What the command has printed."""
+        path = self.folder / "printed"
+        return path.read_text()[self._start :] if path.exists() else ""
+
+    def _wait_for_address(self) -> str:
         end = time.monotonic() + SECONDS
-        while time.monotonic() < end:
-            printed = self.folder / "printed"
-            if printed.exists() and (match := ADDRESS.search(printed.read_text())):
-                return match[1]
-            assert self.process.is_alive(), processes.read_output(self.folder)
+        while (match := ADDRESS.search(self.printed)) is None:
+            assert self.process.is_alive(), self.printed
+            assert time.monotonic() < end, self.printed
             time.sleep(0.05)
-        raise AssertionError(processes.read_output(self.folder))
+        return match[1]
 
     def ask(self, **query: Any) -> dict[str, Any]:
         """Ask for the progress, as the page does."""
@@ -75,23 +84,19 @@ class WatchedFit:
         assert not alive
 
 
-@pytest.fixture
-def started(tmp_path: Path) -> Iterator[list[WatchedFit]]:
-    """The list of started commands; whatever is left of them is ended."""
-    commands: list[WatchedFit] = []
-    yield commands
-    for command in commands:
-        command.process.kill()
-        if command.server.is_running():
-            command.server.kill()
+@pytest.fixture(autouse=True)
+def _end_commands() -> Iterator[None]:
+    """End the commands that a failed test has left; their servers end with them."""
+    yield
+    while WatchedFit.started:
+        WatchedFit.started.pop().kill()
 
 
 pytestmark = pytest.mark.slow
 
 
-def test_the_page_follows_the_run_to_its_end(tmp_path: Path, started: list[WatchedFit]) -> None:
+def test_the_page_follows_the_run_to_its_end(tmp_path: Path) -> None:
     fit = WatchedFit(tmp_path, "fit", *WATCH, *SHORT)
-    started.append(fit)
     answer = fit.ask_until("answer['last_snapshot'] >= 0")
     assert answer["state"] in ("starting", "running")
     assert (answer["run"], answer["max_epochs"]) == ("version_0", 2)
@@ -99,19 +104,15 @@ def test_the_page_follows_the_run_to_its_end(tmp_path: Path, started: list[Watch
     assert processes.wait_for_exit(fit.process) == 0
     fit.assert_ended()
     assert (answer["state"], answer["last_epoch"], answer["last_snapshot"]) == ("finished", 2, 2)
-    printed = processes.read_output(tmp_path)
-    assert len(ADDRESS.findall(printed)) == 1
-    assert "early" not in printed
+    assert len(ADDRESS.findall(fit.printed)) == 1
+    assert "early" not in fit.printed
     with pytest.raises(httpx.ConnectError):
         fit.ask()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_the_server_ends_if_fit_is_killed(
-    tmp_path: Path, started: list[WatchedFit], workers: int
-) -> None:
+def test_the_server_ends_if_fit_is_killed(tmp_path: Path, workers: int) -> None:
     fit = WatchedFit(tmp_path, "fit", *WATCH, *LONG, "--data.num_workers", str(workers))
-    started.append(fit)
     fit.ask_until("answer['last_epoch'] >= 1")
     os.kill(fit.process.pid or 0, signal.SIGKILL)
     answer = fit.ask_until("not answer['follow']")
@@ -119,32 +120,24 @@ def test_the_server_ends_if_fit_is_killed(
     fit.assert_ended()
 
 
-def test_ctrl_c_ends_the_run_and_the_page_shows_it(
-    tmp_path: Path, started: list[WatchedFit]
-) -> None:
+def test_ctrl_c_ends_the_run_and_the_page_shows_it(tmp_path: Path) -> None:
     fit = WatchedFit(tmp_path, "fit", *WATCH, *LONG)
-    started.append(fit)
     fit.ask_until("answer['last_epoch'] >= 1")
     os.killpg(fit.process.pid or 0, signal.SIGINT)  # as a terminal sends it, to the whole group
     answer = fit.ask_until("not answer['follow']")
     assert answer["state"] == "interrupted"
     assert processes.wait_for_exit(fit.process) == 130
     fit.assert_ended()
-    printed = processes.read_output(tmp_path)
-    assert "Interrupted. Saved through" in printed
-    assert "early" not in printed
-    assert "Traceback" not in printed
+    assert "Interrupted. Saved through" in fit.printed
+    assert "early" not in fit.printed
+    assert "Traceback" not in fit.printed
     resumed = WatchedFit(tmp_path, "resume", "0", "--watch")
-    started.append(resumed)
     after = resumed.ask_until(f"answer['last_epoch'] > {answer['last_epoch']}")
     assert (after["run"], after["state"]) == ("version_0", "running")
 
 
-def test_one_page_follows_the_runs_of_several_seeds(
-    tmp_path: Path, started: list[WatchedFit]
-) -> None:
+def test_one_page_follows_the_runs_of_several_seeds(tmp_path: Path) -> None:
     fit = WatchedFit(tmp_path, "fit", *WATCH, *SHORT, "--seeds", "1,2")
-    started.append(fit)
     runs = []
     while (answer := fit.ask())["follow"]:
         runs.append(answer["run"])
@@ -153,24 +146,12 @@ def test_one_page_follows_the_runs_of_several_seeds(
     assert (answer["run"], answer["state"]) == ("version_1", "finished")
     assert processes.wait_for_exit(fit.process) == 0
     fit.assert_ended()
-    assert len(ADDRESS.findall(processes.read_output(tmp_path))) == 1
-
-
-def test_only_the_first_process_serves(tmp_path: Path, started: list[WatchedFit]) -> None:
-    two = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.accelerator", "cpu"]
-    folder = tmp_path / "two"
-    process = processes.start(["fit", *WATCH, *SHORT, *two], folder, environment={"DISPLAY": ""})
-    assert processes.wait_for_exit(process) == 0, processes.read_output(folder)
-    assert len(ADDRESS.findall(processes.read_output(folder))) == 1
-    assert len(list((folder / "lightning_logs/version_0/snapshots").iterdir())) == 3
+    assert len(ADDRESS.findall(fit.printed)) == 1
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="this system has no /proc")
-def test_the_server_loads_neither_torch_nor_numpy(
-    tmp_path: Path, started: list[WatchedFit]
-) -> None:
+def test_the_server_loads_neither_torch_nor_numpy(tmp_path: Path) -> None:
     fit = WatchedFit(tmp_path, "fit", *WATCH, *LONG)
-    started.append(fit)
     fit.ask_until("answer['last_epoch'] >= 1")
     maps = Path(f"/proc/{fit.server.pid}/maps").read_text()
     assert "pydantic" in maps

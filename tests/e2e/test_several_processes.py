@@ -22,7 +22,7 @@ from mnist_lightning.data.loader import BatchDataset, BatchLoader
 from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_metrics
 from mnist_lightning.runs.predictions_csv import read_predictions
 from mnist_lightning.runs.run_directory import Run
-from mnist_lightning.runs.snapshots import read_snapshot
+from mnist_lightning.runs.snapshots import list_epochs, read_snapshot
 from mnist_lightning.training.callbacks.graceful_shutdown import GracefulShutdown
 from tests.conftest import DIGITS
 
@@ -140,6 +140,13 @@ def test_one_and_two_processes_give_the_same_metrics(tmp_path: Path) -> None:
     assert read_predictions(two.predictions).true.tolist() == (
         read_predictions(one.predictions).true.tolist()
     )
+
+
+def test_only_the_first_process_serves_the_page_and_writes_snapshots(tmp_path: Path) -> None:
+    printed = finish(start([*PROGRAM, *FIT, *TWO, "--watch"], tmp_path, DISPLAY=""))
+    assert len(re.findall("^watch the training: http://", printed, re.MULTILINE)) == 1
+    assert "--watch" not in printed  # no message about a problem
+    assert list_epochs(only_run(tmp_path).snapshots) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
