@@ -18,7 +18,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mnist_lightning import inference
-from mnist_lightning.deployment import hosts, responses
+from mnist_lightning.deployment import hosts, network_routes, responses
+from mnist_lightning.deployment.html_export import SERVED_SCRIPTS
 from mnist_lightning.deployment.reading_pool import BusyError, ClientGoneError, ReadingPool
 from mnist_lightning.deployment.responses import ModelRegistry, ProblemError, errors
 from mnist_lightning.deployment.uploads import IMAGE_BODY, Bodies
@@ -154,6 +155,7 @@ def make_app(models: ModelRegistry, collect: Path | None, names: frozenset[str])
     _handle_errors(app)
     _add_information(app, models, collects=collect is not None)
     _add_prediction(app, models, bodies, pool)
+    network_routes.add(app, models)
     if collect is not None:
         _add_corrections(app, collect, bodies, pool)
     for file in sorted(PAGE.iterdir()):
@@ -235,6 +237,8 @@ def _static_route(file: Path) -> dict[str, Any]:
     """Return the route of a static file, which is read once."""
     content, media_type = file.read_text(encoding="utf-8"), TYPES[file.suffix]
     if file.name == "index.html":
-        content = fill_template("deployment/static/index.html", offline=False)
+        content = fill_template(
+            "deployment/static/index.html", offline=False, scripts=SERVED_SCRIPTS
+        )
     path = {"index.html": "/", "docs.html": "/docs"}.get(file.name, f"/{file.name}")
     return {"path": path, "endpoint": lambda: Response(content, media_type=media_type)}
