@@ -52,7 +52,7 @@ def server(run: str) -> Iterator[str]:
 
 
 def draw(page: Page, seconds: float) -> tuple[float, float]:
-    """Draw for some seconds; return the frames per second and the median milliseconds of a reading."""
+    """Draw; return the frames per second, and the median milliseconds of a reading."""
     page.evaluate("clear(); window.frames_shown.length = 0")
     box = page.locator("#paper").bounding_box()
     assert box is not None
@@ -82,7 +82,10 @@ def measure(page: Page, name: str, seconds: float, rounds: int) -> None:
         page.click(f"#view-{view}")
         results = [draw(page, seconds) for _ in range(rounds)]
         frames, milliseconds = (statistics.median(each) for each in zip(*results, strict=True))
-        print(f"{name:10}{view:8}{frames:6.1f} frames/s, {milliseconds:5.1f} ms per reading", flush=True)
+        print(
+            f"{name:10}{view:8}{frames:6.1f} frames/s, {milliseconds:5.1f} ms per reading",
+            flush=True,
+        )
 
 
 def main() -> None:

@@ -130,8 +130,6 @@ def show_layers(browser: Browser) -> None:
         draw_strokes(page, NINE)
         expect(page.locator("#nearest canvas")).to_have_count(10, timeout=60_000)
         page.locator("#layers canvas").nth(1).focus()
-        for key in ("PageDown", "PageDown", "ArrowDown", "ArrowRight"):
-            page.keyboard.press(key)
         page.click("#step-next")
         page.locator("#inside").screenshot(path=IMAGES / "page_inside.png")
         page.locator("#neighbors").screenshot(path=IMAGES / "page_neighbors.png")

@@ -1,6 +1,6 @@
 """Write the training digits that the web page compares a drawing with: 50 of each label of MNIST.
 
-    python docs/training_digits.py --data_dir DATA
+python docs/training_digits.py --data_dir DATA
 """
 
 import argparse

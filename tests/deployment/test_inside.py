@@ -1,4 +1,4 @@
-"""Inside the network: the page's activations equal torch's, and its explanations follow from them."""
+"""Inside the network: the activations equal torch's, and the explanations follow from them."""
 
 import base64
 import json
@@ -27,6 +27,7 @@ pytestmark = pytest.mark.slow
 ONE = [[(0.5, 0.2 + 0.03 * step) for step in range(20)]]
 NINE = [arc(0.5, 0.35, 0.15, 0.15, 0, 360), [(0.65, 0.3 + 0.025 * step) for step in range(20)]]
 DRAWINGS = 100
+MINUS = "\u2212"
 # The pixels that the page computes for drawings, in base64.
 PIXELS = """(drawings) => drawings.map((points) => {
   const image = currentImage(points.map((stroke) => stroke.map(([x, y]) => [420 * x, 420 * y])));
@@ -60,7 +61,7 @@ def sheet(browser: Browser, pretrained_address: str) -> Iterator[Page]:
 
 @pytest.fixture(autouse=True)
 def _empty_sheet(sheet: Page) -> None:
-    sheet.evaluate("clear()")
+    sheet.evaluate("clear(); scrollTo(0, 0)")
 
 
 def random_drawing(generator: random.Random) -> list[Stroke]:
@@ -91,12 +92,14 @@ class Recorder(fx.Interpreter):
     """Runs a graph and keeps the value of each call."""
 
     def run_node(self, node: fx.Node) -> Any:
+        """Run a node; keep its value."""
         value = super().run_node(node)
         if node.op == "call_function" and isinstance(value, torch.Tensor):
             self.values.append(value)
         return value
 
     def record(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """Return the values of all calls for an image."""
         self.values: list[torch.Tensor] = []
         with torch.inference_mode():
             self.run(image)
@@ -134,14 +137,15 @@ def test_every_layer_is_shown_and_changes_while_drawing(sheet: Page) -> None:
     for strokes in (THREE, EIGHT):
         draw(sheet, strokes)
         images.append(sheet.evaluate(content))
-    assert captions.all_inner_texts() == [
-        "Input, 28 × 28",
-        "1: convolution 5 × 5, 32 maps of 28 × 28",
-        "2: maximum of 2 × 2, batch normalization, SiLU, 32 maps of 14 × 14",
-        "3: convolution 3 × 3, 64 maps of 14 × 14",
-        "4: maximum of 2 × 2, batch normalization, SiLU, 64 maps of 7 × 7",
-        "5: convolution 3 × 3, 128 maps of 7 × 7",
-        "6: maximum of 2 × 2, batch normalization, SiLU, 128 maps of 3 × 3",
+    texts = [text.replace("\xa0\u00d7\xa0", " x ") for text in captions.all_inner_texts()]
+    assert texts == [
+        "Input, 28 x 28",
+        "1: convolution 5 x 5, 32 maps of 28 x 28",
+        "2: maximum of 2 x 2, batch normalization, SiLU, 32 maps of 14 x 14",
+        "3: convolution 3 x 3, 64 maps of 14 x 14",
+        "4: maximum of 2 x 2, batch normalization, SiLU, 64 maps of 7 x 7",
+        "5: convolution 3 x 3, 128 maps of 7 x 7",
+        "6: maximum of 2 x 2, batch normalization, SiLU, 128 maps of 3 x 3",
         "7: linear, 10 units",
     ]
     assert all(first != second for first, second in zip(*images, strict=True))
@@ -161,15 +165,17 @@ def test_a_unit_shows_its_inputs_filter_and_receptive_field(sheet: Page) -> None
         min(28, row + 3),
         min(28, column + 3),
     ]
-    shown = sheet.evaluate("inside.current[1].data[inside.selected.unit.channel * 784"
-                           " + inside.selected.unit.row * 28 + inside.selected.unit.column]")
-    formula = sheet.locator("#unit-formula").inner_text().replace("−", "-")
+    shown = sheet.evaluate(
+        "inside.current[1].data[inside.selected.unit.channel * 784"
+        " + inside.selected.unit.row * 28 + inside.selected.unit.column]"
+    )
+    formula = sheet.locator("#unit-formula").inner_text().replace(MINUS, "-")
     assert formula.startswith("Sum of 25 products of an input and a weight: ")
     assert float(formula.rpartition(" = ")[2]) == pytest.approx(shown, abs=0.006)
     for _ in range(25):
         sheet.click("#step-next")
     expect(sheet.locator("#step-next")).to_be_disabled()
-    steps = sheet.locator("#step-text").inner_text().replace("−", "-")
+    steps = sheet.locator("#step-text").inner_text().replace(MINUS, "-")
     assert steps.startswith("pixel 25 of 25: ")
     assert float(steps.split()[-1].rstrip(",")) == pytest.approx(shown, abs=0.006)
     expect(sheet.locator("#patch td")).to_have_count(25)
@@ -180,7 +186,8 @@ def test_a_unit_shows_its_inputs_filter_and_receptive_field(sheet: Page) -> None
 def test_the_receptive_field_is_the_part_that_influences_a_unit(sheet: Page, layer: int) -> None:
     """Change each pixel: the unit changes exactly within its receptive field."""
     draw(sheet, EIGHT)
-    outside = sheet.evaluate("""(layer) => {
+    outside = sheet.evaluate(
+        """(layer) => {
       const found = layers.find(backend.reader.network)[layer];
       const digit = verdict.answer.digits[0];
       const base = backend.reader.network.values(digit.pixels);
@@ -198,7 +205,9 @@ def test_the_receptive_field_is_the_part_that_influences_a_unit(sheet: Page, lay
         if (value !== data[index]) within ? inside++ : outside++;
       }
       return [outside, inside];
-    }""", layer)
+    }""",
+        layer,
+    )
     assert outside[0] == 0
     assert outside[1] > 0
 
@@ -251,9 +260,9 @@ def test_why_is_true_for_the_marked_part(sheet: Page) -> None:
     pixels = decode(sheet.evaluate("btoa(String.fromCharCode(...verdict.answer.digits[0].pixels))"))
     covered = pixels.copy()
     covered[max(0, part["top"]) : part["top"] + 6, max(0, part["left"]) : part["left"] + 6] = 0
-    after = load("pretrained").calibrated_probabilities(
-        normalize(torch.from_numpy(covered)[None])
-    )[0][0]
+    after = load("pretrained").calibrated_probabilities(normalize(torch.from_numpy(covered)[None]))[
+        0
+    ][0]
     words = text.inner_text()
     if words.startswith("Without"):
         named = int(words.split("reads ")[1][0])
@@ -261,7 +270,9 @@ def test_why_is_true_for_the_marked_part(sheet: Page) -> None:
     else:
         assert int(after.argmax()) == label
     stated = float(words.rstrip(" %).").split()[-1].lstrip("(<>"))
-    assert stated == pytest.approx(100 * after[named if words.startswith("Without") else label], abs=0.2)
+    assert stated == pytest.approx(
+        100 * after[named if words.startswith("Without") else label], abs=0.2
+    )
     sheet.click("#why-toggle")
 
 
@@ -271,10 +282,12 @@ def test_the_nearest_training_digits_are_the_nearest(sheet: Page) -> None:
     pixels = decode(sheet.evaluate("btoa(String.fromCharCode(...verdict.answer.digits[0].pixels))"))
     network = load("pretrained").network
     known = neighbors.features(network, neighbors.training_digits())
-    drawn = neighbors.features(network, pixels[None])[0]
+    drawn = neighbors.features(network, pixels[None].copy())[0]
     order = np.linalg.norm(known - drawn, axis=1).argsort()[:10]
     labels = " ".join(str(index // neighbors.PER_LABEL) for index in order)
-    expect(sheet.locator("#neighbors-text")).to_have_text(f"The labels of the 10 nearest: {labels}.")
+    expect(sheet.locator("#neighbors-text")).to_have_text(
+        f"The labels of the 10 nearest: {labels}."
+    )
 
 
 def test_a_stale_answer_is_marked(sheet: Page) -> None:
@@ -316,7 +329,8 @@ def test_two_networks_are_compared(browser: Browser, home: Any) -> None:
         expect(agreement).to_have_text(re.compile("Both networks read|They disagree"))
         expect(page.locator("#bars meter")).to_have_count(20)
         second = page.evaluate(
-            "backend.loadReader('version_0').then((r) => r.classify(verdict.answer.digits[0].pixels).label)"
+            "backend.loadReader('version_0')"
+            ".then((r) => r.classify(verdict.answer.digits[0].pixels).label)"
         )
         first = page.locator("#verdict strong").inner_text()
         expected = "Both" if str(second) == first else "disagree"

@@ -34,12 +34,21 @@ const activationImage = (() => {
     return palettes[kind];
   }
 
+  // About twice as many columns as rows, so that the last row is full if possible.
+  function columnsFor(channels) {
+    const wanted = Math.min(channels, Math.ceil(Math.sqrt(2 * channels)));
+    for (let columns = wanted; columns <= 2 * wanted; columns++) {
+      if (channels % columns === 0) return columns;
+    }
+    return wanted;
+  }
+
   // The position of each map or unit: the size of the image, and of one cell.
   function gridOf([channels, height, width]) {
     const isFlat = height === undefined;
     const zoom = isFlat || height * width === 1 ? UNIT : 1;
     const cell = { height: (height ?? 1) * zoom, width: (width ?? 1) * zoom };
-    const columns = channels <= 10 && isFlat ? channels : Math.min(channels, Math.ceil(Math.sqrt(2.5 * channels * cell.height / cell.width)));
+    const columns = isFlat && channels <= 10 ? channels : columnsFor(channels);
     const rows = Math.ceil(channels / columns);
     return {
       columns,

@@ -26,6 +26,8 @@ const inside = (() => {
   }
 
   function makeView(layer, index) {
+    const labels = document.createElement("div");
+    labels.className = "labels";
     const figure = document.createElement("figure");
     const frame = document.createElement("div");
     frame.className = "frame";
@@ -42,6 +44,7 @@ const inside = (() => {
     frame.append(canvas, mark, part);
     const caption = document.createElement("figcaption");
     figure.append(caption, frame);
+    if (index === found.length - 1) figure.append(labels);
     canvas.onpointermove = (event) => {
       if (!pinned) select(index, unitUnder(event, index));
     };
@@ -52,12 +55,12 @@ const inside = (() => {
     };
     canvas.onkeydown = (event) => move(event, index);
     canvas.onfocus = () => {
-      if (current && selected?.layer !== index && canvas.matches(":focus-visible")) {
+      if (current && selected?.layer !== index) {
         pinned = true;
         select(index, layers.unitAt(shapeOf(index), strongest(index)));
       }
     };
-    return { figure, canvas, caption, mark, part };
+    return { figure, canvas, caption, mark, part, labels };
   }
 
   function strongest(index) {
@@ -81,7 +84,7 @@ const inside = (() => {
   }
 
   function paint(layer, index) {
-    const { canvas, caption } = views[index];
+    const { canvas, caption, labels } = views[index];
     const value = current[layer.value];
     const isInput = index === 0;
     const former = canvas.width;
@@ -94,6 +97,14 @@ const inside = (() => {
     // Every layer covers about the same area.
     const scale = Math.sqrt(40_000 / (canvas.width * canvas.height));
     canvas.style.width = `${Math.round(canvas.width * Math.min(Math.max(scale, 0.5), 7))}px`;
+    const [count, height] = value.shape;
+    if (height !== undefined || count > 10) return;
+    labels.style.width = canvas.style.width;
+    labels.replaceChildren(...Array.from({ length: count }, (_, label) => {
+      const element = document.createElement("span");
+      element.textContent = label;
+      return element;
+    }));
   }
 
   function unitUnder(event, index) {
@@ -154,7 +165,13 @@ const inside = (() => {
         place(part, activationImage.placeOf(shapeOf(0), { channel: 0, row: top, column: left }, bottom - top, right - left));
       }
     });
-    unitPanel.show(selected && { network: reader.network, values: current, layer: found[selected.layer], ...selected, index: selected.layer });
+    unitPanel.show(selected && {
+      network: reader.network,
+      values: current,
+      layer: found[selected.layer],
+      index: selected.layer,
+      unit: selected.unit,
+    });
     draw(); // the rectangle on the sheet
   }
 

@@ -14,8 +14,9 @@ const layers = (() => {
     relu_: "ReLU",
     silu: "SiLU",
   };
+  const TIMES = "\u00a0×\u00a0";
   const both = (option) => [option, option].flat().slice(0, 2);
-  const size = (sides) => both(sides).join(" × ");
+  const size = (sides) => both(sides).join(TIMES);
   const NAMES = {
     conv2d: ({ weights }, constants) => `convolution ${size(constants[weights.weight].shape.slice(2))}`,
     max_pool2d: ({ options }) => `maximum of ${size(options.kernel_size)}`,
@@ -57,7 +58,7 @@ const layers = (() => {
 
   function describeShape([channels, height, width]) {
     if (height === undefined) return channels === 1 ? "1 unit" : `${channels} units`;
-    const area = `${height} × ${width}`;
+    const area = `${height}${TIMES}${width}`;
     return channels === 1 ? area : `${channels} maps of ${area}`;
   }
 
@@ -199,5 +200,5 @@ const layers = (() => {
     return values[value].shape;
   }
 
-  return { find, describeShape, unitAt, offset, field, inputsOf, FOLLOWERS };
+  return { TIMES, find, describeShape, unitAt, offset, field, inputsOf, FOLLOWERS };
 })();

@@ -15,6 +15,7 @@ const verdict = (() => {
   const followers = []; // functions that show more about the digit, or null
   let other = null; // another network: {classify, describe}
   let answer = null;
+  let isPending = false; // whether the drawing has changed since the answer
   let chosen = 0; // the index of the digit that is shown in detail
 
   // Show a response; if the drawing has changed since, the page says so.
@@ -31,7 +32,10 @@ const verdict = (() => {
     showDigit();
   }
 
-  const setPending = (isPending) => $("prediction").setAttribute("aria-busy", isPending);
+  function setPending(value) {
+    isPending = value;
+    $("prediction").setAttribute("aria-busy", value);
+  }
 
   function describe(digits) {
     const single = digits.length === 1;
@@ -131,6 +135,7 @@ const verdict = (() => {
     follow: (follower) => followers.push(follower),
     compareWith: (network) => (other = network),
     expectChange: () => setPending(answer !== null),
+    get isPending() { return isPending; },
     get answer() { return answer; },
     get chosen() { return chosen; },
   };

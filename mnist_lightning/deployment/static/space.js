@@ -2,8 +2,8 @@
 "use strict";
 
 const space = (() => {
-  const DISTANCE = 62; // between two layers
-  const AREA = 9000; // of each layer
+  const DISTANCE = 70; // between two layers
+  const AREA = 14_000; // of each layer
   const START = { yaw: -0.95, pitch: 0.32 };
 
   const canvas = $("space");
@@ -27,7 +27,7 @@ const space = (() => {
     if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
     const { views } = inside;
     const middle = (views.length - 1) / 2;
-    const zoom = Math.min(width / (views.length * DISTANCE + 60), height / 230);
+    const zoom = Math.min(width / (views.length * DISTANCE), height / 320);
     context.resetTransform();
     context.clearRect(0, 0, width, height);
     context.imageSmoothingEnabled = false;
@@ -132,6 +132,7 @@ const space = (() => {
   function show(isSolid) {
     canvas.hidden = !isSolid;
     $("layers").hidden = isSolid;
+    $("panes").classList.toggle("solid", isSolid);
     $("view-flat").setAttribute("aria-pressed", !isSolid);
     $("view-solid").setAttribute("aria-pressed", isSolid);
     draw();

@@ -111,12 +111,14 @@ const unitPanel = (() => {
       for (let column = 0; column < sides[1]; column++) {
         const at = row * sides[1] + column;
         const cell = document.createElement("td");
-        cell.textContent = `${number(inputs[at])} × ${number(weights[at])}`;
+        cell.textContent = `${number(inputs[at])}\n${layers.TIMES}${number(weights[at])}`;
         cell.className = chosen !== null && at > chosen ? "later" : at === chosen ? "chosen" : "";
         line.append(cell);
       }
       return line;
     });
+    const note = shown.index === 1 ? " (the background is −0.42, and 0 is outside of the image)" : "";
+    $("patch").caption.textContent = `input × weight${note}`;
     $("patch").tBodies[0].replaceChildren(...rows);
   }
 

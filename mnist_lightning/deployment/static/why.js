@@ -55,11 +55,15 @@ const why = (() => {
     return { parts, heat: loss.map((sum, i) => (count[i] ? sum / count[i] : 0)) };
   }
 
-  // The stroke without which the drawing is read as another digit, if there is one.
+  const lengthOf = (points) =>
+    points.reduce((sum, [x, y], i) => (i ? sum + Math.hypot(x - points[i - 1][0], y - points[i - 1][1]) : 0), 0);
+
+  // The shortest stroke without which the drawing is read as another digit, if there is one.
   function decisiveStroke(reader, digit) {
     const count = strokes.length;
     if (count < 2 || count > MAX_STROKES || verdict.answer.digits.length > 1) return null;
-    for (let stroke = 0; stroke < count; stroke++) {
+    const ordered = strokes.map((points, stroke) => ({ stroke, length: lengthOf(points) }));
+    for (const { stroke } of ordered.sort((a, b) => a.length - b.length)) {
       let digits;
       try {
         digits = reader.find(currentImage(strokes.filter((_, i) => i !== stroke)), "false");
@@ -132,7 +136,7 @@ const why = (() => {
 
   // Draw the result over the drawing; `toSheet` maps 28x28 pixels to the sheet.
   function drawResult(context, toSheet, drawStroke) {
-    if (!isOn || !result || result.digit !== verdict.answer?.digits[verdict.chosen]) return;
+    if (!isOn || !result || verdict.isPending || result.digit !== verdict.answer?.digits[verdict.chosen]) return;
     const [left, top] = toSheet(0, 0);
     const [right, bottom] = toSheet(SIDE, SIDE);
     context.save();
