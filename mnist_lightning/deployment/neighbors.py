@@ -1,6 +1,5 @@
 """Training digits to compare a drawing with: their features in a network, and a 2D map of them."""
 
-import base64
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import fx, nn
 
-from mnist_lightning.deployment.network_description import traced
+from mnist_lightning.deployment.network_description import pack, traced
 from mnist_lightning.preprocessing.normalization import normalize
 
 FILE = Path(__file__).parent / "static" / "training_digits.png"
@@ -49,7 +48,7 @@ def describe(network: nn.Module) -> dict[str, Any]:
     """Describe the training digits for the page, as JSON types.
 
     Returns:
-        `features`: base64 of float16 (N, D) and `dimension`, D. `positions`: (N, 2) in 0 to 1, from
+        `features`: (N, D); see `pack`. `positions`: (N, 2) in 0 to 1, from
         t-SNE (van der Maaten and Hinton, 2008). `columns`: digits in a row of the image.
         `per_label`: digits of each label.
     """
@@ -59,8 +58,7 @@ def describe(network: nn.Module) -> dict[str, Any]:
     map_2d = TSNE(init="pca", random_state=0).fit_transform(rows)
     low, high = map_2d.min(axis=0), map_2d.max(axis=0)
     return {
-        "features": base64.b64encode(rows.astype(np.float16).tobytes()).decode(),
-        "dimension": rows.shape[1],
+        "features": pack(rows),
         "positions": ((map_2d - low) / (high - low)).round(4).tolist(),
         "columns": COLUMNS,
         "per_label": PER_LABEL,

@@ -35,7 +35,7 @@ def add(app: FastAPI, models: ModelRegistry) -> None:
     def cached(compute: Callable[[Recognizer], dict[str, Any]]) -> Callable[[str | None], Response]:
         @lru_cache(MAX_KEPT)
         def body(recognizer: Recognizer) -> bytes:
-            return JSONResponse(compute(recognizer)).body
+            return bytes(JSONResponse(compute(recognizer)).body)
 
         def respond(run: str | None) -> Response:
             is_default = not run or run == models.run.folder.name

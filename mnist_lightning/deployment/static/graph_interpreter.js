@@ -279,23 +279,18 @@ const network = (() => {
     silu: elementwise((value) => value / (1 + Math.exp(-value))),
   };
 
-  function half(bits) {
-    const exponent = (bits >> 10) & 31;
-    const fraction = bits & 1023;
-    const size = exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24;
-    return bits & 0x8000 ? -size : size;
-  }
-
   const bytesOf = (text) =>
     Uint8Array.fromBase64?.(text) ?? Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 
-  function unpack({ shape, bits, content }) {
+  // Unpack numbers of 32 bits, or integers of 16 bits with a scale for each row.
+  function unpack({ shape, bits, content, scales }) {
     const view = new DataView(bytesOf(content).buffer);
-    const read = bits === 16
-      ? (at) => half(view.getUint16(at, true))
-      : (at) => view.getFloat32(at, true);
     const count = (8 * view.byteLength) / bits;
-    return { shape, data: Float32Array.from({ length: count }, (_, i) => read((i * bits) / 8)) };
+    if (bits === 32) return { shape, data: Float32Array.from({ length: count }, (_, i) => view.getFloat32(4 * i, true)) };
+    const rows = unpack(scales).data;
+    const size = count / rows.length;
+    const data = Float32Array.from({ length: count }, (_, i) => view.getInt16(2 * i, true) * rows[Math.floor(i / size)]);
+    return { shape, data };
   }
 
   // Load the description of a network. `values` maps 28x28 ink to the value of every step; value 0

@@ -25,9 +25,8 @@ const neighbors = (() => {
     $("neighbors").hidden = !data;
     if (!data) return;
     image = loaded;
-    const count = data.positions.length;
-    const { data: values } = network.unpack({ shape: [count, data.dimension], bits: 16, content: data.features });
-    known = { ...data, values, labels: data.positions.map((_, i) => Math.floor(i / data.per_label)) };
+    const { shape, data: values } = network.unpack(data.features);
+    known = { ...data, values, dimension: shape[1], labels: data.positions.map((_, i) => Math.floor(i / data.per_label)) };
     show(shown);
   }
 
