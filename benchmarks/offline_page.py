@@ -27,7 +27,7 @@ from mnist_lightning.runs import lookup, run_directory
 BATCH_SIZE = 500
 PREDICT_LABELS = """(text) => {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  const logitsOf = network.load(JSON.parse($("model").textContent));
+  const logitsOf = network.load(JSON.parse($("model").textContent)).logits;
   return Array.from({ length: bytes.length / 784 }, (_, i) => {
     const logits = logitsOf(bytes.subarray(784 * i, 784 * (i + 1)));
     return logits.indexOf(Math.max(...logits));

@@ -109,6 +109,12 @@ class ModelRegistry:
         """Return whether a known run has a network: only the default one may have none yet."""
         return run.best.is_file() or (run == self.run and self.default is not None)
 
+    def recognizer(self, name: str | None) -> Recognizer:
+        """Return the network of a run, by default of the default run; see `load`."""
+        if self.default is not None and name in (None, "", self.run.folder.name):
+            return self.default
+        return self.load(name or self.run.folder.name)
+
     def load(self, name: str) -> Recognizer:
         """Load the network of a run; call it from one thread at a time.
 

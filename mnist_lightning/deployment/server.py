@@ -12,8 +12,9 @@ from fastapi import FastAPI, Query, Request
 from fastapi.responses import Response
 
 from mnist_lightning import inference
-from mnist_lightning.deployment import responses, watch_routes
+from mnist_lightning.deployment import network_routes, responses, watch_routes
 from mnist_lightning.deployment.guard import Guard, handle_errors
+from mnist_lightning.deployment.html_export import SERVED_SCRIPTS
 from mnist_lightning.deployment.problems import ProblemError, errors
 from mnist_lightning.deployment.reading_pool import BusyError, ReadingPool
 from mnist_lightning.deployment.responses import ModelRegistry
@@ -66,6 +67,7 @@ def make_app(models: ModelRegistry, collect: Path | None, names: frozenset[str])
     handle_errors(app)
     _add_information(app, models, collects=collect is not None)
     _add_prediction(app, models, bodies, pool)
+    network_routes.add(app, models)
     watch_routes.add(app, WatchedRuns(models.run, models.root), can_draw=True)
     if collect is not None:
         _add_corrections(app, collect, bodies, pool)
@@ -150,7 +152,9 @@ def _static_route(file: Path) -> dict[str, Any]:
     """Return the route of a static file, which is read once."""
     content, media_type = file.read_text(encoding="utf-8"), TYPES[file.suffix]
     if file.name == "index.html":
-        content = fill_template("deployment/static/index.html", offline=False)
+        content = fill_template(
+            "deployment/static/index.html", offline=False, scripts=SERVED_SCRIPTS
+        )
     paths = {"index.html": "/", "docs.html": "/docs", "watch.html": "/watch"}
     path = paths.get(file.name, f"/{file.name}")
     return {"path": path, "endpoint": lambda: Response(content, media_type=media_type)}
