@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from filelock import FileLock
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
@@ -228,3 +229,15 @@ def test_a_run_in_its_first_epoch_can_be_served(page: Page, tmp_path: Path) -> N
             expect(page.locator("#verdict strong")).to_have_text(re.compile("[0-9?]"))
     finally:
         training.kill()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1000])
+def test_axe_finds_no_violation(page: Page, address: str, scheme: str, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    page.goto(f"{address}/watch?run=version_0")
+    expect(page.locator("#network")).to_be_visible()
+    page.locator("summary").click()
+    results = Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
