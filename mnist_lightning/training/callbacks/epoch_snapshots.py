@@ -48,7 +48,7 @@ class EpochSnapshots(Callback):
         """Remove the snapshots after the checkpoint; write that of the initial weights."""
         snapshots.remove_later_snapshots(self.run.snapshots, self.epochs)
         if trainer.global_step == 0:
-            self._write(trainer, pl_module, epoch=0)
+            self._write(trainer, pl_module, 0)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Store the step of the validation."""
@@ -57,16 +57,25 @@ class EpochSnapshots(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the snapshot of the epoch."""
-        self._write(trainer, pl_module, trainer.current_epoch + 1)
+        is_validated = self._validated_step == trainer.global_step
+        table = self.predictions.table() if is_validated else None
+        self._write(trainer, pl_module, trainer.current_epoch + 1, table)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the snapshot of a partial epoch, if a limit ended the training within an epoch."""
+        """Write the snapshot of a partial epoch, if a limit ended the training within an epoch.
+
+        Without a validation of this step: a run that was killed and resumed here does not repeat it.
+        """
         if not trainer.is_last_batch:
             self._write(trainer, pl_module, trainer.current_epoch + 1)
 
-    def _write(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
-        step = trainer.global_step
-        table = self.predictions.table() if self._validated_step == step else None
+    def _write(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        epoch: int,
+        table: PredictionsTable | None = None,
+    ) -> None:
         pixels, label, part = _first_image(MNISTDataModule.of(trainer))
         with ExponentialMovingAverage.evaluated_weights(trainer, pl_module):
             filters = _quantize(inspection.first_layer_weights(network_of(pl_module)))
@@ -76,7 +85,7 @@ class EpochSnapshots(Callback):
                 probabilities = torch.from_numpy(table.probabilities[0])
         digit = Digit(pixels.numpy().tobytes(), label, part, _rounded(probabilities))
         confusion = None if table is None else _confusion(table)
-        snapshot = Snapshot(epoch, step, filters, digit, confusion)
+        snapshot = Snapshot(epoch, trainer.global_step, filters, digit, confusion)
         snapshots.write_snapshot(self.run.snapshots, snapshot)
 
 
