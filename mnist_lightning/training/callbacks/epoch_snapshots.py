@@ -64,7 +64,7 @@ class EpochSnapshots(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the snapshot of a partial epoch, if a limit ended the training within an epoch.
 
-        Without a validation of this step: a run that was killed and resumed here does not repeat it.
+        A validation of this step has no effect: a run that is killed here does not repeat it.
         """
         if not trainer.is_last_batch:
             self._write(trainer, pl_module, trainer.current_epoch + 1)
