@@ -2,7 +2,7 @@
 "use strict";
 
 const snapshotView = (() => {
-  const FILTER_SIDE = 60; // pixels of a filter on the page, about
+  const FILTER_SIDE = 55; // pixels of a filter on the page, about
   const GAP = 4;
   const MAX_BARS = 10;
 
@@ -42,7 +42,7 @@ const snapshotView = (() => {
     const [count, height, width] = filters.shape;
     const values = new Int8Array(bytes(filters.values).buffer);
     const zoom = Math.max(1, Math.round(FILTER_SIDE / Math.max(width, height)));
-    const columns = Math.min(count, Math.max(4, Math.ceil(Math.sqrt(count))));
+    const columns = Math.min(count, count % 5 === 0 || count > 16 ? 5 : 4);
     const canvas = $("filters");
     canvas.width = columns * (zoom * width + GAP) - GAP;
     canvas.height = Math.ceil(count / columns) * (zoom * height + GAP) - GAP;
