@@ -1,6 +1,7 @@
 """Describe a network as JSON, for the JavaScript of the page."""
 
 import base64
+import copy
 import json
 from typing import Any
 
@@ -50,8 +51,12 @@ def describe(network: nn.Module, exact: bool = False) -> dict[str, Any]:
 
 
 def traced(network: nn.Module) -> torch.export.ExportedProgram:
-    """Trace a network for one image, without steps that do not influence the logits."""
-    program = trace(network, torch.zeros(1, 1, mnist_format.SIZE, mnist_format.SIZE))
+    """Trace a network for one image, without steps that do not influence the logits.
+
+    torch.export replaces the weights of the module while it traces. Therefore it traces a copy:
+    other threads of the server may use the network at the same time.
+    """
+    program = trace(copy.deepcopy(network), torch.zeros(1, 1, mnist_format.SIZE, mnist_format.SIZE))
     program.graph.eliminate_dead_code()
     return program
 
