@@ -135,7 +135,7 @@ def show_layers(browser: Browser) -> None:
         page.locator("#neighbors").screenshot(path=IMAGES / "page_neighbors.png")
         page.click("#why-toggle")
         expect(page.locator("#why-text")).to_contain_text("Without", timeout=20_000)
-        page.locator("main").screenshot(path=IMAGES / "page_why.png")
+        page.locator(".columns").screenshot(path=IMAGES / "page_why.png")
         page.emulate_media(color_scheme="dark")
         page.click("#view-solid")
         page.locator("#inside").screenshot(path=IMAGES / "page_layers_3d.png")

@@ -26,22 +26,17 @@ def training_digits() -> NDArray[np.uint8]:
 
 def features(network: nn.Module, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the inputs (N, D) of the last linear layer, or the logits if there is none."""
-    program = traced(network).module()
+    program = traced(network, len(pixels)).module()
     graph = program.graph
     linear = [node for node in graph.nodes if str(node.target) == "aten.linear.default"]
     if linear:
         output = next(node for node in graph.nodes if node.op == "output")
-        output.args = (linear[-1].args[0],)
+        output.args = ((linear[-1].args[0],),)
         graph.eliminate_dead_code()
     module = fx.GraphModule(program, graph)
-    images = normalize(torch.from_numpy(pixels))
     with torch.inference_mode():
-        rows = [torch.as_tensor(_first(module(image[None]))).flatten() for image in images]
-    return torch.stack(rows).numpy()
-
-
-def _first(output: Any) -> Any:
-    return output[0] if isinstance(output, tuple | list) else output
+        output = module(normalize(torch.from_numpy(pixels)))
+    return np.asarray(output.flatten(1))
 
 
 def describe(network: nn.Module) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Describe a network as JSON, for the JavaScript of the page."""
 
 import base64
+import copy
 import json
 from typing import Any
 
@@ -49,9 +50,15 @@ def describe(network: nn.Module, exact: bool = False) -> dict[str, Any]:
     return {"weights": contents, "steps": steps, "output": output}
 
 
-def traced(network: nn.Module) -> torch.export.ExportedProgram:
-    """Trace a network for one image, without steps that do not influence the logits."""
-    program = trace(network, torch.zeros(1, 1, mnist_format.SIZE, mnist_format.SIZE))
+def traced(network: nn.Module, batch: int = 1) -> torch.export.ExportedProgram:
+    """Trace a network for a batch, without steps that do not influence the logits.
+
+    torch.export replaces the weights of the module while it traces. Therefore it traces a copy:
+    other threads of the server may use the network at the same time.
+    """
+    program = trace(
+        copy.deepcopy(network), torch.zeros(batch, 1, mnist_format.SIZE, mnist_format.SIZE)
+    )
     program.graph.eliminate_dead_code()
     return program
 

@@ -1,12 +1,13 @@
 """The server's routes for the page's view inside a network."""
 
+import json
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Query
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from mnist_lightning.deployment import neighbors
 from mnist_lightning.deployment.html_export import prediction_script
@@ -21,57 +22,62 @@ RUN = "The name of a run in /api/runs; the default is the run in /api/health."
 MAX_KEPT = 4  # descriptions in memory
 
 
+class NetworkViews:
+    """The responses for the page's view inside a network, computed once for each network."""
+
+    def __init__(self, models: ModelRegistry) -> None:
+        self._models = models
+        self._describe = lru_cache(MAX_KEPT)(_describe)
+        self._describe_neighbors = lru_cache(MAX_KEPT)(_describe_neighbors)
+
+    def network(self, run: str | None) -> Response:
+        """Return the steps and weights of a run's network."""
+        return self._respond(self._describe, run)
+
+    def neighbors(self, run: str | None) -> Response:
+        """Return the training digits' features in a run's network, and their places in a map."""
+        return self._respond(self._describe_neighbors, run)
+
+    def _respond(self, describe: Callable[[Recognizer], bytes], run: str | None) -> Response:
+        recognizer = self._models.recognizer(run)
+        try:
+            return Response(describe(recognizer), media_type="application/json")
+        except UserError as error:
+            raise ProblemError(409, "not_traceable", str(error).partition(";")[0]) from None
+
+
+def _describe(recognizer: Recognizer) -> bytes:
+    constants = {"mean": MEAN, "std": STD} | recognizer.calibration._asdict()
+    return json.dumps(constants | describe(recognizer.network, exact=True)).encode()
+
+
+def _describe_neighbors(recognizer: Recognizer) -> bytes:
+    return json.dumps(neighbors.describe(recognizer.network)).encode()
+
+
 def add(app: FastAPI, models: ModelRegistry) -> None:
     """Add the routes."""
-    loading = CapacityLimiter(1)
+    views, loading = NetworkViews(models), CapacityLimiter(1)
     problems = errors(403, 404, 409, 422, 500)
 
-    def description(recognizer: Recognizer) -> dict[str, Any]:
-        calibration = recognizer.calibration._asdict()
-        return {"mean": MEAN, "std": STD} | calibration | describe(recognizer.network, exact=True)
-
-    def neighborhood(recognizer: Recognizer) -> dict[str, Any]:
-        return neighbors.describe(recognizer.network)
-
-    def cached(compute: Callable[[Recognizer], dict[str, Any]]) -> Callable[[str | None], Response]:
-        @lru_cache(MAX_KEPT)
-        def body(recognizer: Recognizer) -> bytes:
-            return bytes(JSONResponse(compute(recognizer)).body)
-
-        def respond(run: str | None) -> Response:
-            recognizer = models.recognizer(run)
-            try:
-                return Response(body(recognizer), media_type="application/json")
-            except UserError as error:
-                raise ProblemError(409, "not_traceable", str(error).partition(";")[0]) from None
-
-        return respond
-
-    network, neighbor_map = cached(description), cached(neighborhood)
-
     @app.get("/api/network", responses=problems)
-    async def get_network(
-        run: Annotated[str | None, Query(description=RUN)] = None,
-    ) -> Response:
+    async def network(run: Annotated[str | None, Query(description=RUN)] = None) -> Response:
         """Return the steps and weights of a run's network, for the page."""
-        return await to_thread.run_sync(network, run, limiter=loading)
+        return await to_thread.run_sync(views.network, run, limiter=loading)
 
     @app.get("/api/neighbors", responses=problems)
-    async def get_neighbors(
-        run: Annotated[str | None, Query(description=RUN)] = None,
-    ) -> Response:
+    async def neighbor_map(run: Annotated[str | None, Query(description=RUN)] = None) -> Response:
         """Return 500 training digits' features in a run's network, and their places in a map."""
-        return await to_thread.run_sync(neighbor_map, run, limiter=loading)
+        return await to_thread.run_sync(views.neighbors, run, limiter=loading)
 
-    script = prediction_script()
-    app.add_api_route(
-        "/reading.js",
-        lambda: Response(script, media_type="text/javascript"),
-        include_in_schema=False,
-    )
-    image = neighbors.FILE.read_bytes()
-    app.add_api_route(
-        "/training_digits.png",
-        lambda: Response(image, media_type="image/png"),
-        include_in_schema=False,
-    )
+    files = {
+        "/reading.js": (prediction_script().encode(), "text/javascript"),
+        "/training_digits.png": (neighbors.FILE.read_bytes(), "image/png"),
+    }
+    for path, (content, media_type) in files.items():
+        app.add_api_route(path, _constant(content, media_type), include_in_schema=False)
+
+
+def _constant(content: bytes, media_type: str) -> Callable[[], Response]:
+    """Return an endpoint that always responds with the same content."""
+    return lambda: Response(content, media_type=media_type)

@@ -111,9 +111,10 @@ class ModelRegistry:
 
     def recognizer(self, name: str | None) -> Recognizer:
         """Return the network of a run, by default of the default run; see `load`."""
-        if self.default is not None and name in (None, "", self.run.folder.name):
+        name = self.run.folder.name if name is None else name
+        if self.default is not None and name == self.run.folder.name:
             return self.default
-        return self.load(name or self.run.folder.name)
+        return self.load(name)
 
     def load(self, name: str) -> Recognizer:
         """Load the network of a run; call it from one thread at a time.

@@ -50,9 +50,9 @@ const unitPanel = (() => {
       const parts = computed.weights ? [sumOf(computed.inputs, computed.weights)] : partsOf(computed);
       const total = parts.reduce((a, b) => a + b, 0);
       const count = computed.weights?.length ?? computed.patches.length * computed.patches[0].inputs.length;
-      const bias = computed.bias ? ` + bias ${number(computed.bias)}` : "";
+      const terms = computed.bias ? `${number(total)} + bias ${number(computed.bias)} = ` : "";
       const products = `${count} products of an input and a weight`;
-      return `Sum of ${products}: ${number(total)}${bias} = ${chain(shown, total + computed.bias)}`;
+      return `Sum of ${products}: ${terms}${chain(shown, total + computed.bias)}`;
     }
     if (computed?.patches) return `From ${computed.patches[0].inputs.length} inputs: ${chain(shown, null)}`;
     if (computed?.terms) return `${computed.terms.map(number).join(" + ")} = ${chain(shown, null)}`;
