@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch._dynamo
 from torch import Tensor
 
 from mnist_lightning.cli.verify import first_difference_of_runs
@@ -15,12 +16,14 @@ from mnist_lightning.data.datasets import SOURCES
 from mnist_lightning.data.splits import split
 from mnist_lightning.evaluation import metrics
 from mnist_lightning.networks import inspection, registry
+from mnist_lightning.networks.tiny_cnn import TinyCNN
 from mnist_lightning.preprocessing.normalization import normalize
 from mnist_lightning.runs.checkpoint import network_weights, read_checkpoint
 from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_metrics
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.runs.snapshots import Snapshot, list_epochs, read_snapshot, snapshot_path
 from mnist_lightning.training.callbacks import epoch_snapshots
+from mnist_lightning.training.lightning_module import DigitClassifier
 from tests.conftest import DIGITS, Command
 
 VAL_SIZE = 140  # of the 1,500 bundled digits for training
@@ -263,6 +266,19 @@ def test_a_diverged_run_has_no_filters_and_no_probabilities(command: Command, ru
     assert last.filters is None
     assert last.digit.probabilities is None
     assert np.array(last.confusion).sum() > 0
+
+
+def test_a_compiled_network_is_not_compiled_for_one_image() -> None:
+    model = DigitClassifier(TinyCNN(), compile=True)
+    model.network.compile(backend="eager")
+    model.network(torch.zeros(100, 1, 28, 28))
+    compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert compiled > 0
+    probabilities = epoch_snapshots._predict(model, torch.zeros(28, 28, dtype=torch.uint8))
+    assert float(probabilities.sum()) == pytest.approx(1)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled
+    model.network(torch.zeros(7, 1, 28, 28))  # the counter would notice
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > compiled
 
 
 def test_filters_are_rounded_to_eight_bits() -> None:
