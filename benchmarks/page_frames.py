@@ -98,9 +98,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as workspace, sync_playwright() as playwright:
-        export = ["export", options.run, "--format", "html", "--output", workspace]
+        file = Path(workspace, "page.html")
+        export = ["export", options.run, "--format", "html", "--output", str(file)]
         subprocess.run([*PROGRAM, *export], check=True, stdout=subprocess.DEVNULL)
-        file = next(Path(workspace).rglob("*.html"))
         print(f"exported page: {file.stat().st_size / 1000:.0f} kB")
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
         # All layers are within the window.
