@@ -30,6 +30,7 @@ async function request() {
   if (requested !== null) query.set("run", requested);
   const response = await fetch(`api/watch?${query}`, { signal: AbortSignal.timeout(TIMEOUT) });
   const content = await response.json();
+  if (response.status >= 500) throw new Error(content.error.message);
   if (!response.ok) throw new RefusedError(content.error.message);
   return content;
 }
@@ -132,11 +133,12 @@ function position() {
 
 function showFailure(error) {
   document.body.classList.add("stale");
-  setText($("state"), "Not connected");
-  $("problem").hidden = false;
-  if (error instanceof RefusedError) return setText($("problem"), error.message);
+  const refused = error instanceof RefusedError;
   const since = answeredAt ? `since ${time(answeredAt)}: the values below are from then` : "yet";
-  setText($("problem"), `The server has not responded ${since}. It may have ended; this page tries again.`);
+  const silence = `The server has not responded ${since}. It may have ended; this page tries again.`;
+  setText($("state"), refused ? "Refused" : "Not connected");
+  setText($("problem"), refused ? error.message : silence);
+  $("problem").hidden = false;
   $("updated").textContent = "";
 }
 
