@@ -8,6 +8,7 @@ validate on the same images:
 - `fit`: the command, with its progress bar, logs and checkpoints, from the start of an epoch to
   the start of the next;
 - `fit, no dashboards`: the same with `--dashboards none`;
+- `fit, no snapshots`: the same without the snapshot after each epoch;
 - `bare`: only the loop, over tensors in memory, with the same batches as `fit`;
 - `torchvision`: the bare loop over `torchvision.datasets.MNIST` with its usual transforms and a
   DataLoader, without workers and with two.
@@ -33,10 +34,11 @@ from mnist_lightning.cli.framework_messages import configure_warnings
 from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser
 from mnist_lightning.data.loader import epoch_order
 from mnist_lightning.preprocessing.normalization import MEAN, STD, normalize
+from mnist_lightning.training.callbacks.epoch_snapshots import EpochSnapshots
 from mnist_lightning.training.fast_epoch_loop import disable_nvml_check
 
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
-NO_DASHBOARDS = "fit, no dashboards"
+NO_DASHBOARDS, NO_SNAPSHOTS = "fit, no dashboards", "fit, no snapshots"
 WORKERS = {"torchvision": 0, "torchvision, 2 workers": 2}
 
 
@@ -136,6 +138,9 @@ def run_variant(name: str, arguments: list[str]) -> None:
     if name.startswith("fit"):
         EpochTimer.reporter = reporter
         arguments += ["--dashboards", "none" if name == NO_DASHBOARDS else "basic"]
+        if name == NO_SNAPSHOTS:
+            for hook in ("on_train_start", "on_validation_end", "on_train_epoch_end"):
+                setattr(EpochSnapshots, hook, lambda *_: None)
         assert fit.main([*arguments, "--trainer.callbacks+", "__main__.EpochTimer"]) == 0
     else:
         train_bare(arguments, reporter, WORKERS.get(name))

@@ -153,6 +153,16 @@ def draw_strokes(page: Page, strokes: list[list[tuple[float, float]]]) -> None:
         page.mouse.up()
 
 
+def show_training(browser: Browser, root: Path) -> None:
+    """Take a screenshot of the page that shows a training, after its third epoch."""
+    with serve([*PROGRAM, "serve", str(root / COMPARED / "version_0"), "--port", "0"]) as address:
+        page = open_page(browser, f"{address}/watch", 1200)
+        expect(page.locator("#network")).to_be_visible()
+        page.locator("#epoch").fill("3")
+        expect(page.locator("#moment")).to_have_text("after epoch 3")
+        page.locator("body").screenshot(path=IMAGES / "watch.png")
+
+
 def show_report(browser: Browser, root: Path, data_dir: Path) -> None:
     """Take a screenshot of the top of a report."""
     run = root / COMPARED / "version_0"
@@ -189,6 +199,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=browser_path(), args=ARGUMENTS)
         show_web_page(browser, root, photo)
         show_layers(browser)
+        show_training(browser, root)
         show_report(browser, root, data_dir)
         show_tensorboard(browser, root)
         browser.close()

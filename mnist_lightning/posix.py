@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import stat
+import subprocess
 import time
 from contextlib import suppress
 from functools import cache
@@ -140,6 +141,31 @@ def cpu_count() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def start_dependent_process(
+    command: list[str], descriptor: int, errors: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    """Start a process that ends when its standard input ends, also if this process is killed.
+
+    Args:
+        command: its command.
+        descriptor: an open file or socket that it inherits.
+        errors: the file for its standard error.
+    """
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=errors,
+        bufsize=0,
+        pass_fds=[descriptor],
+        start_new_session=True,  # the terminal's Ctrl-C does not reach it
+    )
+    assert process.stdin is not None
+    # Forks of this process, such as workers of a data loader, must not keep the pipe open.
+    os.register_at_fork(after_in_child=process.stdin.close)
+    return process
 
 
 def fork_server() -> ForkServerContext:

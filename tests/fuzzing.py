@@ -67,7 +67,7 @@ FINAL_POINTS = [
     ("mnist_lightning.training.callbacks.run_summary", "RunSummary.finish", 1),
     (RUNNER, "_test", 1),
     (RUNNER, "write_predictions", 1),
-    (RUNNER, "_fit_temperature", 1),
+    (RUNNER, "_fit_calibration", 1),
     (RUNNER, "_show_hyperparameters", 1),
 ]
 

@@ -1,9 +1,9 @@
 """Compare all files of two runs, at tolerance 0.
 
 Compared by name: every checkpoint, `metrics.csv`, `predictions.csv`, `model.pth`, `summary.json`;
-and the set of TensorBoard events (tag, step, value), each of which occurs once. Not compared,
-because they depend on time or process: durations, dates, speeds, device statistics, and the order
-of the event files.
+the bytes of the snapshots; and the set of TensorBoard events (tag, step, value), each of which
+occurs once. Not compared, because they depend on time or process: durations, dates, speeds, device
+statistics, and the order of the event files.
 """
 
 from collections import Counter
@@ -39,6 +39,10 @@ def differences(uninterrupted: Run, resumed: Run, extended: bool) -> Iterator[st
             difference = first_difference(path, *pair)
             if difference:
                 yield difference
+        if path.startswith(f"{uninterrupted.snapshots.name}/"):
+            contents = [(run.folder / path).read_bytes() for run in (uninterrupted, resumed)]
+            if contents[0] != contents[1]:
+                yield path
     tables = [_metrics_rows(run) for run in (uninterrupted, resumed)]
     if tables[0] != tables[1]:
         yield f"metrics.csv: {_first_difference(*tables)}"

@@ -11,6 +11,7 @@ from mnist_lightning.cli import console, resume
 from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser
 from mnist_lightning.cli.parser import option_value, read_seeds
 from mnist_lightning.cli.session import prepare, run_lock, start_loggers, train_and_show
+from mnist_lightning.cli.watch_page import WatchPage, add_watch_option
 from mnist_lightning.errors import UserError
 from mnist_lightning.networks.registry import describe, is_described_by, parse_description
 from mnist_lightning.runs import lookup, run_directory
@@ -42,6 +43,7 @@ def make_parser() -> ExperimentParser:
     parser.add_argument("--init_from", metavar="RUN", help=init_help)
     run_dir_help = "save the run in this directory (default: version_N)"
     parser.add_argument("--run_dir", type=Path, metavar="DIR", help=run_dir_help)
+    add_watch_option(parser)
     ckpt_help = "resume from this checkpoint instead of a new run"
     parser.add_argument("--ckpt_path", metavar="FILE", help=ckpt_help)
     return parser
@@ -56,16 +58,20 @@ def main(arguments: list[str]) -> int:
         if new := [name for name in names if getattr(options, name) is not None]:
             problem = f"--ckpt_path resumes a run, --{new[0]} starts a new run"
             raise UserError(f"{problem}: give only one", 2)
-        return resume.main([options.ckpt_path, *rest, *(["--trust"] * options.trust)])
-    if options.seeds is None:
-        return _fit_once(parser, options, rest)[0]
-    if options.run_dir is not None:
+        switches = ["--trust"] * options.trust + ["--watch"] * options.watch
+        return resume.main([options.ckpt_path, *rest, *switches])
+    if options.seeds is not None and options.run_dir is not None:
         problem = "--seeds creates several runs, --run_dir is the directory of one run"
         raise UserError(f"{problem}: give only one", status=2)
-    return _fit_each(parser, options, rest)
+    with WatchPage(options.watch) as page:
+        if options.seeds is None:
+            return _fit_once(parser, options, rest, page)[0]
+        return _fit_each(parser, options, rest, page)
 
 
-def _fit_each(parser: ExperimentParser, options: Namespace, arguments: list[str]) -> int:
+def _fit_each(
+    parser: ExperimentParser, options: Namespace, arguments: list[str], page: WatchPage
+) -> int:
     """Make a run with each seed; if one fails or is interrupted, show those before it."""
     if option_value("--seed_everything", arguments) is not None:
         raise UserError("both --seeds and --seed_everything are given; give only one", status=2)
@@ -73,7 +79,7 @@ def _fit_each(parser: ExperimentParser, options: Namespace, arguments: list[str]
     try:
         for place, seed in enumerate(options.seeds, 1):
             each = [*arguments, "--seed_everything", str(seed)]
-            status, run = _fit_once(parser, options, each)
+            status, run = _fit_once(parser, options, each, page)
             if status != 0:
                 if left := options.seeds[place:]:
                     say(f"not trained yet: --seeds {','.join(map(str, left))}")
@@ -86,7 +92,7 @@ def _fit_each(parser: ExperimentParser, options: Namespace, arguments: list[str]
 
 
 def _fit_once(
-    parser: ExperimentParser, options: Namespace, arguments: list[str]
+    parser: ExperimentParser, options: Namespace, arguments: list[str], page: WatchPage
 ) -> tuple[int, Run | None]:
     """Make one run, or resume one with `--auto_resume`; return the exit status and the run."""
     init_from, run_dir, trust = options.init_from, options.run_dir, options.trust
@@ -99,19 +105,20 @@ def _fit_once(
     prepare(cli)
     origin = None if init_from is None else load_initial_weights(cli, init_from)
     if cli.config.trainer.fast_dev_run:
-        return train_and_show(cli, None), None
+        return train_and_show(cli, None, page), None
     if cli.config.auto_resume:
         earlier = distributed.run_on_rank_zero(lambda: find_matching_run(cli, origin, trust))
         if earlier is not None:
             with run_lock(earlier):
                 path = newest_checkpoint(earlier, move=distributed.is_rank_zero())
-                return resume.continue_run(cli, earlier, path, read_checkpoint(path)), earlier
+                checkpoint = read_checkpoint(path)
+                return resume.continue_run(cli, earlier, path, checkpoint, page), earlier
     start_loggers(cli)
     run = distributed.run_on_rank_zero(
         lambda: run_directory.create_at(run_dir) if run_dir else run_directory.create_next(cli.root)
     )
     with run_lock(run):
-        return train_and_show(cli, run, init_from=origin), run
+        return train_and_show(cli, run, page, init_from=origin), run
 
 
 def load_initial_weights(cli: DigitCLI, reference: str) -> str:

@@ -36,7 +36,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "demo": Command("[--no-browser]", "draw a digit in the browser; a trained network reads it"),
     "fit": Command(
-        "[--config FILE]… [--model.… --data.… --trainer.…]",
+        "[--config FILE]… [--model.… --data.… --trainer.…] [--watch]",
         "train a network, save its best checkpoint, and test it",
     ),
     "resume": Command("[RUN] [--trainer.max_epochs N]", "continue a run in its own directory"),

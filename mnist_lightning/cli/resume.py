@@ -14,6 +14,7 @@ from mnist_lightning.cli.session import (
     train_and_show,
 )
 from mnist_lightning.cli.trust import TrustedConfig, check_network, trusted_config
+from mnist_lightning.cli.watch_page import WatchPage, add_watch_option
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import rename_damaged, write_atomically
 from mnist_lightning.networks.registry import WrongWeightsError
@@ -32,7 +33,7 @@ from mnist_lightning.training.registry import USER_SCHEMA
 
 def make_parser() -> ExperimentParser:
     """Return the parser of the command."""
-    return ExperimentParser(
+    parser = ExperimentParser(
         "resume",
         "Continue a run from its newest intact checkpoint, in its own directory. RUN is a run "
         "directory, a version number, a checkpoint file, or `last`, the newest run (default). "
@@ -40,6 +41,8 @@ def make_parser() -> ExperimentParser:
         "last --trainer.max_epochs 20",
         takes_run=True,
     )
+    add_watch_option(parser)
+    return parser
 
 
 def main(arguments: list[str]) -> int:
@@ -51,10 +54,11 @@ def main(arguments: list[str]) -> int:
         problem = f"{options.run} contains only weights, not the state of a training"
         raise UserError(f"{problem}; start a new run: {PROGRAM} fit --init_from {options.run}", 2)
     # Locked before it is read: another process may be about to save.
-    with run_lock(run) if _has_config(run) else nullcontext():
+    lock = run_lock(run) if _has_config(run) else nullcontext()
+    with WatchPage(options.watch) as page, lock:
         while True:
             try:
-                return _resume_from(parser, run, path, rest, options.trust)
+                return _resume_from(parser, run, path, rest, options.trust, page)
             except UnusableCheckpointError as error:
                 if path is not None:
                     raise
@@ -75,7 +79,12 @@ class UnusableCheckpointError(DamagedCheckpointError):
 
 
 def _resume_from(
-    parser: ExperimentParser, run: Run, given: Path | None, rest: list[str], trust: bool
+    parser: ExperimentParser,
+    run: Run,
+    given: Path | None,
+    rest: list[str],
+    trust: bool,
+    page: WatchPage,
 ) -> int:
     """Resume from the checkpoint given, or from the newest one that is intact."""
     first = distributed.is_rank_zero()
@@ -97,7 +106,7 @@ def _resume_from(
     cli = DigitCLI(parser, rest, base, trust)
     prepare(cli)
     distributed.assert_same_path(path)
-    return continue_run(cli, run, path, checkpoint)
+    return continue_run(cli, run, path, checkpoint, page)
 
 
 def _base_config(
@@ -124,7 +133,9 @@ def _base_config(
     return base
 
 
-def continue_run(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]) -> int:
+def continue_run(
+    cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any], page: WatchPage
+) -> int:
     """Train on from a checkpoint of a run; return the exit status.
 
     Raises:
@@ -166,18 +177,20 @@ def continue_run(cli: DigitCLI, run: Run, path: Path, checkpoint: dict[str, Any]
             run.delete_temporary_files()
             truncate_logs(run.folder, steps, logged_steps, untrusted=not cli.own)
         say(f"resuming {run.folder} after {done}, from {path}")
-        return train_and_show(cli, run, path)
-    return _continue_in_new_run(cli, path, done)
+        return train_and_show(cli, run, page, path)
+    return _continue_in_new_run(cli, path, done, page)
 
 
-def _continue_in_new_run(cli: DigitCLI, path: Path, done: recent_checkpoints.Progress) -> int:
+def _continue_in_new_run(
+    cli: DigitCLI, path: Path, done: recent_checkpoints.Progress, page: WatchPage
+) -> int:
     """Train on from a checkpoint that is in no run directory; return the exit status."""
     run = distributed.run_on_rank_zero(lambda: run_directory.create_next(cli.root))
     say(f"{path} is not in a run directory; resuming after {done} in a new one: {run.folder}")
     with run_lock(run):
         for copy in (run.best, run.recent()) if distributed.is_rank_zero() else ():
             write_atomically(path.read_bytes(), copy)
-        return train_and_show(cli, run, path)
+        return train_and_show(cli, run, page, path)
 
 
 def _is_finished(run: Run, saved: dict[str, Any], cli: DigitCLI, epochs: int) -> bool:

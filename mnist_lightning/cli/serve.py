@@ -1,6 +1,5 @@
 """The command `serve`: a web page on which to draw and upload digits."""
 
-import socket
 from argparse import Namespace
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,9 +12,9 @@ import uvicorn
 from mnist_lightning.cli.parser import CommandParser
 from mnist_lightning.deployment import hosts
 from mnist_lightning.deployment.connections import TimedConnection
+from mnist_lightning.deployment.listener import address_of, open_socket
 from mnist_lightning.deployment.responses import ModelRegistry
 from mnist_lightning.deployment.server import make_app
-from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.files import create_folder
 from mnist_lightning.inference import import_network_class
 from mnist_lightning.runs import lookup
@@ -49,14 +48,15 @@ def serve(options: Namespace, when_ready: Callable[[str], object] | None = None)
     if options.collect is not None:
         create_folder(options.collect, "--collect")
     with open_socket(options.host, options.port) as listener:
-        host, port = listener.getsockname()[:2]
-        local = ip_address(host).is_loopback
+        local = ip_address(listener.getsockname()[0]).is_loopback
         names = hosts.own_names(options.host, options.allow_host, local)
         models = ModelRegistry(run, checkpoint, options.root, classes)
         app = make_app(models, options.collect, names)
-        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        address = address_of(listener)
         served = "the pretrained network" if run.is_pretrained else run.folder
         say(f"serving {served} at {address}", flush=True)
+        if models.default is None:
+            say(f"no checkpoint yet; its training: {address}/watch", flush=True)
         say(f"API for programs: {address}/docs; press Ctrl-C to stop", flush=True)
         if options.collect is not None:
             say(f"corrected digits are saved in {options.collect}", flush=True)
@@ -70,25 +70,3 @@ def serve(options: Namespace, when_ready: Callable[[str], object] | None = None)
             uvicorn.Server(config).run(sockets=[listener])
         say("stopped")
     return 0
-
-
-def open_socket(host: str, port: int) -> socket.socket:
-    """Listen at an address; port 0 is any free port.
-
-    Raises:
-        UserError: the port is invalid or in use, or the host is not this machine.
-    """
-    if not 0 <= port <= 65535:
-        raise UserError(f"--port {port}: a port is a number from 0 to 65535", status=2)
-    if not host:
-        raise UserError("--host is empty; give 127.0.0.1 for this machine, 0.0.0.0 for all", 2)
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family, backlog=128)
-        # Connections inherit it. Without it, the second part of a response waits 40 ms.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return listener
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        fix = f"try another host or port: {PROGRAM} serve --host 127.0.0.1 --port 8080"
-        raise UserError(f"cannot serve at {host}, port {port}: {reason}; {fix}") from None

@@ -7,6 +7,7 @@ from typing import Any
 from mnist_lightning import distributed
 from mnist_lightning.cli import console
 from mnist_lightning.cli.lightning_cli import DigitCLI
+from mnist_lightning.cli.watch_page import WatchPage
 from mnist_lightning.runs.config import Config
 from mnist_lightning.runs.recovery import rename_damaged_lock
 from mnist_lightning.runs.run_directory import Run
@@ -57,9 +58,14 @@ def run_lock(run: Run) -> AbstractContextManager[Any]:
 
 
 def train_and_show(
-    cli: DigitCLI, run: Run | None, checkpoint: Path | None = None, init_from: str | None = None
+    cli: DigitCLI,
+    run: Run | None,
+    page: WatchPage,
+    checkpoint: Path | None = None,
+    init_from: str | None = None,
 ) -> int:
     """Train a run and show its results; return the exit status."""
+    page.follow(run, cli.root)
     config = cli.complete_config()
     experiment = Experiment(cli.model, cli.datamodule, cli.make_trainer, config, cli.own)
     reporter = console.ConsoleReporter()

@@ -12,7 +12,8 @@ from fastapi.responses import Response
 from mnist_lightning.deployment import neighbors
 from mnist_lightning.deployment.html_export import prediction_script
 from mnist_lightning.deployment.network_description import describe
-from mnist_lightning.deployment.responses import ModelRegistry, ProblemError, errors
+from mnist_lightning.deployment.problems import ProblemError, errors
+from mnist_lightning.deployment.responses import ModelRegistry
 from mnist_lightning.errors import UserError
 from mnist_lightning.inference import Recognizer
 from mnist_lightning.preprocessing.normalization import MEAN, STD
@@ -38,8 +39,7 @@ class NetworkViews:
         return self._respond(self._describe_neighbors, run)
 
     def _respond(self, describe: Callable[[Recognizer], bytes], run: str | None) -> Response:
-        is_default = run is None or run == self._models.run.folder.name
-        recognizer = self._models.default if is_default else self._models.load(run or "")
+        recognizer = self._models.recognizer(run)
         try:
             return Response(describe(recognizer), media_type="application/json")
         except UserError as error:

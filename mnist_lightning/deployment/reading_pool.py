@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
+from mnist_lightning.deployment.problems import ClientGoneError
 from mnist_lightning.preprocessing.extraction_process import ExtractedDigits, ExtractionProcess
 
 QUICK_IMAGES = 2  # read at the same time
@@ -21,10 +22,6 @@ T = TypeVar("T")
 
 class BusyError(Exception):
     """The server has reached a limit of its work."""
-
-
-class ClientGoneError(Exception):
-    """The client closed its connection before the response."""
 
 
 class ReadingPool:

@@ -2,14 +2,14 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
+from mnist_lightning.deployment.problems import ProblemError
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import write_atomically
 from mnist_lightning.inference import DigitPrediction, Recognizer, load
@@ -48,12 +48,14 @@ class Answer(BaseModel):
 
 
 class KnownRun(BaseModel):
-    """A run that can predict."""
+    """A run, which can predict if it is `ready`; if `watchable`, it has snapshots for `/watch`."""
 
     name: str
     dataset: str
     network: str
     val_accuracy: float | None
+    ready: bool
+    watchable: bool
 
 
 class Health(BaseModel):
@@ -71,96 +73,75 @@ class Correction(BaseModel):
     kept: str
 
 
-class ErrorDetail(BaseModel):
-    """The type of an error, for programs, and a message, for people."""
-
-    type: str
-    message: str
-
-
-class ErrorAnswer(BaseModel):
-    """An error."""
-
-    error: ErrorDetail
-
-
-_ERRORS = {
-    403: "The request is from another website, or for a host name that is not allowed.",
-    404: "The run does not exist.",
-    408: "The upload stopped or was too slow.",
-    409: "The network of the run cannot be loaded.",
-    413: "The image is too large.",
-    422: "The image, the form or an option is invalid, or the image shows no digit.",
-    500: "The server failed; its terminal shows the reason.",
-    503: "The server is busy; try again later.",
-    507: "The image could not be saved.",
-}
-
-
-def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe the errors of a request for OpenAPI."""
-    return {status: {"model": ErrorAnswer, "description": _ERRORS[status]} for status in statuses}
-
-
-class ProblemError(Exception):
-    """An error that the server reports to the client."""
-
-    def __init__(self, status: int, kind: str, message: str) -> None:
-        self.status = status
-        self.kind = kind
-        self.message = message
-
-    def response(self, headers: Mapping[str, str] | None = None) -> JSONResponse:
-        """Return the error as a JSON response."""
-        content = {"error": {"type": self.kind, "message": self.message}}
-        return JSONResponse(content, self.status, headers)
-
-
 class ModelRegistry:
     """The networks of the runs, by the names of their directories: the default one, and others.
 
     Args:
-        run: the default run.
+        run: the default run. If it is in training and has no checkpoint yet, its newest best
+            checkpoint is loaded as soon as it exists.
         checkpoint: one of its checkpoints; None: the best.
         root: the directory of the other runs; a run with the name of the default run is hidden.
         classes: custom network classes that the runs may need.
+
+    Attributes:
+        default: the network of the default run, if it is loaded once; otherwise None.
     """
 
     def __init__(
         self, run: Run, checkpoint: Path | None, root: Path, classes: Sequence[NetworkFactory] = ()
     ) -> None:
         self.run = run
-        self.default = load(checkpoint or run.folder, root, classes)
-        self._root = root
+        self.root = root
+        self.default: Recognizer | None = None
+        if checkpoint is not None or run.best.is_file() or not run.is_training():
+            self.default = load(checkpoint or run.folder, root, classes)
         self._classes = classes
         self._read_once = lru_cache(MAX_LOADED)(self._read)
 
     def known(self) -> dict[str, Run]:
         """Return the default run, and the others that have a checkpoint, by name."""
-        runs = list_runs(self._root)
+        runs = list_runs(self.root)
         others = {run.folder.name: run for run in runs if run.best.is_file()}
         pretrained = Run(PRETRAINED_FOLDER)
         return {pretrained.reference: pretrained} | others | {self.run.folder.name: self.run}
+
+    def is_ready(self, run: Run) -> bool:
+        """Return whether a known run has a network: only the default one may have none yet."""
+        return run.best.is_file() or (run == self.run and self.default is not None)
+
+    def recognizer(self, name: str | None) -> Recognizer:
+        """Return the network of a run, by default of the default run; see `load`."""
+        name = self.run.folder.name if name is None else name
+        if self.default is not None and name == self.run.folder.name:
+            return self.default
+        return self.load(name)
 
     def load(self, name: str) -> Recognizer:
         """Load the network of a run; call it from one thread at a time.
 
         Raises:
-            ProblemError: the run does not exist, or its network cannot be loaded.
+            ProblemError: the run does not exist, has no checkpoint yet, or its network cannot be
+                loaded.
         """
         run = self.known().get(name)
         if run is None:
             raise ProblemError(404, "unknown_run", f"run not found: {name!r}; see /api/runs")
-        status = run.best.stat()
-        result = self._read_once(name, status.st_mtime_ns, status.st_size)
+        try:
+            status = run.best.stat()
+        except OSError:
+            message = f"{name} has no checkpoint yet; the page /watch shows its training"
+            raise ProblemError(409, "no_checkpoint", message) from None
+        # The calibration of the network is fitted at the end of the training.
+        phase = run.summary("state").get("state")
+        result = self._read_once(name, status.st_mtime_ns, status.st_size, phase)
         if isinstance(result, UserError):
             raise ProblemError(409, "unusable_run", str(result))
         return result
 
-    def _read(self, name: str, *state: int) -> Recognizer | UserError:
+    def _read(self, name: str, *state: int | str | None) -> Recognizer | UserError:
         """Load a network; return an error, so that its file is not read again in this state."""
         try:
-            return load(self.known()[name].best, self._root, self._classes)
+            return load(self.known()[name].best, self.root, self._classes)
         except UserError as error:
             return error
 
@@ -181,7 +162,7 @@ def to_answer(prediction: DigitPrediction) -> DigitAnswer:
     )
 
 
-def known_run(run: Run) -> KnownRun:
+def known_run(run: Run, ready: bool = True) -> KnownRun:
     """Describe a run from its summary; unknown entries are allowed."""
     row = read_row(run)
     return KnownRun(
@@ -189,6 +170,8 @@ def known_run(run: Run) -> KnownRun:
         dataset=row.dataset or "unknown",
         network=row.network or "",
         val_accuracy=row.val_accuracy,
+        ready=ready,
+        watchable=run.snapshots.is_dir(),
     )
 
 

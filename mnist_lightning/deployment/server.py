@@ -1,6 +1,5 @@
 """The HTTP server: the web page, and its JSON interface for programs."""
 
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,35 +9,24 @@ from typing import Annotated, Any, Literal
 import torch
 from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Query, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from fastapi.responses import Response
 
 from mnist_lightning import inference
-from mnist_lightning.deployment import hosts, network_routes, responses
+from mnist_lightning.deployment import network_routes, responses, watch_routes
+from mnist_lightning.deployment.guard import Guard, handle_errors
 from mnist_lightning.deployment.html_export import SERVED_SCRIPTS
-from mnist_lightning.deployment.reading_pool import BusyError, ClientGoneError, ReadingPool
-from mnist_lightning.deployment.responses import ModelRegistry, ProblemError, errors
+from mnist_lightning.deployment.problems import ProblemError, errors
+from mnist_lightning.deployment.reading_pool import BusyError, ReadingPool
+from mnist_lightning.deployment.responses import ModelRegistry
 from mnist_lightning.deployment.uploads import IMAGE_BODY, Bodies
+from mnist_lightning.deployment.watched_runs import WatchedRuns
 from mnist_lightning.errors import __version__
 from mnist_lightning.preprocessing.extraction_process import ExtractedDigits, NoDigitError
 from mnist_lightning.preprocessing.mnist_format import TooLargeError
-from mnist_lightning.text import fill_template, say
+from mnist_lightning.text import fill_template
 
 PAGE = Path(__file__).parent / "static"
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
-# The page loads nothing from other sites, and its contents cannot change that.
-POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-POLICY += "img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-SECURITY_HEADERS = {
-    "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-}
-
 # Descriptions of the options of a request.
 RUN = "The name of a run in /api/runs; the default is the run in /api/health."
 MULTIPLE = "Whether to look for several digits."
@@ -49,82 +37,6 @@ PROBLEMS = {
     TooLargeError: (413, "too_large"),
     NoDigitError: (422, "no_digit"),
 }
-
-
-class Guard:
-    """Refuses requests of other sites, sets security headers, and reports unexpected errors.
-
-    An ASGI middleware: Starlette's `BaseHTTPMiddleware` starts tasks for every request, which
-    takes a millisecond.
-    """
-
-    def __init__(self, app: ASGIApp, names: frozenset[str]) -> None:
-        self._app, self._names = app, names
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        if problem := self._problem(Headers(scope=scope)):
-            await problem.response()(scope, receive, send)
-            return
-        if scope["method"] == "HEAD":  # uvicorn sends the header of the response to GET
-            scope = {**scope, "method": "GET"}
-
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(SECURITY_HEADERS)
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_guarded)
-        except (ClientDisconnect, ClientGoneError):  # no client to report to
-            await Response(status_code=499)(scope, receive, send)
-        except Exception as error:
-            say(f"{scope['path']}: {type(error).__name__}: {error}", file=sys.stderr)
-            message = "internal error; the terminal of the server shows the reason"
-            await ProblemError(500, "failure", message).response()(scope, receive, send)
-
-    def _problem(self, headers: Headers) -> ProblemError | None:
-        # HTTP/1.0 allows a request without Host; no browser sends one.
-        if not hosts.is_own(headers.get("host"), self._names):
-            message = "the Host header is not a name of this server; to allow it, start serve with "
-            return ProblemError(403, "foreign_host", f"{message}--allow_host NAME")
-        origin = headers.get("origin")
-        if origin is not None and origin.partition("://")[2] != headers.get("host"):
-            return ProblemError(403, "foreign_origin", "requests from other websites are refused")
-        return None
-
-
-def _handle_errors(app: FastAPI) -> None:
-    """Report every error in the same form."""
-
-    @app.exception_handler(ProblemError)
-    async def report(request: Request, problem: ProblemError) -> JSONResponse:
-        return problem.response()
-
-    @app.exception_handler(HTTPException)
-    async def refused(request: Request, error: HTTPException) -> Response:
-        headers = dict(error.headers or {})
-        if error.status_code == 405:
-            headers["Allow"] = _allowed(headers["Allow"])
-            if request.method == "OPTIONS":
-                return Response(status_code=204, headers=headers)
-        kind = str(error.detail).lower().replace(" ", "_")
-        message = f"{request.method} {request.url.path}: {str(error.detail).lower()}; see /docs"
-        return ProblemError(error.status_code, kind, message).response(headers)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        message = "; ".join(f"{item['loc'][-1]}: {item['msg']}" for item in error.errors())
-        return ProblemError(422, "invalid", message).response()
-
-
-def _allowed(methods: str) -> str:
-    """Add the methods that the server implements for every path to those of a route."""
-    added = ["HEAD", "OPTIONS"] if "GET" in methods else ["OPTIONS"]
-    return ", ".join(dict.fromkeys([*sorted(methods.split(", ")), *added]))
 
 
 def make_app(models: ModelRegistry, collect: Path | None, names: frozenset[str]) -> FastAPI:
@@ -152,10 +64,11 @@ def make_app(models: ModelRegistry, collect: Path | None, names: frozenset[str])
     torch.set_num_threads(1)
 
     app.add_middleware(Guard, names=names)
-    _handle_errors(app)
+    handle_errors(app)
     _add_information(app, models, collects=collect is not None)
     _add_prediction(app, models, bodies, pool)
     network_routes.add(app, models)
+    watch_routes.add(app, WatchedRuns(models.run, models.root), can_draw=True)
     if collect is not None:
         _add_corrections(app, collect, bodies, pool)
     for file in sorted(PAGE.iterdir()):
@@ -173,8 +86,10 @@ def _add_information(app: FastAPI, models: ModelRegistry, collects: bool) -> Non
 
     @app.get("/api/runs", responses=errors(403, 500))
     def list_runs() -> list[responses.KnownRun]:
-        """List the runs that can predict."""
-        return [responses.known_run(run) for run in models.known().values()]
+        """List the runs that can predict, or that are in training."""
+        return [
+            responses.known_run(run, ready=models.is_ready(run)) for run in models.known().values()
+        ]
 
 
 def _add_prediction(app: FastAPI, models: ModelRegistry, bodies: Bodies, pool: ReadingPool) -> None:
@@ -192,14 +107,14 @@ def _add_prediction(app: FastAPI, models: ModelRegistry, bodies: Bodies, pool: R
         async with bodies.received(request) as content:
             start = time.perf_counter()
             image = await _find_digits(pool, content, inference.MULTIPLE[multiple], request)
-        recognizer = models.default
-        if run and run != models.run.folder.name:
-            recognizer = await to_thread.run_sync(models.load, run, limiter=loading)
+        recognizer, name = models.default, run or models.run.folder.name
+        if recognizer is None or name != models.run.folder.name:
+            recognizer = await to_thread.run_sync(models.load, name, limiter=loading)
         predictions = await to_thread.run_sync(
             recognizer.read_digits, image.digits, limiter=pool.turns
         )
         return responses.Answer(
-            run=run or models.run.folder.name,
+            run=name,
             width=image.width,
             height=image.height,
             digits=[responses.to_answer(prediction) for prediction in predictions],
@@ -240,5 +155,6 @@ def _static_route(file: Path) -> dict[str, Any]:
         content = fill_template(
             "deployment/static/index.html", offline=False, scripts=SERVED_SCRIPTS
         )
-    path = {"index.html": "/", "docs.html": "/docs"}.get(file.name, f"/{file.name}")
+    paths = {"index.html": "/", "docs.html": "/docs", "watch.html": "/watch"}
+    path = paths.get(file.name, f"/{file.name}")
     return {"path": path, "endpoint": lambda: Response(content, media_type=media_type)}

@@ -13,7 +13,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
-from mnist_lightning.deployment.responses import ProblemError
+from mnist_lightning.deployment.problems import ProblemError
 
 MAX_BYTES = 25_000_000
 MAX_SECONDS = 30  # for a request to arrive

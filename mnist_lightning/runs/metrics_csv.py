@@ -23,7 +23,7 @@ Row = dict[str, str]
 KEYS = ("step", "dataset")  # the columns that are not metrics
 
 _STEP = re.compile(r"[0-9]{1,18}")
-_NUMBER = re.compile(r"-?([0-9]+(\.[0-9]+)?(e[-+][0-9]{1,3})?|inf)|nan")
+NUMBER = re.compile(r"-?([0-9]+(\.[0-9]+)?(e[-+][0-9]{1,3})?|inf)|nan")
 
 
 class _FileState(NamedTuple):
@@ -182,7 +182,7 @@ def _intact_rows(path: Path, limited: bool) -> tuple[list[Row], bool]:
 
 def _is_valid(row: Row) -> bool:
     step, dataset, *metrics = row.values()
-    numbers = all(map(_NUMBER.fullmatch, filter(None, metrics)))
+    numbers = all(map(NUMBER.fullmatch, filter(None, metrics)))
     return numbers and bool(_STEP.fullmatch(step)) and _is_plain(dataset)
 
 

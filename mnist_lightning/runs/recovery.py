@@ -38,6 +38,8 @@ def rename_damaged_files(run: Run) -> None:
         _rename(summary, "a new one is written")
     if os.path.lexists(run.predictions) and not run.predictions.is_file():
         _rename(run.predictions, "the test writes a new one")
+    if os.path.lexists(run.snapshots) and not run.snapshots.is_dir():
+        _rename(run.snapshots, "a new folder is created")
     if not os.path.lexists(run.best):
         return
     try:

@@ -84,6 +84,11 @@ class Run:
         """The predictions of its best checkpoint for the test images."""
         return self.folder / "predictions.csv"
 
+    @property
+    def snapshots(self) -> Path:
+        """The folder of its snapshots: see `runs.snapshots`."""
+        return self.folder / "snapshots"
+
     def write_config(self, config: dict[str, Any], sign: bool = True) -> bool:
         """Write `config.yaml`, from which the run can be repeated; return whether it is signed.
 
@@ -149,6 +154,13 @@ class Run:
         except UserError:
             return True
 
+    def is_training(self) -> bool:
+        """Return `is_locked`, or False for a directory that cannot be locked: it is read-only."""
+        try:
+            return self.is_locked()
+        except OSError:
+            return False
+
     def refuse_links(self) -> None:
         """Check that no link leads out of the run directory; see `files.refuse_links`.
 
@@ -161,7 +173,7 @@ class Run:
 
     def delete_temporary_files(self) -> None:
         """Delete the incomplete files of a killed process; the caller must hold the lock."""
-        for folder in (self.folder, self.checkpoints):
+        for folder in (self.folder, self.checkpoints, self.snapshots):
             for path in folder.glob(".*.tmp"):
                 if path.is_file() or path.is_symlink():
                     path.unlink()

@@ -26,6 +26,7 @@ from mnist_lightning.runs.recent_checkpoints import progress
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.runs.signature import key_path
 from mnist_lightning.training.callbacks.checkpointing import RunCheckpoints
+from mnist_lightning.training.callbacks.epoch_snapshots import EpochSnapshots
 from mnist_lightning.training.callbacks.graceful_shutdown import GracefulShutdown
 from mnist_lightning.training.callbacks.prediction_collector import PredictionCollector
 from mnist_lightning.training.callbacks.progress import ProgressLines
@@ -151,6 +152,8 @@ def _build_session(
     if run is not None and config["dashboards"] != "none":
         predictions = PredictionCollector()
         callbacks.append(predictions)
+        if output_run is not None:
+            callbacks.append(EpochSnapshots(output_run, predictions, epochs))
         if logger is not None:
             dashboards = Dashboards(logger, predictions, config["dashboards"])
             callbacks.append(dashboards)

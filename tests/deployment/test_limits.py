@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from mnist_lightning.deployment import hosts
-from mnist_lightning.deployment.responses import ModelRegistry, ProblemError
+from mnist_lightning.deployment.problems import ProblemError
+from mnist_lightning.deployment.responses import ModelRegistry
 from mnist_lightning.errors import UserError
 from mnist_lightning.inference import Recognizer
 from mnist_lightning.runs.run_directory import Run

@@ -11,7 +11,10 @@ import pytest
 from tests.images import draw_seven, encode
 
 ROOT = Path(__file__).parent.parent.parent
-READABLE = ("/", "/docs", "/page.css", "/openapi.json", "/api/health", "/api/runs")
+READABLE = (
+    *("/", "/docs", "/watch", "/page.css", "/openapi.json"),
+    *("/api/health", "/api/runs", "/api/watch"),
+)
 UPLOADS = ("/api/predict", "/api/corrections")
 
 

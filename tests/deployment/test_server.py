@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from mnist_lightning import load
-from mnist_lightning.cli.serve import open_socket
 from mnist_lightning.deployment import uploads
+from mnist_lightning.deployment.listener import open_socket
 from mnist_lightning.preprocessing import mnist_format
 from tests.conftest import Command
 from tests.deployment.conftest import serving
@@ -160,7 +160,7 @@ def test_the_server_describes_itself(client: httpx.Client) -> None:
     assert health["status"] == "ok"
     assert (health["run"], health["collects"]) == ("version_0", True)
     described = client.get("/openapi.json").json()
-    names = ["corrections", "health", "neighbors", "network", "predict", "runs"]
+    names = ["corrections", "health", "neighbors", "network", "predict", "runs", "watch"]
     assert sorted(described["paths"]) == [f"/api/{name}" for name in names]
     assert client.get("/docs").headers["content-type"].startswith("text/html")
 

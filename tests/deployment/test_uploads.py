@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mnist_lightning.deployment.responses import ProblemError
+from mnist_lightning.deployment.problems import ProblemError
 from mnist_lightning.deployment.uploads import (
     CHUNK,
     FORM_SECONDS,

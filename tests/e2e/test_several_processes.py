@@ -22,6 +22,7 @@ from mnist_lightning.data.loader import BatchDataset, BatchLoader
 from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_metrics
 from mnist_lightning.runs.predictions_csv import read_predictions
 from mnist_lightning.runs.run_directory import Run
+from mnist_lightning.runs.snapshots import list_epochs, read_snapshot
 from mnist_lightning.training.callbacks.graceful_shutdown import GracefulShutdown
 from tests.conftest import DIGITS
 
@@ -122,6 +123,12 @@ def test_one_and_two_processes_give_the_same_metrics(tmp_path: Path) -> None:
         for name in here.keys() - {"dataset"}:
             if here[name]:
                 assert float(there[name]) == pytest.approx(float(here[name]), rel=1e-4), name
+    for epoch in range(4):
+        snapshots = [read_snapshot(run.snapshots, epoch) for run in (one, two)]
+        assert snapshots[0] is not None
+        assert snapshots[1] is not None
+        assert snapshots[0].confusion == snapshots[1].confusion
+        assert snapshots[0].digit.pixels == snapshots[1].digit.pixels
     # Test again, with one process and with two.
     accuracies, labels = [], []
     for options in ([], TWO):
@@ -133,6 +140,13 @@ def test_one_and_two_processes_give_the_same_metrics(tmp_path: Path) -> None:
     assert read_predictions(two.predictions).true.tolist() == (
         read_predictions(one.predictions).true.tolist()
     )
+
+
+def test_only_the_first_process_serves_the_page_and_writes_snapshots(tmp_path: Path) -> None:
+    printed = finish(start([*PROGRAM, *FIT, *TWO, "--watch"], tmp_path, DISPLAY=""))
+    assert len(re.findall("^watch the training: http://", printed, re.MULTILINE)) == 1
+    assert "--watch" not in printed  # no message about a problem
+    assert list_epochs(only_run(tmp_path).snapshots) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])

@@ -82,6 +82,15 @@ const backend = (() => {
     return button;
   }
 
+  // Link the page that shows the training of the selected run; report that it has no checkpoint yet.
+  function linkTraining(runs) {
+    const run = runs.find((each) => each.name === $("run").value);
+    $("watch").hidden = !(run.watchable || run.ready === false);
+    $("watch").href = `watch?${new URLSearchParams({ run: run.name })}`;
+    if (run.ready !== false) return;
+    verdict.showProblem(new Error(`${run.name} has no checkpoint yet. Watch its training, and reload this page later.`));
+  }
+
   async function start() {
     const labels = Array.from({ length: 10 }, (_, label) => label);
     $("correction").querySelector(".tools").append(...labels.map(correction));
@@ -98,6 +107,8 @@ const backend = (() => {
       $("run").add(new Option(text, run.name, false, run.name === health.run));
       $("compare").add(new Option(text, run.name));
     }
+    $("run").addEventListener("change", () => linkTraining(runs));
+    linkTraining(runs);
     $("run").onchange = () => {
       readAgain();
       useRun();

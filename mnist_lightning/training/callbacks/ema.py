@@ -1,6 +1,7 @@
 """The exponential moving average of the weights."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -102,11 +103,30 @@ class ExponentialMovingAverage(Callback):
     @staticmethod
     def weights_to_export(trainer: Trainer, network: nn.Module) -> dict[str, Tensor]:
         """Return the network's weights as a checkpoint would save them now."""
-        weights = dict(network.state_dict())
-        for callback in trainer.callbacks:  # type: ignore[attr-defined] # set by a connector
-            if isinstance(callback, ExponentialMovingAverage):
-                weights |= callback._average
-        return weights
+        return dict(network.state_dict()) | _average_of(trainer)
+
+    @staticmethod
+    @contextmanager
+    def evaluated_weights(trainer: Trainer, pl_module: LightningModule) -> Iterator[None]:
+        """Put the average, if there is one, into the network until the block ends."""
+        average = _average_of(trainer)
+        if not average:
+            yield
+            return
+        trained = {name: weights.clone() for name, weights in _weights(pl_module).items()}
+        _load(average, pl_module)
+        try:
+            yield
+        finally:
+            _load(trained, pl_module)
+
+
+def _average_of(trainer: Trainer) -> dict[str, Tensor]:
+    """Return the average of a trainer's callback; empty without one, and after the training."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined] # set by a connector
+        if isinstance(callback, ExponentialMovingAverage):
+            return callback._average
+    return {}
 
 
 def _load(values: Mapping[str, Tensor], pl_module: LightningModule) -> None:

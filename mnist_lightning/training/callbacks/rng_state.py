@@ -1,6 +1,8 @@
 """Save and restore the states of the random generators."""
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -25,18 +27,8 @@ class RandomState(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states as primitives and tensors; those of other processes as `others`."""
-        first, *others = distributed.all_gather(self._states())
+        first, *others = distributed.all_gather(_states())
         return first | {"others": others}
-
-    @staticmethod
-    def _states() -> dict[str, Any]:
-        name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
-        return {
-            "python": random.getstate(),
-            "numpy": (name, torch.from_numpy(np.array(keys)), position, has_gauss, gauss),
-            "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
-        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Store the states until training starts."""
@@ -60,11 +52,31 @@ class RandomState(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Store the states of training."""
-        self._before_validation = self._states()
+        self._before_validation = _states()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the states of training."""
         _restore(self._before_validation)
+
+
+@contextmanager
+def unchanged_random_states() -> Iterator[None]:
+    """Restore the states of the random generators when the block ends."""
+    before = _states()
+    try:
+        yield
+    finally:
+        _restore(before)
+
+
+def _states() -> dict[str, Any]:
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    return {
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(np.array(keys)), position, has_gauss, gauss),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+    }
 
 
 def _restore(states: dict[str, Any]) -> None:
