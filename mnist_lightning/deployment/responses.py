@@ -1,26 +1,24 @@
 """The responses of the server, and the networks that compute them."""
 
 import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from mnist_lightning.errors import UserError
-from mnist_lightning.files import write_atomically
 from mnist_lightning.inference import DigitPrediction, Recognizer, load
 from mnist_lightning.networks.registry import NetworkFactory
-from mnist_lightning.preprocessing.mnist_format import DigitImage, png
+from mnist_lightning.preprocessing.mnist_format import png
 from mnist_lightning.runs.run_directory import PRETRAINED_FOLDER, Run, list_runs
 from mnist_lightning.runs.summary_table import read_row
 from mnist_lightning.text import printable
 
 MAX_LOADED = 4  # networks besides the default one
-MAX_CORRECTIONS = 10_000  # images in a directory
 
 
 class DigitAnswer(BaseModel):
@@ -57,18 +55,13 @@ class KnownRun(BaseModel):
 
 
 class Health(BaseModel):
-    """The state of the server, its default run, and whether it collects corrections."""
+    """The state of the server, its default run, whether it collects corrections and can learn."""
 
     status: Literal["ok"]
     version: str
     run: str
     collects: bool
-
-
-class Correction(BaseModel):
-    """A saved image: its path below the directory for corrections."""
-
-    kept: str
+    teaches: bool
 
 
 class ErrorDetail(BaseModel):
@@ -86,14 +79,14 @@ class ErrorAnswer(BaseModel):
 
 _ERRORS = {
     403: "The request is from another website, or for a host name that is not allowed.",
-    404: "The run does not exist.",
+    404: "The run or the image does not exist.",
     408: "The upload stopped or was too slow.",
-    409: "The network of the run cannot be loaded.",
+    409: "The network of the run cannot be loaded, or the request does not fit the current state.",
     413: "The image is too large.",
     422: "The image, the form or an option is invalid, or the image shows no digit.",
     500: "The server failed; its terminal shows the reason.",
     503: "The server is busy; try again later.",
-    507: "The image could not be saved.",
+    507: "The image could not be saved or removed.",
 }
 
 
@@ -134,6 +127,7 @@ class ModelRegistry:
         self._root = root
         self._classes = classes
         self._read_once = lru_cache(MAX_LOADED)(self._read)
+        self._loading = Lock()  # so that a network is not loaded twice at the same time
 
     def known(self) -> dict[str, Run]:
         """Return the default run, and the others that have a checkpoint, by name."""
@@ -143,7 +137,7 @@ class ModelRegistry:
         return {pretrained.reference: pretrained} | others | {self.run.folder.name: self.run}
 
     def load(self, name: str) -> Recognizer:
-        """Load the network of a run; call it from one thread at a time.
+        """Load the network of a run.
 
         Raises:
             ProblemError: the run does not exist, or its network cannot be loaded.
@@ -152,7 +146,8 @@ class ModelRegistry:
         if run is None:
             raise ProblemError(404, "unknown_run", f"run not found: {name!r}; see /api/runs")
         status = run.best.stat()
-        result = self._read_once(name, status.st_mtime_ns, status.st_size)
+        with self._loading:
+            result = self._read_once(name, status.st_mtime_ns, status.st_size)
         if isinstance(result, UserError):
             raise ProblemError(409, "unusable_run", str(result))
         return result
@@ -190,25 +185,3 @@ def known_run(run: Run) -> KnownRun:
         network=row.network or "",
         val_accuracy=row.val_accuracy,
     )
-
-
-def save_correction(directory: Path, label: int, digit: DigitImage) -> str:
-    """Save the 28x28 input of the network, rather than the uploaded file; return the path.
-
-    Raises:
-        ProblemError: it cannot be saved.
-    """
-    subdirectory = directory / str(label)
-    name = f"{hashlib.sha256(digit.ink.tobytes()).hexdigest()[:16]}.png"
-    try:
-        if subdirectory.is_symlink():
-            raise ProblemError(507, "not_kept", f"the folder {label} is a symbolic link")
-        subdirectory.mkdir(parents=True, exist_ok=True)
-        if sum(1 for _ in subdirectory.iterdir()) >= MAX_CORRECTIONS:
-            message = f"limit reached: {MAX_CORRECTIONS:,} images with label {label}"
-            raise ProblemError(507, "full", message)
-        write_atomically(png(digit.ink), subdirectory / name)
-    except OSError as error:
-        message = f"the server could not save the image: {(error.strerror or str(error)).lower()}"
-        raise ProblemError(507, "not_kept", message) from None
-    return f"{label}/{name}"

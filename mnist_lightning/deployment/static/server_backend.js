@@ -28,6 +28,7 @@ const backend = (() => {
     try {
       await send(`api/corrections?label=${label}`, verdict.answer.file);
       $("kept").textContent = `Saved as a ${label}, for training.`;
+      document.dispatchEvent(new Event("corrected"));
     } catch (error) {
       $("kept").textContent = error.message;
     }

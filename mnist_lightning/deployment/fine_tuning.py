@@ -1,0 +1,288 @@
+"""Fine-tune a served network on corrected digits: one training at a time, in a child process."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Lock, Thread
+from typing import Literal
+
+from pydantic import BaseModel
+
+from mnist_lightning.deployment.child_process import CancelledError, ChildFailedError, run_child
+from mnist_lightning.deployment.corrections import count_corrections
+from mnist_lightning.deployment.fine_tuning_options import (
+    choose_lengths,
+    choose_rehearsal,
+    fit_options,
+    network_options,
+)
+from mnist_lightning.deployment.responses import ModelRegistry, ProblemError
+from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_metrics
+from mnist_lightning.runs.run_directory import Run, create_next
+from mnist_lightning.text import plural, say, shorten
+
+FIT = "from mnist_lightning.cli.main import run; run()"
+COMPARE = "from mnist_lightning.evaluation.forgetting import main; main()"
+STOP_SECONDS = 15.0  # a training that is stopped saves its state first
+
+
+class OwnDigit(BaseModel):
+    """A corrected digit: its true label, and the labels read; -1 for "not a digit"."""
+
+    label: int
+    before: int
+    after: int
+    image: str
+
+
+class Counts(BaseModel):
+    """How many images are read correctly, before and after; how many only before, only after."""
+
+    total: int
+    before: int
+    after: int
+    forgotten: int
+    learned: int
+
+
+class OwnDigits(Counts):
+    """The corrected digits; the first ones are listed."""
+
+    shown: list[OwnDigit]
+
+
+class HeldOut(Counts):
+    """Images on which neither network was trained.
+
+    If `are_new` is false, the network may have been trained on them before fine-tuning.
+    """
+
+    dataset: str
+    are_new: bool
+
+
+class Comparison(BaseModel):
+    """The network before and after fine-tuning."""
+
+    own: OwnDigits
+    held_out: HeldOut
+    summary: str
+    notes: list[str]
+
+
+class FineTuningState(BaseModel):
+    """The state of the last fine-tuning."""
+
+    state: Literal["idle", "running", "finished", "failed", "cancelled"] = "idle"
+    stage: Literal["starting", "training", "comparing"] = "starting"
+    epoch: int = 0  # completed epochs
+    epochs: int = 0
+    base: str | None = None  # the run before fine-tuning
+    run: str | None = None  # the run after fine-tuning
+    message: str | None = None
+    notes: list[str] = []
+    comparison: Comparison | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a server that fine-tunes.
+
+    Attributes:
+        folder: the corrected digits.
+        root: the directory of the runs.
+        data_dir: the directory of the data sets; None: that of the run.
+        network: the class of the user's own network.
+    """
+
+    folder: Path
+    root: Path
+    data_dir: Path | None = None
+    network: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A fine-tuning: the run that it makes, and the arguments of its two child processes."""
+
+    run: Run
+    fit: list[str]
+    compare: str
+
+
+class FineTuner:
+    """Fine-tunes a copy of a network; another thread starts and watches the child processes.
+
+    Args:
+        models: the networks of the server.
+        settings: where to read and write.
+    """
+
+    def __init__(self, models: ModelRegistry, settings: Settings) -> None:
+        self._models = models
+        self.settings = settings
+        self._state = FineTuningState()
+        self._bases: dict[str, str] = {}  # the base of each run that this server has made
+        self._starting = Lock()
+        self._cancelled = Event()
+        self._thread: Thread | None = None
+
+    @property
+    def state(self) -> FineTuningState:
+        """The current state."""
+        return self._state
+
+    def start(self, name: str | None) -> FineTuningState:
+        """Fine-tune a copy of the network of a run; None: the default run.
+
+        A run that was made here is replaced by its base: fine-tuning always starts from a network
+        that was trained on its whole data set, so that forgetting does not add up.
+
+        Raises:
+            ProblemError: another fine-tuning is running, or this one cannot start.
+        """
+        name = name or self._models.run.folder.name
+        with self._only_one():
+            count = count_corrections(self.settings.folder)
+            if count == 0:
+                problem = "no corrected digits yet: draw a digit, then press its correct label"
+                raise ProblemError(409, "no_corrections", problem)
+            base = self._bases.get(name, name)
+            try:
+                job = self._prepare(base, count)
+            except UserError as error:
+                raise ProblemError(409, "not_started", str(error)) from None
+            self._bases[job.run.folder.name] = base
+            self._cancelled.clear()
+            self._thread = Thread(target=self._work, args=(job,), daemon=True)
+            self._thread.start()
+            return self._state
+
+    @contextmanager
+    def _only_one(self) -> Iterator[None]:
+        free = self._starting.acquire(blocking=False)
+        try:
+            if not free or self._state.state == "running":
+                problem = "the network is learning already; wait, or cancel it"
+                raise ProblemError(409, "already_learning", problem)
+            yield
+        finally:
+            if free:
+                self._starting.release()
+
+    def _prepare(self, base: str, count: int) -> Job:
+        """Choose the options, and create the directory of the run.
+
+        Raises:
+            ProblemError: the base does not exist, or cannot be loaded.
+            UserError: it cannot be fine-tuned, or the directory cannot be created.
+        """
+        models, settings = self._models, self.settings
+        recognizer = models.default if base == models.run.folder.name else models.load(base)
+        rehearsal = choose_rehearsal(models.known()[base], settings.data_dir)
+        network = network_options(recognizer.network, settings.network)
+        lengths = choose_lengths(rehearsal.dataset, count)
+        run = self._create_run()
+        source = recognizer.source
+        fit = fit_options(source, settings.folder, run, settings.root, rehearsal, lengths)
+        compare = {
+            "before": source,
+            "after": str(run.folder),
+            "root": str(settings.root),
+            "folder": str(settings.folder),
+            "dataset": rehearsal.dataset,
+            "data_dir": str(rehearsal.data_dir),
+            "split_seed": rehearsal.split_seed,
+            "network": settings.network,
+        }
+        notes = [] if rehearsal.note is None else [rehearsal.note]
+        self._state = FineTuningState(
+            state="running", epochs=lengths.epochs, base=base, run=run.folder.name, notes=notes
+        )
+        say(f"learning {plural(count, 'digit')}: {base} is fine-tuned as {run.folder}", flush=True)
+        return Job(run, [*fit, *network], json.dumps(compare))
+
+    def _create_run(self) -> Run:
+        """Create the directory of a run; its name must not be that of the default run."""
+        run = create_next(self.settings.root)
+        if run.folder.name != self._models.run.folder.name:
+            return run
+        other = create_next(self.settings.root)
+        _remove_if_empty(run)
+        return other
+
+    def _work(self, job: Job) -> None:
+        """Train and compare in child processes, and report the state."""
+
+        def report() -> None:
+            epoch = _completed_epochs(job.run)
+            if self._state.stage != "training" and job.run.config.exists():
+                self._update(stage="training")
+            if epoch != self._state.epoch:
+                self._update(epoch=epoch)
+
+        try:
+            run_child(FIT, job.fit, self._cancelled, report)
+            self._update(stage="comparing")
+            output = run_child(COMPARE, [job.compare], self._cancelled, lambda: None)
+            comparison = Comparison.model_validate_json(output)
+            notes = [*self._state.notes, *comparison.notes]
+            self._update(state="finished", comparison=comparison, notes=notes)
+            say(f"learned: {job.run.folder}. {comparison.summary}", flush=True)
+        except CancelledError:
+            self._update(state="cancelled", message=_kept(job.run))
+        except ChildFailedError as error:
+            self._fail(str(error), job.run)
+        except Exception as error:  # nobody else would report it
+            self._fail(" ".join(f"{type(error).__name__}: {error}".split()), job.run)
+        finally:
+            _remove_if_empty(job.run)
+
+    def _fail(self, reason: str, run: Run) -> None:
+        reason = shorten(reason)
+        say(f"learning failed: {reason}", file=sys.stderr, flush=True)
+        self._update(state="failed", message=f"{reason}. {_kept(run)}".strip())
+
+    def _update(self, **changes: object) -> None:
+        self._state = self._state.model_copy(update=changes)
+
+    def cancel(self) -> FineTuningState:
+        """Stop the fine-tuning that is running, and wait for its end.
+
+        Raises:
+            ProblemError: none is running.
+        """
+        if self._thread is None or self._state.state != "running":
+            raise ProblemError(409, "not_learning", "nothing to cancel: no network is learning")
+        self.stop()
+        return self._state
+
+    def stop(self) -> None:
+        """Stop the child process, if there is one."""
+        self._cancelled.set()
+        if self._thread is not None:
+            self._thread.join(STOP_SECONDS)
+
+
+def _completed_epochs(run: Run) -> int:
+    with suppress(UserError, OSError, ValueError):
+        epochs = [row["epoch"] for row in read_metrics(run.folder / METRICS_FILE)]
+        return max((int(epoch) for epoch in epochs if epoch), default=0)
+    return 0
+
+
+def _kept(run: Run) -> str:
+    """Say what is left of an unfinished run."""
+    if not run.recent().is_file():
+        return ""
+    return f"The unfinished run {run.folder} is kept; to continue it: {PROGRAM} resume {run.reference}"
+
+
+def _remove_if_empty(run: Run) -> None:
+    with suppress(OSError):  # it is not empty
+        run.checkpoints.rmdir()
+        run.folder.rmdir()
