@@ -11,6 +11,7 @@ from threading import Event
 from typing import IO
 
 from mnist_lightning import posix
+from mnist_lightning.errors import PACKAGE
 
 POLL_SECONDS = 0.2
 MAX_OUTPUT = 5_000_000  # bytes
@@ -65,12 +66,15 @@ def _start(
     statement: str, arguments: Sequence[str], output: IO[bytes], log: IO[bytes]
 ) -> subprocess.Popen[bytes]:
     threads = min(MAX_THREADS, max(1, posix.cpu_count() - 1))
+    # This package, and nothing from the working directory.
+    paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    own = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)}
     process = subprocess.Popen(
         [sys.executable, "-c", _START + statement, *arguments],
         stdin=subprocess.PIPE,  # it ends with this process, and then the child ends itself
         stdout=output,
         stderr=log,
-        env={"OMP_NUM_THREADS": str(threads)} | os.environ,
+        env={"OMP_NUM_THREADS": str(threads)} | os.environ | own,
         process_group=0,  # Ctrl-C reaches only the server, which stops the child
     )
     posix.lower_priority(process.pid)

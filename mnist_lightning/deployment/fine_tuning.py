@@ -245,7 +245,7 @@ class FineTuner:
     def _fail(self, reason: str, run: Run) -> None:
         reason = shorten(reason)
         say(f"learning failed: {reason}", file=sys.stderr, flush=True)
-        self._update(state="failed", message=f"{reason}. {_kept(run)}".strip())
+        self._update(state="failed", message=f"{reason.rstrip('.')}. {_kept(run)}".strip())
 
     def _update(self, **changes: object) -> None:
         self._state = self._state.model_copy(update=changes)
@@ -276,9 +276,11 @@ def _completed_epochs(run: Run) -> int:
 
 
 def _kept(run: Run) -> str:
-    """Say what is left of an unfinished run."""
+    """Say what is left of a run that was not compared."""
     if not run.recent().is_file():
         return ""
+    if run.summary("state").get("state") == "finished":
+        return f"The new network is in {run.folder}, but it was not compared with the earlier one."
     return f"The unfinished run {run.folder} is kept; to continue it: {PROGRAM} resume {run.reference}"
 
 
