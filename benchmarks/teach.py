@@ -1,4 +1,4 @@
-"""Measure what `serve --teach` learns from few corrected digits, what it forgets, and how long it takes.
+"""Measure what `serve --teach` learns from few corrected digits, what it forgets, and its time.
 
     python benchmarks/teach.py --data_dir DATA RUN [--counts 1,5,20,100] [--without_mnist]
 

@@ -14,13 +14,14 @@ from pydantic import BaseModel
 from mnist_lightning.deployment.child_process import CancelledError, ChildFailedError, run_child
 from mnist_lightning.deployment.corrections import count_corrections
 from mnist_lightning.deployment.fine_tuning_options import (
-    choose_lengths,
     choose_rehearsal,
     fit_options,
     network_options,
+    plan_training,
 )
 from mnist_lightning.deployment.responses import ModelRegistry, ProblemError
 from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.runs import lookup
 from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_metrics
 from mnist_lightning.runs.run_directory import Run, create_next
 from mnist_lightning.text import plural, say, shorten
@@ -183,25 +184,27 @@ class FineTuner:
         """
         models, settings = self._models, self.settings
         recognizer = models.default if base == models.run.folder.name else models.load(base)
-        rehearsal = choose_rehearsal(models.known()[base], settings.data_dir)
+        before = models.known()[base]
+        source = lookup.PRETRAINED if before.is_pretrained else recognizer.source
+        rehearsal = choose_rehearsal(before, settings.data_dir)
         network = network_options(recognizer.network, settings.network)
-        lengths = choose_lengths(rehearsal.dataset, count)
+        plan = plan_training(rehearsal.extra, count)
         run = self._create_run()
-        source = recognizer.source
-        fit = fit_options(source, settings.folder, run, settings.root, rehearsal, lengths)
+        fit = fit_options(source, settings.folder, run, settings.root, rehearsal, plan)
         compare = {
             "before": source,
             "after": str(run.folder),
             "root": str(settings.root),
             "folder": str(settings.folder),
-            "dataset": rehearsal.dataset,
+            "dataset": rehearsal.held_out,
+            "is_mixed_in": rehearsal.held_out in rehearsal.extra,
             "data_dir": str(rehearsal.data_dir),
             "split_seed": rehearsal.split_seed,
             "network": settings.network,
         }
         notes = [] if rehearsal.note is None else [rehearsal.note]
         self._state = FineTuningState(
-            state="running", epochs=lengths.epochs, base=base, run=run.folder.name, notes=notes
+            state="running", epochs=plan.epochs, base=base, run=run.folder.name, notes=notes
         )
         say(f"learning {plural(count, 'digit')}: {base} is fine-tuned as {run.folder}", flush=True)
         return Job(run, [*fit, *network], json.dumps(compare))
@@ -281,7 +284,8 @@ def _kept(run: Run) -> str:
         return ""
     if run.summary("state").get("state") == "finished":
         return f"The new network is in {run.folder}, but it was not compared with the earlier one."
-    return f"The unfinished run {run.folder} is kept; to continue it: {PROGRAM} resume {run.reference}"
+    resume = f"{PROGRAM} resume {run.reference}"
+    return f"The unfinished run {run.folder} is kept; to continue it: {resume}"
 
 
 def _remove_if_empty(run: Run) -> None:

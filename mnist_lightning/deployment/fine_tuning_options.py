@@ -1,6 +1,7 @@
 """The options of `fit` that fine-tune a network on corrected digits, and limit forgetting."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,37 +14,42 @@ from mnist_lightning.runs.run_directory import Run
 
 CONFIG = PACKAGE / "configs" / "my_handwriting.yaml"
 DIGIT_SETS = ("mnist", "qmnist", "emnist_digits", "digits")
-SYNTHETIC = "strokes"  # always mixed in, as in CONFIG
+SYNTHETIC, BUNDLED = "strokes", "digits"
 
-# Each image has this share of an epoch, up to the maximum: with a larger share, a single digit
-# would change the network's preference between labels.
-SHARE_PER_IMAGE, MAX_SHARE = 0.01, 0.2
-MAX_BATCHES = 125  # per epoch, of 128 images
-EPOCHS = 4
-# The bundled digits and the synthetic ones are so few that an epoch has only 25 batches.
-SMALL_MAX_BATCHES, SMALL_EPOCHS = 25, 20
+# The share of the corrected digits in an epoch is this, and more for each of them, up to a maximum.
+# With a larger share, few digits would change the network's preference between labels.
+MIN_SHARE, SHARE_PER_IMAGE, MAX_SHARE = 0.01, 0.01, 0.2
+STEPS = 200
+# With synthetic digits alone, the network forgets more, so it is changed less.
+LR, SYNTHETIC_LR = 5e-4, 2e-4
+# Batches of 128 images per epoch: nearly all synthetic digits, also with the bundled ones, and a
+# part of a large data set.
+SYNTHETIC_BATCHES, BUNDLED_BATCHES, MAX_BATCHES = 14, 25, 50
 
 
 class Rehearsal(NamedTuple):
-    """The data set that is mixed in, so that the network does not forget it.
+    """The data sets that are mixed in, so that the network does not forget them.
 
     Attributes:
-        dataset: its name.
+        extra: their names.
+        held_out: the data set on which forgetting is measured.
         data_dir: the directory of its files.
         split_seed: selects its validation images.
         note: why it is not the data set on which the network was trained; None if it is.
     """
 
-    dataset: str
+    extra: tuple[str, ...]
+    held_out: str
     data_dir: Path
     split_seed: int
     note: str | None
 
 
 def choose_rehearsal(run: Run, data_dir: Path | None) -> Rehearsal:
-    """Choose the digits that a run was trained on; if they are missing, the bundled ones.
+    """Choose the digits that a run was trained on, and synthetic ones.
 
-    Nothing is downloaded: the user waits.
+    If the former are missing, use only synthetic ones, and measure forgetting on the bundled
+    digits. Nothing is downloaded: the user waits.
 
     Args:
         run: the run before fine-tuning.
@@ -58,16 +64,16 @@ def choose_rehearsal(run: Run, data_dir: Path | None) -> Rehearsal:
         raise UserError(f"{problem}; select another run")
     trained_on = [facts.get("dataset"), *facts.get("extra_checksums", {})]
     wanted = next((name for name in trained_on if name in DIGIT_SETS), "mnist")
-    place = data_dir or _data_dir(run)
+    place, seed = data_dir or _data_dir(run), facts.get("split_seed", 0)
     missing = _missing(wanted, place)
-    used = wanted if missing is None else "digits"
-    note = None
-    if missing is not None:
-        note = (
-            f"{missing}. Therefore the bundled digits are mixed in, and only forgetting of these is "
-            f"measured. To use {wanted}: {PROGRAM} data {wanted} --fetch --data.data_dir {place}"
-        )
-    return Rehearsal(used, place, facts.get("split_seed", 0), note)
+    if missing is None:
+        return Rehearsal((wanted, SYNTHETIC), wanted, place, seed, None)
+    note = (
+        f"{missing}. Therefore only synthetic digits are mixed in, and forgetting is measured on "
+        f"small bundled images. To use {wanted}: "
+        f"{PROGRAM} data {wanted} --fetch --data.data_dir {place}"
+    )
+    return Rehearsal((SYNTHETIC,), BUNDLED, place, seed, note)
 
 
 def _data_dir(run: Run) -> Path:
@@ -105,27 +111,29 @@ def network_options(network: nn.Module, user_class: str | None) -> list[str]:
     name = path.rpartition(".")[2] if path in REGISTERED else user_class
     if name is None or arguments is None:
         raise UserError(f"the network {path} does not store its arguments; select another run")
-    texts = {n: value if isinstance(value, str) else json.dumps(value) for n, value in arguments.items()}
+    texts = {n: v if isinstance(v, str) else json.dumps(v) for n, v in arguments.items()}
     return [f"--model.network={name}", *(f"--model.network.{n}={t}" for n, t in texts.items())]
 
 
-class Lengths(NamedTuple):
-    """The length of a fine-tuning, and the share of an epoch that is mixed in."""
+class TrainingPlan(NamedTuple):
+    """The length of a fine-tuning, the share of an epoch that is mixed in, the learning rate."""
 
     epochs: int
     batches: int
     extra_share: float
+    lr: float
 
 
-def choose_lengths(dataset: str, images: int) -> Lengths:
-    """Choose the length for a number of corrected digits, and a data set that is mixed in."""
-    is_small = dataset == "digits"
-    epochs, batches = (SMALL_EPOCHS, SMALL_MAX_BATCHES) if is_small else (EPOCHS, MAX_BATCHES)
-    return Lengths(epochs, batches, round(1 - min(MAX_SHARE, images * SHARE_PER_IMAGE), 4))
+def plan_training(extra: Sequence[str], images: int) -> TrainingPlan:
+    """Plan the training for a number of corrected digits, and data sets that are mixed in."""
+    batches = {SYNTHETIC: SYNTHETIC_BATCHES, BUNDLED: BUNDLED_BATCHES}.get(extra[0], MAX_BATCHES)
+    share = min(MAX_SHARE, MIN_SHARE + images * SHARE_PER_IMAGE)
+    lr = LR if len(extra) > 1 else SYNTHETIC_LR
+    return TrainingPlan(STEPS // batches, batches, round(1 - share, 4), lr)
 
 
 def fit_options(
-    source: str, folder: Path, run: Run, root: Path, rehearsal: Rehearsal, lengths: Lengths
+    source: str, folder: Path, run: Run, root: Path, rehearsal: Rehearsal, plan: TrainingPlan
 ) -> list[str]:
     """Return the command `fit` and its options, except those of the network.
 
@@ -135,7 +143,7 @@ def fit_options(
         run: the run of the fine-tuning.
         root: the directory of the runs.
         rehearsal: what is mixed in.
-        lengths: for how long.
+        plan: how much, and for how long.
     """
     options = {
         "config": CONFIG,
@@ -145,15 +153,16 @@ def fit_options(
         "data.folder": folder,
         "data.data_dir": rehearsal.data_dir,
         "data.split_seed": rehearsal.split_seed,
-        "data.extra": f"[{rehearsal.dataset},{SYNTHETIC}]",
-        "data.extra_share": lengths.extra_share,
+        "data.extra": f"[{','.join(rehearsal.extra)}]",
+        "data.extra_share": plan.extra_share,
         # Every corrected digit is learned; the others are validated.
         "data.test_share": 0,
         "data.val_extra_only": "true",
-        "trainer.max_epochs": lengths.epochs,
-        "trainer.limit_train_batches": lengths.batches,
+        "model.optimizer.lr": plan.lr,
+        "trainer.max_epochs": plan.epochs,
+        "trainer.limit_train_batches": plan.batches,
         # Without other validations, the best checkpoint is the last one.
-        "trainer.check_val_every_n_epoch": lengths.epochs,
+        "trainer.check_val_every_n_epoch": plan.epochs,
         "trainer.enable_progress_bar": "false",
         "dashboards": "none",
         "keep_last": 1,

@@ -126,7 +126,8 @@ def _handle_errors(app: FastAPI) -> None:
 
 def _allowed(request: Request) -> str:
     """Return the methods of all routes of a path, and those that the server adds to each path."""
-    routes = [route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE]
+    scope = request.scope
+    routes = [route for route in request.app.routes if route.matches(scope)[0] != Match.NONE]
     methods = sorted({method for route in routes for method in route.methods})
     added = ["HEAD", "OPTIONS"] if "GET" in methods else ["OPTIONS"]
     return ", ".join(dict.fromkeys([*methods, *added]))

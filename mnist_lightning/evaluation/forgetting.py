@@ -46,18 +46,26 @@ class HeldOutImages(NamedTuple):
 
 
 def held_out_images(
-    data: DigitData, split_seed: int, facts: Mapping[str, Any], own_images: Tensor
+    data: DigitData,
+    split_seed: int,
+    facts: Mapping[str, Any],
+    own_images: Tensor,
+    is_mixed_in: bool = True,
 ) -> HeldOutImages:
-    """Return the validation images of a data set that neither training has seen.
+    """Return the images of a data set that neither training has seen, without its test images.
 
     Args:
-        data: the data set that fine-tuning mixes in, split with `split_seed`.
+        data: the data set.
         split_seed: selects its validation images.
         facts: the summary of the run before fine-tuning, with the same `split_seed`.
-        own_images: (M, 28, 28), which are removed if they are among the validation images.
+        own_images: (M, 28, 28), which are removed if they are among the images.
+        is_mixed_in: whether fine-tuning uses the training images of the data set.
     """
     val_size = default_val_size(data)
     unseen = min(val_size, _unseen_size(data, facts))
+    known = {facts.get("dataset", data.name), *facts.get("extra_checksums", {})}
+    if not is_mixed_in and data.name not in known:
+        val_size = unseen = len(data.train_labels)
     # The smaller of two splits of the same seed is a part of the larger one.
     indices = split(len(data.train_labels), unseen or val_size, split_seed)[1]
     images, labels = data.train_images[indices], data.train_labels[indices]
@@ -175,9 +183,10 @@ def summarize(own: Mapping[str, int], held_out: Mapping[str, int], name: str) ->
     """Return the result in plain sentences."""
     total = held_out["total"]
     accuracies = [percent(held_out[when] / total) for when in ("before", "after")] if total else []
-    parts = [
-        f"Your digits: {own['before']:,} of {own['total']:,} correct before, {own['after']:,} after."
-    ]
+    counts = f"{own['before']:,} of {own['total']:,} correct before, {own['after']:,} after"
+    parts = [f"Your digits: {counts}."]
+    if own["after"] < own["total"]:
+        parts.append("Correct more digits like the others, and learn again.")
     if accuracies:
         images = plural(total, "held-out image")
         parts.append(f"{images} of {name}: {accuracies[0]} before, {accuracies[1]} after.")
@@ -191,8 +200,8 @@ def main() -> None:
     """Compare two networks as the JSON in the first argument says; print the result as JSON.
 
     Its entries: `before` and `after`, RUNs; `root`, the directory of the runs; `folder`, that of
-    your images; `dataset`, `data_dir` and `split_seed` of the held-out images; `network`, the class
-    of your own network or null.
+    your images; `dataset`, `data_dir`, `split_seed` and `is_mixed_in` of the held-out images;
+    `network`, the class of your own network or null.
     """
     request = json.loads(sys.argv[1])
     try:
@@ -208,6 +217,8 @@ def _compare_as_requested(request: Mapping[str, Any]) -> dict[str, Any]:
     own, notice = load_folder(Path(request["folder"]), test_share=0)
     data = SOURCES[request["dataset"]].load(Path(request["data_dir"]))
     run, _ = lookup.find(request["before"], root)
-    held_out = held_out_images(data, request["split_seed"], run.summary(), own.train_images)
+    held_out = held_out_images(
+        *(data, request["split_seed"], run.summary(), own.train_images, request["is_mixed_in"])
+    )
     result = compare(before, after, own, held_out, data.name)
     return {**result, "notes": [] if notice is None else [notice]}

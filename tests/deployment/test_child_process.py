@@ -30,7 +30,7 @@ def test_a_failure_is_reported_with_the_last_line() -> None:
     with pytest.raises(ChildFailedError) as raised:
         run(f"{fail}sys.exit('mnist-lightning: error: no digits; draw one')")
     assert str(raised.value) == "no digits; draw one"
-    with pytest.raises(ChildFailedError, match="^no output$"):
+    with pytest.raises(ChildFailedError, match=r"^no output$"):
         run("import os; os._exit(3)")
     with pytest.raises(ChildFailedError, match="ended by SIGKILL"):
         run("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")

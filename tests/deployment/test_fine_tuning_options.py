@@ -9,9 +9,10 @@ from torch import nn
 from mnist_lightning.cli.main import main
 from mnist_lightning.deployment.fine_tuning_options import (
     MAX_SHARE,
-    choose_lengths,
+    STEPS,
     choose_rehearsal,
     network_options,
+    plan_training,
 )
 from mnist_lightning.errors import UserError
 from mnist_lightning.networks.batch_norm_cnn import BatchNormCNN
@@ -29,18 +30,19 @@ def write_run(folder: Path, **facts: object) -> Run:
     return Run(folder)
 
 
-def test_without_mnist_the_bundled_digits_are_mixed_in_and_the_user_is_informed(
+def test_without_mnist_only_synthetic_digits_are_mixed_in_and_the_user_is_informed(
     tmp_path: Path,
 ) -> None:
     rehearsal = choose_rehearsal(PRETRAINED, tmp_path)
-    assert rehearsal.dataset == "digits"
+    assert (rehearsal.extra, rehearsal.held_out) == (("strokes",), "digits")
     assert rehearsal.note is not None
     assert f"data mnist --fetch --data.data_dir {tmp_path}" in rehearsal.note
 
 
 @pytest.mark.mnist
 def test_with_mnist_it_is_mixed_in(mnist_dir: Path) -> None:
-    assert choose_rehearsal(PRETRAINED, mnist_dir)[::3] == ("mnist", None)
+    rehearsal = choose_rehearsal(PRETRAINED, mnist_dir)
+    assert rehearsal == (("mnist", "strokes"), "mnist", mnist_dir, 0, None)
 
 
 @pytest.mark.mnist
@@ -50,19 +52,22 @@ def test_a_damaged_mnist_is_reported(tmp_path: Path) -> None:
     for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
         (raw / f"{name}-ubyte").write_bytes(b"damaged")
     rehearsal = choose_rehearsal(PRETRAINED, tmp_path)
-    assert rehearsal.dataset == "digits"
+    assert rehearsal.held_out == "digits"
     assert "is damaged" in str(rehearsal.note)
 
 
 def test_a_run_on_the_bundled_digits_rehearses_them_with_its_own_split(tmp_path: Path) -> None:
     run = write_run(tmp_path / "version_0", dataset="digits", split_seed=3)
-    assert choose_rehearsal(run, tmp_path) == ("digits", tmp_path, 3, None)
+    assert choose_rehearsal(run, tmp_path) == (
+        *(("digits", "strokes"), "digits", tmp_path, 3, None),
+    )
 
 
 def test_a_fine_tuned_run_rehearses_what_was_mixed_in(tmp_path: Path) -> None:
     extras = {"digits": "abc", "strokes": "def"}
     run = write_run(tmp_path / "version_0", dataset="folder", extra_checksums=extras)
-    assert choose_rehearsal(run, tmp_path)[::3] == ("digits", None)
+    rehearsal = choose_rehearsal(run, tmp_path)
+    assert (rehearsal.extra, rehearsal.note) == (("digits", "strokes"), None)
 
 
 def test_a_network_for_other_images_is_refused(tmp_path: Path) -> None:
@@ -81,15 +86,16 @@ def test_the_data_directory_of_an_own_run_is_used(command: Command, tmp_path: Pa
     assert choose_rehearsal(run, None).data_dir == Path("data")
 
 
-@pytest.mark.parametrize("dataset", ["mnist", "digits"])
+@pytest.mark.parametrize("dataset", ["mnist", "digits", "strokes"])
 def test_few_digits_have_a_small_share_of_an_epoch(dataset: str) -> None:
-    shares = [1 - choose_lengths(dataset, count).extra_share for count in (1, 5, 20, 100, 10_000)]
-    assert shares == pytest.approx([0.01, 0.05, MAX_SHARE, MAX_SHARE, MAX_SHARE])
+    shares = [1 - plan_training([dataset], count).extra_share for count in (1, 5, 20, 100, 10_000)]
+    assert shares == pytest.approx([0.02, 0.06, MAX_SHARE, MAX_SHARE, MAX_SHARE])
 
 
-def test_both_data_sets_give_the_same_number_of_steps() -> None:
-    few, many = choose_lengths("digits", 5), choose_lengths("mnist", 5)
-    assert few.epochs * few.batches == many.epochs * many.batches
+@pytest.mark.parametrize("dataset", ["mnist", "digits", "strokes"])
+def test_all_data_sets_give_about_the_same_number_of_steps(dataset: str) -> None:
+    plan = plan_training([dataset, "strokes"], 5)
+    assert plan.epochs * plan.batches == pytest.approx(STEPS, abs=5)
 
 
 def test_a_network_is_described_by_options() -> None:

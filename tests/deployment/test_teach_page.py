@@ -17,7 +17,7 @@ LEARN_MILLISECONDS = 180_000
 
 @pytest.fixture(scope="module")
 def address(home: Path) -> Iterator[str]:
-    yield from serving(home, "0", "--teach", "--data.data_dir", "nothing")
+    yield from serving(home, "pretrained", "--teach", "--data.data_dir", "nothing")
 
 
 @pytest.fixture
@@ -57,16 +57,18 @@ def test_a_digit_is_drawn_corrected_and_learned(page: Page) -> None:
     expect(page.get_by_role("progressbar")).to_be_visible()
     page.reload()  # the progress is shown again
     expect(page.get_by_role("progressbar")).to_be_visible()
-    expect(status).to_have_text(re.compile("of 20 epochs completed"), timeout=60_000)
+    expect(status).to_have_text(re.compile("of 14 epochs completed"), timeout=60_000)
     use_new = page.get_by_role("button", name="Use the new network")
     expect(use_new).to_be_visible(timeout=LEARN_MILLISECONDS)
-    expect(status).to_have_text(re.compile(r"^Your digits: 0 of 1 correct before, 1 after\. 200 "))
+    expect(status).to_have_text(
+        re.compile(r"^Your digits: 0 of 1 correct before, 1 after\. 1,500 ")
+    )
     expect(page.get_by_role("progressbar")).to_be_hidden()
     cells = page.locator("#own tbody td").all_inner_texts()
     assert cells[1] == "8"
     assert cells[2].endswith("✗")
     assert cells[3] == "8 ✓"
-    expect(page.locator("#learn-notes")).to_contain_text("the bundled digits are mixed in")
+    expect(page.locator("#learn-notes")).to_contain_text("only synthetic digits are mixed in")
     draw(page, THREE)
     expect(page.locator("#verdict strong")).not_to_have_text("8")
     use_new.click()
@@ -74,7 +76,7 @@ def test_a_digit_is_drawn_corrected_and_learned(page: Page) -> None:
     expect(page.locator("#verdict strong")).to_have_text("8")
     expect(use_new).to_have_attribute("aria-pressed", "true")
     page.get_by_role("button", name="Use the earlier network").click()
-    expect(page.locator("#run")).to_have_value("version_0")
+    expect(page.locator("#run")).to_have_value("pretrained")
     expect(page.locator("#verdict strong")).not_to_have_text("8")
     expect(use_new).to_have_attribute("aria-pressed", "false")
 

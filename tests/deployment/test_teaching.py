@@ -15,14 +15,14 @@ import psutil
 import pytest
 
 from mnist_lightning import load
-from mnist_lightning.deployment.fine_tuning_options import SMALL_EPOCHS
+from mnist_lightning.deployment.fine_tuning_options import plan_training
 from mnist_lightning.runs.run_directory import Run
 from tests.conftest import Command
 from tests.deployment.conftest import serving
 from tests.images import draw_seven, encode
 
 SEVEN = encode(draw_seven())
-ONE_LABEL = 1  # the drawn seven is to be read as this
+LABEL = 1  # the seven is to be read as this
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +33,8 @@ def teaching_home(home: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def client(teaching_home: Path) -> Iterator[httpx.Client]:
-    """A client of a server that teaches the first run."""
-    for address in serving(teaching_home, "0", "--teach", "--data.data_dir", "nothing"):
+    """A client of a server that teaches the pretrained network."""
+    for address in serving(teaching_home, "pretrained", "--teach", "--data.data_dir", "nothing"):
         with httpx.Client(base_url=address, timeout=60) as client:
             yield client
 
@@ -60,7 +60,7 @@ def test_nothing_is_learned_without_corrected_digits(client: httpx.Client) -> No
 
 
 def test_other_sites_and_names_cannot_teach(client: httpx.Client) -> None:
-    client.post("/api/corrections", content=SEVEN, params={"label": ONE_LABEL})
+    client.post("/api/corrections", content=SEVEN, params={"label": LABEL})
     kept = client.get("/api/corrections").json()["newest"][0]["kept"]
     for method, path in (
         *(("POST", "/api/learn"), ("POST", "/api/learn/cancel"), ("GET", "/api/learn")),
@@ -81,19 +81,19 @@ def test_other_sites_and_names_cannot_teach(client: httpx.Client) -> None:
 
 def test_corrected_digits_are_listed_and_removed(client: httpx.Client) -> None:
     client.post("/api/corrections", content=SEVEN, params={"label": 5})
-    client.post("/api/corrections", content=SEVEN, params={"label": ONE_LABEL})
+    client.post("/api/corrections", content=SEVEN, params={"label": LABEL})
     (listed,) = client.get("/api/corrections").json()["newest"]
-    assert listed["label"] == ONE_LABEL
+    assert listed["label"] == LABEL
     assert client.delete("/api/corrections", params={"kept": "../x"}).status_code == 404
     answer = client.delete("/api/corrections", params={"kept": listed["kept"]})
     assert answer.json() == {"total": 0, "newest": []}
 
 
 @pytest.mark.slow
-def test_one_corrected_digit_is_learned(client: httpx.Client, teaching_home: Path) -> None:
-    client.post("/api/corrections", content=SEVEN, params={"label": ONE_LABEL})
+def test_a_corrected_digit_is_learned(client: httpx.Client, teaching_home: Path) -> None:
+    client.post("/api/corrections", content=SEVEN, params={"label": LABEL})
     read = client.post("/api/predict", content=SEVEN).json()["digits"][0]["label"]
-    assert read != ONE_LABEL
+    assert read != LABEL
     started = client.post("/api/learn")
     assert (started.status_code, started.json()["state"]) == (202, "running")
     again = client.post("/api/learn")
@@ -106,31 +106,31 @@ def test_one_corrected_digit_is_learned(client: httpx.Client, teaching_home: Pat
         assert time.monotonic() - asked < 5  # the page stays usable
     assert state["state"] == "finished", state["message"]
     assert len(epochs) > 2
-    assert state["epochs"] == SMALL_EPOCHS
+    assert state["epochs"] == plan_training(["strokes"], 1).epochs
     comparison = state["comparison"]
     assert comparison["own"]["after"] == comparison["own"]["total"] == 1
     (own,) = comparison["own"]["shown"]
-    assert (own["label"], own["before"], own["after"]) == (ONE_LABEL, read, ONE_LABEL)
+    assert (own["label"], own["before"], own["after"]) == (LABEL, read, LABEL)
     held_out = comparison["held_out"]
-    assert (held_out["dataset"], held_out["total"], held_out["are_new"]) == ("digits", 200, True)
+    assert (held_out["dataset"], held_out["total"], held_out["are_new"]) == ("digits", 1_500, True)
     assert held_out["after"] - held_out["before"] == held_out["learned"] - held_out["forgotten"]
-    assert held_out["after"] > 150
+    assert held_out["after"] > 1_300
     # The new run is an ordinary one.
     query = {"run": state["run"]}
     after = client.post("/api/predict", content=SEVEN, params=query).json()["digits"][0]["label"]
-    assert after == ONE_LABEL
+    assert after == LABEL
     run = Run(teaching_home / "lightning_logs" / state["run"])
     assert run.summary("state", "dataset", "test_size") == {
         **{"state": "finished", "dataset": "folder", "test_size": 0}
     }
-    assert run.summary()["init_from"].startswith("lightning_logs/version_0/")
+    assert "pretrained/model.safetensors" in run.summary()["init_from"]
     (reading,) = load(run.folder).read(draw_seven(), multiple=False)
-    assert reading.label == ONE_LABEL
+    assert reading.label == LABEL
 
 
 @pytest.mark.slow
 def test_a_cancelled_fine_tuning_ends_and_another_one_starts(client: httpx.Client) -> None:
-    client.post("/api/corrections", content=SEVEN, params={"label": ONE_LABEL})
+    client.post("/api/corrections", content=SEVEN, params={"label": LABEL})
     for stage in ("starting", "training"):
         client.post("/api/learn", params={"run": "version_1"})
         assert wait(client, stage)["stage"] == stage
@@ -147,7 +147,7 @@ def test_files_that_are_no_digits_are_skipped_and_reported(
     (folder / "3").mkdir(exist_ok=True)
     (folder / "3" / "text.png").write_text("<script>")
     (folder / "notes").mkdir(exist_ok=True)
-    client.post("/api/corrections", content=SEVEN, params={"label": ONE_LABEL})
+    client.post("/api/corrections", content=SEVEN, params={"label": LABEL})
     client.post("/api/learn")
     state = wait(client)
     assert state["state"] == "finished", state["message"]
@@ -187,7 +187,7 @@ def test_a_training_ends_with_its_server(
         assert server.stdout is not None
         address = server.stdout.readline().split()[-1]
         with httpx.Client(base_url=address, timeout=60) as client:
-            client.post("/api/corrections", content=SEVEN, params={"label": ONE_LABEL})
+            client.post("/api/corrections", content=SEVEN, params={"label": LABEL})
             client.post("/api/learn")
             assert wait(client, stage)["stage"] == stage
             children = children_of(server)

@@ -38,6 +38,7 @@ class FirstPixels(nn.Module):
         self.shift = shift
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits."""
         return 5 * images[:, 0, 0, :10].roll(self.shift, dims=1)
 
 
@@ -65,21 +66,21 @@ def test_counts_tell_what_was_forgotten_and_what_was_learned() -> None:
     expected = {"total": 4, "before": 2, "after": 1, "forgotten": 2, "learned": 1}
     assert result["held_out"] == {**expected, "dataset": "digits", "are_new": True}
     assert result["summary"] == (
-        "Your digits: 1 of 3 correct before, 2 after. 4 held-out images of digits: 50.00 % before, "
-        "25.00 % after. 2 of them correct only before (forgotten), 1 only after."
+        "Your digits: 1 of 3 correct before, 2 after. Correct more digits like the others, and "
+        "learn again. 4 held-out images of digits: 50.00 % before, 25.00 % after. "
+        "2 of them correct only before (forgotten), 1 only after."
     )
 
 
 def test_misread_images_are_listed_first() -> None:
     own = own_data(read=[3, 1, 2, 4], true=[3, 2, 2, 5])
-    result = compare(
-        *(Recognizer(FirstPixels()), Recognizer(FirstPixels(1))),
-        *(own, HeldOutImages(NOTHING, torch.zeros(0, dtype=torch.long), True), "digits"),
-    )
+    nothing = HeldOutImages(NOTHING, torch.zeros(0, dtype=torch.long), True)
+    before, after = Recognizer(FirstPixels()), Recognizer(FirstPixels(1))
+    result = compare(before, after, own, nothing, "digits")
     shown = [(each["label"], each["before"], each["after"]) for each in result["own"]["shown"]]
     assert shown == [(2, 2, 3), (3, 3, 4), (2, 1, 2), (5, 4, 5)]
     assert result["own"]["shown"][0]["image"].startswith("data:image/png;base64,")
-    assert result["summary"] == "Your digits: 2 of 4 correct before, 2 after."
+    assert result["summary"].startswith("Your digits: 2 of 4 correct before, 2 after. Correct more")
 
 
 def test_few_of_many_images_are_listed() -> None:
@@ -125,7 +126,7 @@ def test_held_out_images_were_not_used_for_training_before(val_size: int | None)
 
 
 def test_held_out_images_were_not_used_for_training_with_additional_data(tmp_path: Path) -> None:
-    train, val = validation_images(
+    _, val = validation_images(
         dataset="digits", val_size=30, extra="strokes", extra_share=0.5, split_seed=5
     )
     facts = {"dataset": "digits", "val_size": 230, "extra_checksums": {"strokes": "abc"}}
@@ -149,6 +150,15 @@ def test_it_is_stated_whether_the_images_are_new(facts: Mapping[str, Any], are_n
     assert (found.are_new, len(found.images)) == (are_new, 200)
 
 
+def test_a_data_set_without_any_training_is_held_out_completely() -> None:
+    facts = {"dataset": "mnist", "val_size": 5200, "extra_checksums": {"strokes": "abc"}}
+    found = held_out_images(DIGITS, 0, facts, NOTHING, is_mixed_in=False)
+    assert found.are_new
+    assert torch.equal(found.images, DIGITS.train_images)
+    for known in ({"dataset": "digits", "val_size": 200}, {}):
+        assert len(held_out_images(DIGITS, 0, known, NOTHING, is_mixed_in=False).images) == 200
+
+
 def test_corrected_digits_are_not_held_out() -> None:
     everything = held_out_images(DIGITS, 0, {"dataset": "mnist"}, NOTHING)
     found = held_out_images(DIGITS, 0, {"dataset": "mnist"}, everything.images[3:5])
@@ -165,17 +175,17 @@ def test_test_images_are_never_held_out() -> None:
 
 @pytest.mark.mnist
 @pytest.mark.slow
-def test_the_accuracy_is_that_of_the_command_validate(command: Command, mnist_dir: Path) -> None:
+def test_the_readings_are_those_of_the_command_validate(command: Command, mnist_dir: Path) -> None:
     run = Run(PRETRAINED_FOLDER)
     data = SOURCES["mnist"].load(mnist_dir)
     found = held_out_images(data, 0, run.summary(), NOTHING)
     readings = read_labels(load("pretrained"), found.images, reject=False)
     where = ("--data.data_dir", str(mnist_dir), "--data.dataset", "mnist")
     printed = command("validate", "pretrained", *where, "--each_image").out
-    lines = [line.split() for line in printed.splitlines() if line[:1].isdigit()]
-    assert len(lines) == len(readings) == 5_000
-    assert "4,9" in printed
-    assert f"{int((readings == found.labels.numpy()).sum()):,}" in printed
+    rows = [line.split() for line in printed.splitlines()]
+    rows = [row for row in rows if row[1:2] == ["true"]]
+    assert [int(row[2]) for row in rows] == found.labels.tolist()
+    assert [int(row[4]) for row in rows] == readings.tolist()
 
 
 def test_images_are_normalized_as_in_training() -> None:
