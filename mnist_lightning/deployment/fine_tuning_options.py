@@ -18,7 +18,7 @@ SYNTHETIC, BUNDLED = "strokes", "digits"
 
 # The share of the corrected digits in an epoch is this, and more for each of them, up to a maximum.
 # With a larger share, few digits would change the network's preference between labels.
-MIN_SHARE, SHARE_PER_IMAGE, MAX_SHARE = 0.01, 0.01, 0.2
+MIN_SHARE, SHARE_PER_IMAGE, MAX_SHARE = 0.05, 0.01, 0.2
 STEPS = 200
 # With synthetic digits alone, the network forgets more, so it is changed less.
 LR, SYNTHETIC_LR = 5e-4, 2e-4
