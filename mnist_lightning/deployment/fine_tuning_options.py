@@ -20,8 +20,6 @@ SYNTHETIC, BUNDLED = "strokes", "digits"
 # With a larger share, few digits would change the network's preference between labels.
 MIN_SHARE, SHARE_PER_IMAGE, MAX_SHARE = 0.05, 0.01, 0.2
 STEPS = 200
-# With synthetic digits alone, the network forgets more, so it is changed less.
-LR, SYNTHETIC_LR = 5e-4, 2e-4
 # Batches of 128 images per epoch: nearly all synthetic digits, also with the bundled ones, and a
 # part of a large data set.
 SYNTHETIC_BATCHES, BUNDLED_BATCHES, MAX_BATCHES = 14, 25, 50
@@ -116,20 +114,18 @@ def network_options(network: nn.Module, user_class: str | None) -> list[str]:
 
 
 class TrainingPlan(NamedTuple):
-    """The length of a fine-tuning, the share of an epoch that is mixed in, the learning rate."""
+    """The length of a fine-tuning, and the share of an epoch that is mixed in."""
 
     epochs: int
     batches: int
     extra_share: float
-    lr: float
 
 
 def plan_training(extra: Sequence[str], images: int) -> TrainingPlan:
     """Plan the training for a number of corrected digits, and data sets that are mixed in."""
     batches = {SYNTHETIC: SYNTHETIC_BATCHES, BUNDLED: BUNDLED_BATCHES}.get(extra[0], MAX_BATCHES)
     share = min(MAX_SHARE, MIN_SHARE + images * SHARE_PER_IMAGE)
-    lr = LR if len(extra) > 1 else SYNTHETIC_LR
-    return TrainingPlan(STEPS // batches, batches, round(1 - share, 4), lr)
+    return TrainingPlan(STEPS // batches, batches, round(1 - share, 4))
 
 
 def fit_options(
@@ -158,7 +154,6 @@ def fit_options(
         # Every corrected digit is learned; the others are validated.
         "data.test_share": 0,
         "data.val_extra_only": "true",
-        "model.optimizer.lr": plan.lr,
         "trainer.max_epochs": plan.epochs,
         "trainer.limit_train_batches": plan.batches,
         # Without other validations, the best checkpoint is the last one.

@@ -170,7 +170,8 @@
   }
 
   function addRun(name) {
-    if (![...$("run").options].some((option) => option.value === name)) $("run").add(new Option(name, name));
+    const isListed = [...$("run").options].some((option) => option.value === name);
+    if (!isListed) $("run").add(new Option(`${name}: ${shown.base}, fine-tuned`, name));
   }
 
   function use(name) {
