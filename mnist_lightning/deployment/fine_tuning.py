@@ -24,6 +24,7 @@ from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.runs import lookup
 from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_metrics
 from mnist_lightning.runs.run_directory import Run, create_next
+from mnist_lightning.runs.summary_json import read_calibration
 from mnist_lightning.text import plural, say, shorten
 
 FIT = "from mnist_lightning.cli.main import run; run()"
@@ -59,11 +60,14 @@ class OwnDigits(Counts):
 class HeldOut(Counts):
     """Images on which neither network was trained.
 
-    If `are_new` is false, the network may have been trained on them before fine-tuning.
+    If `are_new` is false, the network may have been trained on them before fine-tuning. The last
+    two count the images that are read as "probably not a digit".
     """
 
     dataset: str
     are_new: bool
+    rejected_before: int
+    rejected_after: int
 
 
 class Comparison(BaseModel):
@@ -108,11 +112,19 @@ class Settings:
 
 @dataclass(frozen=True)
 class Job:
-    """A fine-tuning: the run that it makes, and the arguments of its two child processes."""
+    """A fine-tuning.
+
+    Attributes:
+        run: the run that it makes.
+        fit: the arguments of the process that trains.
+        compare: the argument of the process that compares.
+        calibration: the calibration of the run; None: that of the training.
+    """
 
     run: Run
     fit: list[str]
     compare: str
+    calibration: dict[str, float] | None
 
 
 class FineTuner:
@@ -207,7 +219,9 @@ class FineTuner:
             state="running", epochs=plan.epochs, base=base, run=run.folder.name, notes=notes
         )
         say(f"learning {plural(count, 'digit')}: {base} is fine-tuned as {run.folder}", flush=True)
-        return Job(run, [*fit, *network], json.dumps(compare))
+        # The synthetic digits are too easy: on them, the network is never unsure.
+        calibration = None if rehearsal.note is None else read_calibration(before.summary())
+        return Job(run, [*fit, *network], json.dumps(compare), calibration)
 
     def _create_run(self) -> Run:
         """Create the directory of a run; its name must not be that of the default run."""
@@ -230,6 +244,8 @@ class FineTuner:
 
         try:
             run_child(FIT, job.fit, self._cancelled, report)
+            if job.calibration is not None:
+                job.run.write_summary(job.run.summary() | job.calibration)
             self._update(stage="comparing")
             output = run_child(COMPARE, [job.compare], self._cancelled, lambda: None)
             comparison = Comparison.model_validate_json(output)

@@ -98,28 +98,20 @@ def _extra_val_size(name: str) -> int:
 
 
 class Readings(NamedTuple):
-    """The labels that a network reads before and after fine-tuning, each (N,)."""
+    """What a network reads: labels (N,), and whether an image is probably not a digit (N,)."""
 
-    before: NDArray[np.int64]
-    after: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    rejected: NDArray[np.bool_]
 
 
-def read_labels(recognizer: Recognizer, images: Tensor, reject: bool) -> NDArray[np.int64]:
-    """Return the labels (N,) of images (N, 28, 28).
-
-    Args:
-        recognizer: the network.
-        images: uint8, 0 for paper.
-        reject: return NOT_A_DIGIT for an image that is probably not a digit.
-    """
-    labels = [np.zeros(0, np.int64)]
+def read_images(recognizer: Recognizer, images: Tensor) -> Readings:
+    """Read images (N, 28, 28) uint8, 0 for paper."""
+    labels, rejected = [np.zeros(0, np.int64)], [np.zeros(0, np.bool_)]
     for batch in images.split(BATCH_SIZE):
         probabilities = recognizer.probabilities(normalize(batch)).numpy()
-        found = probabilities.argmax(axis=1)
-        if reject:
-            found[recognizer.calibration.rejects(probabilities)] = NOT_A_DIGIT
-        labels.append(found)
-    return np.concatenate(labels)
+        labels.append(probabilities.argmax(axis=1))
+        rejected.append(recognizer.calibration.rejects(probabilities))
+    return Readings(np.concatenate(labels), np.concatenate(rejected))
 
 
 def compare(
@@ -137,42 +129,55 @@ def compare(
     Returns:
         Plain values: `own` with counts and single images, `held_out` with counts, and a `summary`.
     """
-    own_readings, held_out_readings = (
-        Readings(*(read_labels(recognizer, images, reject) for recognizer in (before, after)))
-        # A drawing counts as read only if the page shows its label. The accuracy on a data set is
-        # the usual one, of the command `validate`.
-        for images, reject in ((own.train_images, True), (held_out.images, False))
-    )
-    own_counts = _count(own_readings, own.train_labels.numpy())
-    counts = _count(held_out_readings, held_out.labels.numpy())
-    shown = _list_images(own, own_readings)
+    recognizers, true = (before, after), own.train_labels.numpy()
+    # A drawing is read correctly only if the page shows its label.
+    shown = [
+        np.where(rejected, NOT_A_DIGIT, labels)
+        for labels, rejected in (read_images(each, own.train_images) for each in recognizers)
+    ]
+    # The accuracy on a data set is the usual one, of the command `validate`.
+    readings = [read_images(each, held_out.images) for each in recognizers]
+    own_counts = _count(*shown, true)
+    counts = _count(*(each.labels for each in readings), held_out.labels.numpy())
+    rejected = [int(each.rejected.sum()) for each in readings]
     return {
-        "own": {**own_counts, "shown": shown},
-        "held_out": {**counts, "dataset": name, "are_new": held_out.are_new},
+        "own": {**own_counts, "shown": _list_images(own, *shown)},
+        "held_out": {
+            **counts,
+            "dataset": name,
+            "are_new": held_out.are_new,
+            "rejected_before": rejected[0],
+            "rejected_after": rejected[1],
+        },
         "summary": summarize(own_counts, counts, name),
     }
 
 
-def _count(readings: Readings, labels: NDArray[np.int64]) -> dict[str, int]:
-    before, after = readings.before == labels, readings.after == labels
+def _count(
+    before: NDArray[np.int64], after: NDArray[np.int64], true: NDArray[np.int64]
+) -> dict[str, int]:
+    """Count the images that are read correctly, from the labels (N,)."""
+    was_correct, is_correct = before == true, after == true
     return {
-        "total": len(labels),
-        "before": int(before.sum()),
-        "after": int(after.sum()),
-        "forgotten": int((before & ~after).sum()),
-        "learned": int((after & ~before).sum()),
+        "total": len(true),
+        "before": int(was_correct.sum()),
+        "after": int(is_correct.sum()),
+        "forgotten": int((was_correct & ~is_correct).sum()),
+        "learned": int((is_correct & ~was_correct).sum()),
     }
 
 
-def _list_images(own: DigitData, readings: Readings) -> list[dict[str, Any]]:
+def _list_images(
+    own: DigitData, before: NDArray[np.int64], after: NDArray[np.int64]
+) -> list[dict[str, Any]]:
     """List your images: those that are misread first, after or before fine-tuning."""
-    labels = own.train_labels.numpy()
-    order = np.lexsort((labels, readings.before == labels, readings.after == labels))
+    true = own.train_labels.numpy()
+    order = np.lexsort((true, before == true, after == true))
     return [
         {
-            "label": int(labels[index]),
-            "before": int(readings.before[index]),
-            "after": int(readings.after[index]),
+            "label": int(true[index]),
+            "before": int(before[index]),
+            "after": int(after[index]),
             "image": "data:image/png;base64,"
             + base64.b64encode(png(own.train_images[index].numpy())).decode(),
         }

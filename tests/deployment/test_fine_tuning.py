@@ -21,7 +21,7 @@ COMPARISON = {
     "own": {"total": 1, "before": 0, "after": 1, "forgotten": 0, "learned": 1, "shown": []},
     "held_out": {
         **{"total": 200, "before": 198, "after": 197, "forgotten": 2, "learned": 1},
-        **{"dataset": "digits", "are_new": True},
+        **{"dataset": "digits", "are_new": True, "rejected_before": 1, "rejected_after": 3},
     },
     "summary": "Your digits: 0 of 1 correct before, 1 after.",
     "notes": ["a note"],
@@ -107,6 +107,25 @@ def test_a_fine_tuning_trains_then_compares(tuner: FineTuner, children: Children
     assert json.loads(compare[0])["after"] == str(run.folder)
 
 
+def test_without_its_data_set_a_network_keeps_its_calibration(
+    tuner: FineTuner, children: Children
+) -> None:
+    for event in children.released.values():
+        event.set()
+
+    def train(_: Sequence[str]) -> bytes:
+        run_of(tuner).write_summary({"state": "finished", "temperature": 0.05, "min_digit": 0.5})
+        return b""
+
+    children.actions[FIT] = train
+    tuner.start(None)
+    finish(tuner)
+    before, after = Run(PRETRAINED_FOLDER).summary(), run_of(tuner).summary()
+    names = ("temperature", "digit_slope", "digit_offset", "min_digit")
+    assert [after[name] for name in names] == [before[name] for name in names]
+    assert after["state"] == "finished"
+
+
 def test_only_one_fine_tuning_runs_at_a_time(tuner: FineTuner, children: Children) -> None:
     tuner.start(None)
     with pytest.raises(ProblemError, match="learning already") as raised:
@@ -119,7 +138,7 @@ def test_only_one_fine_tuning_runs_at_a_time(tuner: FineTuner, children: Childre
     finish(tuner)
     tuner.start(None)
     finish(tuner)
-    assert tuner.state.run == "version_0"  # the first one wrote nothing, and was removed
+    assert tuner.state.run == "version_1"
     assert len(children.started) == 4
 
 

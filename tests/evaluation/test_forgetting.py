@@ -17,7 +17,7 @@ from mnist_lightning.evaluation.forgetting import (
     HeldOutImages,
     compare,
     held_out_images,
-    read_labels,
+    read_images,
     summarize,
 )
 from mnist_lightning.inference import Recognizer, load
@@ -64,6 +64,7 @@ def test_counts_tell_what_was_forgotten_and_what_was_learned() -> None:
         **{"total": 3, "before": 1, "after": 2}
     }
     expected = {"total": 4, "before": 2, "after": 1, "forgotten": 2, "learned": 1}
+    expected |= {"rejected_before": 0, "rejected_after": 0}
     assert result["held_out"] == {**expected, "dataset": "digits", "are_new": True}
     assert result["summary"] == (
         "Your digits: 1 of 3 correct before, 2 after. Correct more digits like the others, and "
@@ -94,9 +95,15 @@ def test_few_of_many_images_are_listed() -> None:
 def test_an_image_that_the_page_rejects_is_not_read_correctly() -> None:
     strict = Calibration(digit_slope=1.0, digit_offset=0.0, min_digit=0.99)
     images = torch.cat([encode([7]), NOTHING.new_zeros(1, 28, 28)])  # the second one is empty
-    recognizer = Recognizer(FirstPixels(), strict)
-    assert read_labels(recognizer, images, reject=True).tolist() == [7, NOT_A_DIGIT]
-    assert read_labels(recognizer, images, reject=False).tolist() == [7, 0]
+    before, after = Recognizer(FirstPixels()), Recognizer(FirstPixels(), strict)
+    own = own_data([7, 7], [7, 0])
+    own = DigitData("folder", images, own.train_labels, NOTHING, own.test_labels)
+    result = compare(before, after, own, HeldOutImages(images, own.train_labels, True), "digits")
+    assert (result["own"]["before"], result["own"]["after"]) == (2, 1)
+    assert result["own"]["shown"][0]["after"] == NOT_A_DIGIT
+    held_out = result["held_out"]
+    assert (held_out["before"], held_out["after"]) == (2, 2)  # as `validate` counts
+    assert (held_out["rejected_before"], held_out["rejected_after"]) == (0, 1)
 
 
 def test_nothing_forgotten_is_stated() -> None:
@@ -179,13 +186,13 @@ def test_the_readings_are_those_of_the_command_validate(command: Command, mnist_
     run = Run(PRETRAINED_FOLDER)
     data = SOURCES["mnist"].load(mnist_dir)
     found = held_out_images(data, 0, run.summary(), NOTHING)
-    readings = read_labels(load("pretrained"), found.images, reject=False)
+    readings = read_images(load("pretrained"), found.images)
     where = ("--data.data_dir", str(mnist_dir), "--data.dataset", "mnist")
     printed = command("validate", "pretrained", *where, "--each_image").out
     rows = [line.split() for line in printed.splitlines()]
     rows = [row for row in rows if row[1:2] == ["true"]]
     assert [int(row[2]) for row in rows] == found.labels.tolist()
-    assert [int(row[4]) for row in rows] == readings.tolist()
+    assert [int(row[4]) for row in rows] == readings.labels.tolist()
 
 
 def test_images_are_normalized_as_in_training() -> None:
@@ -197,6 +204,6 @@ def test_images_are_normalized_as_in_training() -> None:
             return super().forward(images)
 
     images = DIGITS.train_images[:3]
-    read_labels(Recognizer(Keep()), images, reject=False)
+    read_images(Recognizer(Keep()), images)
     assert torch.equal(seen[0], normalize(images))
     assert np.isfinite(seen[0].numpy()).all()

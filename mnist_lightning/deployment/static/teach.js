@@ -143,6 +143,7 @@
       countRow("correct after", `${heldOut.after.toLocaleString("en")} (${share(heldOut.after)})`),
       countRow("correct only before: forgotten", heldOut.forgotten.toLocaleString("en")),
       countRow("correct only after: learned", heldOut.learned.toLocaleString("en")),
+      countRow("“probably not a digit” before, after", `${heldOut.rejected_before}, ${heldOut.rejected_after}`),
     );
     const known = "The earlier network may have been trained on the held-out images: its figure is too high.";
     $("learn-notes").replaceChildren(
