@@ -225,6 +225,8 @@ def plot(all_results: dict[str, dict[int, Costs]], path: Path) -> None:
         counts = list(results)
         for cost in results[counts[0]]:
             place.loglog(counts, [results[count][cost] for count in counts], "o-", label=cost)
+        place.set_xticks(counts, [f"{count:,}" for count in counts])
+        place.minorticks_off()
         place.set_title(name)
         place.legend(fontsize=7)
         place.grid(alpha=0.3)

@@ -27,7 +27,7 @@ from mnist_lightning.runs import lookup, run_directory
 BATCH_SIZE = 500
 PREDICT_LABELS = """(text) => {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  const logitsOf = network.load(JSON.parse($("model").textContent));
+  const logitsOf = network.load(JSON.parse($("model").textContent)).logits;
   return Array.from({ length: bytes.length / 784 }, (_, i) => {
     const logits = logitsOf(bytes.subarray(784 * i, 784 * (i + 1)));
     return logits.indexOf(Math.max(...logits));
@@ -70,13 +70,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", metavar="RUN")
     parser.add_argument("--data_dir", type=Path, required=True)
+    parser.add_argument("--page", type=Path, help="the exported page, if it is not in the run")
     options = parser.parse_args()
-    run, _ = lookup.find(options.run, Path(run_directory.LOGS_FOLDER))
+    run, checkpoint = lookup.find_network(options.run, Path(run_directory.LOGS_FOLDER))
     images = SOURCES["mnist"].load(options.data_dir).test_images
-    expected = load(run.folder).probabilities(normalize(images)).argmax(dim=1)
+    expected = load(checkpoint or run.folder).probabilities(normalize(images)).argmax(dim=1)
     photos = options.data_dir / "photos"
     paths = sorted(path for path in photos.rglob("*") if path.suffix in (".png", ".jpg"))
-    file = run.folder / "export" / "html" / "model.html"
+    file = options.page or run.folder / "export" / "html" / "model.html"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
         page = browser.new_page()

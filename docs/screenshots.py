@@ -7,6 +7,7 @@ The web page uses the pretrained network.
 """
 
 import argparse
+import math
 import re
 import shutil
 import signal
@@ -35,6 +36,13 @@ RUNS = {
 }
 THREE = [(0.37, 0.22), (0.62, 0.22), (0.47, 0.45), (0.62, 0.5), (0.64, 0.68), (0.5, 0.78)]
 THREE.append((0.35, 0.73))
+NINE = [
+    [
+        (0.5 + 0.15 * math.cos(turn), 0.35 + 0.15 * math.sin(turn))
+        for turn in np.linspace(0, 2 * math.pi, 20)
+    ],
+    [(0.65, 0.3), (0.65, 0.8)],
+]
 LINES, DIGITS_PER_LINE, CELL = 2, 4, 130  # of the made-up photo; pixels
 
 
@@ -114,6 +122,37 @@ def show_web_page(browser: Browser, root: Path, photo: Path) -> None:
         page.screenshot(path=IMAGES / "page_photo.png")
 
 
+def show_layers(browser: Browser) -> None:
+    """Draw a 9; show the layers, one unit, the view in 3D, and the stroke that decides."""
+    with serve([*PROGRAM, "serve", "pretrained", "--port", "0"]) as address:
+        page = open_page(browser, address, 1500, width=1250)
+        expect(page.locator("#layers canvas")).to_have_count(8, timeout=60_000)
+        draw_strokes(page, NINE)
+        expect(page.locator("#nearest canvas")).to_have_count(10, timeout=60_000)
+        page.locator("#layers canvas").nth(1).focus()
+        page.click("#step-next")
+        page.locator("#inside").screenshot(path=IMAGES / "page_inside.png")
+        page.locator("#neighbors").screenshot(path=IMAGES / "page_neighbors.png")
+        page.click("#why-toggle")
+        expect(page.locator("#why-text")).to_contain_text("Without", timeout=20_000)
+        page.locator(".columns").screenshot(path=IMAGES / "page_why.png")
+        page.emulate_media(color_scheme="dark")
+        page.click("#view-solid")
+        page.locator("#inside").screenshot(path=IMAGES / "page_layers_3d.png")
+
+
+def draw_strokes(page: Page, strokes: list[list[tuple[float, float]]]) -> None:
+    """Draw strokes, whose points are shares of the sheet."""
+    box = page.locator("#paper").bounding_box()
+    assert box is not None
+    for stroke in strokes:
+        for number, (x, y) in enumerate(stroke):
+            page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=4)
+            if number == 0:
+                page.mouse.down()
+        page.mouse.up()
+
+
 def show_report(browser: Browser, root: Path, data_dir: Path) -> None:
     """Take a screenshot of the top of a report."""
     run = root / COMPARED / "version_0"
@@ -149,6 +188,7 @@ def main() -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path(), args=ARGUMENTS)
         show_web_page(browser, root, photo)
+        show_layers(browser)
         show_report(browser, root, data_dir)
         show_tensorboard(browser, root)
         browser.close()

@@ -1,6 +1,5 @@
 """Export a network as one HTML file that reads digits without a server."""
 
-import base64
 import json
 import re
 from collections.abc import Iterable
@@ -8,28 +7,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, fx, nn
+from torch import nn
 
 from mnist_lightning import inference
+from mnist_lightning.deployment.network_description import describe
 from mnist_lightning.errors import UserError
 from mnist_lightning.networks import calibration
-from mnist_lightning.networks.inspection import trace
 from mnist_lightning.preprocessing import components, ink_extraction, line_removal, mnist_format
 from mnist_lightning.text import fill_template
 
 PACKAGE = Path(__file__).parent.parent
-# The scripts that predict, in the order of their dependencies; then the scripts of the page.
+# The scripts that predict, in the order of their dependencies; then the scripts of every page.
 PREPROCESSING = ["arrays", "pillow", "components", "line_removal", "ink_extraction", "mnist_format"]
 PREDICTION_SCRIPTS = [f"preprocessing/js/{name}.js" for name in PREPROCESSING]
 PREDICTION_SCRIPTS.append("deployment/static/graph_interpreter.js")
-PAGE_SCRIPTS = [f"deployment/static/{name}.js" for name in ("results", "local_backend", "canvas")]
+READER = ["results", "reader"]
+VIEWS = ["canvas", "layers", "activation_image", "unit_panel", "inside", "space", "why"]
+OFFLINE = [*READER, "local_backend", *VIEWS, "start"]
+PAGE_SCRIPTS = [f"deployment/static/{name}.js" for name in OFFLINE]
+# The scripts of the server's page; the first one contains the prediction scripts.
+SERVED = ["reading", *READER, "server_backend", *VIEWS, "neighbors", "compare", "start"]
+SERVED_SCRIPTS = [f"{name}.js" for name in SERVED]
 
 # Maps the pixels of many images to logits, with a page's network.
 PREDICT_SCRIPT = """
 function predict(model, pixels) {
-  const logitsOf = network.load(JSON.parse(model));
+  const logitsOf = network.load(JSON.parse(model)).logits;
   const logits = [];
   for (let start = 0; start < pixels.length; start += 784) {
     logits.push(...logitsOf(pixels.subarray(start, start + 784)));
@@ -78,63 +82,6 @@ def prediction_script() -> str:
 def scripts(names: Iterable[str]) -> str:
     """Return the concatenated text of files of the package."""
     return "\n".join((PACKAGE / name).read_text(encoding="utf-8") for name in names)
-
-
-def describe(network: nn.Module) -> dict[str, Any]:
-    """Describe a network as JSON, by the steps that torch.export finds in it.
-
-    Returns:
-        `weights`: shape, bits and bytes (base64) of each weight; float32 for one dimension, float16
-        for more. `steps`: for each the name of a torch function, the numbers of its input values
-        and weights by parameter, and its other options. Value 0 is the image; each step adds a
-        value. `output`: the number of the value with the logits.
-    """
-    program = trace(network, torch.zeros(1, 1, mnist_format.SIZE, mnist_format.SIZE))
-    program.graph.eliminate_dead_code()
-    inputs = program.graph_signature
-    names = inputs.inputs_to_parameters | inputs.inputs_to_buffers
-    names |= inputs.inputs_to_lifted_tensor_constants
-    tensors = program.constants | program.state_dict
-    values: dict[fx.Node, int] = {}
-    weights: dict[fx.Node, int] = {}
-    contents, steps = [], []
-    for node in program.graph.nodes:
-        if node.op == "placeholder" and node.name not in names:
-            values[node] = len(values)
-        elif node.op == "placeholder" and node.users:
-            weights[node] = len(weights)
-            contents.append(_pack(tensors[names[node.name]]))
-        elif node.op == "call_function":
-            steps.append(_step(node, values, weights))
-            values[node] = len(values)
-        elif node.op == "output":
-            output = values[node.args[0][0]]
-    return {"weights": contents, "steps": steps, "output": output}
-
-
-def _pack(weight: Tensor) -> dict[str, Any]:
-    array = weight.detach().cpu().numpy().astype(np.float16 if weight.ndim > 1 else np.float32)
-    content = base64.b64encode(array.tobytes()).decode()
-    return {"shape": list(array.shape), "bits": 8 * array.itemsize, "content": content}
-
-
-def _step(node: fx.Node, values: dict[fx.Node, int], weights: dict[fx.Node, int]) -> dict[str, Any]:
-    """Describe a call of a torch function with its arguments."""
-    name = str(node.target).removeprefix("aten.").removesuffix(".default")
-    step: dict[str, Any] = {"name": name, "values": {}, "weights": {}, "options": {}}
-    schema = getattr(node.target, "_schema", None)
-    parameters = schema.arguments if schema else []
-    given = {p.name: value for p, value in zip(parameters, node.args, strict=False)} | node.kwargs
-    for parameter in parameters:
-        argument = given.get(parameter.name, parameter.default_value)
-        key = "input" if parameter.name == "self" else parameter.name
-        if not isinstance(argument, fx.Node):
-            step["options"][key] = json.loads(json.dumps(argument, default=str))
-        elif argument in weights:
-            step["weights"][key] = weights[argument]
-        else:
-            step["values"][key] = values[argument]
-    return step
 
 
 def predict_logits(path: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -19,9 +19,10 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mnist_lightning import inference
-from mnist_lightning.deployment import hosts, responses
+from mnist_lightning.deployment import hosts, network_routes, responses
 from mnist_lightning.deployment.corrections import Correction, save_correction
 from mnist_lightning.deployment.fine_tuning import FineTuner
+from mnist_lightning.deployment.html_export import SERVED_SCRIPTS
 from mnist_lightning.deployment.reading_pool import BusyError, ClientGoneError, ReadingPool
 from mnist_lightning.deployment.responses import ModelRegistry, ProblemError, errors
 from mnist_lightning.deployment.teaching_routes import add_teaching
@@ -169,6 +170,7 @@ def make_app(
     _handle_errors(app)
     _add_information(app, models, collect is not None, tuner is not None)
     _add_prediction(app, models, bodies, pool)
+    network_routes.add(app, models)
     if collect is not None:
         _add_corrections(app, collect, bodies, pool)
     if tuner is not None:
@@ -254,6 +256,7 @@ def _static_route(file: Path, teaches: bool) -> dict[str, Any]:
     """Return the route of a static file, which is read once."""
     content, media_type = file.read_text(encoding="utf-8"), TYPES[file.suffix]
     if file.name == "index.html":
-        content = fill_template("deployment/static/index.html", offline=False, teaches=teaches)
+        values = {"offline": False, "scripts": SERVED_SCRIPTS, "teaches": teaches}
+        content = fill_template("deployment/static/index.html", **values)
     path = {"index.html": "/", "docs.html": "/docs"}.get(file.name, f"/{file.name}")
     return {"path": path, "endpoint": lambda: Response(content, media_type=media_type)}

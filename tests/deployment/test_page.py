@@ -159,7 +159,7 @@ def test_it_fits_a_phone_in_light_and_dark(sheet: Page) -> None:
 def test_the_api_page_lists_all_requests(sheet: Page, address: str) -> None:
     sheet.goto(f"{address}/docs")
     headings = sheet.locator("h2")
-    expect(headings).to_have_count(4)
+    expect(headings).to_have_count(6)
     assert "POST /api/predict" in headings.all_inner_texts()
 
 

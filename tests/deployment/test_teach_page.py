@@ -76,6 +76,7 @@ def test_a_digit_is_drawn_corrected_and_learned(page: Page) -> None:
     expect(page.locator("#run")).to_have_value("version_2")
     expect(page.locator("#verdict strong")).to_have_text("8")
     expect(use_new).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#agreement")).to_have_text(re.compile("^They disagree: version_2 reads 8"))
     page.get_by_role("button", name="Use the earlier network").click()
     expect(page.locator("#run")).to_have_value("pretrained")
     expect(page.locator("#verdict strong")).not_to_have_text("8")

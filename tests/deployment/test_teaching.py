@@ -89,6 +89,17 @@ def test_corrected_digits_are_listed_and_removed(client: httpx.Client) -> None:
     assert answer.json() == {"total": 0, "newest": []}
 
 
+def test_a_refused_method_comes_with_the_methods_of_all_routes(client: httpx.Client) -> None:
+    for path, allowed in (
+        ("/api/corrections", "DELETE, GET, POST, HEAD, OPTIONS"),
+        ("/api/learn", "GET, POST, HEAD, OPTIONS"),
+        ("/api/learn/cancel", "POST, OPTIONS"),
+    ):
+        answer = client.patch(path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+        assert client.options(path).headers["allow"] == allowed
+
+
 @pytest.mark.slow
 def test_a_corrected_digit_is_learned(client: httpx.Client, teaching_home: Path) -> None:
     client.post("/api/corrections", content=SEVEN, params={"label": LABEL})

@@ -28,23 +28,24 @@ function line(points, context) {
   context.stroke();
 }
 
-function drawInk(context) {
+function drawInk(context, drawn) {
   context.fillStyle = "#fff";
   context.fillRect(0, 0, paper.width, paper.height);
   context.strokeStyle = "#111";
   context.lineWidth = PEN;
   context.lineCap = context.lineJoin = "round";
-  for (const points of strokes) line(points, context);
+  for (const points of drawn) line(points, context);
 }
 
 function draw() {
-  drawInk(pen);
+  drawInk(pen, strokes);
   if (photo) {
     pen.drawImage(photo, place.x, place.y, photo.width * place.scale, photo.height * place.scale);
   }
   const empty = !strokes.length && !photo;
   const { answer } = verdict;
   if (!empty && answer && answer.digits.length > 1) answer.digits.forEach(drawBox);
+  if (!empty && answer) drawExplanation(answer.digits[verdict.chosen]);
   if (cursor && document.activeElement === paper) drawCursor();
   $("invitation").style.display = empty && !answer ? "" : "none";
   $("undo").disabled = !strokes.length;
@@ -60,6 +61,40 @@ function drawBox(digit, index) {
   pen.strokeRect(place.x + left - 4, place.y + top - 4, right - left + 8, bottom - top + 8);
 }
 
+// Return a function from 28x28 pixels of a digit to the sheet: the ink of both has the same extent.
+function sheetOf(digit) {
+  const extent = [28, 28, 0, 0]; // left, top, right, bottom
+  digit.pixels.forEach((ink, i) => {
+    if (!ink) return;
+    const [x, y] = [i % 28, Math.floor(i / 28)];
+    [extent[0], extent[1]] = [Math.min(extent[0], x), Math.min(extent[1], y)];
+    [extent[2], extent[3]] = [Math.max(extent[2], x + 1), Math.max(extent[3], y + 1)];
+  });
+  const scale = (photo ? place.scale * photo.width : paper.width) / verdict.answer.width;
+  const [left, top, right, bottom] = digit.box.map((value) => value * scale);
+  return (x, y) => [
+    place.x + left + ((x - extent[0]) * (right - left)) / (extent[2] - extent[0]),
+    place.y + top + ((y - extent[1]) * (bottom - top)) / (extent[3] - extent[1]),
+  ];
+}
+
+// Draw the parts of a digit that matter, and the receptive field of the selected unit.
+function drawExplanation(digit) {
+  if (!digit.pixels) return;
+  const toSheet = sheetOf(digit);
+  why.drawResult(pen, toSheet, (stroke) => {
+    pen.lineWidth = PEN / 3;
+    line(strokes[stroke], pen);
+  });
+  const field = inside.field();
+  if (!field) return;
+  const [top, left, bottom, right] = field;
+  const [corner, end] = [toSheet(left, top), toSheet(right, bottom)];
+  pen.lineWidth = 3;
+  pen.strokeStyle = "#0b5cad";
+  pen.strokeRect(...corner, end[0] - corner[0], end[1] - corner[1]);
+}
+
 function drawCursor() {
   pen.lineWidth = 2;
   pen.strokeStyle = cursor.down ? "#2a6f4e" : "#7a7a72";
@@ -70,12 +105,14 @@ function drawCursor() {
 
 function changed() {
   changes += 1;
+  if (!strokes.length && !photo) verdict.showNothing();
+  else verdict.expectChange();
   draw();
-  if (!strokes.length && !photo) return verdict.showNothing();
+  if (!strokes.length && !photo) return;
   if (!busy) update();
 }
 
-function currentImage() {
+function currentImage(drawn = strokes) {
   const canvas = document.createElement("canvas");
   const context = canvas.getContext("2d", { willReadFrequently: true });
   if (photo) {
@@ -87,7 +124,7 @@ function currentImage() {
   } else {
     canvas.width = canvas.height = DRAWING_SIDE;
     context.scale(DRAWING_SIDE / paper.width, DRAWING_SIDE / paper.height);
-    drawInk(context);
+    drawInk(context, drawn);
   }
   return canvas;
 }
@@ -100,7 +137,7 @@ async function update() {
     do {
       requested = changes;
       if (!strokes.length && !photo) break;
-      await showResponse(backend.read(currentImage(), $("multiple").value));
+      await showResponse(backend.read(currentImage(), $("multiple").value, photo), () => requested === changes);
     } while (requested !== changes);
   } finally {
     busy = false;
@@ -108,11 +145,11 @@ async function update() {
 }
 
 // Show the response, if it belongs to the current sheet.
-async function showResponse(response) {
+async function showResponse(response, isLatest = () => true) {
   const requestSheet = sheet;
   try {
     const answer = await response;
-    if (requestSheet === sheet) verdict.show(answer);
+    if (requestSheet === sheet) verdict.show(answer, isLatest());
   } catch (error) {
     if (requestSheet === sheet) verdict.showProblem(error);
   }
@@ -224,11 +261,12 @@ $("file").onchange = () => {
   openFile($("file").files[0]);
   $("file").value = "";
 };
-for (const choice of document.querySelectorAll("select")) {
-  choice.onchange = () => {
-    if (strokes.length || photo) changed();
-  };
+// Read again, after a choice has changed.
+function readAgain() {
+  if (strokes.length || photo) changed();
 }
+
+$("multiple").onchange = readAgain;
 document.addEventListener("paste", (event) => {
   const file = [...event.clipboardData.files].find((item) => item.type.startsWith("image/"));
   if (file) openFile(file);
@@ -246,5 +284,3 @@ for (const name of ["dragleave", "drop"]) {
     if (name === "drop") openFile(event.dataTransfer.files[0]);
   });
 }
-
-draw();

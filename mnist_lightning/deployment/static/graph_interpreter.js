@@ -17,12 +17,12 @@ const network = (() => {
   const unchanged = ({ input }) => input;
 
   // Pad by [left, right, top, bottom] with `value`; crop where a number is negative.
-  function pad({ input, pad: [left, right, top = 0, bottom = 0, ...beyond], mode = "constant", value }) {
+  function pad({ input, pad: [left, right, top = 0, bottom = 0, ...beyond], mode = "constant", value, Values = Float32Array }) {
     check(mode === "constant", `pad with mode ${mode}`);
     check(input.shape.length === 3 && (!beyond || beyond.length === 0), "pad except for rows and columns");
     const [channels, height, width] = input.shape;
     const shape = [channels, height + top + bottom, width + left + right];
-    const data = new Float32Array(shape[0] * shape[1] * shape[2]).fill(value ?? 0);
+    const data = new Values(shape[0] * shape[1] * shape[2]).fill(value ?? 0);
     const from = Math.max(0, -left);
     const to = Math.min(width, width + right);
     for (let c = 0; c < channels; c++) {
@@ -35,6 +35,21 @@ const network = (() => {
     return { shape, data };
   }
 
+  // The weights of a convolution, of one kernel position after the other, for all outputs of a group.
+  const transposed = new WeakMap();
+  function transpose(weight, groups) {
+    const { shape: [outputs, ...rest], data } = weight;
+    const [perGroup, taps] = [outputs / groups, rest.reduce((a, b) => a * b)];
+    const result = new Float64Array(data.length);
+    data.forEach((value, i) => {
+      const output = Math.floor(i / taps);
+      const group = Math.floor(output / perGroup);
+      result[(group * taps + (i % taps)) * perGroup + (output % perGroup)] = value;
+    });
+    transposed.set(weight, result);
+    return result;
+  }
+
   function conv2d({ input, weight, bias, stride, padding, dilation, groups }) {
     const [[down, across], [dy, dx]] = [stride, dilation].map(both);
     const [outputs, inputs, tall, broad] = weight.shape;
@@ -44,29 +59,76 @@ const network = (() => {
       [bottom, right] = [dy * (tall - 1), dx * (broad - 1)].map((rim) => Math.ceil(rim / 2));
       [top, left] = [dy * (tall - 1) - bottom, dx * (broad - 1) - right];
     }
-    const padded = pad({ input, pad: [left, right, top, bottom] });
+    const padded = pad({ input, pad: [left, right, top, bottom], Values: Float64Array });
     const [, height, width] = padded.shape;
     const rows = Math.floor((height - dy * (tall - 1) - 1) / down) + 1;
     const columns = Math.floor((width - dx * (broad - 1) - 1) / across) + 1;
+    const offsets = Int32Array.from({ length: inputs * tall * broad }, (_, n) =>
+      (Math.floor(n / (tall * broad)) * height + (Math.floor(n / broad) % tall) * dy) * width + (n % broad) * dx);
+    const weights = transposed.get(weight) ?? transpose(weight, groups);
     const data = new Float32Array(outputs * rows * columns);
-    for (let output = 0; output < outputs; output++) {
-      const first = Math.floor(output / (outputs / groups)) * inputs;
-      const sums = data.subarray(output * rows * columns, (output + 1) * rows * columns);
-      sums.fill(bias ? bias.data[output] : 0);
-      for (let n = 0; n < inputs * tall * broad; n++) {
-        const factor = weight.data[output * inputs * tall * broad + n];
-        const channel = first + Math.floor(n / (tall * broad));
-        const ky = Math.floor(n / broad) % tall;
-        const start = (channel * height + ky * dy) * width + (n % broad) * dx;
-        for (let y = 0, to = 0; y < rows; y++) {
-          let from = start + y * down * width;
-          for (let x = 0; x < columns; x++, to++, from += across) {
-            sums[to] += factor * padded.data[from];
-          }
-        }
-      }
+    const perGroup = outputs / groups;
+    for (let output = 0; output < outputs;) {
+      const group = Math.floor(output / perGroup);
+      const place = {
+        columns, rows, down, across, width, perGroup,
+        bias: bias?.data,
+        start: group * inputs * height * width,
+        firstWeight: group * offsets.length * perGroup + (output % perGroup),
+      };
+      const isBlock = (output % perGroup) + BLOCK <= perGroup;
+      (isBlock ? sumBlock : sumOne)(padded.data, weights, offsets, data, output, place);
+      output += isBlock ? BLOCK : 1;
     }
     return { shape: [outputs, rows, columns], data };
+  }
+
+  // One output map of a convolution.
+  function sumOne(values, weights, offsets, data, output, place) {
+    const { rows, columns, down, across, width, perGroup, bias, start, firstWeight } = place;
+    for (let y = 0, to = output * rows * columns; y < rows; y++) {
+      for (let x = 0, from = start + y * down * width; x < columns; x++, to++, from += across) {
+        let sum = bias ? bias[output] : 0;
+        for (let n = 0, w = firstWeight; n < offsets.length; n++, w += perGroup) {
+          sum += values[from + offsets[n]] * weights[w];
+        }
+        data[to] = sum;
+      }
+    }
+  }
+
+  // BLOCK output maps at once: each input is read once for all of them. Four times as fast as one
+  // after the other.
+  const BLOCK = 8;
+  function sumBlock(values, weights, offsets, data, output, place) {
+    const { rows, columns, down, across, width, perGroup, bias, start, firstWeight } = place;
+    const area = rows * columns;
+    const first = Float64Array.from({ length: BLOCK }, (_, map) => (bias ? bias[output + map] : 0));
+    for (let y = 0, to = output * area; y < rows; y++) {
+      for (let x = 0, from = start + y * down * width; x < columns; x++, to++, from += across) {
+        let a = first[0], b = first[1], c = first[2], d = first[3];
+        let e = first[4], f = first[5], g = first[6], h = first[7];
+        for (let n = 0, w = firstWeight; n < offsets.length; n++, w += perGroup) {
+          const value = values[from + offsets[n]];
+          a += value * weights[w];
+          b += value * weights[w + 1];
+          c += value * weights[w + 2];
+          d += value * weights[w + 3];
+          e += value * weights[w + 4];
+          f += value * weights[w + 5];
+          g += value * weights[w + 6];
+          h += value * weights[w + 7];
+        }
+        data[to] = a;
+        data[to + area] = b;
+        data[to + 2 * area] = c;
+        data[to + 3 * area] = d;
+        data[to + 4 * area] = e;
+        data[to + 5 * area] = f;
+        data[to + 6 * area] = g;
+        data[to + 7 * area] = h;
+      }
+    }
   }
 
   function max_pool2d({ input, kernel_size, stride, padding, dilation, ceil_mode }) {
@@ -217,26 +279,22 @@ const network = (() => {
     silu: elementwise((value) => value / (1 + Math.exp(-value))),
   };
 
-  function half(bits) {
-    const exponent = (bits >> 10) & 31;
-    const fraction = bits & 1023;
-    const size = exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24;
-    return bits & 0x8000 ? -size : size;
-  }
-
   const bytesOf = (text) =>
     Uint8Array.fromBase64?.(text) ?? Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 
-  function unpack({ shape, bits, content }) {
+  // Unpack numbers of 32 bits, or integers of 16 bits with a scale for each row.
+  function unpack({ shape, bits, content, scales }) {
     const view = new DataView(bytesOf(content).buffer);
-    const read = bits === 16
-      ? (at) => half(view.getUint16(at, true))
-      : (at) => view.getFloat32(at, true);
     const count = (8 * view.byteLength) / bits;
-    return { shape, data: Float32Array.from({ length: count }, (_, i) => read((i * bits) / 8)) };
+    if (bits === 32) return { shape, data: Float32Array.from({ length: count }, (_, i) => view.getFloat32(4 * i, true)) };
+    const rows = unpack(scales).data;
+    const size = count / rows.length;
+    const data = Float32Array.from({ length: count }, (_, i) => view.getInt16(2 * i, true) * rows[Math.floor(i / size)]);
+    return { shape, data };
   }
 
-  // Return a function from 28x28 ink to logits, for the description of a network.
+  // Load the description of a network. `values` maps 28x28 ink to the value of every step; value 0
+  // is the normalized image.
   function load({ weights, steps, output, mean, std }) {
     for (const { name } of steps) {
       check(name in STEPS, `${name} (supported: ${Object.keys(STEPS).join(", ")})`);
@@ -244,16 +302,17 @@ const network = (() => {
     const constants = weights.map(unpack);
     const select = (numbers, items) =>
       Object.fromEntries(Object.entries(numbers).map(([name, number]) => [name, items[number]]));
-    return (ink) => {
+    function values(ink) {
       const scaled = Float32Array.from(ink, (value) => (value - 255 * mean) / (255 * std));
-      const values = [{ shape: [1, 28, 28], data: scaled }];
+      const computed = [{ shape: [1, 28, 28], data: scaled }];
       for (const step of steps) {
-        const inputs = { ...select(step.values, values), ...select(step.weights, constants) };
-        values.push(STEPS[step.name]({ ...inputs, ...step.options }));
+        const inputs = { ...select(step.values, computed), ...select(step.weights, constants) };
+        computed.push(STEPS[step.name]({ ...inputs, ...step.options }));
       }
-      return values[output].data;
-    };
+      return computed;
+    }
+    return { steps, constants, output, values, logits: (ink) => values(ink)[output].data };
   }
 
-  return { load };
+  return { load, unpack };
 })();

@@ -12,11 +12,16 @@ const verdict = (() => {
 
   const labelOf = (digit) => (digit.not_digit ? "?" : digit.label);
 
+  const followers = []; // functions that show more about the digit, or null
+  let other = null; // another network: {classify, describe}
   let answer = null;
+  let isPending = false; // whether the drawing has changed since the answer
   let chosen = 0; // the index of the digit that is shown in detail
 
-  function show(response) {
+  // Show a response; if the drawing has changed since, the page says so.
+  function show(response, isLatest) {
     answer = response;
+    setPending(!isLatest);
     chosen = Math.min(chosen, response.digits.length - 1);
     const strong = document.createElement("strong");
     strong.textContent = response.digits.map(labelOf).join(" ");
@@ -25,6 +30,11 @@ const verdict = (() => {
     const chips = response.digits.length > 1 ? response.digits.map(chip) : [];
     $("digits").replaceChildren(...chips);
     showDigit();
+  }
+
+  function setPending(value) {
+    isPending = value;
+    $("prediction").setAttribute("aria-busy", value);
   }
 
   function describe(digits) {
@@ -54,27 +64,35 @@ const verdict = (() => {
     [...$("digits").children].forEach((button, i) => button.setAttribute("aria-pressed", i === chosen));
     $("details").hidden = false;
     $("input").src = digit.input;
+    const second = other?.classify(digit);
+    const first = digit.not_digit ? null : digit.label;
     $("bars").tBodies[0].replaceChildren(
-      ...digit.probabilities.map((probability, label) => bar(probability, label, digit.not_digit ? null : digit.label)),
+      ...digit.probabilities.map((probability, label) => bar(label, first, probability, second?.probabilities[label])),
     );
+    if (other) $("agreement").textContent = other.describe(digit, second);
     const notes = [`${digit.ink} ink`, `read in ${answer.milliseconds.toFixed(0)} ms`];
     if (digit.wide) notes.push("wide: possibly several touching digits");
     $("notes").textContent = notes.join(" · ");
+    for (const follower of followers) follower(digit);
   }
 
-  function bar(probability, label, first) {
+  // A row with a bar for each network.
+  function bar(label, first, ...probabilities) {
+    const shares = probabilities.filter((probability) => probability !== undefined);
     const row = document.createElement("tr");
     row.className = label === first ? "first" : "";
     const head = document.createElement("th");
     head.scope = "row";
     head.textContent = label;
-    const meter = document.createElement("meter");
-    meter.value = probability;
-    meter.setAttribute("aria-label", `${label}: ${percent(probability)}`);
     const middle = document.createElement("td");
-    middle.append(meter);
+    middle.append(...shares.map((probability) => {
+      const meter = document.createElement("meter");
+      meter.value = probability;
+      meter.setAttribute("aria-label", `${label}: ${percent(probability)}`);
+      return meter;
+    }));
     const end = document.createElement("td");
-    end.textContent = percent(probability);
+    end.textContent = shares.map(percent).join(" | ");
     row.append(head, middle, end);
     return row;
   }
@@ -87,6 +105,7 @@ const verdict = (() => {
   function showNothing() {
     $("verdict").className = "";
     $("verdict").textContent = "Nothing drawn yet.";
+    answer = null;
     hideDetails();
   }
 
@@ -101,6 +120,9 @@ const verdict = (() => {
     $("details").hidden = true;
     $("digits").replaceChildren();
     $("notes").textContent = "";
+    setPending(false);
+    if (other) $("agreement").textContent = "";
+    for (const follower of followers) follower(null);
   }
 
   return {
@@ -108,6 +130,12 @@ const verdict = (() => {
     showNothing,
     showProblem,
     forget,
+    percent,
+    refresh: () => answer && showDigit(),
+    follow: (follower) => followers.push(follower),
+    compareWith: (network) => (other = network),
+    expectChange: () => setPending(answer !== null),
+    get isPending() { return isPending; },
     get answer() { return answer; },
     get chosen() { return chosen; },
   };

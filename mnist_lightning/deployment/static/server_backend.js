@@ -1,11 +1,15 @@
-// Reads images with the server; lists its runs, and sends corrections.
+// Reads drawings in the page, with the network of the selected run, and other images with the server;
+// lists its runs, and sends corrections.
 "use strict";
 
 const backend = (() => {
   const MAX_SIDE = 1600; // a photo is reduced to this size before it is sent
+  let reader = null; // of the selected run; null while it loads, or if the page does not support it
 
-  async function send(address, body) {
-    const response = await fetch(address, { method: "POST", body }).catch(() => {
+  const post = (address, body) => request(address, { method: "POST", body });
+
+  async function request(address, options) {
+    const response = await fetch(address, options).catch(() => {
       throw new Error("The server does not respond. Is it running?");
     });
     const content = await response.json().catch(() => null);
@@ -17,16 +21,53 @@ const backend = (() => {
   async function readFile(file, multiple) {
     $("kept").textContent = "";
     const query = new URLSearchParams({ run: $("run").value, multiple });
-    return { ...(await send(`api/predict?${query}`, file)), file };
+    const answer = await post(`api/predict?${query}`, file);
+    for (const digit of answer.digits) digit.pixels = await pixelsOf(digit.input);
+    return { ...answer, file: async () => file };
   }
 
-  async function read(canvas, multiple) {
-    return readFile(await new Promise((done) => canvas.toBlob(done, "image/png")), multiple);
+  // The 28x28 pixels of an image that the server returns.
+  async function pixelsOf(address) {
+    const image = new Image();
+    image.src = address;
+    await image.decode();
+    const canvas = document.createElement("canvas");
+    canvas.width = canvas.height = 28;
+    const context = canvas.getContext("2d");
+    context.drawImage(image, 0, 0);
+    return context.getImageData(0, 0, 28, 28).data.filter((_, i) => i % 4 === 0);
+  }
+
+  async function read(canvas, multiple, isPhoto) {
+    const file = () => new Promise((done) => canvas.toBlob(done, "image/png"));
+    if (isPhoto || !reader) return readFile(await file(), multiple);
+    return { ...(await reader.read(canvas, multiple)), file };
+  }
+
+  // Load the network of a run into the page.
+  async function loadReader(run) {
+    return makeReader(await request(`api/network?${new URLSearchParams({ run })}`));
+  }
+
+  async function useRun() {
+    const run = $("run").value;
+    reader = null;
+    inside.use(null, "Loading the layers …");
+    let reason = "";
+    const loaded = await loadReader(run).catch((error) => {
+      reason = `The layers of this network cannot be shown: ${error.message}.`;
+      return null;
+    });
+    if (run !== $("run").value) return;
+    reader = loaded;
+    inside.use(reader, reason);
+    neighbors.use(reader, run);
+    readAgain();
   }
 
   async function correct(label) {
     try {
-      await send(`api/corrections?label=${label}`, verdict.answer.file);
+      await post(`api/corrections?label=${label}`, await verdict.answer.file());
       $("kept").textContent = `Saved as a ${label}, for training.`;
       document.dispatchEvent(new Event("corrected"));
     } catch (error) {
@@ -46,7 +87,7 @@ const backend = (() => {
     const labels = Array.from({ length: 10 }, (_, label) => label);
     $("correction").querySelector(".tools").append(...labels.map(correction));
     const [health, runs] = await Promise.all(
-      ["api/health", "api/runs"].map(async (address) => (await fetch(address)).json()),
+      ["api/health", "api/runs"].map((address) => request(address)),
     );
     $("correction").hidden = !health.collects;
     const names = runs.map((run) => run.name);
@@ -56,9 +97,17 @@ const backend = (() => {
       if (run.val_accuracy) facts.push(`${(100 * run.val_accuracy).toFixed(1)} %`);
       const text = facts.length ? `${run.name}: ${facts.join(", ")}` : run.name;
       $("run").add(new Option(text, run.name, false, run.name === health.run));
+      $("compare").add(new Option(text, run.name));
     }
+    $("run").onchange = () => {
+      readAgain();
+      useRun();
+    };
+    await useRun();
   }
 
-  start();
-  return { MAX_SIDE, read, readFile };
+  return {
+    MAX_SIDE, read, readFile, start, request, loadReader,
+    get reader() { return reader; },
+  };
 })();

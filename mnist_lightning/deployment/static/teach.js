@@ -10,15 +10,7 @@
   let shown = null; // the state that the page shows
   let count = 0; // of the corrected digits
 
-  async function request(method, address) {
-    const response = await fetch(address, { method }).catch(() => {
-      throw new Error("The server does not respond. Is it running?");
-    });
-    const content = await response.json().catch(() => null);
-    if (!content) throw new Error(`The server failed (status ${response.status}).`);
-    if (!response.ok) throw new Error(content.error.message);
-    return content;
-  }
+  const request = (method, address) => backend.request(address, { method });
 
   function element(name, text, options = {}) {
     const node = Object.assign(document.createElement(name), options);
@@ -171,14 +163,17 @@
   }
 
   function addRun(name) {
-    const isListed = [...$("run").options].some((option) => option.value === name);
-    if (!isListed) $("run").add(new Option(`${name}: ${shown.base}, fine-tuned`, name));
+    for (const select of [$("run"), $("compare")]) {
+      const isListed = [...select.options].some((option) => option.value === name);
+      if (!isListed) select.add(new Option(`${name}: ${shown.base}, fine-tuned`, name));
+    }
   }
 
   function use(name) {
-    addRun(name);
+    addRun(shown.run);
     $("run").value = name;
-    $("run").dispatchEvent(new Event("change"));
+    $("compare").value = name === shown.run ? shown.base : shown.run;
+    for (const id of ["run", "compare"]) $(id).dispatchEvent(new Event("change"));
     showUsed();
   }
 

@@ -1,0 +1,5 @@
+// Starts the page after all its scripts are loaded.
+"use strict";
+
+draw();
+backend.start();
