@@ -67,8 +67,8 @@ def choose_rehearsal(run: Run, data_dir: Path | None) -> Rehearsal:
     if missing is None:
         return Rehearsal((wanted, SYNTHETIC), wanted, place, seed, None)
     note = (
-        f"{missing}. Therefore only synthetic digits are mixed in, and forgetting is measured on "
-        f"small bundled images. To use {wanted}: "
+        f"{wanted} is not available: {missing}. Therefore only synthetic digits are mixed in, and "
+        f"forgetting is measured on small bundled images. To use {wanted}: "
         f"{PROGRAM} data {wanted} --fetch --data.data_dir {place}"
     )
     return Rehearsal((SYNTHETIC,), BUNDLED, place, seed, note)

@@ -80,6 +80,7 @@
       showProgress(state);
       if (focused === $("learn")) $("cancel").focus();
     }
+    showNotes(state);
     $("comparison").hidden = state.state !== "finished";
     if (state.state === "finished") showComparison(state);
     if (state.state === "failed") say(`Learning failed: ${state.message}`, true);
@@ -96,6 +97,12 @@
     else $("learning").removeAttribute("value"); // the duration is not known
     const isReported = stage !== "training" || epoch % Math.ceil(epochs / MAX_REPORTS) === 0;
     if (isReported || !$("learned").textContent) say(STAGES[stage](state));
+  }
+
+  function showNotes({ notes, comparison }) {
+    const known = "The earlier network may have been trained on the held-out images: its figure is too high.";
+    const isKnown = comparison && !comparison.held_out.are_new;
+    $("learn-notes").replaceChildren(...[...notes, ...(isKnown ? [known] : [])].map((note) => element("li", note)));
   }
 
   async function follow() {
@@ -119,7 +126,7 @@
 
   // The result.
 
-  function showComparison({ comparison, base, run, notes }) {
+  function showComparison({ comparison, base, run }) {
     const { own, held_out: heldOut, summary } = comparison;
     say(summary);
     $("use-after").textContent = `Use the new network (${run})`;
@@ -136,10 +143,6 @@
       countRow("correct only before: forgotten", heldOut.forgotten.toLocaleString("en")),
       countRow("correct only after: learned", heldOut.learned.toLocaleString("en")),
       countRow("“probably not a digit” before, after", `${heldOut.rejected_before}, ${heldOut.rejected_after}`),
-    );
-    const known = "The earlier network may have been trained on the held-out images: its figure is too high.";
-    $("learn-notes").replaceChildren(
-      ...[...notes, ...(heldOut.are_new ? [] : [known])].map((note) => element("li", note)),
     );
     showUsed();
   }
