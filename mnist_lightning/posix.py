@@ -17,6 +17,7 @@ from contextlib import suppress
 from functools import cache
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from threading import Thread
 from typing import IO, TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
@@ -62,6 +63,32 @@ def is_readable(stream: IO[bytes], deadline: float) -> bool:
 def end_process_after(seconds: int) -> None:
     """End this process after so many seconds; 0: do not end it any more."""
     signal.alarm(seconds)
+
+
+def end_with_parent() -> None:
+    """End this process when its standard input ends: a pipe whose other end its parent holds.
+
+    The pipe ends with the parent, even if the parent is killed. SIGTERM comes first, so that a
+    training can save its state.
+    """
+
+    def watch() -> None:
+        while os.read(0, 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(MAX_SAVING_SECONDS)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    Thread(target=watch, daemon=True).start()
+
+
+MAX_SAVING_SECONDS = 10.0  # from SIGTERM to SIGKILL
+
+
+def lower_priority(process_id: int) -> None:
+    """Let a process that was just started yield the processor to others of this user."""
+    with suppress(OSError):  # it has ended
+        os.setpriority(os.PRIO_PROCESS, process_id, 10)
 
 
 def limit_memory(count: int) -> None:

@@ -15,6 +15,7 @@ def make_parser() -> CommandParser:
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
     port_help = "(default: any free port)"
     parser.add_argument("--port", type=int, default=0, help=port_help)
+    parser.add_argument("--teach", action="store_true", help=serve.TEACH_HELP)
     return parser
 
 
@@ -26,6 +27,8 @@ def main(arguments: list[str]) -> int:
         root=runs_root(),
         network=None,
         collect=None,
+        teach=options.teach,
+        data_dir=None,
         host="127.0.0.1",
         port=options.port,
         allow_host=[],

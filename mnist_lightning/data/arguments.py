@@ -30,6 +30,8 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         raise ValueError(f"--data.extra: a data set is given twice: {', '.join(extra)}")
     # The images are repeated up to this share.
     check_value(0.01 <= extra_share <= 0.99, "extra_share", extra_share, "0.01 to 0.99")
+    if arguments["val_extra_only"] and (not extra or arguments["val_size"] is not None):
+        raise ValueError("--data.val_extra_only needs --data.extra, and no --data.val_size")
     for name, minimum in _MINIMUM.items():
         value = arguments[name]
         if value is not None:

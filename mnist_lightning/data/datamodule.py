@@ -48,6 +48,8 @@ class MNISTDataModule(LightningDataModule):
         extra: additional data sets for training and validation; the test set stays the same.
         extra_share: fraction of an epoch's images from the additional data sets: every image is
             used, and some are repeated to reach this fraction.
+        val_extra_only: validate only on the additional data sets, so that all images of `dataset`
+            that are not for testing are for training.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class MNISTDataModule(LightningDataModule):
         test_share: float = 0.15,
         extra: SourceName | list[SourceName] | None = None,
         extra_share: float = 0.1,
+        val_extra_only: bool = False,
     ) -> None:
         super().__init__()
         self.dataset = dataset
@@ -82,6 +85,7 @@ class MNISTDataModule(LightningDataModule):
         self.test_share = test_share
         self.extra: list[SourceName] = [extra] if isinstance(extra, str) else extra or []
         self.extra_share = extra_share
+        self.val_extra_only = val_extra_only
         self.reader = DatasetReader(self.data_dir, self.folder, test_share)
         self._data: DigitData | None = None
         self.train_indices = self.val_indices = torch.zeros(0, dtype=torch.long)
@@ -94,6 +98,7 @@ class MNISTDataModule(LightningDataModule):
             **{"val_size": val_size, "split_seed": split_seed, "seed": seed},
             **{"num_workers": num_workers, "pin_memory": pin_memory},
             **{"test_share": test_share, "extra": self.extra, "extra_share": extra_share},
+            "val_extra_only": val_extra_only,
         }
         # Only arguments of the constructor: `load_from_checkpoint` may pass them all to it.
         self.save_hyperparameters(plain)
@@ -126,7 +131,7 @@ class MNISTDataModule(LightningDataModule):
         if self.folder is not None and len(set(distributed.all_gather(data.checksum))) > 1:
             problem = f"{self.folder} changed while its images were read"
             raise UserError(f"{problem}; repeat the command")
-        own = self._split(data, self.val_size)
+        own = self._split(data, 0 if self.val_extra_only else self.val_size)
         self.own_train_size = len(own.train)  # without additional data sets
         self._checksums: dict[str, Any] = {"checksum": own.data.checksum}
         extra_val_size = 0 if self.val_size == 0 else None

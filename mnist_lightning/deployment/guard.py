@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mnist_lightning.deployment import hosts
@@ -81,7 +82,7 @@ def handle_errors(app: FastAPI) -> None:
     async def refused(request: Request, error: HTTPException) -> Response:
         headers = dict(error.headers or {})
         if error.status_code == 405:
-            headers["Allow"] = _allowed(headers["Allow"])
+            headers["Allow"] = _allowed(request)
             if request.method == "OPTIONS":
                 return Response(status_code=204, headers=headers)
         kind = str(error.detail).lower().replace(" ", "_")
@@ -94,7 +95,10 @@ def handle_errors(app: FastAPI) -> None:
         return ProblemError(422, "invalid", message).response()
 
 
-def _allowed(methods: str) -> str:
-    """Add the methods that the server implements for every path to those of a route."""
+def _allowed(request: Request) -> str:
+    """Return the methods of all routes of a path, and those that the server adds to each path."""
+    scope = request.scope
+    routes = [route for route in request.app.routes if route.matches(scope)[0] != Match.NONE]
+    methods = sorted({method for route in routes for method in route.methods})
     added = ["HEAD", "OPTIONS"] if "GET" in methods else ["OPTIONS"]
-    return ", ".join(dict.fromkeys([*sorted(methods.split(", ")), *added]))
+    return ", ".join(dict.fromkeys([*methods, *added]))

@@ -30,6 +30,17 @@ def own_names(bound: str, allowed: Iterable[str], local: bool) -> frozenset[str]
     return frozenset(name.lower().rstrip(".") for name in names if name)
 
 
+def is_loopback(host: str | None) -> bool:
+    """Return whether a Host header, which may have a port, is an address of this machine itself."""
+    match = _HOST.fullmatch(host or "")
+    if match is None:
+        return False
+    try:
+        return ip_address(match["v6"] or match["name"]).is_loopback
+    except ValueError:
+        return match["v6"] is None and match["name"].lower() == "localhost"
+
+
 def is_own(host: str | None, names: frozenset[str]) -> bool:
     """Return whether a Host header, which may have a port, names this server."""
     match = _HOST.fullmatch(host or "")

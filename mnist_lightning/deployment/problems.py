@@ -22,14 +22,14 @@ class ErrorAnswer(BaseModel):
 
 _ERRORS = {
     403: "The request is from another website, or for a host name that is not allowed.",
-    404: "The run does not exist.",
+    404: "The run or the image does not exist.",
     408: "The upload stopped or was too slow.",
-    409: "The run has no checkpoint yet, or its network cannot be loaded.",
+    409: "The network of the run is not ready, or the request does not fit the current state.",
     413: "The image is too large.",
     422: "The image, the form or an option is invalid, or the image shows no digit.",
     500: "The server failed; its terminal shows the reason.",
     503: "The server is busy; try again later.",
-    507: "The image could not be saved.",
+    507: "The image could not be saved or removed.",
 }
 
 

@@ -1,26 +1,24 @@
 """The responses of the server, and the networks that compute them."""
 
 import base64
-import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Literal
 
 from pydantic import BaseModel
 
 from mnist_lightning.deployment.problems import ProblemError
 from mnist_lightning.errors import UserError
-from mnist_lightning.files import write_atomically
 from mnist_lightning.inference import DigitPrediction, Recognizer, load
 from mnist_lightning.networks.registry import NetworkFactory
-from mnist_lightning.preprocessing.mnist_format import DigitImage, png
+from mnist_lightning.preprocessing.mnist_format import png
 from mnist_lightning.runs.run_directory import PRETRAINED_FOLDER, Run, list_runs
 from mnist_lightning.runs.summary_table import read_row
 from mnist_lightning.text import printable
 
 MAX_LOADED = 4  # networks besides the default one
-MAX_CORRECTIONS = 10_000  # images in a directory
 
 
 class DigitAnswer(BaseModel):
@@ -59,18 +57,13 @@ class KnownRun(BaseModel):
 
 
 class Health(BaseModel):
-    """The state of the server, its default run, and whether it collects corrections."""
+    """The state of the server, its default run, whether it collects corrections and can learn."""
 
     status: Literal["ok"]
     version: str
     run: str
     collects: bool
-
-
-class Correction(BaseModel):
-    """A saved image: its path below the directory for corrections."""
-
-    kept: str
+    teaches: bool
 
 
 class ModelRegistry:
@@ -97,6 +90,7 @@ class ModelRegistry:
             self.default = load(checkpoint or run.folder, root, classes)
         self._classes = classes
         self._read_once = lru_cache(MAX_LOADED)(self._read)
+        self._loading = Lock()  # so that a network is not loaded twice at the same time
 
     def known(self) -> dict[str, Run]:
         """Return the default run, and the others that have a checkpoint, by name."""
@@ -117,7 +111,7 @@ class ModelRegistry:
         return self.load(name)
 
     def load(self, name: str) -> Recognizer:
-        """Load the network of a run; call it from one thread at a time.
+        """Load the network of a run.
 
         Raises:
             ProblemError: the run does not exist, has no checkpoint yet, or its network cannot be
@@ -133,7 +127,8 @@ class ModelRegistry:
             raise ProblemError(409, "no_checkpoint", message) from None
         # The calibration of the network is fitted at the end of the training.
         phase = run.summary("state").get("state")
-        result = self._read_once(name, status.st_mtime_ns, status.st_size, phase)
+        with self._loading:
+            result = self._read_once(name, status.st_mtime_ns, status.st_size, phase)
         if isinstance(result, UserError):
             raise ProblemError(409, "unusable_run", str(result))
         return result
@@ -173,25 +168,3 @@ def known_run(run: Run, ready: bool = True) -> KnownRun:
         ready=ready,
         watchable=run.snapshots.is_dir(),
     )
-
-
-def save_correction(directory: Path, label: int, digit: DigitImage) -> str:
-    """Save the 28x28 input of the network, rather than the uploaded file; return the path.
-
-    Raises:
-        ProblemError: it cannot be saved.
-    """
-    subdirectory = directory / str(label)
-    name = f"{hashlib.sha256(digit.ink.tobytes()).hexdigest()[:16]}.png"
-    try:
-        if subdirectory.is_symlink():
-            raise ProblemError(507, "not_kept", f"the folder {label} is a symbolic link")
-        subdirectory.mkdir(parents=True, exist_ok=True)
-        if sum(1 for _ in subdirectory.iterdir()) >= MAX_CORRECTIONS:
-            message = f"limit reached: {MAX_CORRECTIONS:,} images with label {label}"
-            raise ProblemError(507, "full", message)
-        write_atomically(png(digit.ink), subdirectory / name)
-    except OSError as error:
-        message = f"the server could not save the image: {(error.strerror or str(error)).lower()}"
-        raise ProblemError(507, "not_kept", message) from None
-    return f"{label}/{name}"

@@ -13,11 +13,14 @@ from fastapi.responses import Response
 
 from mnist_lightning import inference
 from mnist_lightning.deployment import network_routes, responses, watch_routes
+from mnist_lightning.deployment.corrections import Correction, save_correction
+from mnist_lightning.deployment.fine_tuning import FineTuner
 from mnist_lightning.deployment.guard import Guard, handle_errors
 from mnist_lightning.deployment.html_export import SERVED_SCRIPTS
 from mnist_lightning.deployment.problems import ProblemError, errors
 from mnist_lightning.deployment.reading_pool import BusyError, ReadingPool
 from mnist_lightning.deployment.responses import ModelRegistry
+from mnist_lightning.deployment.teaching_routes import add_teaching
 from mnist_lightning.deployment.uploads import IMAGE_BODY, Bodies
 from mnist_lightning.deployment.watched_runs import WatchedRuns
 from mnist_lightning.errors import __version__
@@ -39,13 +42,19 @@ PROBLEMS = {
 }
 
 
-def make_app(models: ModelRegistry, collect: Path | None, names: frozenset[str]) -> FastAPI:
+def make_app(
+    models: ModelRegistry,
+    collect: Path | None,
+    names: frozenset[str],
+    tuner: FineTuner | None = None,
+) -> FastAPI:
     """Make the application.
 
     Args:
         models: the networks of the runs.
         collect: the directory for corrected images, by true labels; None: they are not saved.
         names: the names of this server; see `hosts.py`.
+        tuner: fine-tunes the networks on the corrected images; None: nobody can teach them.
     """
     pool, bodies = ReadingPool(), Bodies()
 
@@ -53,6 +62,8 @@ def make_app(models: ModelRegistry, collect: Path | None, names: frozenset[str])
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         pool.stop()
+        if tuner is not None:
+            tuner.stop()
 
     app = FastAPI(
         title="mnist_lightning",
@@ -65,24 +76,28 @@ def make_app(models: ModelRegistry, collect: Path | None, names: frozenset[str])
 
     app.add_middleware(Guard, names=names)
     handle_errors(app)
-    _add_information(app, models, collects=collect is not None)
+    _add_information(app, models, collect is not None, tuner is not None)
     _add_prediction(app, models, bodies, pool)
     network_routes.add(app, models)
     watch_routes.add(app, WatchedRuns(models.run, models.root), can_draw=True)
     if collect is not None:
         _add_corrections(app, collect, bodies, pool)
+    if tuner is not None:
+        add_teaching(app, tuner)
     for file in sorted(PAGE.iterdir()):
         if file.suffix in TYPES:
-            app.add_api_route(**_static_route(file), include_in_schema=False)
+            app.add_api_route(**_static_route(file, tuner is not None), include_in_schema=False)
     return app
 
 
-def _add_information(app: FastAPI, models: ModelRegistry, collects: bool) -> None:
+def _add_information(app: FastAPI, models: ModelRegistry, collects: bool, teaches: bool) -> None:
     @app.get("/api/health", responses=errors(403, 500))
     async def health() -> responses.Health:
         """Return the state of the server and its default run."""
         run = models.run.folder.name
-        return responses.Health(status="ok", version=__version__, run=run, collects=collects)
+        return responses.Health(
+            status="ok", version=__version__, run=run, collects=collects, teaches=teaches
+        )
 
     @app.get("/api/runs", responses=errors(403, 500))
     def list_runs() -> list[responses.KnownRun]:
@@ -138,23 +153,22 @@ def _add_corrections(app: FastAPI, directory: Path, bodies: Bodies, pool: Readin
     @app.post("/api/corrections", status_code=201, openapi_extra=IMAGE_BODY, responses=problems)
     async def keep(
         request: Request, label: Annotated[int, Query(ge=0, le=9, description="The true label.")]
-    ) -> responses.Correction:
+    ) -> Correction:
         """Save an image of one digit under its true label."""
         async with bodies.received(request) as content:
             image = await _find_digits(pool, content, False, request)
         saved = await to_thread.run_sync(
-            responses.save_correction, directory, label, image.digits[0], limiter=pool.turns
+            save_correction, directory, label, image.digits[0], limiter=pool.turns
         )
-        return responses.Correction(kept=saved)
+        return Correction(kept=saved)
 
 
-def _static_route(file: Path) -> dict[str, Any]:
+def _static_route(file: Path, teaches: bool) -> dict[str, Any]:
     """Return the route of a static file, which is read once."""
     content, media_type = file.read_text(encoding="utf-8"), TYPES[file.suffix]
     if file.name == "index.html":
-        content = fill_template(
-            "deployment/static/index.html", offline=False, scripts=SERVED_SCRIPTS
-        )
+        values = {"offline": False, "scripts": SERVED_SCRIPTS, "teaches": teaches}
+        content = fill_template("deployment/static/index.html", **values)
     paths = {"index.html": "/", "docs.html": "/docs", "watch.html": "/watch"}
     path = paths.get(file.name, f"/{file.name}")
     return {"path": path, "endpoint": lambda: Response(content, media_type=media_type)}

@@ -231,3 +231,44 @@ def test_labels_above_199_are_rejected(image_folder: Path) -> None:
     (image_folder / "257").mkdir()
     with pytest.raises(UserError, match="the largest allowed label is 199"):
         load_folder(image_folder, test_share=0.0)
+
+
+def test_with_validation_on_additional_data_only_every_own_image_is_for_training(
+    image_folder: Path,
+) -> None:
+    shutil.rmtree(image_folder / "notes")  # it would be reported
+    data = MNISTDataModule(
+        dataset="folder",
+        folder=str(image_folder),
+        test_share=0,
+        extra=["digits", "strokes"],
+        extra_share=0.9,
+        val_extra_only=True,
+        split_seed=4,
+    )
+    data.setup()
+    assert set(range(60)) <= set(data.train_indices.tolist())
+    assert (data.val_indices >= 60).all()
+    assert len(data.val_indices) == 200 + 200
+    usual = MNISTDataModule(dataset="digits", split_seed=4)
+    usual.setup()
+    assert torch.equal(data.val_indices[:200] - 60, usual.val_indices)
+
+
+def test_validation_on_additional_data_only_needs_such_data() -> None:
+    for others in ({}, {"extra": "strokes", "val_size": 100}):
+        with pytest.raises(ValueError, match=r"val_extra_only needs --data\.extra"):
+            MNISTDataModule(dataset="digits", val_extra_only=True, **others)  # type: ignore[arg-type]
+
+
+def test_a_single_image_can_be_learned(command: Command, run_0: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "7").mkdir(parents=True)
+    draw_seven().save(tmp_path / "mine" / "7" / "seven.png")
+    options = ["--data.dataset", "folder", "--data.folder", "mine", "--data.test_share", "0"]
+    options += ["--data.val_extra_only", "true", "--data.extra", "digits"]
+    options += ["--data.extra_share", "0.99", "--model.network", "TinyCNN"]
+    options += ["--trainer.max_epochs", "3", "--trainer.check_val_every_n_epoch", "3"]
+    assert command("fit", *options).status == 0
+    summary = run_0.summary()
+    assert (summary["best_epoch"], summary["val_size"], summary["test_size"]) == (3, 200, 0)
+    assert "min_digit" in summary  # calibrated on the bundled digits

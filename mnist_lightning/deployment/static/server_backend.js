@@ -69,6 +69,7 @@ const backend = (() => {
     try {
       await post(`api/corrections?label=${label}`, await verdict.answer.file());
       $("kept").textContent = `Saved as a ${label}, for training.`;
+      document.dispatchEvent(new Event("corrected"));
     } catch (error) {
       $("kept").textContent = error.message;
     }
@@ -83,12 +84,19 @@ const backend = (() => {
   }
 
   // Link the page that shows the training of the selected run; report that it has no checkpoint yet.
-  function linkTraining(runs) {
-    const run = runs.find((each) => each.name === $("run").value);
-    $("watch").hidden = !(run.watchable || run.ready === false);
-    $("watch").href = `watch?${new URLSearchParams({ run: run.name })}`;
-    if (run.ready !== false) return;
-    verdict.showProblem(new Error(`${run.name} has no checkpoint yet. Watch its training, and reload this page later.`));
+  function linkTraining() {
+    const { value: name, isWatchable, hasCheckpoint } = $("run").selectedOptions[0];
+    $("watch").hidden = hasCheckpoint && !isWatchable;
+    $("watch").href = `watch?${new URLSearchParams({ run: name })}`;
+    if (hasCheckpoint) return;
+    verdict.showProblem(new Error(`${name} has no checkpoint yet. Watch its training, and reload this page later.`));
+  }
+
+  // Add a run to both lists.
+  function addRun({ name, ready = true, watchable = false }, text, isSelected = false) {
+    const option = new Option(text, name, false, isSelected);
+    $("run").add(Object.assign(option, { hasCheckpoint: ready, isWatchable: watchable }));
+    $("compare").add(new Option(text, name));
   }
 
   async function start() {
@@ -104,11 +112,10 @@ const backend = (() => {
       const facts = [run.network, run.dataset].filter(Boolean);
       if (run.val_accuracy) facts.push(`${(100 * run.val_accuracy).toFixed(1)} %`);
       const text = facts.length ? `${run.name}: ${facts.join(", ")}` : run.name;
-      $("run").add(new Option(text, run.name, false, run.name === health.run));
-      $("compare").add(new Option(text, run.name));
+      addRun(run, text, run.name === health.run);
     }
-    $("run").addEventListener("change", () => linkTraining(runs));
-    linkTraining(runs);
+    $("run").addEventListener("change", linkTraining);
+    linkTraining();
     $("run").onchange = () => {
       readAgain();
       useRun();
@@ -117,7 +124,7 @@ const backend = (() => {
   }
 
   return {
-    MAX_SIDE, read, readFile, start, request, loadReader,
+    MAX_SIDE, read, readFile, start, request, loadReader, addRun,
     get reader() { return reader; },
   };
 })();

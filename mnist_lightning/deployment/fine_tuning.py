@@ -1,0 +1,248 @@
+"""Fine-tune a served network on corrected digits: one training at a time, in a child process."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Lock, Thread
+
+from mnist_lightning.deployment.child_process import CancelledError, ChildFailedError, run_child
+from mnist_lightning.deployment.corrections import count_corrections
+from mnist_lightning.deployment.fine_tuning_options import (
+    choose_rehearsal,
+    fit_options,
+    network_options,
+    plan_training,
+)
+from mnist_lightning.deployment.fine_tuning_state import Comparison, FineTuningState
+from mnist_lightning.deployment.problems import ProblemError
+from mnist_lightning.deployment.responses import ModelRegistry
+from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.runs import lookup
+from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_metrics
+from mnist_lightning.runs.run_directory import Run, create_next
+from mnist_lightning.runs.summary_json import read_calibration
+from mnist_lightning.text import plural, say, shorten
+
+FIT = "from mnist_lightning.cli.main import run; run()"
+COMPARE = "from mnist_lightning.evaluation.forgetting import main; main()"
+STOP_SECONDS = 15.0  # a training that is stopped saves its state first
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a server that fine-tunes.
+
+    Attributes:
+        folder: the corrected digits.
+        root: the directory of the runs.
+        data_dir: the directory of the data sets; None: that of the run.
+        network: the class of the user's own network.
+    """
+
+    folder: Path
+    root: Path
+    data_dir: Path | None = None
+    network: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A fine-tuning.
+
+    Attributes:
+        run: the run that it makes.
+        fit: the arguments of the process that trains.
+        compare: the argument of the process that compares.
+        calibration: the calibration of the run; None: that of the training.
+    """
+
+    run: Run
+    fit: list[str]
+    compare: str
+    calibration: dict[str, float] | None
+
+
+class FineTuner:
+    """Fine-tunes a copy of a network; another thread starts and watches the child processes.
+
+    Args:
+        models: the networks of the server.
+        settings: where to read and write.
+    """
+
+    def __init__(self, models: ModelRegistry, settings: Settings) -> None:
+        self._models = models
+        self.settings = settings
+        self._state = FineTuningState()
+        self._bases: dict[str, str] = {}  # the base of each run that this server has made
+        self._starting = Lock()
+        self._cancelled = Event()
+        self._thread: Thread | None = None
+
+    @property
+    def state(self) -> FineTuningState:
+        """The current state."""
+        return self._state
+
+    def start(self, name: str | None) -> FineTuningState:
+        """Fine-tune a copy of the network of a run; None: the default run.
+
+        A run that was made here is replaced by its base: fine-tuning always starts from a network
+        that was trained on its whole data set, so that forgetting does not add up.
+
+        Raises:
+            ProblemError: another fine-tuning is running, or this one cannot start.
+        """
+        name = name or self._models.run.folder.name
+        with self._only_one():
+            count = count_corrections(self.settings.folder)
+            if count == 0:
+                problem = "no corrected digits yet: draw a digit, then press its correct label"
+                raise ProblemError(409, "no_corrections", problem)
+            base = self._bases.get(name, name)
+            try:
+                job = self._prepare(base, count)
+            except UserError as error:
+                raise ProblemError(409, "not_started", str(error)) from None
+            self._bases[job.run.folder.name] = base
+            self._cancelled.clear()
+            self._thread = Thread(target=self._work, args=(job,), daemon=True)
+            self._thread.start()
+            return self._state
+
+    @contextmanager
+    def _only_one(self) -> Iterator[None]:
+        free = self._starting.acquire(blocking=False)
+        try:
+            if not free or self._state.state == "running":
+                problem = "the network is learning already; wait, or cancel it"
+                raise ProblemError(409, "already_learning", problem)
+            yield
+        finally:
+            if free:
+                self._starting.release()
+
+    def _prepare(self, base: str, count: int) -> Job:
+        """Choose the options, and create the directory of the run.
+
+        Raises:
+            ProblemError: the base does not exist, or cannot be loaded.
+            UserError: it cannot be fine-tuned, or the directory cannot be created.
+        """
+        models, settings = self._models, self.settings
+        recognizer = models.recognizer(base)
+        before = models.known()[base]
+        source = lookup.PRETRAINED if before.is_pretrained else recognizer.source
+        rehearsal = choose_rehearsal(before, settings.data_dir)
+        network = network_options(recognizer.network, settings.network)
+        plan = plan_training(rehearsal.extra, count)
+        run = self._create_run()
+        fit = fit_options(source, settings.folder, run, settings.root, rehearsal, plan)
+        compare = {
+            "before": source,
+            "after": str(run.folder),
+            "root": str(settings.root),
+            "folder": str(settings.folder),
+            "dataset": rehearsal.held_out,
+            "is_mixed_in": rehearsal.held_out in rehearsal.extra,
+            "data_dir": str(rehearsal.data_dir),
+            "split_seed": rehearsal.split_seed,
+            "network": settings.network,
+        }
+        notes = [] if rehearsal.note is None else [rehearsal.note]
+        self._state = FineTuningState(
+            state="running", epochs=plan.epochs, base=base, run=run.folder.name, notes=notes
+        )
+        say(f"learning {plural(count, 'digit')}: {base} is fine-tuned as {run.folder}", flush=True)
+        # The synthetic digits are too easy: on them, the network is never unsure.
+        calibration = None if rehearsal.note is None else read_calibration(before.summary())
+        return Job(run, [*fit, *network], json.dumps(compare), calibration)
+
+    def _create_run(self) -> Run:
+        """Create the directory of a run; its name must not be that of the default run."""
+        run = create_next(self.settings.root)
+        if run.folder.name != self._models.run.folder.name:
+            return run
+        other = create_next(self.settings.root)
+        _remove_if_empty(run)
+        return other
+
+    def _work(self, job: Job) -> None:
+        """Train and compare in child processes, and report the state."""
+
+        def report() -> None:
+            epoch = _completed_epochs(job.run)
+            if self._state.stage != "training" and job.run.config.exists():
+                self._update(stage="training")
+            if epoch != self._state.epoch:
+                self._update(epoch=epoch)
+
+        try:
+            run_child(FIT, job.fit, self._cancelled, report)
+            if job.calibration is not None:
+                job.run.write_summary(job.run.summary() | job.calibration)
+            self._update(stage="comparing")
+            output = run_child(COMPARE, [job.compare], self._cancelled, lambda: None)
+            comparison = Comparison.model_validate_json(output)
+            notes = [*self._state.notes, *comparison.notes]
+            self._update(state="finished", comparison=comparison, notes=notes)
+            say(f"learned: {job.run.folder}. {comparison.summary}", flush=True)
+        except CancelledError:
+            self._update(state="cancelled", message=_kept(job.run))
+        except ChildFailedError as error:
+            self._fail(str(error), job.run)
+        except Exception as error:  # nobody else would report it
+            self._fail(" ".join(f"{type(error).__name__}: {error}".split()), job.run)
+        finally:
+            _remove_if_empty(job.run)
+
+    def _fail(self, reason: str, run: Run) -> None:
+        reason = shorten(reason)
+        say(f"learning failed: {reason}", file=sys.stderr, flush=True)
+        self._update(state="failed", message=f"{reason.rstrip('.')}. {_kept(run)}".strip())
+
+    def _update(self, **changes: object) -> None:
+        self._state = self._state.model_copy(update=changes)
+
+    def cancel(self) -> FineTuningState:
+        """Stop the fine-tuning that is running, and wait for its end.
+
+        Raises:
+            ProblemError: none is running.
+        """
+        if self._thread is None or self._state.state != "running":
+            raise ProblemError(409, "not_learning", "nothing to cancel: no network is learning")
+        self.stop()
+        return self._state
+
+    def stop(self) -> None:
+        """Stop the child process, if there is one."""
+        self._cancelled.set()
+        if self._thread is not None:
+            self._thread.join(STOP_SECONDS)
+
+
+def _completed_epochs(run: Run) -> int:
+    with suppress(UserError, OSError, ValueError):
+        epochs = [row["epoch"] for row in read_metrics(run.folder / METRICS_FILE)]
+        return max((int(epoch) for epoch in epochs if epoch), default=0)
+    return 0
+
+
+def _kept(run: Run) -> str:
+    """Say what is left of a run that was not compared."""
+    if not run.recent().is_file():
+        return ""
+    if run.summary("state").get("state") == "finished":
+        return f"The new network is in {run.folder}, but it was not compared with the earlier one."
+    resume = f"{PROGRAM} resume {run.reference}"
+    return f"The unfinished run {run.folder} is kept; to continue it: {resume}"
+
+
+def _remove_if_empty(run: Run) -> None:
+    with suppress(OSError):  # it is not empty
+        run.checkpoints.rmdir()
+        run.folder.rmdir()
