@@ -7,14 +7,12 @@ Export RUN first: `export RUN --format html`. `DATA/photos` contains images, `DA
 
 import argparse
 import base64
-import io
 import shutil
 import statistics
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from mnist_lightning import load
@@ -37,7 +35,7 @@ PREDICT_LABELS = """(text) => {
 READ_PHOTO = """async () => {
   while (!photo) await new Promise((done) => setTimeout(done, 5));
   const answer = await backend.read(currentImage(), "false");
-  return [answer.digits[0].input, answer.milliseconds];
+  return [[...answer.digits[0].pixels], answer.milliseconds];
 }"""
 
 
@@ -56,9 +54,8 @@ def compare_photos(page: Page, paths: list[Path]) -> tuple[list[int], list[float
     for path in paths:
         page.evaluate("clear()")
         page.set_input_files("#file", path)
-        url, milliseconds = page.evaluate(READ_PHOTO)
-        content = base64.b64decode(url.partition(",")[2])
-        pixels = np.asarray(Image.open(io.BytesIO(content)).convert("L")).astype(int)
+        values, milliseconds = page.evaluate(READ_PHOTO)
+        pixels = np.array(values).reshape(28, 28)
         digits = mnist_format.find_digits(upright(mnist_format.read(path)), multiple=False)
         differences.append(int(np.abs(pixels - digits[0].ink).max()))
         durations_ms.append(milliseconds)

@@ -26,11 +26,11 @@ PROGRAM = [sys.executable, "-m", "mnist_lightning"]
 # Count the frames with a new answer, and keep the milliseconds of each answer.
 COUNT = """() => {
   window.frames_shown = [];
-  let isNew = false;
-  verdict.follow((digit) => (isNew ||= digit !== null));
+  let milliseconds = null;
+  verdict.follow((digit) => { if (digit) ({ milliseconds } = verdict.answer); });
   const step = () => {
-    if (isNew) window.frames_shown.push(verdict.answer?.milliseconds);
-    isNew = false;
+    if (milliseconds !== null) window.frames_shown.push(milliseconds);
+    milliseconds = null;
     requestAnimationFrame(step);
   };
   requestAnimationFrame(step);

@@ -21,8 +21,8 @@ PACKAGE = Path(__file__).parent.parent
 # The scripts that predict, in the order of their dependencies; then the scripts of every page.
 PREPROCESSING = ["arrays", "pillow", "components", "line_removal", "ink_extraction", "mnist_format"]
 PREDICTION_SCRIPTS = [f"preprocessing/js/{name}.js" for name in PREPROCESSING]
-PREDICTION_SCRIPTS.append("deployment/static/graph_interpreter.js")
-READER = ["results", "reader"]
+PREDICTION_SCRIPTS += [f"deployment/static/{name}.js" for name in ("graph_interpreter", "reader")]
+READER = ["results", "reading_thread"]
 VIEWS = ["canvas", "layers", "activation_image", "unit_panel", "inside", "space", "why"]
 OFFLINE = [*READER, "local_backend", *VIEWS, "start"]
 PAGE_SCRIPTS = [f"deployment/static/{name}.js" for name in OFFLINE]

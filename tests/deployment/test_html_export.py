@@ -1,7 +1,5 @@
 """The page without a server, in a browser, from disk."""
 
-import base64
-import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,10 +46,34 @@ def sheet(browser: Browser, file: Path) -> Iterator[Page]:
 
 def shown_input(page: Page) -> mnist_format.Ink:
     """Return the 28x28 image that the page shows."""
-    address = page.locator("#input").get_attribute("src")
-    assert address is not None
-    content = base64.b64decode(address.partition(",")[2])
-    return np.asarray(Image.open(io.BytesIO(content)).convert("L"))
+    values = page.locator("#input").evaluate(
+        "canvas => [...canvas.getContext('2d').getImageData(0, 0, 28, 28).data]"
+    )
+    return np.array(values, np.uint8).reshape(28, 28, 4)[..., 0]
+
+
+NO_THREAD = "delete window.Worker"
+FAILING_THREAD = """
+  const Thread = Worker;
+  window.Worker = function () {
+    return new Thread(URL.createObjectURL(new Blob(["throw new Error()"])));
+  };
+"""
+
+
+@pytest.mark.parametrize("script", [NO_THREAD, FAILING_THREAD])
+def test_a_browser_without_threads_reads_in_the_page(
+    browser: Browser, file: Path, script: str
+) -> None:
+    page = browser.new_page()
+    page.add_init_script(script)
+    page.goto(file.as_uri())
+    draw(page, THREE)
+    expect(page.locator("#verdict strong")).to_have_text(re.compile("^[0-9]$"))
+    page.click("#clear")
+    draw(page, THREE)
+    expect(page.locator("#verdict strong")).to_have_text(re.compile("^[0-9]$"))
+    page.close()
 
 
 def test_a_drawing_is_read_without_a_server(sheet: Page, file: Path) -> None:

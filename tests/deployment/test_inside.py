@@ -31,7 +31,7 @@ MINUS = "\u2212"
 # The pixels that the page computes for drawings, in base64.
 PIXELS = """(drawings) => drawings.map((points) => {
   const image = currentImage(points.map((stroke) => stroke.map(([x, y]) => [420 * x, 420 * y])));
-  const { pixels } = backend.reader.find(image, "false")[0];
+  const { pixels } = backend.reader.find(pixelsOf(image), "false")[0];
   return btoa(String.fromCharCode(...pixels));
 })"""
 # The shapes of every step, and the values of all steps for each image, in base64.
@@ -341,7 +341,7 @@ def test_two_networks_are_compared(browser: Browser, home: Any) -> None:
         expect(agreement).to_have_text(re.compile("Both networks read|They disagree"))
         expect(page.locator("#bars meter")).to_have_count(20)
         second = page.evaluate(
-            "backend.loadReader('version_0')"
+            "backend.loadModel('version_0').then(makeReader)"
             ".then((r) => r.classify(verdict.answer.digits[0].pixels).label)"
         )
         first = page.locator("#verdict strong").inner_text()

@@ -76,15 +76,15 @@ const activationImage = (() => {
     const pixels = new Uint32Array(image.data.buffer);
     let max = 1e-9;
     for (let i = 0; i < data.length; i++) max = Math.max(max, Math.abs(data[i]));
-    const shades = colors(kind);
+    const [shades, scale] = [colors(kind), SHADES / max];
     for (let channel = 0, from = 0; channel < channels; channel++) {
       const { x, y } = cornerOf(grid, channel);
       for (let row = 0; row < height; row++) {
         for (let column = 0; column < width; column++, from++) {
-          const color = shades[SHADES + Math.round((SHADES * data[from]) / max)];
+          const color = shades[Math.floor(SHADES + scale * data[from] + 0.5)];
+          const corner = (y + row * grid.zoom) * grid.width + x + column * grid.zoom;
           for (let dy = 0; dy < grid.zoom; dy++) {
-            const start = (y + row * grid.zoom + dy) * grid.width + x + column * grid.zoom;
-            pixels.fill(color, start, start + grid.zoom);
+            for (let dx = 0; dx < grid.zoom; dx++) pixels[corner + dy * grid.width + dx] = color;
           }
         }
       }

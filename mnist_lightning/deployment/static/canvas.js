@@ -3,7 +3,7 @@
 
 const PEN = 26; // pixels of the sheet's 420: the width of MNIST's strokes at this scale
 const STEP = 14; // pixels that an arrow key moves the pen
-const DRAWING_SIDE = 280; // a drawing is reduced to this size before it is read: ten times MNIST's
+const DRAWING_SIDE = 140; // a drawing is reduced to this size before it is read: five times MNIST's
 
 const paper = $("paper");
 const pen = paper.getContext("2d");
@@ -129,31 +129,43 @@ function currentImage(drawn = strokes) {
   return canvas;
 }
 
+// The pixels of a canvas: {width, height, data}.
+function pixelsOf(canvas) {
+  const { width, height } = canvas;
+  const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+  return { width, height, data };
+}
+
 // One request at a time: changes during a request are sent together in the next one.
 async function update() {
   busy = true;
   try {
-    let requested;
-    do {
-      requested = changes;
-      if (!strokes.length && !photo) break;
-      await showResponse(backend.read(currentImage(), $("multiple").value, photo), () => requested === changes);
-    } while (requested !== changes);
+    let request = send();
+    while (request) {
+      const { state, response, sentSheet } = request;
+      await response.catch(() => null);
+      request = state === changes ? null : send(); // it is read while this response is shown
+      await showResponse(response, sentSheet, () => state === changes);
+    }
   } finally {
     busy = false;
   }
 }
 
+function send() {
+  if (!strokes.length && !photo) return null;
+  return { state: changes, sentSheet: sheet, response: backend.read(currentImage(), $("multiple").value, photo) };
+}
+
 // Show the response, if it belongs to the current sheet.
-async function showResponse(response, isLatest = () => true) {
-  const requestSheet = sheet;
+async function showResponse(response, sentSheet = sheet, isLatest = () => true) {
   try {
     const answer = await response;
-    if (requestSheet === sheet) verdict.show(answer, isLatest());
+    if (sentSheet === sheet) verdict.show(answer, isLatest());
   } catch (error) {
-    if (requestSheet === sheet) verdict.showProblem(error);
+    if (sentSheet === sheet) verdict.showProblem(error);
   }
-  if (requestSheet === sheet) draw();
+  if (sentSheet === sheet) draw();
 }
 
 function clear() {

@@ -26,7 +26,7 @@
     const run = nameOf("compare");
     [reader, problem] = [null, ""];
     if (run) {
-      const loaded = await backend.loadReader(run).catch((error) => {
+      const loaded = await backend.loadModel(run).then(makeReader).catch((error) => {
         problem = `${run} cannot be compared: ${error.message}.`;
         return null;
       });

@@ -146,6 +146,7 @@ const inside = (() => {
     selected = unit && { layer, unit };
     showUnit();
     space.draw();
+    draw(); // the rectangle on the sheet
   }
 
   // The rectangle of the image that influences the selected unit, in 28x28 pixels.
@@ -172,7 +173,6 @@ const inside = (() => {
       index: selected.layer,
       unit: selected.unit,
     });
-    draw(); // the rectangle on the sheet
   }
 
   function place(element, fractions) {

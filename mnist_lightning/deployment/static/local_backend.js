@@ -4,7 +4,10 @@
 const backend = (() => {
   const MAX_SIDE = 4096; // a photo is reduced to this size, which the canvas of every browser supports
 
-  const reader = makeReader(JSON.parse($("model").textContent));
+  const model = JSON.parse($("model").textContent);
+  const reader = makeReader(model);
+  const script = new Blob([$("reading").textContent], { type: "text/javascript" });
+  const { read } = startReading(URL.createObjectURL(script), model, reader);
 
   async function readFile(file) {
     throw new Error(`This browser cannot open ${file.name}: it is not an image, or is damaged.`);
@@ -12,5 +15,5 @@ const backend = (() => {
 
   const start = () => inside.use(reader);
 
-  return { MAX_SIDE, read: reader.read, readFile, reader, start };
+  return { MAX_SIDE, read, readFile, reader, start };
 })();

@@ -5,12 +5,14 @@ const neighbors = (() => {
   const SIDE = 28;
   const SHOWN = 10;
   const PLACING = 5; // nearest digits that determine the place in the map
+  const PAUSE = 150; // ms without a change before they are searched: not in each frame while one draws
   const COLORS = ["#1b6ca8", "#c2570c", "#2a7d4f", "#a8323e", "#6b4fa0", "#80552b", "#b0428a", "#5c6b73", "#8a7d10", "#0f8b8d"];
 
   let reader = null;
   let known = null; // {rows, positions, labels, columns} of the network
   let image = null; // the digits
   let shown = null; // the digit
+  let timer = null;
 
   // Use the network of another run.
   async function use(newReader, run) {
@@ -55,7 +57,6 @@ const neighbors = (() => {
   }
 
   function show(digit) {
-    shown = digit;
     if (!known || !$("neighbors").open) return;
     const nearest = digit ? sorted(featuresOf(reader.valuesOf(digit))) : [];
     const first = nearest.slice(0, SHOWN);
@@ -106,7 +107,11 @@ const neighbors = (() => {
 
   $("neighbors").ontoggle = () => show(shown);
 
-  verdict.follow(show);
+  verdict.follow((digit) => {
+    shown = digit;
+    clearTimeout(timer);
+    timer = setTimeout(() => show(shown), PAUSE);
+  });
 
   return { use };
 })();

@@ -48,35 +48,29 @@ function makeReader(model) {
     return digit.values;
   }
 
-  function toDataUrl({ width, height, data }) {
-    const canvas = document.createElement("canvas");
-    [canvas.width, canvas.height] = [width, height];
-    const shades = Uint8ClampedArray.from({ length: 4 * data.length }, (_, i) =>
-      i % 4 === 3 ? 255 : data[i >> 2]);
-    canvas.getContext("2d").putImageData(new ImageData(shades, width, height), 0, 0);
-    return canvas.toDataURL();
+  // The digits of an image {width, height, data}, as in a canvas.
+  function find(image, multiple) {
+    return mnistFormat.findDigits(image, MULTIPLE[multiple]).map(({ ink, dark, box, wide }) =>
+      ({ ...classify(ink.data), pixels: ink.data, ink: dark ? "dark" : "light", box, wide }));
   }
 
-  function toDigit({ ink, dark, box, wide }) {
-    const polarity = dark ? "dark" : "light";
-    return { ...classify(ink.data), box, ink: polarity, wide, input: toDataUrl(ink), pixels: ink.data };
+  // The digits, or the problem, in a form that one thread can send to another.
+  function answer(image, multiple) {
+    try {
+      return { digits: find(image, multiple).map((digit) => ({ ...digit, network: null })) };
+    } catch (error) {
+      return { problem: error.message };
+    }
   }
 
-  // The digits in a canvas, now.
-  function find(canvas, multiple) {
-    const { width, height } = canvas;
-    const image = canvas.getContext("2d").getImageData(0, 0, width, height);
-    return mnistFormat.findDigits(image, MULTIPLE[multiple]).map(toDigit);
-  }
+  return { find, answer, classify, valuesOf, network: loaded };
+}
 
-  // The response for a canvas, in the same form as from the server.
-  async function read(canvas, multiple) {
-    await new Promise((done) => setTimeout(done)); // show the stroke first
-    const start = performance.now();
-    const digits = find(canvas, multiple);
-    const milliseconds = performance.now() - start;
-    return { width: canvas.width, height: canvas.height, digits, milliseconds };
-  }
-
-  return { read, find, classify, valuesOf, network: loaded };
+// In a thread of its own, this script gets a model, and then images.
+if (typeof document === "undefined") {
+  let reader = null;
+  globalThis.onmessage = ({ data: { model, image, multiple } }) => {
+    if (model) reader = makeReader(model);
+    else postMessage(reader.answer(image, multiple));
+  };
 }

@@ -12,6 +12,7 @@ const verdict = (() => {
 
   const labelOf = (digit) => (digit.not_digit ? "?" : digit.label);
 
+  const [bars] = $("bars").tBodies;
   const followers = []; // functions that show more about the digit, or null
   let other = null; // another network: {classify, describe}
   let answer = null;
@@ -63,12 +64,11 @@ const verdict = (() => {
     const digit = answer.digits[chosen];
     [...$("digits").children].forEach((button, i) => button.setAttribute("aria-pressed", i === chosen));
     $("details").hidden = false;
-    $("input").src = digit.input;
+    paintInput(digit.pixels);
     const second = other?.classify(digit);
     const first = digit.not_digit ? null : digit.label;
-    $("bars").tBodies[0].replaceChildren(
-      ...digit.probabilities.map((probability, label) => bar(label, first, probability, second?.probabilities[label])),
-    );
+    while (bars.rows.length > digit.probabilities.length) bars.deleteRow(-1);
+    digit.probabilities.forEach((probability, label) => showBar(label, first, probability, second?.probabilities[label]));
     if (other) $("agreement").textContent = other.describe(digit, second);
     const notes = [`${digit.ink} ink`, `read in ${answer.milliseconds.toFixed(0)} ms`];
     if (digit.wide) notes.push("wide: possibly several touching digits");
@@ -76,24 +76,37 @@ const verdict = (() => {
     for (const follower of followers) follower(digit);
   }
 
-  // A row with a bar for each network.
-  function bar(label, first, ...probabilities) {
+  // Paint the 28x28 pixels that the network reads.
+  function paintInput(pixels) {
+    const image = new ImageData(28, 28);
+    const colors = new Uint32Array(image.data.buffer);
+    pixels.forEach((ink, i) => (colors[i] = (255 << 24) | (ink << 16) | (ink << 8) | ink));
+    $("input").getContext("2d").putImageData(image, 0, 0);
+  }
+
+  // Show a row with a bar for each network.
+  function showBar(label, first, ...probabilities) {
     const shares = probabilities.filter((probability) => probability !== undefined);
-    const row = document.createElement("tr");
+    const row = bars.rows[label] ?? addRow(label);
+    const [, middle, end] = row.cells;
     row.className = label === first ? "first" : "";
-    const head = document.createElement("th");
+    const text = shares.map(percent).join(" | ");
+    if (end.textContent === text) return; // each change costs a layout
+    end.textContent = text;
+    while (middle.children.length > shares.length) middle.lastChild.remove();
+    shares.forEach((share, i) => {
+      const meter = middle.children[i] ?? middle.appendChild(document.createElement("meter"));
+      meter.value = share;
+      meter.setAttribute("aria-label", `${label}: ${percent(share)}`);
+    });
+  }
+
+  function addRow(label) {
+    const row = bars.insertRow();
+    const head = row.appendChild(document.createElement("th"));
     head.scope = "row";
     head.textContent = label;
-    const middle = document.createElement("td");
-    middle.append(...shares.map((probability) => {
-      const meter = document.createElement("meter");
-      meter.value = probability;
-      meter.setAttribute("aria-label", `${label}: ${percent(probability)}`);
-      return meter;
-    }));
-    const end = document.createElement("td");
-    end.textContent = shares.map(percent).join(" | ");
-    row.append(head, middle, end);
+    row.append(document.createElement("td"), document.createElement("td"));
     return row;
   }
 

@@ -5,6 +5,7 @@
 const backend = (() => {
   const MAX_SIDE = 1600; // a photo is reduced to this size before it is sent
   let reader = null; // of the selected run; null while it loads, or if the page does not support it
+  let thread = null; // reads drawings with this network
 
   const post = (address, body) => request(address, { method: "POST", body });
 
@@ -41,25 +42,27 @@ const backend = (() => {
   async function read(canvas, multiple, isPhoto) {
     const file = () => new Promise((done) => canvas.toBlob(done, "image/png"));
     if (isPhoto || !reader) return readFile(await file(), multiple);
-    return { ...(await reader.read(canvas, multiple)), file };
+    return { ...(await thread.read(canvas, multiple)), file };
   }
+
+  const loadModel = (run) => request(`api/network?${new URLSearchParams({ run })}`);
 
   // Load the network of a run into the page.
-  async function loadReader(run) {
-    return makeReader(await request(`api/network?${new URLSearchParams({ run })}`));
-  }
-
   async function useRun() {
     const run = $("run").value;
     reader = null;
+    thread?.stop();
     inside.use(null, "Loading the layers …");
-    let reason = "";
-    const loaded = await loadReader(run).catch((error) => {
+    let [reason, model, loaded] = ["", null, null];
+    try {
+      model = await loadModel(run);
+      loaded = makeReader(model);
+    } catch (error) {
       reason = `The layers of this network cannot be shown: ${error.message}.`;
-      return null;
-    });
+    }
     if (run !== $("run").value) return;
     reader = loaded;
+    thread = reader && startReading("reading.js", model, reader);
     inside.use(reader, reason);
     neighbors.use(reader, run);
     readAgain();
@@ -124,7 +127,7 @@ const backend = (() => {
   }
 
   return {
-    MAX_SIDE, read, readFile, start, request, loadReader, addRun,
+    MAX_SIDE, read, readFile, start, request, loadModel, addRun,
     get reader() { return reader; },
   };
 })();

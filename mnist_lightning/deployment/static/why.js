@@ -66,7 +66,7 @@ const why = (() => {
     for (const { stroke } of ordered.sort((a, b) => a.length - b.length)) {
       let digits;
       try {
-        digits = reader.find(currentImage(strokes.filter((_, i) => i !== stroke)), "false");
+        digits = reader.find(pixelsOf(currentImage(strokes.filter((_, i) => i !== stroke))), "false");
       } catch {
         continue; // nothing is left
       }
