@@ -21,7 +21,8 @@ from mnist_lightning.deployment.problems import ProblemError
 from mnist_lightning.deployment.responses import ModelRegistry
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.runs import lookup
-from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_metrics
+from mnist_lightning.runs.metrics_csv import METRICS_FILE
+from mnist_lightning.runs.metrics_follower import MetricsFollower
 from mnist_lightning.runs.run_directory import Run, create_next
 from mnist_lightning.runs.summary_json import read_calibration
 from mnist_lightning.text import plural, say, shorten
@@ -173,8 +174,12 @@ class FineTuner:
     def _work(self, job: Job) -> None:
         """Train and compare in child processes, and report the state."""
 
+        metrics = MetricsFollower(job.run.folder / METRICS_FILE)
+
         def report() -> None:
-            epoch = _completed_epochs(job.run)
+            with suppress(UserError):  # the progress is not worth a failure
+                metrics.update()
+            epoch = metrics.epochs[-1].epoch if metrics.epochs else 0
             if self._state.stage != "training" and job.run.config.exists():
                 self._update(stage="training")
             if epoch != self._state.epoch:
@@ -223,13 +228,6 @@ class FineTuner:
         self._cancelled.set()
         if self._thread is not None:
             self._thread.join(STOP_SECONDS)
-
-
-def _completed_epochs(run: Run) -> int:
-    with suppress(UserError, OSError, ValueError):
-        epochs = [row["epoch"] for row in read_metrics(run.folder / METRICS_FILE)]
-        return max((int(epoch) for epoch in epochs if epoch), default=0)
-    return 0
 
 
 def _kept(run: Run) -> str:

@@ -91,6 +91,10 @@ def test_a_fine_tuning_trains_then_compares(tuner: FineTuner, children: Children
     run.config.write_text("")
     children.reports[FIT]()
     assert (tuner.state.stage, tuner.state.epoch) == ("training", 0)
+    # The column of the epoch follows when the first epoch is complete.
+    (run.folder / "metrics.csv").write_text("step,dataset,train/step_loss\n50,folder,0.5\n")
+    children.reports[FIT]()
+    assert tuner.state.epoch == 0
     header, rows = "step,dataset,epoch,train/loss", ["25,folder,1,0.5", "50,folder,2,0.4"]
     (run.folder / "metrics.csv").write_text("\n".join([header, *rows, "75,fol"]))
     children.reports[FIT]()
