@@ -43,6 +43,13 @@ NINE = [
     ],
     [(0.65, 0.3), (0.65, 0.8)],
 ]
+# Digits of a hand that slants to the right: their labels, strokes, and angles in degrees.
+SLANTED = [
+    (1, [[(0.3, 0.5), (0.52, 0.2), (0.52, 0.8)]], 25),
+    (1, [[(0.3, 0.45), (0.5, 0.2), (0.5, 0.8)], [(0.3, 0.8), (0.7, 0.8)]], 25),
+    (4, [[(0.42, 0.2), (0.33, 0.55), (0.68, 0.55)], [(0.6, 0.35), (0.6, 0.85)]], 40),
+    (7, [[(0.33, 0.25), (0.66, 0.25), (0.45, 0.8)], [(0.38, 0.52), (0.64, 0.52)]], 25),
+]
 LINES, DIGITS_PER_LINE, CELL = 2, 4, 130  # of the made-up photo; pixels
 
 
@@ -127,6 +134,7 @@ def show_layers(browser: Browser) -> None:
     with serve([*PROGRAM, "serve", "pretrained", "--port", "0"]) as address:
         page = open_page(browser, address, 1500, width=1250)
         expect(page.locator("#layers canvas")).to_have_count(8, timeout=60_000)
+        expect(page.locator("#neighbors")).to_be_visible(timeout=60_000)
         draw_strokes(page, NINE)
         expect(page.locator("#nearest canvas")).to_have_count(10, timeout=60_000)
         page.locator("#layers canvas").nth(1).focus()
@@ -151,6 +159,37 @@ def draw_strokes(page: Page, strokes: list[list[tuple[float, float]]]) -> None:
             if number == 0:
                 page.mouse.down()
         page.mouse.up()
+
+
+def show_teaching(browser: Browser, root: Path, data_dir: Path) -> None:
+    """Correct slanted digits, and let the network learn them."""
+    folder = root / "corrected"
+    shutil.rmtree(folder, ignore_errors=True)
+    command = [*PROGRAM, "serve", "pretrained", "--port", "0", "--teach"]
+    command += ["--collect", str(folder), "--data.data_dir", str(data_dir)]
+    command += ["--trainer.default_root_dir", str(root / "taught")]
+    with serve(command) as address:
+        page = open_page(browser, address, 1000)
+        expect(page.locator("#layers canvas")).to_have_count(8, timeout=60_000)
+        for label, strokes, degrees in SLANTED:
+            if page.locator("#clear").is_enabled():
+                page.click("#clear")
+            draw_strokes(page, [[turn(point, degrees) for point in stroke] for stroke in strokes])
+            page.locator("#correction button").nth(label).click()
+            expect(page.locator("#kept")).to_have_text(f"Saved as a {label}, for training.")
+        page.click("#learn")
+        expect(page.locator("#comparison")).to_be_visible(timeout=300_000)
+        page.locator("#teach").screenshot(path=IMAGES / "page_teach.png")
+
+
+def turn(point: tuple[float, float], degrees: float) -> tuple[float, float]:
+    """Turn a point clockwise around the center of the sheet."""
+    angle = math.radians(degrees)
+    x, y = point[0] - 0.5, point[1] - 0.5
+    return (
+        0.5 + x * math.cos(angle) - y * math.sin(angle),
+        0.5 + x * math.sin(angle) + y * math.cos(angle),
+    )
 
 
 def show_training(browser: Browser, root: Path) -> None:
@@ -199,6 +238,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=browser_path(), args=ARGUMENTS)
         show_web_page(browser, root, photo)
         show_layers(browser)
+        show_teaching(browser, root, data_dir)
         show_training(browser, root)
         show_report(browser, root, data_dir)
         show_tensorboard(browser, root)

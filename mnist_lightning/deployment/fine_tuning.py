@@ -173,7 +173,6 @@ class FineTuner:
 
     def _work(self, job: Job) -> None:
         """Train and compare in child processes, and report the state."""
-
         metrics = MetricsFollower(job.run.folder / METRICS_FILE)
 
         def report() -> None:
