@@ -182,6 +182,7 @@ const snapshots = () => byEpoch(known.snapshots.values());
 function showSlider() {
   const all = snapshots();
   $("network").hidden = !all.length;
+  $("no-network").hidden = all.length > 0 || answer.done === 0;
   if (!all.length) return;
   const slider = $("epoch");
   slider.max = all.length - 1;
