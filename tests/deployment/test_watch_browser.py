@@ -139,6 +139,7 @@ def test_a_run_without_snapshots_has_curves(page: Page, address: str) -> None:
     expect(page.locator("#state")).to_have_text("Finished")
     assert page.locator("#loss circle.train").count() == 1
     expect(page.locator("#network")).to_be_hidden()
+    expect(page.locator("#no-network")).to_be_visible()
     page.goto(f"{address}/watch?run=version_9")
     expect(page.locator("#problem")).to_contain_text("run not found")
 
