@@ -71,9 +71,8 @@ def read_bounded(path: Path, limit: float) -> bytes:
         UserError: the file is larger.
         OSError: it cannot be read, or is not a regular file.
     """
-    descriptor = posix.open_descriptor(path)
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - a file descriptor
-        status = os.fstat(descriptor)
+    with posix.open_for_reading(path) as file:
+        status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         # Files in /proc report no sizes.

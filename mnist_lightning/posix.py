@@ -34,9 +34,17 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def open_descriptor(path: Path) -> int:
-    """Open a file for reading; never wait for the other end of a pipe."""
-    return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+def open_for_reading(path: Path) -> BinaryIO:
+    """Open a file; never wait for the other end of a pipe.
+
+    Raises:
+        OSError: it is a directory, or cannot be opened.
+    """
+
+    def open_descriptor(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NONBLOCK)
+
+    return open(path, "rb", opener=open_descriptor)
 
 
 def open_for_update(path: Path) -> BinaryIO:
@@ -85,10 +93,13 @@ def end_with_parent() -> None:
 MAX_SAVING_SECONDS = 10.0  # from SIGTERM to SIGKILL
 
 
+NICENESS = 5  # of a process that yields: beside one busy process, it gets a quarter of a core
+
+
 def lower_priority(process_id: int) -> None:
     """Let a process that was just started yield the processor to others of this user."""
     with suppress(OSError):  # it has ended
-        os.setpriority(os.PRIO_PROCESS, process_id, 10)
+        os.setpriority(os.PRIO_PROCESS, process_id, NICENESS)
 
 
 def limit_memory(count: int) -> None:

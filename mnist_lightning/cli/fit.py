@@ -110,6 +110,7 @@ def _fit_once(
         earlier = distributed.run_on_rank_zero(lambda: find_matching_run(cli, origin, trust))
         if earlier is not None:
             with run_lock(earlier):
+                earlier.refuse_links()
                 path = newest_checkpoint(earlier, move=distributed.is_rank_zero())
                 checkpoint = read_checkpoint(path)
                 return resume.continue_run(cli, earlier, path, checkpoint, page), earlier

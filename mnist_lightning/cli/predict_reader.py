@@ -15,10 +15,10 @@ from mnist_lightning.inference import DigitPrediction, Recognizer
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.extraction_pool import ExtractionPool
 from mnist_lightning.preprocessing.extraction_process import DigitExtractor
+from mnist_lightning.preprocessing.image_limits import IMAGE_SUFFIXES
 from mnist_lightning.preprocessing.mnist_format import DigitImage
 
 STDIN = "-"
-SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp")
 MAX_NAME_BYTES = 100  # of an image file's name, in the name of a saved input
 # The network reads the digits of so many files at once; a file may contain 200 digits.
 BATCH_FILES, BATCH_DIGITS = 32, 200
@@ -56,11 +56,11 @@ def _list_folder(folder: Path, argument: str) -> Iterator[str]:
     is_empty = True
     for entry in walk(folder):
         suffix = os.path.splitext(entry.name)[1]  # noqa: PTH122 - faster than `Path`
-        if suffix.lower() in SUFFIXES and Path(entry.path).is_file():
+        if suffix.lower() in IMAGE_SUFFIXES and Path(entry.path).is_file():
             is_empty = False
             yield str(Path(entry.path))
     if is_empty:
-        raise UserError(f"no image in {argument}; expected files {', '.join(SUFFIXES)}", 2)
+        raise UserError(f"no image in {argument}; expected files {', '.join(IMAGE_SUFFIXES)}", 2)
 
 
 def _is_hidden(path: Path) -> bool:

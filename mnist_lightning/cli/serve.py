@@ -79,6 +79,8 @@ def serve(options: Namespace, when_ready: Callable[[str], object] | None = None)
             say(f"corrected digits are saved in {collect}", flush=True)
         if tuner is not None:
             say(f"the page can fine-tune the network; new runs are in {options.root}", flush=True)
+            if note := tuner.note_on_data():
+                say(note, flush=True)
         # Uvicorn's warnings are about requests: a client could fill the terminal with them.
         config = uvicorn.Config(
             app, http=TimedConnection, ws="none", log_level="error", access_log=False

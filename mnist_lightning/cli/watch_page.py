@@ -84,7 +84,7 @@ class WatchPage:
         self, listener: socket.socket, run: Run, root: Path, opens_browser: bool
     ) -> subprocess.Popen[bytes]:
         given = {
-            "path": sys.path,
+            "path": [str(folder) for folder in sys.path],
             "run": str(run.folder.resolve()),
             "root": str(root.resolve()),
             "descriptor": listener.fileno(),

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from mnist_lightning.deployment.problems import ProblemError
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import read_bounded, write_atomically
+from mnist_lightning.preprocessing.image_limits import IMAGE_SUFFIXES
 from mnist_lightning.preprocessing.mnist_format import DigitImage, png
 
 MAX_CORRECTIONS = 10_000  # images with a label
@@ -99,13 +100,18 @@ def _remove(path: Path) -> bool:
 
 
 def _saved_files(directory: Path) -> Iterator[os.DirEntry[str]]:
-    """Yield the visible files with a label."""
+    """Yield the visible images with a label."""
     for label in LABELS:
         folder = directory / str(label)
         if folder.is_symlink():
             continue
         with suppress(OSError), os.scandir(folder) as entries:
-            yield from (entry for entry in entries if entry.name[0] != "." and entry.is_file())
+            yield from filter(_is_image, entries)
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    visible = not entry.name.startswith(".") and entry.name.lower().endswith(IMAGE_SUFFIXES)
+    return visible and entry.is_file()
 
 
 def count_corrections(directory: Path) -> int:

@@ -7,9 +7,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock, Thread
+from typing import Any, TextIO
+
+import torch
 
 from mnist_lightning.deployment.child_process import CancelledError, ChildFailedError, run_child
-from mnist_lightning.deployment.corrections import count_corrections
+from mnist_lightning.deployment.corrections import LABELS, count_corrections
 from mnist_lightning.deployment.fine_tuning_options import (
     choose_rehearsal,
     fit_options,
@@ -20,11 +23,12 @@ from mnist_lightning.deployment.fine_tuning_state import Comparison, FineTuningS
 from mnist_lightning.deployment.problems import ProblemError
 from mnist_lightning.deployment.responses import ModelRegistry
 from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.inference import Recognizer
+from mnist_lightning.networks.calibration import Calibration
 from mnist_lightning.runs import lookup
 from mnist_lightning.runs.metrics_csv import METRICS_FILE
 from mnist_lightning.runs.metrics_follower import MetricsFollower
 from mnist_lightning.runs.run_directory import Run, create_next
-from mnist_lightning.runs.summary_json import read_calibration
 from mnist_lightning.text import plural, say, shorten
 
 FIT = "from mnist_lightning.cli.main import run; run()"
@@ -58,12 +62,14 @@ class Job:
         fit: the arguments of the process that trains.
         compare: the argument of the process that compares.
         calibration: the calibration of the run; None: that of the training.
+        state: the state at its start.
     """
 
     run: Run
     fit: list[str]
     compare: str
-    calibration: dict[str, float] | None
+    calibration: Calibration | None
+    state: FineTuningState
 
 
 class FineTuner:
@@ -78,7 +84,8 @@ class FineTuner:
         self._models = models
         self.settings = settings
         self._state = FineTuningState()
-        self._bases: dict[str, str] = {}  # the base of each run that this server has made
+        # Of each run that this server has made: its base, and when it was started.
+        self._bases: dict[str, tuple[str, Any]] = {}
         self._starting = Lock()
         self._cancelled = Event()
         self._thread: Thread | None = None
@@ -87,6 +94,13 @@ class FineTuner:
     def state(self) -> FineTuningState:
         """The current state."""
         return self._state
+
+    def note_on_data(self) -> str | None:
+        """Return why the digits on which the default network was trained cannot be mixed in."""
+        try:
+            return choose_rehearsal(self._models.run, self.settings.data_dir).note
+        except UserError as error:
+            return str(error)
 
     def start(self, name: str | None) -> FineTuningState:
         """Fine-tune a copy of the network of a run; None: the default run.
@@ -103,16 +117,24 @@ class FineTuner:
             if count == 0:
                 problem = "no corrected digits yet: draw a digit, then press its correct label"
                 raise ProblemError(409, "no_corrections", problem)
-            base = self._bases.get(name, name)
             try:
-                job = self._prepare(base, count)
+                job = self._prepare(self._base_of(name), count)
             except UserError as error:
                 raise ProblemError(409, "not_started", str(error)) from None
-            self._bases[job.run.folder.name] = base
             self._cancelled.clear()
+            self._state = job.state
             self._thread = Thread(target=self._work, args=(job,), daemon=True)
             self._thread.start()
-            return self._state
+        folder = job.run.folder
+        _report(f"learning {plural(count, 'digit')}: {job.state.base} is fine-tuned as {folder}")
+        return self._state
+
+    def _base_of(self, name: str) -> str:
+        """Return the base of a run that was made here, or the run itself."""
+        base, started = self._bases.get(name, (name, None))
+        run = self._models.known().get(name)
+        is_the_same = run is not None and run.summary("started").get("started") == started
+        return base if is_the_same else name
 
     @contextmanager
     def _only_one(self) -> Iterator[None]:
@@ -135,6 +157,7 @@ class FineTuner:
         """
         models, settings = self._models, self.settings
         recognizer = models.recognizer(base)
+        _check_classes(recognizer, base)
         before = models.known()[base]
         source = lookup.PRETRAINED if before.is_pretrained else recognizer.source
         rehearsal = choose_rehearsal(before, settings.data_dir)
@@ -153,14 +176,16 @@ class FineTuner:
             "split_seed": rehearsal.split_seed,
             "network": settings.network,
         }
-        notes = [] if rehearsal.note is None else [rehearsal.note]
-        self._state = FineTuningState(
-            state="running", epochs=plan.epochs, base=base, run=run.folder.name, notes=notes
+        state = FineTuningState(
+            state="running",
+            epochs=plan.epochs,
+            base=base,
+            run=run.folder.name,
+            notes=[] if rehearsal.note is None else [rehearsal.note],
         )
-        say(f"learning {plural(count, 'digit')}: {base} is fine-tuned as {run.folder}", flush=True)
         # The synthetic digits are too easy: on them, the network is never unsure.
-        calibration = None if rehearsal.note is None else read_calibration(before.summary())
-        return Job(run, [*fit, *network], json.dumps(compare), calibration)
+        calibration = None if rehearsal.note is None else recognizer.calibration
+        return Job(run, [*fit, *network], json.dumps(compare), calibration, state)
 
     def _create_run(self) -> Run:
         """Create the directory of a run; its name must not be that of the default run."""
@@ -187,13 +212,13 @@ class FineTuner:
         try:
             run_child(FIT, job.fit, self._cancelled, report)
             if job.calibration is not None:
-                job.run.write_summary(job.run.summary() | job.calibration)
+                job.run.write_summary(job.run.summary() | job.calibration._asdict())
             self._update(stage="comparing")
             output = run_child(COMPARE, [job.compare], self._cancelled, lambda: None)
             comparison = Comparison.model_validate_json(output)
             notes = [*self._state.notes, *comparison.notes]
             self._update(state="finished", comparison=comparison, notes=notes)
-            say(f"learned: {job.run.folder}. {comparison.summary}", flush=True)
+            _report(f"learned: {job.run.folder}. {comparison.summary}")
         except CancelledError:
             self._update(state="cancelled", message=_kept(job.run))
         except ChildFailedError as error:
@@ -202,10 +227,13 @@ class FineTuner:
             self._fail(" ".join(f"{type(error).__name__}: {error}".split()), job.run)
         finally:
             _remove_if_empty(job.run)
+            started = job.run.summary("started").get("started")
+            if started is not None and job.state.base is not None:
+                self._bases[job.run.folder.name] = job.state.base, started
 
     def _fail(self, reason: str, run: Run) -> None:
         reason = shorten(reason)
-        say(f"learning failed: {reason}", file=sys.stderr, flush=True)
+        _report(f"learning failed: {reason}", file=sys.stderr)
         self._update(state="failed", message=f"{reason.rstrip('.')}. {_kept(run)}".strip())
 
     def _update(self, **changes: object) -> None:
@@ -227,6 +255,24 @@ class FineTuner:
         self._cancelled.set()
         if self._thread is not None:
             self._thread.join(STOP_SECONDS)
+
+
+def _report(text: str, file: TextIO | None = None) -> None:
+    """Print a line, unless nobody can read it any more."""
+    with suppress(OSError):
+        say(text, file=file, flush=True)
+
+
+def _check_classes(recognizer: Recognizer, name: str) -> None:
+    """Check that a network reads ten labels.
+
+    Raises:
+        UserError: it does not.
+    """
+    classes = recognizer.probabilities(torch.zeros(1, 1, 28, 28)).shape[1]
+    if classes != len(LABELS):
+        problem = f"the network of {name} has {classes} outputs, but there are {len(LABELS)} digits"
+        raise UserError(f"{problem}; select another run")
 
 
 def _kept(run: Run) -> str:

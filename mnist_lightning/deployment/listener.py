@@ -2,7 +2,7 @@
 
 import socket
 
-from mnist_lightning.errors import PROGRAM, UserError
+from mnist_lightning.errors import UserError
 
 
 def open_socket(host: str, port: int) -> socket.socket:
@@ -23,8 +23,8 @@ def open_socket(host: str, port: int) -> socket.socket:
         return listener
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        fix = f"try another host or port: {PROGRAM} serve --host 127.0.0.1 --port 8080"
-        raise UserError(f"cannot serve at {host}, port {port}: {reason}; {fix}") from None
+        fix = "; add --port 0 for any free port" if port else ""
+        raise UserError(f"cannot serve at {host}, port {port}: {reason}{fix}") from None
 
 
 def address_of(listener: socket.socket) -> str:

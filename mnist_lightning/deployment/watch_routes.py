@@ -76,6 +76,7 @@ class TrainingProgress(BaseModel):
     dataset: str | None
     network: str | None
     max_epochs: int | None
+    test_accuracy: float | None
     done: int
     step: int
     last_epoch: int
@@ -122,6 +123,7 @@ def _as_answer(progress: Progress, follow: bool, can_draw: bool) -> TrainingProg
         dataset=row.dataset,
         network=row.network,
         max_epochs=progress.max_epochs,
+        test_accuracy=row.test_accuracy,
         done=progress.done,
         step=progress.step,
         last_epoch=progress.last_epoch,

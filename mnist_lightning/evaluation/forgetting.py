@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -211,7 +212,9 @@ def main() -> None:
     """
     request = json.loads(sys.argv[1])
     try:
-        print(json.dumps(_compare_as_requested(request)))
+        with redirect_stdout(sys.stderr):  # the user's own module may print
+            result = _compare_as_requested(request)
+        print(json.dumps(result))
     except (UserError, OSError) as error:
         print(printable(str(error)), file=sys.stderr)
         sys.exit(1)
@@ -228,5 +231,8 @@ def _compare_as_requested(request: Mapping[str, Any]) -> dict[str, Any]:
     )
     result = compare(before, after, own, held_out, data.name)
     # It is no problem that there are no digits with some labels.
-    notice = re.sub(r"(^|; )no images of [\d, …]+$", "", notice or "")
-    return {**result, "notes": [notice] if notice else []}
+    notes = [re.sub(r"(^|; )no images of [\d, …]+$", "", notice or "")]
+    taught, _ = lookup.find(request["after"], root)
+    if taught.summary().get("checksum") != own.checksum:
+        notes.append("The corrected digits have changed since the training; learn again.")
+    return {**result, "notes": list(filter(None, notes))}

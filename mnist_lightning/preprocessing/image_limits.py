@@ -12,6 +12,8 @@ import struct
 from collections.abc import Callable
 from typing import NoReturn
 
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp")
+
 # Cameras and web tools write 1 to 12 scans; libjpeg-turbo's own fuzzers stop at 500.
 MAX_SCANS = 100
 # A scan costs time for each pixel, even if it is empty: 0.18 s per 10^9, measured on one core.

@@ -78,21 +78,21 @@ class MetricsFollower:
             UserError: the file is too large, or cannot be read.
         """
         try:
-            descriptor = posix.open_descriptor(self.path)
+            with posix.open_for_reading(self.path) as file:
+                self._check(os.fstat(file.fileno()))
+                self._read(file)
         except FileNotFoundError:
             self._start_again()
             self._publish(self._rows)
-            return
         except OSError as error:
             raise UserError(f"{self.path.name}: {error.strerror}") from None
-        with open(descriptor, "rb") as file:  # noqa: PTH123 - a file descriptor
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise UserError(f"{self.path.name} is not a regular file")
-            if status.st_size > MAX_METRICS_BYTES:
-                limit = f"{MAX_METRICS_BYTES:,} bytes"
-                raise UserError(f"{self.path.name} is too large to show: the limit is {limit}")
-            self._read(file)
+
+    def _check(self, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError(f"{self.path.name} is not a regular file")
+        if status.st_size > MAX_METRICS_BYTES:
+            limit = f"{MAX_METRICS_BYTES:,} bytes"
+            raise UserError(f"{self.path.name} is too large to show: the limit is {limit}")
 
     def _read(self, file: BinaryIO) -> None:
         file.seek(max(0, self._position - MARK_BYTES))
@@ -103,10 +103,11 @@ class MetricsFollower:
         content = content[: content.rfind(b"\n") + 1]
         if self._position == 0 and content:
             header, _, content = content.partition(b"\n")
-            self._columns = header.decode(errors="replace").split(",")
-            self._advance(header + b"\n")
-            if len(self._columns) > MAX_COLUMNS:
+            columns = header.decode(errors="replace").split(",")
+            if len(columns) > MAX_COLUMNS:
                 raise UserError(f"{self.path.name} has more than {MAX_COLUMNS:,} columns")
+            self._columns = columns
+            self._advance(header + b"\n")
         if content.count(b"\n") > MAX_ROWS:
             raise UserError(f"{self.path.name} has more than {MAX_ROWS:,} rows")
         last = content.rfind(b"\n", 0, -1) + 1 if content else 0

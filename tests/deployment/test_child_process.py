@@ -12,6 +12,7 @@ from threading import Event, Timer
 import psutil
 import pytest
 
+from mnist_lightning import posix
 from mnist_lightning.deployment.child_process import CancelledError, ChildFailedError, run_child
 
 SLEEP = "import time, sys; print(sys.argv[1], flush=True); time.sleep(60)"
@@ -64,7 +65,7 @@ def test_a_child_that_ignores_the_end_of_its_parent_is_killed() -> None:
 
 def test_a_child_yields_the_processor() -> None:
     nice = int(run("import os; print(os.nice(0))"))
-    assert nice == min(19, os.nice(0) + 10)
+    assert nice == min(19, os.nice(0) + posix.NICENESS)
 
 
 PARENT = """

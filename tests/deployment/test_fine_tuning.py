@@ -7,6 +7,7 @@ from threading import Event
 from typing import Any
 
 import pytest
+import torch
 
 from mnist_lightning.deployment import fine_tuning
 from mnist_lightning.deployment.child_process import CancelledError, ChildFailedError
@@ -14,6 +15,7 @@ from mnist_lightning.deployment.corrections import save_correction
 from mnist_lightning.deployment.fine_tuning import COMPARE, FIT, FineTuner, Settings
 from mnist_lightning.deployment.problems import ProblemError
 from mnist_lightning.deployment.responses import ModelRegistry
+from mnist_lightning.inference import Recognizer
 from mnist_lightning.preprocessing.mnist_format import find_digits
 from mnist_lightning.runs.run_directory import PRETRAINED_FOLDER, Run
 from tests.images import draw_seven
@@ -150,13 +152,65 @@ def test_only_one_fine_tuning_runs_at_a_time(tuner: FineTuner, children: Childre
 def test_learning_starts_from_the_base_again(tuner: FineTuner, children: Children) -> None:
     for event in children.released.values():
         event.set()
+    children.actions[FIT] = lambda _: make_run(run_of(tuner), "a day")
     tuner.start("pretrained")
     finish(tuner)
-    run = run_of(tuner)
-    run.checkpoints.mkdir(parents=True)
-    run.best.write_bytes(b"")
     state = tuner.start("version_0")
+    finish(tuner)
     assert (state.base, state.run) == ("pretrained", "version_1")
+
+
+def make_run(run: Run, started: str) -> bytes:
+    """Write what the page needs to know of a run; its network is not loaded."""
+    run.checkpoints.mkdir(parents=True, exist_ok=True)
+    run.best.write_bytes(b"")
+    run.write_summary({**Run(PRETRAINED_FOLDER).summary(), "started": started})
+    return b""
+
+
+def test_a_run_that_another_process_makes_with_the_same_name_is_its_own_base(
+    tuner: FineTuner, children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ModelRegistry, "load", lambda self, name: self.default)
+    tuner.start(None)
+    tuner.cancel()  # its directory is removed
+    make_run(Run(tuner.settings.root / "version_0"), "a day")
+    state = tuner.start("version_0")
+    assert (state.base, state.run) == ("version_0", "version_1")
+    tuner.cancel()
+    children.released[FIT].set()
+    children.released[COMPARE].set()
+    children.actions[FIT] = lambda _: make_run(run_of(tuner), "a day")
+    assert tuner.start("version_0").run == "version_1"
+    finish(tuner)
+    make_run(Run(tuner.settings.root / "version_1"), "another day")  # the user has replaced it
+    assert tuner.start("version_1").base == "version_1"
+    finish(tuner)
+
+
+def test_a_terminal_that_is_closed_does_not_stop_learning(
+    tuner: FineTuner, children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(fine_tuning, "say", fail)
+    for event in children.released.values():
+        event.set()
+    tuner.start(None)
+    finish(tuner)
+    assert tuner.state.state == "finished"
+
+
+def test_a_network_of_other_classes_is_refused_at_once(
+    tuner: FineTuner, children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probabilities = torch.full((1, 5), 0.2)
+    monkeypatch.setattr(Recognizer, "probabilities", lambda self, images: probabilities)
+    with pytest.raises(ProblemError, match="has 5 outputs, but there are 10 digits; select"):
+        tuner.start(None)
+    assert tuner.state.state == "idle"
+    assert not tuner.settings.root.exists()
 
 
 def test_without_corrected_digits_nothing_starts(tuner: FineTuner, children: Children) -> None:

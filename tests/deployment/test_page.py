@@ -179,3 +179,17 @@ def test_a_drawn_three_and_an_eight_are_recognized(
             expect(page.locator("#verdict strong")).to_have_text(label)
             page.click("#clear")
         page.close()
+
+
+def test_no_answer_of_the_former_run_is_shown_as_that_of_the_selected_one(sheet: Page) -> None:
+    runs = sheet.locator("#run option").evaluate_all("all => all.map((each) => each.value)")
+    other = next(name for name in runs if name != sheet.locator("#run").input_value())
+    draw(sheet, THREE)
+    expect(sheet.locator("#verdict strong")).to_have_text(re.compile("[0-9?]"))
+    requested: list[str] = []
+    sheet.on("request", lambda request: requested.append(request.url))
+    sheet.route("**/api/network?*", lambda route: None)  # the network is not loaded meanwhile
+    sheet.select_option("#run", other)
+    expect(sheet.locator("#prediction")).to_have_attribute("aria-busy", "false", timeout=20_000)
+    assert any("api/predict" in url and f"run={other}" in url for url in requested)
+    sheet.unroute_all()

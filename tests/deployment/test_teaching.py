@@ -39,7 +39,7 @@ def client(teaching_home: Path) -> Iterator[httpx.Client]:
             yield client
 
 
-def wait(client: httpx.Client, until: str = "", seconds: float = 180) -> dict[str, Any]:
+def wait(client: httpx.Client, until: str = "", seconds: float = 900) -> dict[str, Any]:
     """Wait until a fine-tuning has this stage, or has ended."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -1,5 +1,7 @@
 """Comparisons of a network before and after fine-tuning."""
 
+import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from mnist_lightning.evaluation.forgetting import (
     HeldOutImages,
     compare,
     held_out_images,
+    main,
     read_images,
     summarize,
 )
@@ -25,6 +28,7 @@ from mnist_lightning.networks.calibration import Calibration
 from mnist_lightning.preprocessing.normalization import normalize
 from mnist_lightning.runs.run_directory import PRETRAINED_FOLDER, Run
 from tests.conftest import Command
+from tests.images import draw_seven
 
 NOTHING = torch.zeros(0, 28, 28, dtype=torch.uint8)
 DIGITS = SOURCES["digits"].load(Path())
@@ -207,3 +211,28 @@ def test_images_are_normalized_as_in_training() -> None:
     read_images(Recognizer(Keep()), images)
     assert torch.equal(seen[0], normalize(images))
     assert np.isfinite(seen[0].numpy()).all()
+
+
+def test_corrected_digits_that_changed_meanwhile_and_printing_modules_are_handled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The comparison reads the digits after the training; its output is JSON only."""
+    (tmp_path / "talking.py").write_text(
+        "print('hello')\n\nfrom torch import nn\n\nNet = nn.Linear\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    folder = tmp_path / "mine" / "7"
+    folder.mkdir(parents=True)
+    draw_seven().save(folder / "a.png")
+    request = {
+        **{"before": "pretrained", "after": "pretrained", "root": str(tmp_path)},
+        **{"folder": str(folder.parent), "dataset": "digits", "is_mixed_in": False},
+        **{"data_dir": str(tmp_path), "split_seed": 0, "network": "talking.Net"},
+    }
+    monkeypatch.setattr(sys, "argv", ["compare", json.dumps(request)])
+    main()
+    captured = capfd.readouterr()
+    result = json.loads(captured.out)
+    assert result["own"]["total"] == 1
+    assert result["notes"] == ["The corrected digits have changed since the training; learn again."]
+    assert "hello" in captured.err

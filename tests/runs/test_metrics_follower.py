@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mnist_lightning.errors import UserError
+from mnist_lightning.files import read_bounded
 from mnist_lightning.runs import metrics_follower
 from mnist_lightning.runs.metrics_csv import (
     MAX_METRICS_BYTES,
@@ -142,8 +143,10 @@ def test_files_beyond_the_limits_are_refused(
 ) -> None:
     path = tmp_path / "metrics.csv"
     path.write_text("step,dataset" + ",x" * 1_000 + "\n1\n")
-    with pytest.raises(UserError, match="has more than 1,000 columns"):
-        MetricsFollower(path).update()
+    follower = MetricsFollower(path)
+    for _ in range(2):
+        with pytest.raises(UserError, match="has more than 1,000 columns"):
+            follower.update()
     monkeypatch.setattr(metrics_follower, "MAX_ROWS", 10)
     path.write_text("step,dataset\n" + "1,mnist\n" * 11)
     with pytest.raises(UserError, match="has more than 10 rows"):
@@ -156,6 +159,18 @@ def test_files_beyond_the_limits_are_refused(
     os.mkfifo(path)
     with pytest.raises(UserError, match="is not a regular file"):
         MetricsFollower(path).update()
+
+
+def test_a_directory_in_place_of_a_file_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.mkdir()
+    before = len(list(Path("/dev/fd").iterdir()))
+    for _ in range(5):
+        with pytest.raises(UserError, match=r"metrics\.csv: Is a directory"):
+            MetricsFollower(path).update()
+        with pytest.raises(IsADirectoryError):
+            read_bounded(path, 100)
+    assert len(list(Path("/dev/fd").iterdir())) == before
 
 
 def test_a_long_run_keeps_few_rows(tmp_path: Path) -> None:

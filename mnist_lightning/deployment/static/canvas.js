@@ -255,7 +255,10 @@ async function openFile(file) {
     // Use the pixel values of the file, without its color profile.
     photo = await createImageBitmap(file, { colorSpaceConversion: "none" });
   } catch {
-    return showResponse(backend.readFile(file, $("multiple").value));
+    const opened = changes;
+    const response = backend.readFile(file, $("multiple").value);
+    await response.catch(() => null);
+    return opened === changes ? showResponse(response) : null; // unless one draws meanwhile
   }
   const scale = Math.min(paper.width / photo.width, paper.height / photo.height);
   place = {

@@ -4,6 +4,7 @@
 const $ = (id) => document.getElementById(id);
 
 const verdict = (() => {
+  const SPEECH_PAUSE = 700; // ms
   // Never 100.0 or 0.0 %, which promise too much.
   function percent(share) {
     if (share >= 0.9995) return ">99.9 %";
@@ -17,6 +18,7 @@ const verdict = (() => {
   let other = null; // another network: {classify, describe}
   let answer = null;
   let isPending = false; // whether the drawing has changed since the answer
+  let timer = null;
   let chosen = 0; // the index of the digit that is shown in detail
 
   // Show a response; if the drawing has changed since, the page says so.
@@ -28,9 +30,19 @@ const verdict = (() => {
     strong.textContent = response.digits.map(labelOf).join(" ");
     $("verdict").className = "";
     $("verdict").replaceChildren(strong, describe(response.digits));
+    announce();
     const chips = response.digits.length > 1 ? response.digits.map(chip) : [];
     $("digits").replaceChildren(...chips);
     showDigit();
+  }
+
+  // Let a screen reader say the verdict, once it has not changed for a moment.
+  function announce() {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      const text = [...$("verdict").childNodes].map((node) => node.textContent).join(", ");
+      if ($("spoken").textContent !== text) $("spoken").textContent = text;
+    }, SPEECH_PAUSE);
   }
 
   function setPending(value) {
@@ -118,6 +130,7 @@ const verdict = (() => {
   function showNothing() {
     $("verdict").className = "";
     $("verdict").textContent = "Nothing drawn yet.";
+    announce();
     answer = null;
     hideDetails();
   }
@@ -125,6 +138,7 @@ const verdict = (() => {
   function showProblem(error) {
     $("verdict").className = "problem";
     $("verdict").textContent = error.message;
+    announce();
     answer = null;
     hideDetails();
   }

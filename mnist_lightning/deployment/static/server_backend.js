@@ -5,6 +5,7 @@
 const backend = (() => {
   const MAX_SIDE = 1600; // a photo is reduced to this size before it is sent
   let reader = null; // of the selected run; null while it loads, or if the page does not support it
+  let loads = 0; // counts the networks, so that only the last one is used
   let thread = null; // reads drawings with this network
 
   const post = (address, body) => request(address, { method: "POST", body });
@@ -50,6 +51,7 @@ const backend = (() => {
   // Load the network of a run into the page.
   async function useRun() {
     const run = $("run").value;
+    const load = ++loads;
     reader = null;
     thread?.stop();
     inside.use(null, "Loading the layers …");
@@ -60,7 +62,7 @@ const backend = (() => {
     } catch (error) {
       reason = `The layers of this network cannot be shown: ${error.message}.`;
     }
-    if (run !== $("run").value) return;
+    if (load !== loads) return; // another run was selected meanwhile
     reader = loaded;
     thread = reader && startReading("reading.js", model, reader);
     inside.use(reader, reason);
@@ -102,6 +104,8 @@ const backend = (() => {
     $("compare").add(new Option(text, name));
   }
 
+  verdict.follow(() => ($("kept").textContent = "")); // it is about an earlier drawing
+
   async function start() {
     const labels = Array.from({ length: 10 }, (_, label) => label);
     $("correction").querySelector(".tools").append(...labels.map(correction));
@@ -120,8 +124,8 @@ const backend = (() => {
     $("run").addEventListener("change", linkTraining);
     linkTraining();
     $("run").onchange = () => {
-      readAgain();
       useRun();
+      readAgain(); // meanwhile by the server
     };
     await useRun();
   }

@@ -8,7 +8,9 @@
   const MAX_REPORTS = 5; // of completed epochs: a screen reader reads each
 
   let shown = null; // the state that the page shows
+  let finished = null; // the last state with a result
   let count = 0; // of the corrected digits
+  let isFollowing = false;
 
   const request = (method, address) => backend.request(address, { method });
 
@@ -19,7 +21,7 @@
   }
 
   function image(source, label) {
-    return Object.assign(new Image(SIZE, SIZE), { src: source, alt: `Drawing of a ${label}` });
+    return Object.assign(new Image(SIZE, SIZE), { src: source, alt: `Drawing with label ${label}` });
   }
 
   const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
@@ -35,15 +37,16 @@
   function showCorrections({ total, newest }) {
     count = total;
     $("corrected-title").textContent = total ? plural(total, "corrected digit") : "No corrected digits yet";
-    $("corrected").replaceChildren(...newest.map(correction));
+    $("corrected").replaceChildren(...newest.map((each, place) => correction(each, place + 1)));
     $("learn").disabled = !total || shown?.state === "running";
   }
 
-  function correction({ kept, label, image: source }) {
+  function correction({ kept, label, image: source }, number) {
     const item = document.createElement("li");
     const remove = element("button", "✕", { type: "button", title: "Remove" });
-    remove.setAttribute("aria-label", `Remove this ${label}`);
+    remove.setAttribute("aria-label", `Remove drawing ${number}, label ${label}`);
     remove.onclick = async () => {
+      $("kept").textContent = "";
       const place = [...$("corrected").children].indexOf(item);
       await attempt(async () => showCorrections(await request("DELETE", `api/corrections?kept=${kept}`)));
       const rest = $("corrected").children;
@@ -64,8 +67,8 @@
   // Learning.
 
   const STAGES = {
-    starting: () => "Starting …",
-    training: ({ epoch, epochs }) => `Learning: ${epoch} of ${epochs} epochs completed.`,
+    starting: ({ base }) => `Starting to fine-tune a copy of ${base} …`,
+    training: ({ base, epoch, epochs }) => `Learning (a copy of ${base}): ${epoch} of ${epochs} epochs completed.`,
     comparing: () => "Comparing both networks …",
   };
 
@@ -80,11 +83,13 @@
       showProgress(state);
       if (focused === $("learn")) $("cancel").focus();
     }
+    if (state.state === "finished") finished = state;
     showNotes(state);
-    $("comparison").hidden = state.state !== "finished";
+    $("comparison").hidden = running || !finished;
     if (state.state === "finished") showComparison(state);
-    if (state.state === "failed") say(`Learning failed: ${state.message}`, true);
-    if (state.state === "cancelled") say(`Cancelled. ${state.message}`.trim());
+    const earlier = finished ? " The result below is the earlier one." : "";
+    if (state.state === "failed") say(`Learning failed: ${state.message}${earlier}`, true);
+    if (state.state === "cancelled") say(`Cancelled. ${state.message}${earlier}`);
     if (before === "running" && !running && focused === $("cancel")) {
       (state.state === "finished" ? $("use-after") : $("learn")).focus();
     }
@@ -96,7 +101,7 @@
     else if (stage === "comparing") $("learning").value = 1;
     else $("learning").removeAttribute("value"); // the duration is not known
     const isReported = stage !== "training" || epoch % Math.ceil(epochs / MAX_REPORTS) === 0;
-    if (isReported || !$("learned").textContent) say(STAGES[stage](state));
+    if (isReported || $("learned").className || !$("learned").textContent) say(STAGES[stage](state));
   }
 
   function showNotes({ notes, comparison }) {
@@ -105,23 +110,27 @@
     $("learn-notes").replaceChildren(...[...notes, ...(isKnown ? [known] : [])].map((note) => element("li", note)));
   }
 
+  // Show the state until nothing is learned any more; if the server does not respond, try again.
   async function follow() {
-    try {
-      do {
-        show(await request("GET", "api/learn"));
-        if (shown.state === "running") await new Promise((done) => setTimeout(done, POLL_MILLISECONDS));
-      } while (shown.state === "running");
-    } catch (error) {
-      say(error.message, true);
-    }
+    if (isFollowing) return;
+    isFollowing = true;
+    do {
+      await attempt(async () => show(await request("GET", "api/learn")));
+      await new Promise((done) => setTimeout(done, POLL_MILLISECONDS));
+    } while (shown === null || shown.state === "running");
+    isFollowing = false;
+    if (shown.state === "finished") addRun(shown.run);
   }
 
   async function learn() {
-    await attempt(async () => {
-      show(await request("POST", `api/learn?${new URLSearchParams({ run: $("run").value })}`));
-      await follow();
-      if (shown.state === "finished") addRun(shown.run);
-    });
+    const address = `api/learn?${new URLSearchParams({ run: $("run").value })}`;
+    // If another page has started it, the request fails: show the state then, too.
+    await attempt(async () => show(await request("POST", address)));
+    if (shown?.state !== "running") {
+      const state = await request("GET", "api/learn").catch(() => null);
+      if (state?.state === "running") show(state);
+    }
+    if (shown?.state === "running") await follow();
   }
 
   // The result.
@@ -171,26 +180,24 @@
   }
 
   function use(name) {
-    addRun(shown.run);
+    addRun(finished.run);
     $("run").value = name;
-    $("compare").value = name === shown.run ? shown.base : shown.run;
+    $("compare").value = name === finished.run ? finished.base : finished.run;
     for (const id of ["run", "compare"]) $(id).dispatchEvent(new Event("change"));
     showUsed();
   }
 
   function showUsed() {
     const used = $("run").value;
-    $("use-after").setAttribute("aria-pressed", used === shown.run);
-    $("use-before").setAttribute("aria-pressed", used === shown.base);
+    $("use-after").setAttribute("aria-pressed", used === finished.run);
+    $("use-before").setAttribute("aria-pressed", used === finished.base);
   }
 
   $("learn").onclick = learn;
-  $("cancel").onclick = () => attempt(() => request("POST", "api/learn/cancel"));
-  $("use-after").onclick = () => use(shown.run);
-  $("use-before").onclick = () => use(shown.base);
-  $("run").addEventListener("change", () => {
-    if (shown?.state === "finished") showUsed();
-  });
+  $("cancel").onclick = () => attempt(async () => show(await request("POST", "api/learn/cancel")));
+  $("use-after").onclick = () => use(finished.run);
+  $("use-before").onclick = () => use(finished.base);
+  $("run").addEventListener("change", () => finished && showUsed());
   const list = () => attempt(async () => showCorrections(await request("GET", "api/corrections")));
   document.addEventListener("corrected", list);
   list().then(follow);

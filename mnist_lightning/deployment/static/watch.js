@@ -5,6 +5,7 @@ const $ = (id) => document.getElementById(id);
 
 const SECOND = 1000;
 const RETRY = 2 * SECOND; // after a failed request
+const PAUSE = 5 * SECOND; // between two requests, while nothing happens
 const TIMEOUT = 20 * SECOND;
 const MAX_STEPS = 3000; // losses of single steps in memory; of more, every second one is removed
 const TABLE_ROWS = 5;
@@ -22,6 +23,7 @@ function nothing() {
 }
 
 class RefusedError extends Error {}
+class FailedError extends Error {}
 
 async function request() {
   // The last epoch is requested again: its validation may have been missing.
@@ -30,7 +32,7 @@ async function request() {
   if (requested !== null) query.set("run", requested);
   const response = await fetch(`api/watch?${query}`, { signal: AbortSignal.timeout(TIMEOUT) });
   const content = await response.json();
-  if (response.status >= 500) throw new Error(content.error.message);
+  if (response.status >= 500) throw new FailedError(content.error.message);
   if (!response.ok) throw new RefusedError(content.error.message);
   return content;
 }
@@ -58,6 +60,7 @@ async function poll() {
     answer = null;
     live = true;
     described = 0;
+    setText($("summary"), "No epoch is complete yet.");
     setTimeout(poll, 0);
     return;
   }
@@ -69,7 +72,7 @@ async function poll() {
   showCurves();
   describe(seen);
   showSlider();
-  if (next.follow) setTimeout(poll, SECOND);
+  if (isFollowed()) setTimeout(poll, next.follow ? SECOND : PAUSE);
 }
 
 function merge(next) {
@@ -84,6 +87,9 @@ function merge(next) {
   known.lastEpoch = next.last_epoch;
   known.lastSnapshot = next.last_snapshot;
 }
+
+// A run that was interrupted may be resumed, while `serve` goes on.
+const isFollowed = () => answer.follow || (answer.can_draw && answer.state !== "finished");
 
 const byEpoch = (values) => [...values].sort((a, b) => a.epoch - b.epoch);
 const time = (date) => date.toLocaleTimeString("en-GB");
@@ -108,7 +114,7 @@ function showState() {
   $("run").textContent = [answer.run, answer.network, answer.dataset].filter(Boolean).join(" · ");
   document.title = `${STATES[answer.state]}: ${answer.run}`;
   $("position").textContent = position();
-  $("updated").textContent = answer.follow
+  $("updated").textContent = isFollowed()
     ? `Updated ${time(answeredAt)}.`
     : `Updated ${time(answeredAt)}; this page does not change any more.`;
   $("draw").hidden = !answer.can_draw;
@@ -126,7 +132,12 @@ function position() {
   if (state === "starting") return "the first epoch has not begun.";
   if (state === "unknown") return "this run has not begun, or has no summary.";
   if (state !== "running" && done === 0) return "before the end of the first epoch.";
-  if (state !== "running") return `after epoch ${done.toLocaleString("en")}${of}.`;
+  if (state === "interrupted") {
+    const name = answer.run.replace(/^version_/, "");
+    return `after epoch ${done.toLocaleString("en")}${of}; to continue it: python -m mnist_lightning resume ${name}.`;
+  }
+  const test = answer.test_accuracy === null ? "" : `; test accuracy ${accuracy(answer.test_accuracy)}`;
+  if (state !== "running") return `after epoch ${done.toLocaleString("en")}${of}${test}.`;
   if (total !== null && done >= total) return "the last epoch is complete; the network is tested.";
   return `epoch ${(done + 1).toLocaleString("en")}${of}, ${steps}.`;
 }
@@ -134,10 +145,11 @@ function position() {
 function showFailure(error) {
   document.body.classList.add("stale");
   const refused = error instanceof RefusedError;
+  const answered = refused || error instanceof FailedError;
   const since = answeredAt ? `since ${time(answeredAt)}: the values below are from then` : "yet";
   const silence = `The server has not responded ${since}. It may have ended; this page tries again.`;
-  setText($("state"), refused ? "Refused" : "Not connected");
-  setText($("problem"), refused ? error.message : silence);
+  setText($("state"), answered ? "Not shown" : "Not connected");
+  setText($("problem"), answered ? `${error.message}.` : silence);
   $("problem").hidden = false;
   $("updated").textContent = "";
 }
@@ -183,6 +195,7 @@ function showSlider() {
   const all = snapshots();
   $("network").hidden = !all.length;
   $("no-network").hidden = all.length > 0 || answer.done === 0;
+  $("curves").hidden = !all.length && !known.epochs.size && answer.done > 0;
   if (!all.length) return;
   const slider = $("epoch");
   slider.max = all.length - 1;

@@ -3,7 +3,7 @@
 
 const charts = (() => {
   const HEIGHT = 230;
-  const LEFT = 50, RIGHT = 12, TOP = 10, BOTTOM = 36; // the space around the plot
+  const LEFT = 56, RIGHT = 12, TOP = 10, BOTTOM = 36; // the space around the plot
   const MAX_MARKERS = 40; // with more epochs, the lines have no markers
   const SVG = "http://www.w3.org/2000/svg";
 
@@ -24,7 +24,7 @@ const charts = (() => {
   function ticks(low, high, count) {
     const distance = tickDistance(high - low, count);
     const values = [];
-    for (let i = Math.ceil(low / distance - 1e-6); i * distance <= high * (1 + 1e-9); i++) values.push(i * distance);
+    for (let i = Math.ceil(low / distance - 1e-6) + 0; i * distance <= high * (1 + 1e-9); i++) values.push(i * distance);
     return values;
   }
 

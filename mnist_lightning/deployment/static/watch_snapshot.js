@@ -95,7 +95,7 @@ const snapshotView = (() => {
   function showConfusion(confusion) {
     $("confusion-scroll").hidden = !confusion;
     if (!confusion) {
-      $("confusion-note").textContent = "There is none: no validation followed this epoch, or there are more than 32 classes.";
+      $("confusion-note").textContent = "There is none: no validation followed (also before the training), or there are more than 32 classes.";
       return;
     }
     const total = confusion.flat().reduce((sum, count) => sum + count, 0);

@@ -1,6 +1,7 @@
 """Write a snapshot of the network after each epoch, for the page that shows the training."""
 
 import math
+import sys
 from contextlib import nullcontext
 
 import torch
@@ -16,6 +17,7 @@ from mnist_lightning.runs import snapshots
 from mnist_lightning.runs.predictions_csv import PredictionsTable
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.runs.snapshots import Digit, Filters, Part, Snapshot
+from mnist_lightning.text import say
 from mnist_lightning.training.callbacks.ema import ExponentialMovingAverage
 from mnist_lightning.training.callbacks.prediction_collector import PredictionCollector
 from mnist_lightning.training.callbacks.rng_state import unchanged_random_states
@@ -43,6 +45,7 @@ class EpochSnapshots(Callback):
         self.predictions = predictions
         self.epochs = epochs
         self._validated_step = -1
+        self._has_failed = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remove the snapshots after the checkpoint; write that of the initial weights."""
@@ -86,7 +89,16 @@ class EpochSnapshots(Callback):
         digit = Digit(pixels.numpy().tobytes(), label, part, _rounded(probabilities))
         confusion = None if table is None else _confusion(table)
         snapshot = Snapshot(epoch, trainer.global_step, filters, digit, confusion)
-        snapshots.write_snapshot(self.run.snapshots, snapshot)
+        try:
+            snapshots.write_snapshot(self.run.snapshots, snapshot)
+        except OSError as error:  # only the page needs it
+            if not self._has_failed:
+                reason = f"{self.run.snapshots}: {(error.strerror or str(error)).lower()}"
+                say(
+                    f"no snapshot of epoch {epoch}: {reason}; the training continues",
+                    file=sys.stderr,
+                )
+            self._has_failed = True
 
 
 def _first_image(data: MNISTDataModule) -> tuple[Tensor, int, Part]:

@@ -18,6 +18,7 @@ from mnist_lightning.evaluation import metrics
 from mnist_lightning.networks import inspection, registry
 from mnist_lightning.networks.tiny_cnn import TinyCNN
 from mnist_lightning.preprocessing.normalization import normalize
+from mnist_lightning.runs import snapshots
 from mnist_lightning.runs.checkpoint import network_weights, read_checkpoint
 from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_metrics
 from mnist_lightning.runs.run_directory import Run
@@ -235,6 +236,35 @@ def test_snapshots_are_not_written_through_a_link(
     assert result.status == 1
     assert "snapshots is a symbolic link, which may lead out of" in result.err
     assert list_epochs(outside) == [0, 1, 2]
+
+
+def test_the_run_that_auto_resume_continues_must_not_write_through_a_link(
+    command: Command, run_0: Run, tmp_path: Path
+) -> None:
+    automatic = [*DIGITS, "--auto_resume", "true"]
+    assert command("fit", *automatic, *epochs(2)).status == 0
+    outside = tmp_path / "outside"
+    run_0.snapshots.rename(outside)
+    (outside / ".precious.tmp").write_text("precious")
+    (outside / "epoch_0300.json").write_text("precious")
+    run_0.snapshots.symlink_to(outside)
+    result = command("fit", *automatic, *epochs(3))
+    assert result.status == 1
+    assert "snapshots is a symbolic link, which may lead out of" in result.err
+    assert (outside / ".precious.tmp").read_text() == "precious"
+    assert list_epochs(outside) == [0, 1, 2, 300]
+
+
+def test_a_snapshot_that_cannot_be_written_does_not_end_the_training(
+    command: Command, run_0: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(snapshots, "write_snapshot", fail)
+    result = command("fit", *DIGITS, *epochs(2))
+    assert result.status == 0, result.err
+    assert result.err.count("no space left on device; the training continues") == 1
 
 
 def test_a_limit_within_an_epoch_has_a_snapshot_of_its_end(command: Command, run_0: Run) -> None:
