@@ -1,16 +1,17 @@
 """The request for the progress of a run: what is new, also of runs with hostile files."""
 
+import asyncio
 import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-from fastapi.testclient import TestClient
+from fastapi import FastAPI
 from filelock import FileLock
 
 from mnist_lightning.deployment import watch_server
@@ -52,21 +53,37 @@ def runs(run: Run) -> WatchedRuns:
     return WatchedRuns(run, run.folder.parent)
 
 
+class Client:
+    """Sends requests to an application without a socket."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._transport = httpx.ASGITransport(app)
+
+    def get(self, address: str, **options: Any) -> httpx.Response:
+        """Send a request."""
+
+        async def send() -> httpx.Response:
+            async with httpx.AsyncClient(
+                transport=self._transport, base_url="http://testserver"
+            ) as client:
+                return await client.get(address, **options)
+
+        return asyncio.run(send())
+
+
 @pytest.fixture
-def client(runs: WatchedRuns) -> Iterator[TestClient]:
-    app = watch_server.make_app(runs, frozenset({"testserver"}))
-    with TestClient(app) as client:
-        yield client
+def client(runs: WatchedRuns) -> Client:
+    return Client(watch_server.make_app(runs, frozenset({"testserver"})))
 
 
-def ask(client: TestClient, **query: Any) -> dict[str, Any]:
+def ask(client: Client, **query: Any) -> dict[str, Any]:
     response = client.get("/api/watch", params=query)
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
     return answer
 
 
-def test_a_finished_run_is_returned_completely(client: TestClient) -> None:
+def test_a_finished_run_is_returned_completely(client: Client) -> None:
     answer = ask(client)
     facts = {"run": "version_0", "state": "finished", "follow": False, "can_draw": False}
     facts |= {"started": "now", "dataset": "mnist", "network": "TinyCNN", "max_epochs": 3}
@@ -82,12 +99,12 @@ def test_a_finished_run_is_returned_completely(client: TestClient) -> None:
     assert [each["epoch"] for each in answer["snapshots"]] == [0, 1, 2, 3]
 
 
-def test_a_snapshot_is_returned_as_it_was_written(client: TestClient, run: Run) -> None:
+def test_a_snapshot_is_returned_as_it_was_written(client: Client, run: Run) -> None:
     written = json.loads(snapshot_path(run.snapshots, 3).read_text())
     assert ask(client)["snapshots"][-1] == written
 
 
-def test_only_what_is_new_is_returned(client: TestClient, run: Run) -> None:
+def test_only_what_is_new_is_returned(client: Client, run: Run) -> None:
     answer = ask(client, after=2, snapshots_after=3)
     assert [each["epoch"] for each in answer["epochs"]] == [3]
     assert answer["step_losses"] == [[5, 0.5], [6, 0.5]]
@@ -100,7 +117,7 @@ def test_only_what_is_new_is_returned(client: TestClient, run: Run) -> None:
     assert [each["epoch"] for each in answer["snapshots"]] == [4]
 
 
-def test_the_state_is_that_of_the_process(client: TestClient, run: Run) -> None:
+def test_the_state_is_that_of_the_process(client: Client, run: Run) -> None:
     summary = run.summary()
     run.write_summary(summary | {"state": "running"})
     with FileLock(run.lock_file):
@@ -120,7 +137,7 @@ def test_the_state_is_that_of_the_process(client: TestClient, run: Run) -> None:
         assert (answer["state"], answer["follow"]) == ("unknown", False)
 
 
-def test_other_runs_are_selected_only_by_name(client: TestClient, run: Run) -> None:
+def test_other_runs_are_selected_only_by_name(client: Client, run: Run) -> None:
     other = run.folder.with_name("version_7")
     shutil.copytree(run.folder, other)
     shutil.copytree(run.folder, run.folder.with_name("private"))
@@ -134,12 +151,12 @@ def test_other_runs_are_selected_only_by_name(client: TestClient, run: Run) -> N
 @pytest.mark.parametrize(
     "query", [{"after": "x"}, {"after": -1}, {"snapshots_after": -2}, {"page": "x" * 41}]
 )
-def test_an_invalid_request_is_reported(client: TestClient, query: dict[str, str]) -> None:
+def test_an_invalid_request_is_reported(client: Client, query: dict[str, str]) -> None:
     response = client.get("/api/watch", params=query)
     assert (response.status_code, response.json()["error"]["type"]) == (422, "invalid")
 
 
-def test_a_thousand_epochs_are_thinned_and_fast(client: TestClient, run: Run) -> None:
+def test_a_thousand_epochs_are_thinned_and_fast(client: Client, run: Run) -> None:
     write_metrics(run, 1_000, steps=11)
     for epoch in range(1_001):
         snapshot_path(run.snapshots, epoch).write_text(
@@ -161,7 +178,7 @@ def test_a_thousand_epochs_are_thinned_and_fast(client: TestClient, run: Run) ->
     assert min(seconds) < 0.1
 
 
-def test_damaged_and_hostile_files_are_reported(client: TestClient, run: Run) -> None:
+def test_damaged_and_hostile_files_are_reported(client: Client, run: Run) -> None:
     snapshot_path(run.snapshots, 1).write_text("{")
     snapshot_path(run.snapshots, 2).unlink()
     os.mkfifo(snapshot_path(run.snapshots, 2))
@@ -187,7 +204,7 @@ def test_damaged_and_hostile_files_are_reported(client: TestClient, run: Run) ->
         assert ask(client)["max_epochs"] is None
 
 
-def test_hostile_texts_are_made_printable(client: TestClient, run: Run) -> None:
+def test_hostile_texts_are_made_printable(client: Client, run: Run) -> None:
     run.write_summary({"state": "\x1b[31m", "started": "\ud800", "dataset": "<script>\u202e" * 99})
     answer = ask(client)
     assert answer["state"] == "unknown"
@@ -196,7 +213,7 @@ def test_hostile_texts_are_made_printable(client: TestClient, run: Run) -> None:
     assert "\u202e" not in answer["dataset"]
 
 
-def test_without_metrics_the_number_of_epochs_is_known(client: TestClient, run: Run) -> None:
+def test_without_metrics_the_number_of_epochs_is_known(client: Client, run: Run) -> None:
     (run.folder / "metrics.csv").unlink()
     assert ask(client)["done"] == 3  # from the snapshots
     shutil.rmtree(run.snapshots)
@@ -205,7 +222,7 @@ def test_without_metrics_the_number_of_epochs_is_known(client: TestClient, run: 
     assert (answer["done"], answer["last_epoch"], answer["problem"]) == (2, 0, None)
 
 
-def test_a_removed_run_has_no_values(client: TestClient, run: Run) -> None:
+def test_a_removed_run_has_no_values(client: Client, run: Run) -> None:
     assert ask(client)["last_epoch"] == 3
     shutil.rmtree(run.folder)
     answer = ask(client)
@@ -214,7 +231,7 @@ def test_a_removed_run_has_no_values(client: TestClient, run: Run) -> None:
 
 
 def test_the_page_of_fit_follows_the_next_run_of_the_command(
-    client: TestClient, runs: WatchedRuns, run: Run
+    client: Client, runs: WatchedRuns, run: Run
 ) -> None:
     runs.expects_more = True
     assert ask(client)["follow"]
@@ -229,7 +246,7 @@ def test_the_page_of_fit_follows_the_next_run_of_the_command(
 
 
 def test_the_server_of_fit_waits_until_its_pages_have_the_final_state(
-    client: TestClient, runs: WatchedRuns
+    client: Client, runs: WatchedRuns
 ) -> None:
     def seconds_to_wait(expects_page: bool = False) -> float:
         start = time.monotonic()
@@ -248,13 +265,13 @@ def test_the_server_of_fit_waits_until_its_pages_have_the_final_state(
     assert seconds_to_wait(expects_page=True) < 0.1
 
 
-def test_the_files_of_the_page_are_served(client: TestClient) -> None:
+def test_the_files_of_the_page_are_served(client: Client) -> None:
     page = client.get("/watch")
     assert page.headers["content-type"].startswith("text/html")
     for name in ("watch.js", "watch_charts.js", "watch_snapshot.js", "watch.css", "page.css"):
         assert name in page.text
         assert client.get(f"/{name}").status_code == 200
-    start = client.get("/", follow_redirects=False)
+    start = client.get("/")
     assert (start.status_code, start.headers["location"]) == (307, "/watch")
     foreign = client.get("/api/watch", headers={"host": "elsewhere.example"})
     assert (foreign.status_code, foreign.json()["error"]["type"]) == (403, "foreign_host")
