@@ -161,6 +161,20 @@ def draw_strokes(page: Page, strokes: list[list[tuple[float, float]]]) -> None:
         page.mouse.up()
 
 
+def show_comparison(browser: Browser, root: Path) -> None:
+    """Draw a slanted 4, which two networks read differently."""
+    network = str((root / COMPARED / "version_0").resolve())
+    command = [*PROGRAM, "serve", network, "--port", "0"]
+    with serve(command) as address:
+        page = open_page(browser, address, 780)
+        expect(page.locator("#layers canvas").first).to_be_visible(timeout=60_000)
+        _, strokes, degrees = SLANTED[2]
+        draw_strokes(page, [[turn(point, degrees) for point in stroke] for stroke in strokes])
+        page.select_option("#compare", "pretrained")
+        expect(page.locator("#agreement")).to_contain_text("read", timeout=60_000)
+        page.screenshot(path=IMAGES / "page_compare.png")
+
+
 def show_teaching(browser: Browser, root: Path, data_dir: Path) -> None:
     """Correct slanted digits, and let the network learn them."""
     folder = root / "corrected"
@@ -238,6 +252,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=browser_path(), args=ARGUMENTS)
         show_web_page(browser, root, photo)
         show_layers(browser)
+        show_comparison(browser, root)
         show_teaching(browser, root, data_dir)
         show_training(browser, root)
         show_report(browser, root, data_dir)

@@ -12,14 +12,15 @@
 
   const nameOf = (id) => $(id).value;
   const labelOf = ({ not_digit, label }) => (not_digit ? "no digit" : label);
+  const readingOf = (digit) =>
+    digit.not_digit ? labelOf(digit) : `${labelOf(digit)} (${verdict.percent(digit.confidence)})`;
 
   // State whether both networks agree.
   function describe(digit, other) {
     if (!other) return problem;
     const [first, second] = [digit, other].map(labelOf);
     if (first === second) return `Both networks read ${first}.`;
-    const [mine, theirs] = [digit, other].map(({ confidence }) => verdict.percent(confidence));
-    return `They disagree: ${nameOf("run")} reads ${first} (${mine}), ${nameOf("compare")} reads ${second} (${theirs}).`;
+    return `They disagree: ${nameOf("run")} reads ${readingOf(digit)}, ${nameOf("compare")} reads ${readingOf(other)}.`;
   }
 
   $("compare").onchange = async () => {

@@ -102,7 +102,7 @@ const verdict = (() => {
     const row = bars.rows[label] ?? addRow(label);
     const [, middle, end] = row.cells;
     row.className = label === first ? "first" : "";
-    const text = shares.map(percent).join(" | ");
+    const text = shares.map(percent).join("\n");
     if (end.textContent === text) return; // each change costs a layout
     end.textContent = text;
     while (middle.children.length > shares.length) middle.lastChild.remove();
