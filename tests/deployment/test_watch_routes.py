@@ -1,16 +1,17 @@
 """The request for the progress of a run: what is new, also of runs with hostile files."""
 
-import asyncio
 import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
 from filelock import FileLock
 
@@ -54,10 +55,13 @@ def runs(run: Run) -> WatchedRuns:
 
 
 class Client:
-    """Sends requests to an application without a socket."""
+    """Sends requests to an application without a socket.
 
-    def __init__(self, app: FastAPI) -> None:
-        self._transport = httpx.ASGITransport(app)
+    They are sent in another thread: in this one, Playwright's event loop may run.
+    """
+
+    def __init__(self, app: FastAPI, portal: BlockingPortal) -> None:
+        self._transport, self._portal = httpx.ASGITransport(app), portal
 
     def get(self, address: str, **options: Any) -> httpx.Response:
         """Send a request."""
@@ -68,12 +72,13 @@ class Client:
             ) as client:
                 return await client.get(address, **options)
 
-        return asyncio.run(send())
+        return self._portal.call(send)
 
 
 @pytest.fixture
-def client(runs: WatchedRuns) -> Client:
-    return Client(watch_server.make_app(runs, frozenset({"testserver"})))
+def client(runs: WatchedRuns) -> Iterator[Client]:
+    with start_blocking_portal() as portal:
+        yield Client(watch_server.make_app(runs, frozenset({"testserver"})), portal)
 
 
 def ask(client: Client, **query: Any) -> dict[str, Any]:
