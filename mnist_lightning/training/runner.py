@@ -152,11 +152,12 @@ def _build_session(
     if run is not None and config["dashboards"] != "none":
         predictions = PredictionCollector()
         callbacks.append(predictions)
-        if output_run is not None:
-            callbacks.append(EpochSnapshots(output_run, predictions, epochs))
         if logger is not None:
             dashboards = Dashboards(logger, predictions, config["dashboards"])
             callbacks.append(dashboards)
+        if output_run is not None:
+            # After the dashboards: they copy the network, which fails once a profiler has seen it.
+            callbacks.append(EpochSnapshots(output_run, predictions, epochs))
     if run is not None and config["trainer"]["enable_checkpointing"] is not False:
         checkpoints = RunCheckpoints(run, config, shutdown, config["keep_last"], config["autosave"])
         callbacks += [shutdown, checkpoints]

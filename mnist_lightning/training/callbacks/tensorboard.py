@@ -89,9 +89,9 @@ class Dashboards(Callback):
 
     def _add_graph(self, network: nn.Module) -> None:
         """Show the network's graph; print a message if it cannot be traced."""
-        network = copy.deepcopy(network).eval().float().cpu()
         blank = torch.full((1, 1, 28, 28), PAPER)
         try:
+            network = copy.deepcopy(network).eval().float().cpu()
             with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
                 warnings.simplefilter("ignore")  # the tracer is deprecated, and reports constants
                 self.board.add_graph(network, blank)
