@@ -25,10 +25,11 @@ from playwright.sync_api import Page, expect, sync_playwright
 PROGRAM = [sys.executable, "-m", "mnist_lightning"]
 # Count the frames with a new answer, and keep the milliseconds of each answer.
 COUNT = """() => {
-  window.frames_shown = [];
+  [window.frames_shown, window.frames] = [[], 0];
   let milliseconds = null;
   verdict.follow((digit) => { if (digit) ({ milliseconds } = verdict.answer); });
   const step = () => {
+    window.frames += 1;
     if (milliseconds !== null) window.frames_shown.push(milliseconds);
     milliseconds = null;
     requestAnimationFrame(step);
@@ -51,9 +52,9 @@ def server(run: str) -> Iterator[str]:
             process.send_signal(signal.SIGINT)
 
 
-def draw(page: Page, seconds: float) -> tuple[float, float]:
-    """Draw; return the frames per second, and the median milliseconds of a reading."""
-    page.evaluate("clear(); window.frames_shown.length = 0")
+def draw(page: Page, seconds: float) -> tuple[float, float, float]:
+    """Draw; return the frames per second, those of strokes, and the median ms of a reading."""
+    page.evaluate("clear(); window.frames_shown.length = 0; window.frames = 0")
     box = page.locator("#paper").bounding_box()
     assert box is not None
     start = time.perf_counter()
@@ -70,8 +71,9 @@ def draw(page: Page, seconds: float) -> tuple[float, float]:
             page.evaluate("clear()")
             page.mouse.down()
     page.mouse.up()
-    shown: list[float] = page.evaluate("window.frames_shown")
-    return len(shown) / (time.perf_counter() - start), statistics.median(shown)
+    shown, frames = page.evaluate("[window.frames_shown, window.frames]")
+    elapsed = time.perf_counter() - start
+    return len(shown) / elapsed, frames / elapsed, statistics.median(shown)
 
 
 def measure(page: Page, name: str, seconds: float, rounds: int) -> None:
@@ -81,9 +83,10 @@ def measure(page: Page, name: str, seconds: float, rounds: int) -> None:
     for view in ("flat", "solid"):
         page.click(f"#view-{view}")
         results = [draw(page, seconds) for _ in range(rounds)]
-        frames, milliseconds = (statistics.median(each) for each in zip(*results, strict=True))
+        shown, frames, milliseconds = map(statistics.median, zip(*results, strict=True))
         print(
-            f"{name:10}{view:8}{frames:6.1f} frames/s, {milliseconds:5.1f} ms per reading",
+            f"{name:10}{view:8}{shown:6.1f} readings/s in {frames:4.1f} frames/s, "
+            f"{milliseconds:5.1f} ms per reading",
             flush=True,
         )
 

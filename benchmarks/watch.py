@@ -46,6 +46,22 @@ def ask(address: str, after: int, snapshots_after: int) -> dict[str, Any]:
     return answer
 
 
+def follow(address: str, server: psutil.Process, printed_at: float) -> tuple[list[float], float]:
+    """Request what is new until the end; return the seconds of the requests, and of the CPU."""
+    last, snapshot, requests, has_more = 0, -1, [], True
+    cpu = 0.0
+    while has_more:
+        start = time.perf_counter()
+        answer = ask(address, max(0, last - 1), snapshot)
+        requests.append(time.perf_counter() - start)
+        if len(requests) == 1:
+            print(f"first response {time.perf_counter() - printed_at:.2f} s after the address")
+        cpu = sum(server.cpu_times()[:2])
+        last, snapshot, has_more = answer["last_epoch"], answer["last_snapshot"], answer["follow"]
+        time.sleep(1 if has_more else 0)
+    return requests, cpu
+
+
 def main() -> None:
     """Train, follow the run, and print the figures."""
     parser = argparse.ArgumentParser(
@@ -72,17 +88,7 @@ def main() -> None:
             address = match[1] if match else ""
         printed_at = time.perf_counter()
         (server,) = [psutil.Process(each.pid) for each in psutil.Process(process.pid).children()]
-        last, snapshot, requests, follow = 0, -1, [], True
-        cpu = 0.0
-        while follow:
-            start = time.perf_counter()
-            answer = ask(address, max(0, last - 1), snapshot)
-            requests.append(time.perf_counter() - start)
-            if len(requests) == 1:
-                print(f"first response {time.perf_counter() - printed_at:.2f} s after the address")
-            cpu = sum(server.cpu_times()[:2])
-            last, snapshot, follow = answer["last_epoch"], answer["last_snapshot"], answer["follow"]
-            time.sleep(1 if follow else 0)
+        requests, cpu = follow(address, server, printed_at)
         seconds = time.perf_counter() - printed_at
         rest = process.stdout.read()
         run = Path(folder, "lightning_logs", "version_0")

@@ -18,7 +18,7 @@ from functools import cache
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from threading import Thread
-from typing import IO, TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,6 +73,9 @@ def end_process_after(seconds: int) -> None:
     signal.alarm(seconds)
 
 
+MAX_SAVING_SECONDS = 10.0  # from SIGTERM to SIGKILL
+
+
 def end_with_parent() -> None:
     """End this process when its standard input ends: a pipe whose other end its parent holds.
 
@@ -88,9 +91,6 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     Thread(target=watch, daemon=True).start()
-
-
-MAX_SAVING_SECONDS = 10.0  # from SIGTERM to SIGKILL
 
 
 NICENESS = 5  # of a process that yields: beside one busy process, it gets a quarter of a core
@@ -181,24 +181,19 @@ def cpu_count() -> int:
     return os.cpu_count() or 1
 
 
-def start_dependent_process(
-    command: list[str], descriptor: int, errors: IO[bytes]
-) -> subprocess.Popen[bytes]:
-    """Start a process that ends when its standard input ends, also if this process is killed.
+def start_dependent_process(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a process whose standard input ends with this process, also if this one is killed.
 
     Args:
-        command: its command.
-        descriptor: an open file or socket that it inherits.
-        errors: the file for its standard error.
+        command: its command; the process must end when its standard input ends.
+        options: further arguments of `Popen`.
     """
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=errors,
         bufsize=0,
-        pass_fds=[descriptor],
         start_new_session=True,  # the terminal's Ctrl-C does not reach it
+        **options,
     )
     assert process.stdin is not None
     # Forks of this process, such as workers of a data loader, must not keep the pipe open.

@@ -92,7 +92,12 @@ class WatchPage:
         }
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
         command = [sys.executable, "-I", "-c", _COMMAND, json.dumps(given)]
-        return posix.start_dependent_process(command, listener.fileno(), self._errors)
+        return posix.start_dependent_process(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=self._errors,
+            pass_fds=[listener.fileno()],
+        )
 
     def _send(self, server: subprocess.Popen[bytes], run: Run) -> None:
         """Let the page show the next run."""

@@ -69,13 +69,11 @@ def _start(
     # This package, and nothing from the working directory.
     paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     own = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)}
-    process = subprocess.Popen(
+    process = posix.start_dependent_process(
         [sys.executable, "-c", _START + statement, *arguments],
-        stdin=subprocess.PIPE,  # it ends with this process, and then the child ends itself
         stdout=output,
         stderr=log,
         env={"OMP_NUM_THREADS": str(threads)} | os.environ | own,
-        process_group=0,  # Ctrl-C reaches only the server, which stops the child
     )
     posix.lower_priority(process.pid)
     return process

@@ -87,9 +87,9 @@
     showNotes(state);
     $("comparison").hidden = running || !finished;
     if (state.state === "finished") showComparison(state);
-    const earlier = finished ? " The result below is the earlier one." : "";
-    if (state.state === "failed") say(`Learning failed: ${state.message}${earlier}`, true);
-    if (state.state === "cancelled") say(`Cancelled. ${state.message}${earlier}`);
+    const rest = [state.message, finished && "The result below is the earlier one."].filter(Boolean).join(" ");
+    if (state.state === "failed") say(`Learning failed: ${rest}`, true);
+    if (state.state === "cancelled") say(`Cancelled. ${rest}`.trim());
     if (before === "running" && !running && focused === $("cancel")) {
       (state.state === "finished" ? $("use-after") : $("learn")).focus();
     }
@@ -119,7 +119,7 @@
       await new Promise((done) => setTimeout(done, POLL_MILLISECONDS));
     } while (shown === null || shown.state === "running");
     isFollowing = false;
-    if (shown.state === "finished") addRun(shown.run);
+    if (shown.state === "finished") addRun();
   }
 
   async function learn() {
@@ -174,13 +174,14 @@
     return row;
   }
 
-  function addRun(name) {
+  function addRun() {
+    const { run: name, base } = finished;
     if ([...$("run").options].some((option) => option.value === name)) return;
-    backend.addRun({ name, watchable: true }, `${name}: ${shown.base}, fine-tuned`);
+    backend.addRun({ name, watchable: true }, `${name}: ${base}, fine-tuned`);
   }
 
   function use(name) {
-    addRun(finished.run);
+    addRun();
     $("run").value = name;
     $("compare").value = name === finished.run ? finished.base : finished.run;
     for (const id of ["run", "compare"]) $(id).dispatchEvent(new Event("change"));

@@ -22,8 +22,8 @@ function nothing() {
   return { lastEpoch: 0, lastSnapshot: -1, epochs: new Map(), steps: [], snapshots: new Map(), damaged: new Set() };
 }
 
-class RefusedError extends Error {}
-class FailedError extends Error {}
+class FailedError extends Error {} // the server has answered that it failed
+class RefusedError extends FailedError {} // the request is invalid
 
 async function request() {
   // The last epoch is requested again: its validation may have been missing.
@@ -32,8 +32,8 @@ async function request() {
   if (requested !== null) query.set("run", requested);
   const response = await fetch(`api/watch?${query}`, { signal: AbortSignal.timeout(TIMEOUT) });
   const content = await response.json();
-  if (response.status >= 500) throw new FailedError(content.error.message);
-  if (!response.ok) throw new RefusedError(content.error.message);
+  const Problem = response.status >= 500 ? FailedError : RefusedError;
+  if (!response.ok) throw new Problem(content.error.message);
   return content;
 }
 
@@ -144,8 +144,7 @@ function position() {
 
 function showFailure(error) {
   document.body.classList.add("stale");
-  const refused = error instanceof RefusedError;
-  const answered = refused || error instanceof FailedError;
+  const answered = error instanceof FailedError;
   const since = answeredAt ? `since ${time(answeredAt)}: the values below are from then` : "yet";
   const silence = `The server has not responded ${since}. It may have ended; this page tries again.`;
   setText($("state"), answered ? "Not shown" : "Not connected");
