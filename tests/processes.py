@@ -5,7 +5,10 @@ Only the function at whose call the signal is sent is replaced.
 
 import os
 import signal
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -42,6 +45,16 @@ class SignalPoint(NamedTuple):
 def at_step(call: int, signum: signal.Signals = signal.SIGKILL, after: bool = False) -> SignalPoint:
     """Return the point before or after a training step; the first since the start is 1."""
     return SignalPoint(CLASSIFIER, "DigitClassifier.training_step", call, after, signum)
+
+
+@contextmanager
+def child_process(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """Start any command; kill it at the end, also if the test fails before."""
+    with subprocess.Popen(command, text=True, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def start(

@@ -13,6 +13,7 @@ import pytest
 
 from mnist_lightning.cli.main import main
 from tests.conftest import DIGITS
+from tests.processes import child_process
 
 
 @pytest.fixture(scope="module")
@@ -29,27 +30,22 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def serving(folder: Path, *arguments: str) -> Iterator[str]:
     """Start a server in a process and yield its address; stop it at the end."""
     command = [sys.executable, "-m", "mnist_lightning", "serve", "--port", "0", *arguments]
-    with subprocess.Popen(
+    with child_process(
         command,
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     ) as server:
+        assert server.stdout is not None
+        first_line = server.stdout.readline()
+        match = re.search(r"http://(127\.0\.0\.1|0\.0\.0\.0):\d+", first_line)
+        assert match is not None, first_line
         try:
-            assert server.stdout is not None
-            first_line = server.stdout.readline()
-            match = re.search(r"http://(127\.0\.0\.1|0\.0\.0\.0):\d+", first_line)
-            assert match is not None, first_line + server.stdout.read()
             yield match[0]
         finally:
             server.send_signal(signal.SIGINT)
-            try:
-                server.wait(20)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                raise
+            server.wait(20)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import pytest
 
 from mnist_lightning import posix
 from mnist_lightning.deployment.child_process import CancelledError, ChildFailedError, run_child
+from tests.processes import child_process
 
 SLEEP = "import time, sys; print(sys.argv[1], flush=True); time.sleep(60)"
 
@@ -71,16 +72,15 @@ def test_a_child_yields_the_processor() -> None:
 PARENT = """
 from threading import Event
 from mnist_lightning.deployment.child_process import run_child
-run_child({statement!r}, ["unique-orphan"], Event(), lambda: None)
+run_child({statement!r}, [{name!r}], Event(), lambda: None)
 """
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_child_ends_with_its_parent(signum: signal.Signals) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", PARENT.format(statement=SLEEP)], stderr=subprocess.DEVNULL
-    ) as parent:
-        children = wait_for(lambda: find_processes("unique-orphan"))
+def test_a_child_ends_with_its_parent(signum: signal.Signals, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PARENT.format(statement=SLEEP, name=str(tmp_path))]
+    with child_process(command, stderr=subprocess.DEVNULL) as parent:
+        children = wait_for(lambda: find_processes(str(tmp_path)))
         parent.send_signal(signum)
         parent.wait(10)
         _, alive = psutil.wait_procs(children, timeout=10)

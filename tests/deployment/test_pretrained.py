@@ -27,6 +27,7 @@ from mnist_lightning.runs.run_directory import PRETRAINED_FOLDER, Run
 from mnist_lightning.runs.safetensors_file import METADATA_KEY
 from tests.conftest import DIGITS, Command
 from tests.images import draw_seven
+from tests.processes import child_process
 
 ROOT = Path(__file__).parents[2]
 MODEL = Run(PRETRAINED_FOLDER).best
@@ -122,29 +123,26 @@ def test_demo_opens_the_page_in_a_browser(tmp_path: Path) -> None:
     browser = tmp_path / "browser"
     browser.write_text(f'#!/bin/sh\necho "$1" > {tmp_path / "opened"}\n')
     browser.chmod(0o755)
-    with subprocess.Popen(
+    with child_process(
         [sys.executable, "-m", "mnist_lightning", "demo"],
         cwd=tmp_path,
         env=os.environ | {"BROWSER": str(browser), "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
-        text=True,
     ) as process:
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            address = line.rpartition(" at ")[2].strip()
-            assert line.startswith("serving the pretrained network at http://127.0.0.1:"), line
-            for _ in range(600):
-                if (tmp_path / "opened").exists() and (tmp_path / "opened").read_text().strip():
-                    break
-                time.sleep(0.1)
-            assert (tmp_path / "opened").read_text().strip() == address
-            assert "Draw a digit" in httpx.get(address).text
-            runs = httpx.get(f"{address}/api/runs").json()
-            assert [run["name"] for run in runs] == ["pretrained"]
-        finally:
-            process.send_signal(signal.SIGINT)
-            assert process.wait(30) == 0
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        address = line.rpartition(" at ")[2].strip()
+        assert line.startswith("serving the pretrained network at http://127.0.0.1:"), line
+        for _ in range(600):
+            if (tmp_path / "opened").exists() and (tmp_path / "opened").read_text().strip():
+                break
+            time.sleep(0.1)
+        assert (tmp_path / "opened").read_text().strip() == address
+        assert "Draw a digit" in httpx.get(address).text
+        runs = httpx.get(f"{address}/api/runs").json()
+        assert [run["name"] for run in runs] == ["pretrained"]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
 
 
 def test_its_name_is_reserved(command: Command, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from mnist_lightning.runs.run_directory import Run
 from tests.conftest import Command
 from tests.deployment.conftest import serving
 from tests.images import draw_seven, encode
+from tests.processes import child_process
 
 SEVEN = encode(draw_seven())
 LABEL = 1  # the seven is to be read as this
@@ -172,13 +173,16 @@ def test_files_that_are_no_digits_are_skipped_and_reported(
     assert "\n" not in state["message"]
 
 
-def children_of(server: subprocess.Popen[str]) -> list[psutil.Process]:
-    found = []
-    for process in psutil.Process(server.pid).children(recursive=True):
-        with suppress(psutil.Error):
-            if "fit" in process.cmdline():
-                found.append(process)
-    return found
+def wait_for_children(server: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Return the training of a server, which starts just after the server has reported it."""
+    for _ in range(1200):
+        children = psutil.Process(server.pid).children(recursive=True)
+        for process in children:
+            with suppress(psutil.Error):
+                if "fit" in process.cmdline():
+                    return list(children)
+        time.sleep(0.05)
+    raise AssertionError(f"no training among {children}")
 
 
 @pytest.mark.slow
@@ -188,11 +192,10 @@ def test_a_training_ends_with_its_server(
     tmp_path: Path, signum: signal.Signals, stage: str
 ) -> None:
     command = [sys.executable, "-m", "mnist_lightning", "serve", "pretrained", "--teach"]
-    with subprocess.Popen(
+    with child_process(
         [*command, "--port", "0"],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
-        text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     ) as server:
         assert server.stdout is not None
@@ -201,8 +204,7 @@ def test_a_training_ends_with_its_server(
             client.post("/api/corrections", content=SEVEN, params={"label": LABEL})
             client.post("/api/learn")
             assert wait(client, stage)["stage"] == stage
-            children = children_of(server)
-            assert len(children) == 1
+            children = wait_for_children(server)
         server.send_signal(signum)
         server.wait(30)
     _, alive = psutil.wait_procs(children, timeout=15)
@@ -233,17 +235,17 @@ def test_without_teach_there_are_no_such_requests(home: Path) -> None:
 @pytest.mark.slow
 def test_the_demo_teaches_too(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mnist_lightning", "demo", "--teach", "--no-browser"]
-    with subprocess.Popen(
+    with child_process(
         command,
         cwd=tmp_path,
         stdout=subprocess.PIPE,
-        text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     ) as server:
         assert server.stdout is not None
         lines = [server.stdout.readline() for _ in range(4)]
         health = httpx.get(f"{lines[0].split()[-1]}/api/health").json()
         server.send_signal(signal.SIGINT)
+        assert server.wait(30) == 0
     assert health["teaches"] is True
     assert "corrected digits are saved in my_digits" in lines[2]
     assert "new runs are in lightning_logs" in lines[3]

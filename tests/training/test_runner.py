@@ -22,6 +22,7 @@ from mnist_lightning.training.callbacks.state_dict_export import WeightsFile
 from mnist_lightning.training.lightning_module import DigitClassifier
 from tests.cli.checks import load_checkpoint
 from tests.conftest import DIGITS, EPOCH_ROW, Command
+from tests.processes import child_process
 
 pytestmark = pytest.mark.slow
 
@@ -149,24 +150,20 @@ def test_signal_handlers_are_restored_after_a_run(command: Command) -> None:
 
 def interrupt_after_first_epoch(folder: Path, wait: float) -> str:
     """Start DigitNet, send SIGINT `wait` seconds after an epoch; return the output since then."""
-    with subprocess.Popen(
+    with child_process(
         [sys.executable, "-m", "mnist_lightning", "fit", "--config", str(DIGIT_NET), *DIGITS],
         cwd=folder,
         stdout=subprocess.PIPE,
-        text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     ) as process:
         assert process.stdout is not None
-        try:
-            while not EPOCH_ROW.match(process.stdout.readline()):
-                assert process.poll() is None
-            time.sleep(wait)
-            process.send_signal(signal.SIGINT)
-            output = process.stdout.read()
-            assert process.wait(timeout=60) == 130
-            return output
-        finally:
-            process.kill()
+        while not EPOCH_ROW.match(process.stdout.readline()):
+            assert process.poll() is None
+        time.sleep(wait)
+        process.send_signal(signal.SIGINT)
+        output = str(process.stdout.read())
+        assert process.wait(timeout=60) == 130
+        return output
 
 
 def test_repeated_interrupts_at_any_moment_lose_no_epoch(tmp_path: Path, run_0: Run) -> None:

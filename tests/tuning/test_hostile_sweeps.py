@@ -10,6 +10,7 @@ import pytest
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.tuning.trial_runner import processes_of
 from tests.conftest import Command
+from tests.processes import child_process
 from tests.tuning.conftest import SHORT, SHORT_SWEEP
 
 pytestmark = pytest.mark.slow
@@ -124,7 +125,7 @@ def test_another_program_with_the_run_as_argument_is_not_its_process(tmp_path: P
     run = Run(tmp_path)
     for more, found in ([], False), (["mnist_lightning"], True):
         command = [sys.executable, "-c", "input()", *more, str(tmp_path)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        with child_process(command, stdin=subprocess.PIPE) as process:
             pids = {each.pid for each in processes_of(run)}
-            process.communicate(b"\n")
+            process.communicate("\n")
         assert (process.pid in pids) == found
