@@ -1,5 +1,8 @@
 """Configuration of Sphinx, which builds the documentation site: `make docs`."""
 
+from docutils import nodes
+from sphinx.application import Sphinx
+
 from mnist_lightning.cli.main import COMMANDS
 from mnist_lightning.errors import PROGRAM, __version__
 from mnist_lightning.networks.registry import ARCHITECTURES
@@ -44,3 +47,15 @@ myst_substitutions = {
         ]
     ),
 }
+
+
+def setup(app: Sphinx) -> None:
+    """Let links in Markdown name a term of the glossary: `glossary.md#term-seed`."""
+    app.connect("doctree-read", _add_terms)
+
+
+def _add_terms(app: Sphinx, doctree: nodes.document) -> None:
+    """Add the terms of a document to the targets that MyST knows, which are its headings."""
+    targets = app.env.metadata[app.env.docname].setdefault("myst_slugs", {})
+    for term in doctree.findall(nodes.term):
+        targets |= {name: (0, name, term.astext()) for name in term["ids"]}

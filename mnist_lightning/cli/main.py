@@ -71,6 +71,7 @@ COMMANDS = {
         "[NAME]… [--fetch] | --clear_cache",
         "show where data sets are and whether they are complete; download them",
     ),
+    "explain": Command("[TERM]", "explain a term, such as `log interval`; list all terms"),
     "completion": Command("bash|zsh", "print a script for shell completion"),
 }
 
