@@ -8,6 +8,7 @@ import errno
 import mmap
 import multiprocessing
 import os
+import platform
 import select
 import signal
 import stat
@@ -179,6 +180,15 @@ def cpu_count() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def processor_name() -> str:
+    """Return the model of the processor; on other systems than Linux, its architecture."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def start_dependent_process(command: list[str], **options: Any) -> subprocess.Popen[bytes]:

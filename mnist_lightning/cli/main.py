@@ -67,6 +67,10 @@ COMMANDS = {
         "[--config FILE] [options of fit]",
         "check on this machine: data, determinism, and resume after a kill",
     ),
+    "reproduce": Command(
+        "[ROW] [--seeds N] [--quick]",
+        "train a published result again, and compare the figures",
+    ),
     "data": Command(
         "[NAME]… [--fetch] | --clear_cache",
         "show where data sets are and whether they are complete; download them",

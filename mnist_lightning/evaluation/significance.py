@@ -38,6 +38,24 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(mean, std, mean - half, mean + half)
 
 
+def prediction_interval(values: Sequence[float], count: int = 1) -> tuple[float, float]:
+    """Compute the 95 % interval of the mean of `count` new values from the same distribution.
+
+    The values are treated as normally distributed (Hahn, 1969).
+
+    Raises:
+        ValueError: there are fewer than two values.
+    """
+    from scipy.stats import t
+
+    if len(values) < 2:
+        raise ValueError("a single value has no spread")
+    std = statistics.stdev(values)
+    half = float(t.ppf(0.975, len(values) - 1)) * std * math.sqrt(1 / len(values) + 1 / count)
+    mean = statistics.fmean(values)
+    return mean - half, mean + half
+
+
 def wilson(correct: int, total: int) -> tuple[float, float]:
     """Compute Wilson's 95 % interval of a share, `correct` of `total` samples (Wilson, 1927).
 

@@ -38,7 +38,7 @@ def completions(script: Path, *words: str, folder: Path) -> list[str]:
 def test_commands_options_and_runs_are_completed(script: Path, tmp_path: Path) -> None:
     for number in (0, 12):
         (tmp_path / "lightning_logs" / f"version_{number}").mkdir(parents=True)
-    assert completions(script, "re", folder=tmp_path) == ["resume", "report"]
+    assert completions(script, "re", folder=tmp_path) == ["resume", "report", "reproduce"]
     assert {*COMMANDS, "--help"} < set(completions(script, "", folder=tmp_path))
     assert completions(script, "fit", "--data.batch", folder=tmp_path) == ["--data.batch_size"]
     assert "--seeds" in completions(script, "fit", "--see", folder=tmp_path)

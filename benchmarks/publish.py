@@ -1,0 +1,94 @@
+"""Train a config with several seeds, and write its row in `results/`.
+
+    python benchmarks/publish.py mlp --config configs/mlp.yaml --seeds 1..10 --data_dir DATA
+    python benchmarks/publish.py first_run --seeds 42 --data_dir DATA [options of fit]
+
+The file is written after each seed. If it exists, only the seeds that it lacks are trained, if the
+configuration and the environment are still the same; `--again` replaces it.
+"""
+
+import argparse
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mnist_lightning import posix
+from mnist_lightning.cli.parser import read_seeds
+from mnist_lightning.evaluation.published import RESULTS, PublishedRow, Recipe, SeedResult, read_row
+from mnist_lightning.text import percent, say
+from mnist_lightning.training.recipe_runs import RecipeRun, train_seed
+
+ROOT = Path(__file__).parent.parent
+
+
+def read_recipe(options: argparse.Namespace, rest: list[str]) -> Recipe:
+    """Return what the command line asks for."""
+    config: dict[str, Any] = {}
+    if options.config is not None:
+        config = yaml.safe_load((ROOT / options.config).read_text())
+    return Recipe(
+        config_file=options.config,
+        config=config,
+        options=rest,
+        threads=options.threads,
+        accelerator=options.accelerator,
+    )
+
+
+def make_row(name: str, recipe: Recipe, run: RecipeRun, results: list[SeedResult]) -> PublishedRow:
+    """Return a row with the facts of its last run."""
+    facts = run.run.summary()
+    if facts["commit"] is None or facts["commit"].endswith("-dirty"):
+        raise SystemExit("commit the program first: the row names its commit")
+    return PublishedRow(
+        name=name,
+        recipe=recipe,
+        dataset=facts["dataset"],
+        test_size=facts["test_size"],
+        parameters=facts["parameters"],
+        epochs=facts["epochs"],
+        environment=run.environment,
+        commit=facts["commit"],
+        results=results,
+    )
+
+
+def main() -> None:
+    """Write the row."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name")
+    parser.add_argument("--config", metavar="FILE", help="relative to the checkout")
+    parser.add_argument("--seeds", type=read_seeds, required=True)
+    parser.add_argument("--data_dir", required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--accelerator", default="cpu")
+    parser.add_argument("--workers", type=int, default=posix.cpu_count())
+    parser.add_argument("--again", action="store_true")
+    options, rest = parser.parse_known_args()
+    recipe, path = read_recipe(options, rest), RESULTS / f"{options.name}.json"
+    earlier = read_row(path) if path.exists() and not options.again else None
+    if earlier is not None and earlier.recipe != recipe:
+        raise SystemExit(f"{path} is of another recipe: use --again")
+    results = {result.seed: result for result in earlier.results} if earlier else {}
+    left = [seed for seed in options.seeds if seed not in results]
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.workers) as pool:
+
+        def train(seed: int) -> RecipeRun:
+            return train_seed(recipe, seed, Path(folder), options.data_dir)
+
+        for run in pool.map(train, left):
+            if earlier is not None and run.environment != earlier.environment:
+                raise SystemExit(f"{path} is of another environment: use --again")
+            results[run.result.seed] = run.result
+            ordered = [results[seed] for seed in sorted(results)]
+            make_row(options.name, recipe, run, ordered).save(RESULTS)
+            say(f"seed {run.result.seed}: {percent(run.result.test_accuracy)}", flush=True)
+            shutil.rmtree(run.run.folder)
+
+
+if __name__ == "__main__":
+    main()
