@@ -25,13 +25,15 @@ def trained_cli(command: Command, add_run: AddRun) -> Command:
 
 FIGURES = {
     "samples",
-    "learning_curves",
+    "loss",
+    "accuracy",
     "curves",
     "predictions",
     "confusion",
     "mistakes",
     "closest_calls",
     "reliability",
+    "reliability_scaled",
     "robustness",
     "attributions",
 }
@@ -104,7 +106,6 @@ def test_the_page_is_self_contained_and_without_errors(
     text = page.inner_text("body")
     summary = run_0.summary()
     assert f"{100 * summary['test/accuracy']:.2f} %" in text
-    assert "Hardest digit: " in text
     assert "class_path: mnist_lightning.networks.classic_cnn.ClassicCNN" in text
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
