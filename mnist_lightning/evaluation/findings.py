@@ -187,9 +187,13 @@ def judge_corruptions(kinds: Sequence[Mapping[str, Any]], clean: float) -> Findi
     text = (
         f"The corruption that costs most: {kinds[worst]['name']}, {100 * losses[worst]:.1f} points "
         f"on average ({percent(clean, 1)} without, {percent(strongest, 1)} at its strongest). The "
-        f"one that costs least: {kinds[least]['name']}, {100 * losses[least]:.1f} points."
+        f"one that costs least: {kinds[least]['name']}, {_points(losses[least])}."
     )
     return Finding(Kind.COSTLY_CORRUPTION, text)
+
+
+def _points(loss: float) -> str:
+    return f"{100 * loss:.1f} points" if loss >= 0 else f"a gain of {-100 * loss:.1f} points"
 
 
 def judge_attributions(images: NDArray[np.uint8], maps: Mapping[str, Floats]) -> Finding:

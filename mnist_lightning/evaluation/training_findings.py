@@ -16,6 +16,7 @@ MIN_CHANGE = 0.1  # of a loss, as a share of its lowest value: a smaller change 
 TINY_LOSS = 0.001  # a smaller change does not matter
 MIN_GROWTH = 0.5  # of the training loss above its lowest value: the training diverges
 LOW_ACCURACY = 0.9  # a linear classifier reaches 92 % on MNIST's training images
+NOISE_EPOCHS = 10  # before the lowest loss: earlier ones fluctuate more
 RECENT_EPOCHS = 2  # a trend at the end must show in their best loss
 
 
@@ -126,12 +127,12 @@ def _grows(train: Curve) -> bool:
 def _noise(curve: Curve) -> float:
     """Return how far a loss may be above its lowest value by chance.
 
-    At least a tenth of this value; more if the loss rose by more between two earlier epochs, and
-    fell again.
+    At least a tenth of this value. A larger share, if the loss rose by it from one epoch to the
+    next within the last epochs before the lowest value, and fell again.
     """
-    before = curve.values[: curve.lowest + 1]
-    rises = [later - earlier for earlier, later in pairwise(before)]
-    return max(MIN_CHANGE * curve.values[curve.lowest] + TINY_LOSS, *rises, 0)
+    before = curve.values[max(0, curve.lowest - NOISE_EPOCHS) : curve.lowest + 1]
+    shares = [later / earlier - 1 for earlier, later in pairwise(before) if earlier > 0]
+    return max(MIN_CHANGE, *shares, 0) * curve.values[curve.lowest] + TINY_LOSS
 
 
 def _rises(val: Curve) -> bool:

@@ -213,6 +213,12 @@ def test_the_most_and_the_least_costly_corruption_are_named() -> None:
     )
 
 
+def test_a_corruption_that_helps_is_a_gain() -> None:
+    kinds = [corruption("noise", 0.9, 0.7), corruption("thicker strokes", 0.98, 1.0)]
+    text = findings.judge_corruptions(kinds, clean=0.96).text
+    assert text.endswith("The one that costs least: thicker strokes, a gain of 3.0 points.")
+
+
 def test_a_loss_within_the_intervals_is_no_cost() -> None:
     kinds = [corruption("noise", 0.97, 0.965), corruption("shift", 0.98, 0.96)]
     assert findings.judge_corruptions(kinds, clean=0.98).kind is Kind.NO_COSTLY_CORRUPTION

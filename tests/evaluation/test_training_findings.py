@@ -44,7 +44,7 @@ def test_overfitting_is_a_rising_validation_loss_with_a_falling_training_loss() 
         ([0.5, 0.3, 0.2, 0.1], [0.4, 0.3, 0.34, 0.34], Training.OVERFITTING),  # above a tenth
         ([0.5, 0.3, 0.2, 0.1], [0.4, 0.3, 0.6, 0.32], Training.PLATEAU),  # one high value
         ([0.5, 0.3, 0.2], [0.4, 0.3, 0.6], Training.STILL_IMPROVING),  # only one epoch after it
-        # A rise of 0.2 was not the end of the improvement before: it is noise.
+        # A rise by a half was not the end of the improvement before: it is noise.
         ([0.5, 0.3, 0.2, 0.1, 0.05], [0.4, 0.6, 0.3, 0.45, 0.45], Training.PLATEAU),
         ([0.5, 0.3, 0.2, 0.1, 0.05], [0.4, 0.6, 0.3, 0.55, 0.55], Training.OVERFITTING),
         # Epochs without a validation do not count.
@@ -58,6 +58,15 @@ def test_a_rise_counts_if_it_is_more_than_noise_and_lasts(
     train: list[float], val: list[float], kind: Training
 ) -> None:
     assert judge(train, val).kind is kind
+
+
+def test_fluctuation_of_the_first_epochs_does_not_hide_overfitting() -> None:
+    smooth = [3.0, 1.0, *(0.9 - 0.05 * epoch for epoch in range(12)), 0.5, 0.6]
+    wild = [1.0, 3.0, *smooth[2:]]
+    train = [0.5 - 0.03 * epoch for epoch in range(16)]
+    assert judge(train, smooth).kind is Training.OVERFITTING
+    assert judge(train, wild).kind is Training.OVERFITTING
+    assert judge(train[-6:], [wild[0], wild[1], *wild[-4:]]).kind is Training.PLATEAU
 
 
 @pytest.mark.parametrize(
