@@ -95,8 +95,13 @@ class TermLinks:
 
     def definitions(self) -> list[tuple[Entry, Markup]]:
         """Return the linked terms with their definitions as HTML, in alphabetical order."""
-        used = sorted(self._used, key=lambda entry: entry.names[0].lower())
-        return [(entry, _code(entry.definition)) for entry in used]
+        return definitions(entry.names[0] for entry in self._used)
+
+
+def definitions(names: Iterable[str]) -> list[tuple[Entry, Markup]]:
+    """Return terms with their definitions as HTML, in alphabetical order."""
+    named = sorted(map(find, names), key=lambda entry: entry.names[0].lower())
+    return [(entry, _code(entry.definition)) for entry in named]
 
 
 def _code(text: str) -> Markup:
