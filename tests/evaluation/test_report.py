@@ -303,6 +303,26 @@ def test_the_page_is_accessible_and_fits_a_phone(
     page.close()
 
 
+def test_the_printed_page_is_light_and_nothing_is_cut(
+    trained_cli: Command, run_0: Run, browser: Browser
+) -> None:
+    assert trained_cli("report").status == 0
+    a4: ViewportSize = {"width": 680, "height": 1000}  # between margins of 15 mm
+    page = browser.new_page(viewport=a4, color_scheme="dark")
+    page.goto((run_0.folder / "report" / "report.html").as_uri())
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate("getComputedStyle(document.querySelector('img')).filter") == "none"
+    cut = page.evaluate(
+        """[...document.querySelectorAll('main *')].filter(one => {
+             const box = one.getBoundingClientRect();
+             return box.right > 680 || (one.tagName == 'IMG' && box.height > 1000);
+           }).length"""
+    )
+    assert cut == 0
+    page.close()
+
+
 def test_a_custom_network_is_used_if_its_class_is_named(
     command: Command, run_0: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
