@@ -13,6 +13,7 @@ from mnist_lightning.text import percent, plural
 
 MIN_EPOCHS = 3  # with a loss; fewer do not show a trend
 MIN_CHANGE = 0.1  # of a loss, as a share of its lowest value: a smaller change is noise
+LARGE_LOSS = 1000.0  # is shown with three digits and an exponent
 TINY_LOSS = 0.001  # a smaller change does not matter
 MIN_GROWTH = 0.5  # of the training loss above its lowest value: the training diverges
 LOW_ACCURACY = 0.9  # a linear classifier reaches 92 % on MNIST's training images
@@ -84,8 +85,8 @@ def judge_training(history: Mapping[str, Sequence[float]]) -> TrainingFinding:
     if _grows(train):
         low, last = train.values[train.lowest], train.values[-1]
         text = (
-            f"Diverging: the training loss grows from {low:.4f} in epoch "
-            f"{train.epochs[train.lowest]} to {last:.4f}. A lower learning rate helps."
+            f"Diverging: the training loss grows from {_loss(low)} in epoch "
+            f"{train.epochs[train.lowest]} to {_loss(last)}. A lower learning rate helps."
         )
         return TrainingFinding(Training.DIVERGING, text, lowest)
     kind, text = _judge_validation(train, val)
@@ -93,6 +94,10 @@ def judge_training(history: Mapping[str, Sequence[float]]) -> TrainingFinding:
     if kind is not Training.OVERFITTING and accuracy is not None and accuracy < LOW_ACCURACY:
         kind, text = _judge_low_accuracy(accuracy, train)
     return TrainingFinding(kind, text, lowest)
+
+
+def _loss(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < LARGE_LOSS else f"{value:.3g}"
 
 
 def _first_diverged(history: Mapping[str, Sequence[float]]) -> tuple[str, int] | None:
@@ -155,28 +160,32 @@ def _judge_validation(train: Curve, val: Curve) -> tuple[Training, str]:
     """Judge the validation loss, compared with the training loss in the same epochs."""
     first, last = train.values[0], train.values[-1]
     if not val.values:
-        text = f"The training loss changes from {first:.4f} to {last:.4f}. Without a validation"
+        text = (
+            f"The training loss changes from {_loss(first)} to {_loss(last)}. Without a validation"
+        )
         return Training.NO_VALIDATION, f"{text} set, overfitting cannot be detected."
     if len(val.values) < MIN_EPOCHS:
         text = f"Too few epochs to tell: the validation loss is known for {len(val.values)}, and "
         return Training.TOO_FEW_EPOCHS, f"{text}a trend needs {MIN_EPOCHS}."
     place, low, end = val.epochs[val.lowest], val.values[val.lowest], val.values[-1]
     if _rises(val):
-        then = dict(zip(*train, strict=True)).get(place, math.inf)
-        rise = f"the validation loss is lowest in epoch {place} ({low:.4f}) and rises to {end:.4f}"
-        if last < then:
-            fall = f", while the training loss keeps falling, from {then:.4f} to {last:.4f}"
-            return Training.OVERFITTING, f"Overfitting: {rise}{fall if then < math.inf else ''}."
+        # The training loss of that epoch; of the epoch before, if it is unknown.
+        then = [loss for epoch, loss in zip(*train, strict=True) if epoch <= place][-1:]
+        rise = f"the validation loss is lowest in epoch {place} ({_loss(low)}) and rises to "
+        rise += _loss(end)
+        if then and last < then[0]:
+            fall = f"the training loss keeps falling, from {_loss(then[0])} to {_loss(last)}"
+            return Training.OVERFITTING, f"Overfitting: {rise}, while {fall}."
         return Training.UNSTABLE, f"Unstable: {rise}, but the training loss does not fall either."
     if _falls(val):
-        text = f"Still improving: the validation loss ends at {end:.4f}; more epochs would help."
+        text = f"Still improving: the validation loss ends at {_loss(end)}; more epochs would help."
         return Training.STILL_IMPROVING, text
-    text = f"No overfitting: the validation loss is lowest in epoch {place} ({low:.4f})"
+    text = f"No overfitting: the validation loss is lowest in epoch {place} ({_loss(low)})"
     if place == val.epochs[-1]:
         return Training.PLATEAU, f"{text}, the last one, and falls only slightly at the end."
     if end > (1 + MIN_CHANGE) * low + TINY_LOSS:
-        return Training.PLATEAU, f"{text} and ends at {end:.4f}, within its fluctuation."
-    return Training.PLATEAU, f"{text} and ends close to it ({end:.4f})."
+        return Training.PLATEAU, f"{text} and ends at {_loss(end)}, within its fluctuation."
+    return Training.PLATEAU, f"{text} and ends close to it ({_loss(end)})."
 
 
 def _best_accuracy(history: Mapping[str, Sequence[float]]) -> float | None:
@@ -194,5 +203,5 @@ def _judge_low_accuracy(accuracy: float, train: Curve) -> tuple[Training, str]:
     if _falls(train):
         text = f"Still improving: {low}, but the training loss still falls"
         return Training.STILL_IMPROVING, f"{text}; more epochs would help."
-    text = f"Underfitting: {low}, and the training loss no longer falls ({train.values[-1]:.4f})"
+    text = f"Underfitting: {low}, and the training loss no longer falls ({_loss(train.values[-1])})"
     return Training.UNDERFITTING, f"{text}. A larger network or another learning rate may help."

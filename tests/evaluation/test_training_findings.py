@@ -85,6 +85,15 @@ def test_a_loss_without_a_finite_value_is_a_divergence(
     assert text in finding.text
 
 
+def test_an_unknown_training_loss_is_that_of_the_epoch_before() -> None:
+    accuracies = [0.9, NAN, 0.95, 0.96]
+    history = {"train/loss": [0.5, NAN, 0.2, 0.1], "train/accuracy": accuracies}
+    history |= {"val/loss": [0.4, 0.3, 0.5, 0.5], "val/accuracy": [0.9] * 4}
+    finding = judge_training(history)
+    assert finding.kind is Training.OVERFITTING
+    assert "keeps falling, from 0.5000 to 0.1000" in finding.text
+
+
 def test_an_epoch_that_was_not_measured_is_no_divergence() -> None:
     accuracies = [0.9, NAN, 0.95, 0.96, 0.96]
     finding = judge([0.5, NAN, 0.2, 0.2, 0.2], [0.4, NAN, 0.2, 0.2, 0.2], accuracies)
@@ -105,6 +114,11 @@ def test_a_training_loss_that_grows_far_is_diverging(train: list[float], kind: T
     assert finding.kind is kind
     if kind is Training.DIVERGING:
         assert "grows from 0.3000 in epoch 2 to 2.0000" in finding.text
+
+
+def test_a_huge_loss_is_shown_with_an_exponent() -> None:
+    finding = judge([0.5, 0.3, 1e5, 1e300], [0.4, 0.3, 0.3, 0.3])
+    assert "grows from 0.3000 in epoch 2 to 1e+300." in finding.text
 
 
 def test_a_low_accuracy_that_does_not_change_is_underfitting() -> None:
