@@ -221,7 +221,11 @@ def show_report(browser: Browser, root: Path, data_dir: Path) -> None:
     run = root / COMPARED / "version_0"
     subprocess.run([*PROGRAM, "report", str(run), "--data.data_dir", str(data_dir)], check=True)
     page = open_page(browser, (run / "report" / "report.html").resolve().as_uri(), 1300)
-    page.screenshot(path=IMAGES / "report.png")
+    path = IMAGES / "report.png"
+    page.screenshot(path=path)
+    with Image.open(path) as image:
+        smaller = image.convert("RGB").quantize(128)  # less than half of the size
+    smaller.save(path, optimize=True)
 
 
 def show_tensorboard(browser: Browser, root: Path) -> None:

@@ -13,8 +13,8 @@ from torch import nn
 
 from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.errors import PROGRAM
-from mnist_lightning.evaluation.metrics import overfitting_since
 from mnist_lightning.evaluation.significance import mcnemar, spread
+from mnist_lightning.evaluation.training_findings import PROBLEMS, judge_training
 from mnist_lightning.networks import inspection
 from mnist_lightning.networks.registry import REGISTERED
 from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_history
@@ -135,12 +135,9 @@ def show_results(
     show_table(console, run.folder.name, rows)
     if (run.folder / METRICS_FILE).is_file():
         history = read_history(run.folder / METRICS_FILE, limited=False)
-        if epoch := overfitting_since(history["train/loss"], history["val/loss"]):
-            show_line(
-                console,
-                f"Overfitting after epoch {epoch}: the validation loss rises, while the training "
-                "loss falls.",
-            )
+        finding = judge_training(history)
+        if finding.kind in PROBLEMS:
+            show_line(console, finding.text)
     logs = viewing_commands(loggers) if loggers else [f"tensorboard --logdir {root}"]
     show_next_commands(console, _next_commands(run, logs, facts["state"], longer))
 

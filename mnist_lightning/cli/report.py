@@ -13,6 +13,9 @@ from mnist_lightning.runs import lookup
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import percent, say
 
+# The sections of the page whose sentence is also printed.
+SAID = ("confusions", "digits", "training", "calibration", "robustness")
+
 
 def make_parser() -> CommandParser:
     """Return the parser of the command."""
@@ -50,6 +53,9 @@ def main(arguments: list[str]) -> int:
         interval = f"95 % interval {percent(low)} to {percent(high)}"
         count = f"{wrong:,} of {test['total']:,} test images are misclassified"
         say(f"{count}: accuracy {percent(test['accuracy'])}, {interval}")
+    for name in SAID:
+        if name in analysis.findings:
+            say(analysis.findings[name].text)
     say(f"report of {run.folder}:\n  {folder / PAGE}\n  {folder / FACTS}")
     say(f"  {len(analysis.figures)} images: {', '.join(analysis.figures)}")
     return 0

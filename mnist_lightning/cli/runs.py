@@ -128,12 +128,13 @@ def _compare(runs: Sequence[Run], output_format: str, png: Path | None) -> int:
     if png is not None and not png.parent.is_dir():
         problem = f"cannot save {png}: the directory {png.parent} does not exist"
         raise UserError(f"{problem}; create it", status=2)
-    result = comparison.compare(runs, with_histories=png is not None)
+    result = comparison.compare(runs)
     if png is not None:
         write_atomically(plots.png(plots.overlay_curves(result.histories)), png)
     if output_format == "json":
         facts = {
             "runs": [row._asdict() for row in result.rows],
+            "trainings": {name: found._asdict() for name, found in result.trainings.items()},
             "settings": result.settings,
             "mcnemar": result.tests,
             "pools": result.groups,
@@ -151,6 +152,8 @@ def _compare(runs: Sequence[Run], output_format: str, png: Path | None) -> int:
 
 def _show_comparison(result: "Comparison") -> None:
     """Show a comparison as text."""
+    if trainings := _training_lines(result):
+        say("\n".join(map(printable, trainings)) + "\n")
     say(summary_table.format_table(result.rows))
     say("\nsettings that differ:" if result.settings else "\nall settings are equal")
     for place, (name, values) in enumerate(result.settings.items()):
@@ -169,7 +172,8 @@ def _show_comparison(result: "Comparison") -> None:
 
 def _as_markdown(result: "Comparison") -> str:
     """Format a comparison as Markdown: a table of results, one of settings, and a list."""
-    parts = [summary_table.format_markdown(result.rows)]
+    parts = ["\n".join(f"- {markdown(line)}" for line in _training_lines(result))]
+    parts.append(summary_table.format_markdown(result.rows))
     names = list(dict.fromkeys(run for values in result.settings.values() for run in values))
     rows = [
         [name, *(shorten(format_setting(values[run])) for run in names)]
@@ -179,7 +183,12 @@ def _as_markdown(result: "Comparison") -> str:
         parts.append(markdown_table(["setting", *map(_short, names)], rows))
     if lines := _lines(result):
         parts.append("\n".join(f"- {markdown(line)}" for line in lines))
-    return "\n\n".join(parts)
+    return "\n\n".join(filter(None, parts))
+
+
+def _training_lines(result: "Comparison") -> list[str]:
+    """Return a sentence on each training."""
+    return [f"{_short(name)}: {found.text}" for name, found in result.trainings.items()]
 
 
 def _lines(result: "Comparison") -> list[str]:

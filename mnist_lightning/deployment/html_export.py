@@ -13,6 +13,7 @@ from torch import nn
 from mnist_lightning import inference
 from mnist_lightning.deployment.network_description import describe
 from mnist_lightning.errors import UserError
+from mnist_lightning.evaluation.glossary import definitions
 from mnist_lightning.networks import calibration
 from mnist_lightning.preprocessing import components, ink_extraction, line_removal, mnist_format
 from mnist_lightning.text import fill_template
@@ -29,6 +30,11 @@ PAGE_SCRIPTS = [f"deployment/static/{name}.js" for name in OFFLINE]
 # The scripts of the server's page; the first one contains the prediction scripts.
 SERVED = ["reading", *READER, "server_backend", *VIEWS, "neighbors", "compare", "start"]
 SERVED_SCRIPTS = [f"{name}.js" for name in SERVED]
+# The terms that the page defines at its end.
+PAGE_TERMS = (
+    *("confidence", "feature map", "filter", "ink", "input of the network", "logits", "network"),
+    *("non-digit", "receptive field", "unit", "unsure", "weights"),
+)
 
 # Maps the pixels of many images to logits, with a page's network.
 PREDICT_SCRIPT = """
@@ -61,6 +67,7 @@ def write(network: nn.Module, metadata: dict[str, Any], summary: str, path: Path
         model=json.dumps(metadata | describe(network)).replace("<", "\\u003c"),
         reading=prediction_script(),
         seen=scripts(PAGE_SCRIPTS),
+        terms=definitions(PAGE_TERMS),
     )
     path.write_text(page, encoding="utf-8")
 

@@ -16,7 +16,7 @@ from mnist_lightning.deployment import network_routes, responses, watch_routes
 from mnist_lightning.deployment.corrections import Correction, save_correction
 from mnist_lightning.deployment.fine_tuning import FineTuner
 from mnist_lightning.deployment.guard import Guard, handle_errors
-from mnist_lightning.deployment.html_export import SERVED_SCRIPTS
+from mnist_lightning.deployment.html_export import PAGE_TERMS, SERVED_SCRIPTS
 from mnist_lightning.deployment.problems import ProblemError, errors
 from mnist_lightning.deployment.reading_pool import BusyError, ReadingPool
 from mnist_lightning.deployment.responses import ModelRegistry
@@ -24,6 +24,7 @@ from mnist_lightning.deployment.teaching_routes import add_teaching
 from mnist_lightning.deployment.uploads import IMAGE_BODY, Bodies
 from mnist_lightning.deployment.watched_runs import WatchedRuns
 from mnist_lightning.errors import __version__
+from mnist_lightning.evaluation.glossary import definitions
 from mnist_lightning.preprocessing.extraction_process import ExtractedDigits, NoDigitError
 from mnist_lightning.preprocessing.mnist_format import TooLargeError
 from mnist_lightning.text import fill_template
@@ -167,8 +168,13 @@ def _static_route(file: Path, teaches: bool) -> dict[str, Any]:
     """Return the route of a static file, which is read once."""
     content, media_type = file.read_text(encoding="utf-8"), TYPES[file.suffix]
     if file.name == "index.html":
-        values = {"offline": False, "scripts": SERVED_SCRIPTS, "teaches": teaches}
-        content = fill_template("deployment/static/index.html", **values)
+        content = fill_template(
+            "deployment/static/index.html",
+            offline=False,
+            scripts=SERVED_SCRIPTS,
+            teaches=teaches,
+            terms=definitions(PAGE_TERMS),
+        )
     paths = {"index.html": "/", "docs.html": "/docs", "watch.html": "/watch"}
     path = paths.get(file.name, f"/{file.name}")
     return {"path": path, "endpoint": lambda: Response(content, media_type=media_type)}

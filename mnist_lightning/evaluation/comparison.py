@@ -8,6 +8,7 @@ import numpy as np
 
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.evaluation.significance import mcnemar, spread
+from mnist_lightning.evaluation.training_findings import TrainingFinding, judge_training
 from mnist_lightning.runs import metrics_csv, predictions_csv
 from mnist_lightning.runs.config import reproducibility_key
 from mnist_lightning.runs.run_directory import Run
@@ -24,6 +25,7 @@ class Comparison(NamedTuple):
         groups: the runs that differ only in their seed: their names, and the mean and deviation of
             their `val` and `test` accuracy.
         histories: the metrics of the epochs of each run.
+        trainings: what the curves of each run show; only for a run with curves.
         missing: what could not be compared, with the reasons.
     """
 
@@ -32,10 +34,11 @@ class Comparison(NamedTuple):
     tests: list[dict[str, Any]]
     groups: list[dict[str, Any]]
     histories: dict[str, dict[str, list[float]]]
+    trainings: dict[str, TrainingFinding]
     missing: list[str]
 
 
-def compare(runs: Sequence[Run], with_histories: bool = True) -> Comparison:
+def compare(runs: Sequence[Run]) -> Comparison:
     """Compare runs, in the given order."""
     named = _named(runs)
     rows = [read_row(run)._replace(run=name) for name, run in named.items()]
@@ -43,9 +46,15 @@ def compare(runs: Sequence[Run], with_histories: bool = True) -> Comparison:
     configs = _readable(named, _config, missing)
     differing = _differing(list(configs.values()))
     tests = _pairwise_tests(_readable(named, _labels, missing), missing)
-    histories = _readable(named, _history, missing) if with_histories else {}
+    histories = _readable(named, _history, missing)
+    trainings = {
+        name: judge_training(history)
+        for name, history in histories.items()
+        if history["train/loss"]
+    }
     settings = {name: dict(zip(configs, values, strict=True)) for name, values in differing.items()}
-    return Comparison(rows, settings, tests, _seed_groups(rows, configs), histories, missing)
+    groups = _seed_groups(rows, configs)
+    return Comparison(rows, settings, tests, groups, histories, trainings, missing)
 
 
 def _named(runs: Sequence[Run]) -> dict[str, Run]:

@@ -4,9 +4,14 @@
 """
 
 import re
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
+
+from markupsafe import Markup, escape
+
+from mnist_lightning.text import printable
 
 _BLOCK = re.compile(r"^```\{glossary\}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # One line for each name; then the definition, whose lines are indented.
@@ -55,3 +60,50 @@ def find(term: str) -> Entry:
     exact = {name: entry for entry in entries() for name in entry.names}
     lower_case = {name.lower(): entry for name, entry in reversed(exact.items())}
     return exact.get(term) or lower_case[term.lower()]
+
+
+class TermLinks:
+    """Links the terms in the texts of a page to their definitions, and remembers these terms.
+
+    Args:
+        names: the terms to link, by any of their names; upper and lower case are equal.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._entries = {name.lower(): find(name) for name in names}
+        longest_first = sorted(map(re.escape, self._entries), key=len, reverse=True)
+        self._pattern = re.compile(rf"\b({'|'.join(longest_first)})s?\b", re.IGNORECASE)
+        self._used: set[Entry] = set()
+
+    def link(self, text: str) -> Markup:
+        """Return a text as HTML, in which the first occurrence of each term is a link.
+
+        White space becomes single spaces; a plural with `s` counts as the term.
+        """
+        linked: set[Entry] = set()
+
+        def replace(match: re.Match[str]) -> str:
+            entry = self._entries[match[1].lower()]
+            if entry in linked:
+                return match[0]
+            linked.add(entry)
+            return f'<a class="term" href="#{entry.anchor}">{match[0]}</a>'
+
+        html = self._pattern.sub(replace, str(escape(printable(" ".join(text.split())))))
+        self._used |= linked
+        return Markup(html)
+
+    def definitions(self) -> list[tuple[Entry, Markup]]:
+        """Return the linked terms with their definitions as HTML, in alphabetical order."""
+        return definitions(entry.names[0] for entry in self._used)
+
+
+def definitions(names: Iterable[str]) -> list[tuple[Entry, Markup]]:
+    """Return terms with their definitions as HTML, in alphabetical order."""
+    named = sorted(map(find, names), key=lambda entry: entry.names[0].lower())
+    return [(entry, _code(entry.definition)) for entry in named]
+
+
+def _code(text: str) -> Markup:
+    """Return a definition as HTML: text between backticks as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))

@@ -1,6 +1,5 @@
 """Metrics as pure functions of numbers and arrays."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,35 +37,6 @@ def per_class(true: Labels, predicted: Labels, classes: int = 10) -> dict[str, N
     return dict(zip(("precision", "recall", "f1", "support"), values, strict=True))
 
 
-TINY_LOSS = 0.001
-MIN_RISE = 0.1  # of the validation loss above its minimum; smaller changes are noise
-
-
-def overfitting_since(train_loss: Sequence[float], val_loss: Sequence[float]) -> int | None:
-    """Return the epoch with the lowest validation loss if the run overfits after it, else None.
-
-    It overfits if the validation loss ends more than a tenth above its minimum, while the training
-    loss has fallen since then.
-
-    Args:
-        train_loss: of each epoch; NaN where it is not known.
-        val_loss: of each epoch.
-    """
-    pairs = list(zip(train_loss, val_loss, strict=True))
-    validated = [place for place, pair in enumerate(pairs) if not np.isnan(pair).any()]
-    if not validated or not np.isfinite([pairs[place] for place in validated]).all():
-        return None
-    best = min(validated, key=lambda place: val_loss[place])
-    falls = train_loss[validated[-1]] < train_loss[best]
-    losses = [val_loss[place] for place in validated]
-    return best + 1 if falls and not ends_near_minimum(losses) else None
-
-
-def ends_near_minimum(losses: Sequence[float]) -> bool:
-    """Return whether the last of several losses is at most a tenth above the lowest one."""
-    return len(losses) > 1 and losses[-1] <= (1 + MIN_RISE) * min(losses) + TINY_LOSS
-
-
 def surest_mistakes(true: Labels, probabilities: Floats) -> NDArray[np.int64]:
     """Find the misclassified samples, the most confident first.
 
@@ -96,6 +66,9 @@ def closest_calls(true: Labels, probabilities: Floats) -> NDArray[np.int64]:
     return correct[np.argsort(top_two[:, 1] - top_two[:, 0], kind="stable")]
 
 
+BINS = 15  # of confidence, as in Guo et al.
+
+
 class Calibration(NamedTuple):
     """Confidence and accuracy, in bins of confidence of equal width.
 
@@ -114,7 +87,13 @@ class Calibration(NamedTuple):
     error: float
 
 
-def calibration(confidence: Floats, correct: NDArray[np.bool_], bins: int = 15) -> Calibration:
+def confidence_bins(confidence: Floats, bins: int = BINS) -> NDArray[np.int64]:
+    """Return the bin (N,) of each confidence (N,), from 0; the last one includes 1."""
+    edges = np.linspace(0, 1, bins + 1)
+    return np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+
+
+def calibration(confidence: Floats, correct: NDArray[np.bool_], bins: int = BINS) -> Calibration:
     """Compare confidence with accuracy (Guo et al., "On calibration of modern neural networks").
 
     Args:
@@ -124,7 +103,7 @@ def calibration(confidence: Floats, correct: NDArray[np.bool_], bins: int = 15) 
             it.
     """
     edges = np.linspace(0, 1, bins + 1)
-    indices = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+    indices = confidence_bins(confidence, bins)
     count = np.bincount(indices, minlength=bins)
     with np.errstate(invalid="ignore"):
         mean = np.bincount(indices, confidence, minlength=bins) / count

@@ -20,6 +20,8 @@ from mnist_lightning.text import printable
 CORRECT, WRONG = "black", "red"
 MAX_POINTS = 1_000  # of a curve: a longer one is thinned out
 MAX_SHOWN = 1e30  # matplotlib cannot scale an axis to larger numbers
+FIRST_IMAGES = 6
+MARKERS = "osD^vP*Xp<>"  # of runs in one chart
 Images = NDArray[np.uint8]
 
 
@@ -99,7 +101,7 @@ def _grid(
 def confusion(counts: NDArray[np.int64]) -> Figure:
     """Show a confusion matrix (C, C): true labels down, predicted labels across, with counts."""
     classes = len(counts)
-    figure = Figure(figsize=(6.4, 6), layout="constrained")
+    figure = Figure(figsize=(5.2, 5), layout="constrained")
     axis = figure.add_subplot()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     # The fourth root makes a single mistake visible beside a thousand correct predictions.
@@ -113,24 +115,18 @@ def confusion(counts: NDArray[np.int64]) -> Figure:
 
 
 @default_style()
-def reliability(calibrations: Mapping[str, Calibration]) -> Figure:
-    """Show accuracy over confidence, and the number of images; one column per calibration.
-
-    Args:
-        calibrations: by the titles of the columns.
-    """
-    figure = Figure(figsize=(4.5 * len(calibrations), 5), layout="constrained")
-    axes = figure.subplots(2, len(calibrations), squeeze=False, height_ratios=(3, 1), sharex=True)
-    for column, (title, calibration) in enumerate(calibrations.items()):
-        upper, lower = axes[:, column]
-        left, width = calibration.edges[:-1], np.diff(calibration.edges)
-        upper.bar(left, np.nan_to_num(calibration.accuracy), width, align="edge", alpha=0.6)
-        upper.plot([0, 1], [0, 1], color="black", linewidth=1, linestyle="dashed")
-        upper.plot(calibration.confidence, calibration.accuracy, "o", color="black", markersize=3)
-        upper.set_title(f"{title}: calibration error {100 * calibration.error:.2f} %")
-        upper.set_ylabel("accuracy")
-        lower.bar(left, calibration.support, width, align="edge", alpha=0.6)
-        lower.set(yscale="log", ylabel="images", xlabel="confidence")
+def reliability(title: str, calibration: Calibration) -> Figure:
+    """Show accuracy over confidence, and the number of images."""
+    figure = Figure(figsize=(4.5, 5), layout="constrained")
+    upper, lower = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
+    left, width = calibration.edges[:-1], np.diff(calibration.edges)
+    upper.bar(left, np.nan_to_num(calibration.accuracy), width, align="edge", alpha=0.6)
+    upper.plot([0, 1], [0, 1], color="black", linewidth=1, linestyle="dashed")
+    upper.plot(calibration.confidence, calibration.accuracy, "o", color="black", markersize=3)
+    upper.set_title(f"{title}: calibration error {100 * calibration.error:.2f} %")
+    upper.set_ylabel("accuracy")
+    lower.bar(left, calibration.support, width, align="edge", alpha=0.6)
+    lower.set(yscale="log", ylabel="images", xlabel="confidence")
     return figure
 
 
@@ -190,18 +186,26 @@ def attributions(
 
 @default_style()
 def overlay_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """Show validation loss and accuracy of several runs, one chart each.
+    """Show loss and accuracy of several runs, one chart each: training dashed, validation solid.
+
+    The runs differ in color and in their markers.
 
     Args:
-        histories: for each run's name, `val/loss` and `val/accuracy` with a value for each epoch.
+        histories: for each run's name, `train|val/loss|accuracy` with a value for each epoch.
     """
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4.4), layout="constrained")
     for position, quantity in enumerate(("loss", "accuracy"), 1):
         axis = figure.add_subplot(1, 2, position)
-        for name, history in histories.items():
+        for place, (name, history) in enumerate(histories.items()):
+            look = {"color": f"C{place}", "marker": MARKERS[place % len(MARKERS)]}
             # A legend omits labels that start with an underscore.
             label = f" {printable(name)}" if name.startswith("_") else printable(name)
-            _plot_epochs(axis, history, "val", quantity, label)
+            _plot_epochs(axis, history, f"val/{quantity}", label=label, **look)
+            _plot_epochs(axis, history, f"train/{quantity}", linestyle="--", alpha=0.6, **look)
+        axis.set(title=quantity)
+    # An entry for both lines of all runs.
+    for name, style in (("validation", "-"), ("training", "--")):
+        axis.plot([], [], style, color="black", label=name)
     for text in axis.legend().get_texts():
         text.set_parse_math(False)  # `$` in a name must not start a formula
     return figure
@@ -237,42 +241,41 @@ def curves(history: Mapping[str, Sequence[float]]) -> Figure:
             # One scale for both, so that they can be compared.
             axis = figure.add_subplot(2, 2, 2 * row + column + 1, sharey=left)
             left = left or axis
-            _plot_epochs(axis, history, stage, quantity)
+            _plot_epochs(axis, history, f"{stage}/{quantity}")
+            axis.set(title=f"{'training' if stage == 'train' else 'validation'} {quantity}")
     return figure
 
 
 @default_style()
-def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
-    """Show training (dashed) and validation (solid) in one chart: the loss, and the accuracy.
+def learning_curve(
+    history: Mapping[str, Sequence[float]], quantity: str, marked_epoch: int | None = None
+) -> Figure:
+    """Show training (dashed, circles) and validation (solid, squares) in one chart.
 
     Args:
         history: for `train|val/loss|accuracy` a value for each epoch.
+        quantity: `loss` or `accuracy`.
+        marked_epoch: the epoch with the lowest validation loss, if it is known.
     """
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    for position, quantity in enumerate(("loss", "accuracy"), 1):
-        axis = figure.add_subplot(1, 2, position)
-        for stage, style in (("train", "--"), ("val", "-")):
-            name = "training" if stage == "train" else "validation"
-            _plot_epochs(axis, history, stage, quantity, name, style)
-        axis.set(title=quantity)
-        axis.legend()
+    figure = Figure(figsize=(4.5, 3.6), layout="constrained")
+    axis = figure.add_subplot()
+    _plot_epochs(axis, history, f"train/{quantity}", label="training", linestyle="--", marker="o")
+    _plot_epochs(axis, history, f"val/{quantity}", label="validation", linestyle="-", marker="s")
+    if marked_epoch is not None:
+        label = "lowest validation loss"
+        axis.axvline(marked_epoch, color="black", linewidth=1, linestyle="dotted", label=label)
+    axis.set(title=quantity)
+    axis.legend()
     return figure
 
 
-def _plot_epochs(
-    axis: Axes,
-    history: Mapping[str, Sequence[float]],
-    stage: str,
-    quantity: str,
-    label: str = "",
-    style: str = "-",
-) -> None:
-    values = history.get(f"{stage}/{quantity}", [])
+def _plot_epochs(axis: Axes, history: Mapping[str, Sequence[float]], tag: str, **look: Any) -> None:
+    """Plot a metric over the epochs; `look` are arguments of matplotlib's `plot`."""
+    values = history.get(tag, [])
     step = 1 + len(values) // MAX_POINTS
     epochs = range(1, len(values) + 1)[::step]
     shown = [value if abs(value) < MAX_SHOWN else math.nan for value in values[::step]]
-    axis.plot(epochs, shown, style, marker="o", markersize=3, label=label)
-    title = f"{'training' if stage == 'train' else 'validation'} {quantity}"
-    axis.set(title=title, xlabel="epoch")
+    axis.plot(epochs, shown, **{"marker": "o", "markersize": 3, **look})
+    axis.set(xlabel="epoch")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(visible=True, alpha=0.3)

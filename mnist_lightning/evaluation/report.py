@@ -8,12 +8,21 @@ import yaml
 
 from mnist_lightning.errors import __version__
 from mnist_lightning.evaluation import plots
+from mnist_lightning.evaluation.glossary import TermLinks
 from mnist_lightning.evaluation.run_analysis import FIGURE_NAMES, RunAnalysis
 from mnist_lightning.files import write_atomically
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import fill_template, printable
 
 PAGE, FACTS = "report.html", "report.json"
+# The terms that the page links to their definitions, at its end.
+TERMS = (
+    *("overfitting", "underfitting", "diverged", "diverging", "training loss", "validation loss"),
+    *("validation set", "test set", "epoch", "accuracy", "confidence", "confidence interval"),
+    *("confusion", "confusion matrix", "precision", "recall", "F1", "log loss"),
+    *("significant", "calibration", "calibration error", "overconfident", "underconfident"),
+    *("temperature", "corruption", "saliency", "occlusion", "augmentation", "margin"),
+)
 
 
 def write(analysis: RunAnalysis, run: Run, folder: Path) -> None:
@@ -25,7 +34,8 @@ def write(analysis: RunAnalysis, run: Run, folder: Path) -> None:
     for name, content in images.items():
         write_atomically(content, folder / f"{name}.png")
     # Arrays become lists; NaN and infinities, which JSON lacks, become None.
-    text = json.dumps(analysis.facts, default=lambda array: array.tolist())
+    judged = {name: finding._asdict() for name, finding in analysis.findings.items()}
+    text = json.dumps(analysis.facts | {"findings": judged}, default=lambda array: array.tolist())
     facts = json.loads(text, parse_constant=lambda _: None)
     text = json.dumps(facts, indent=2, allow_nan=False) + "\n"
     write_atomically(text.encode(), folder / FACTS)
@@ -33,6 +43,7 @@ def write(analysis: RunAnalysis, run: Run, folder: Path) -> None:
         "evaluation/report.html",
         facts=facts,
         missing=analysis.missing,
+        terms=TermLinks(TERMS),
         images={name: base64.b64encode(content).decode() for name, content in images.items()},
         name=printable(run.folder.name),
         folder=printable(str(run.folder)),

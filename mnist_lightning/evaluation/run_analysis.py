@@ -1,6 +1,5 @@
 """Analyze a run: its results as plain numbers and as figures."""
 
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +10,18 @@ from numpy.typing import NDArray
 
 from mnist_lightning.data.datasets import DigitData
 from mnist_lightning.errors import PROGRAM, UserError
-from mnist_lightning.evaluation import attribution, corruptions, metrics, plots, significance
-from mnist_lightning.inference import Recognizer
+from mnist_lightning.evaluation import (
+    attribution,
+    corruptions,
+    findings,
+    metrics,
+    plots,
+    significance,
+)
+from mnist_lightning.evaluation.calibration_finding import judge_calibration
+from mnist_lightning.evaluation.findings import Finding
+from mnist_lightning.evaluation.training_findings import TrainingFinding, judge_training
+from mnist_lightning.inference import UNSURE_BELOW, Recognizer
 from mnist_lightning.networks.calibration import apply_temperature, log_loss
 from mnist_lightning.preprocessing.normalization import normalize
 from mnist_lightning.runs import metrics_csv, predictions_csv
@@ -26,8 +35,9 @@ BATCH = 200
 
 
 FIGURE_NAMES = {
-    *("samples", "learning_curves", "curves", "predictions", "confusion", "mistakes"),
-    *("closest_calls", "reliability", "robustness", "attributions"),
+    *("samples", "loss", "accuracy", "curves", "predictions", "confusion", "mistakes"),
+    *("closest_calls", "reliability", "reliability_scaled", "robustness", "attributions"),
+    "learning_curves",  # of former versions
 }
 
 
@@ -38,11 +48,13 @@ class RunAnalysis:
     Attributes:
         facts: every number, in dictionaries, sequences and arrays.
         figures: by name.
+        findings: a judgment for each section of the report, by its name.
         missing: the parts that could not be computed, with the reasons.
     """
 
     facts: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, Figure] = field(default_factory=dict)
+    findings: dict[str, Finding | TrainingFinding] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
 
 
@@ -62,6 +74,7 @@ def analyze(run: Run, data: DigitData, recognizer: Recognizer | None) -> RunAnal
     summary = analysis.facts["summary"] = run.summary()
     analysis.facts["config"] = run.read_config()
     analysis.figures["samples"] = plots.samples(pixels, labels)
+    analysis.findings["reproduction"] = findings.judge_reproduction(summary, str(run.config))
     _history(run, analysis)
     if not run.predictions.is_file():
         fix = f"{PROGRAM} {'test' if run.best.is_file() else 'resume'} {run.reference}"
@@ -76,11 +89,18 @@ def analyze(run: Run, data: DigitData, recognizer: Recognizer | None) -> RunAnal
     if not np.isfinite(table.probabilities).all():
         analysis.missing.append("no test results: the run diverged, and its predictions are NaN")
         return analysis
+    temperature = summary.get("temperature")
+    calibrated = table
+    if temperature is not None:
+        scaled = apply_temperature(table.probabilities, temperature)
+        calibrated = table._replace(probabilities=scaled)
     _test(table, pixels[:count], analysis)
-    _calibration(table, summary.get("temperature"), analysis)
+    _shown_predictions(calibrated, pixels[:count], analysis)
+    _judge_test(calibrated, temperature, analysis)
+    _calibration(table, calibrated, temperature, analysis)
     if recognizer is not None:
         _robustness(recognizer, pixels[:MAX_CORRUPTED], labels[:MAX_CORRUPTED], analysis)
-        _attributions(recognizer, table, pixels[:count], analysis)
+        _attributions(recognizer, calibrated, pixels[:count], analysis)
     return analysis
 
 
@@ -88,17 +108,10 @@ def _history(run: Run, analysis: RunAnalysis) -> None:
     path = run.folder / metrics_csv.METRICS_FILE
     history = analysis.facts["history"] = metrics_csv.read_history(path)
     if history["train/loss"]:
-        analysis.figures["learning_curves"] = plots.learning_curves(history)
+        finding = analysis.findings["training"] = judge_training(history)
+        for quantity in ("loss", "accuracy"):
+            analysis.figures[quantity] = plots.learning_curve(history, quantity, finding.lowest)
         analysis.figures["curves"] = plots.curves(history)
-        losses = [value for value in history["val/loss"] if np.isfinite(value)]
-        analysis.facts["training"] = {
-            "overfitting_since": metrics.overfitting_since(
-                history["train/loss"], history["val/loss"]
-            ),
-            "ends_near_minimum": metrics.ends_near_minimum(losses),
-            "lowest": min(losses, default=None),
-            "last": losses[-1] if losses else None,
-        }
     else:
         analysis.missing.append(f"no curves: {path} has no complete epoch")
 
@@ -122,6 +135,13 @@ def _test(table: PredictionsTable, pixels: plots.Images, analysis: RunAnalysis) 
     ]
     figures["predictions"] = plots.predictions(pixels, true, predicted)
     figures["confusion"] = plots.confusion(facts["confusion"])
+
+
+def _shown_predictions(
+    table: PredictionsTable, pixels: plots.Images, analysis: RunAnalysis
+) -> None:
+    """Draw the most confident mistakes, and the correct predictions with the smallest margin."""
+    true, predicted, probabilities = table
     confidence = probabilities.max(axis=1)
     for name, figure, find in (
         ("surest_mistakes", "mistakes", metrics.surest_mistakes),
@@ -129,31 +149,50 @@ def _test(table: PredictionsTable, pixels: plots.Images, analysis: RunAnalysis) 
     ):
         indices = find(true, probabilities)[:MAX_SHOWN]
         shown = true[indices], predicted[indices], confidence[indices]
-        facts[name] = [
+        analysis.facts[name] = [
             {"index": i, "true": true[i], "predicted": predicted[i], "confidence": confidence[i]}
             for i in indices
         ]
         if len(indices):
             rows = -(-len(indices) // COLUMNS)
-            figures[figure] = plots.predictions(pixels[indices], *shown, rows, COLUMNS)
+            grid = plots.predictions(pixels[indices], *shown, rows, COLUMNS)
+            analysis.figures[figure] = grid
 
 
-def _calibration(table: PredictionsTable, temperature: float | None, analysis: RunAnalysis) -> None:
-    stages = {"as it is": table.probabilities}
+def _judge_test(table: PredictionsTable, temperature: float | None, analysis: RunAnalysis) -> None:
+    """Judge predictions; their probabilities are calibrated by `temperature`, if it is known."""
+    true, _, probabilities = table
+    judged, confidence = analysis.findings, probabilities.max(axis=1)
+    judged["confusions"] = findings.judge_confusions(analysis.facts["confusion"])
+    judged["digits"] = findings.judge_classes(true, table.correct)
+    judged["mistakes"] = findings.judge_mistakes(true, probabilities, UNSURE_BELOW)
+    judged["calibration"] = judge_calibration(confidence, table.correct, temperature)
+    judged["closest_calls"] = findings.judge_closest_calls(true, probabilities)
+    judged["examples"] = findings.judge_first(table.correct, plots.FIRST_IMAGES)
+
+
+def _calibration(
+    table: PredictionsTable,
+    calibrated: PredictionsTable,
+    temperature: float | None,
+    analysis: RunAnalysis,
+) -> None:
+    """Compare confidence with accuracy, before and after temperature scaling."""
+    stages = {"as_it_is": ("reliability", "uncalibrated", table)}
     if temperature is not None:
-        stages["temperature-scaled"] = apply_temperature(table.probabilities, temperature)
+        scaled = ("reliability_scaled", "temperature-scaled", calibrated)
+        stages["temperature_scaled"] = scaled
     else:
         analysis.missing.append(
             "no temperature: it is fitted on the validation set when a run ends"
         )
     facts: dict[str, Any] = {"temperature": temperature}
-    calibrations = {}
-    for name, probabilities in stages.items():
-        result = calibrations[name] = metrics.calibration(probabilities.max(axis=1), table.correct)
-        loss = log_loss(probabilities, table.true)
-        facts[re.sub("[ -]", "_", name)] = result._asdict() | {"log_loss": loss}
+    for name, (figure, title, predictions) in stages.items():
+        probabilities = predictions.probabilities
+        result = metrics.calibration(probabilities.max(axis=1), table.correct)
+        facts[name] = result._asdict() | {"log_loss": log_loss(probabilities, table.true)}
+        analysis.figures[figure] = plots.reliability(title, result)
     analysis.facts["calibration"] = facts
-    analysis.figures["reliability"] = plots.reliability(calibrations)
 
 
 def _robustness(
@@ -176,6 +215,8 @@ def _robustness(
         "undisturbed": clean_accuracy,
         "kinds": [result._asdict() for result in results],
     }
+    kinds = analysis.facts["robustness"]["kinds"]
+    analysis.findings["robustness"] = findings.judge_corruptions(kinds, clean_accuracy)
     analysis.figures["robustness"] = plots.robustness(results, clean_accuracy)
 
 
@@ -195,6 +236,7 @@ def _attributions(
         "occlusion": attribution.occlusion(lambda covered: _predict(recognizer, covered), images),
     }
     titles = [f"{table.true[i]} predicted {table.predicted[i]}" for i in indices]
+    analysis.findings["attributions"] = findings.judge_attributions(images, maps)
     analysis.figures["attributions"] = plots.attributions(images, titles, maps)
 
 

@@ -282,6 +282,9 @@ def test_a_comparison_shows_different_options_and_results(three_runs: Command) -
     assert "  seed_everything\n    0: 1\n    1: 2\n    2: 42\n" in result.out
     assert "  model.optimizer.lr\n    0, 1: 0.001\n    2: 0.003\n" in result.out
     assert "0, 1 differ only in their seed: val " in result.out
+    # Two epochs are too few.
+    for line, run in zip(result.out.splitlines(), (0, 1, 2), strict=False):
+        assert line == f"{run}: Too few epochs to tell: 2 epochs, and a trend needs 3."
     facts = json.loads(three_runs("runs", "0", "1", "2", "--json").out)
     tests = [run["test_accuracy"] for run in facts["runs"]]
     (pool,) = facts["pools"]
@@ -296,8 +299,33 @@ def test_a_comparison_shows_different_options_and_results(three_runs: Command) -
     assert image.std() > 5
 
 
+def test_a_comparison_begins_with_a_sentence_on_each_training(command: Command) -> None:
+    losses = {0: ([0.5, 0.3, 0.1, 0.05], [0.4, 0.3, 0.5, 0.6]), 1: ([0.5, 0.3], [0.4, 0.3])}
+    for version, pairs in losses.items():
+        rows = [
+            f"{step},mnist,{step},{train},0.99,{val},0.98"
+            for step, (train, val) in enumerate(zip(*pairs, strict=True))
+        ]
+        heading = "step,dataset,epoch,train/loss,train/accuracy,val/loss,val/accuracy"
+        path = write_run(version).folder / "metrics.csv"
+        path.write_text("\n".join([heading, *rows, ""]))
+    write_run(2)  # without curves
+    result = command("runs", "0", "1", "2")
+    first, second, empty, *_ = result.out.splitlines()
+    assert first.startswith("0: Overfitting: the validation loss is lowest in epoch 2 (0.3000)")
+    assert second.startswith("1: Too few epochs to tell: 2 epochs")
+    assert empty == ""
+    trainings = json.loads(command("runs", "0", "1", "2", "--json").out)["trainings"]
+    assert {name: found["kind"] for name, found in trainings.items()} == {
+        "version_0": "overfitting",
+        "version_1": "too few epochs",
+    }
+    assert trainings["version_0"]["text"] == first.removeprefix("0: ")
+
+
 def test_a_comparison_in_markdown_contains_the_same_as_the_text(three_runs: Command) -> None:
-    results, settings, lines = three_runs("runs", "0..2", "--markdown").out.split("\n\n")
+    parts = three_runs("runs", "0..2", "--markdown").out.split("\n\n")
+    trainings, results, settings, lines = parts
     assert not (ROOT / "comparison.png").exists()
     text = three_runs("runs", "0..2").out
     for row in read_markdown_table(results)[1:]:
@@ -307,8 +335,9 @@ def test_a_comparison_in_markdown_contains_the_same_as_the_text(three_runs: Comm
         ["seed_everything", "1", "2", "42"],
         ["model.optimizer.lr", "0.001", "0.001", "0.003"],
     ]
-    items = [re.sub(r"\\(.)", r"\1", line) for line in lines.splitlines()]
-    assert len(items) == 4  # three tests, and one group
+    listed = [*trainings.splitlines(), *lines.splitlines()]
+    items = [re.sub(r"\\(.)", r"\1", line) for line in listed]
+    assert len(items) == 7  # three trainings, three tests, and one group
     assert all(item.removeprefix("- ") in text for item in items)
 
 

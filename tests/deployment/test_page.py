@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from mnist_lightning.cli.main import main
+from mnist_lightning.evaluation import glossary
 from tests.deployment.conftest import serving
 from tests.images import draw_page, draw_seven
 
@@ -155,6 +156,18 @@ def test_it_fits_a_phone_in_light_and_dark(sheet: Page) -> None:
         assert answer["y"] + answer["height"] <= 664  # visible beside the drawing
         grounds.add(sheet.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert len(grounds) == 2
+
+
+def test_its_terms_are_those_of_the_glossary(sheet: Page) -> None:
+    terms = sheet.locator("#terms")
+    expect(terms.locator("dl")).to_be_hidden()
+    terms.locator("summary").click()
+    names, shown = (terms.locator(tag).all_inner_texts() for tag in ("dt", "dd"))
+    assert {"receptive field", "logits"} <= set(names)
+    for name, definition in zip(names, shown, strict=True):
+        assert definition == glossary.find(name.split(", ")[0]).definition.replace("`", "")
+    sheet.set_viewport_size({"width": 360, "height": 664})
+    assert sheet.evaluate("document.documentElement.scrollWidth") <= 360
 
 
 def test_the_api_page_lists_all_requests(sheet: Page, address: str) -> None:

@@ -17,7 +17,6 @@ from mnist_lightning.evaluation.metrics import (
     calibration,
     closest_calls,
     confusion,
-    overfitting_since,
     per_class,
     surest_mistakes,
 )
@@ -150,23 +149,3 @@ def test_mcnemar_s_test_is_exact() -> None:
     assert (result.only_first, result.only_second) == (10, 2)
     assert result.p == pytest.approx(158 / 4096)
     assert mcnemar(first, first).p == 1
-
-
-@pytest.mark.parametrize(
-    ("train", "val", "epoch"),
-    [
-        ([0.5, 0.3, 0.2, 0.1], [0.4, 0.3, 0.35, 0.5], 2),
-        ([0.5, 0.3, 0.2, 0.1], [0.4, 0.3, 0.31, 0.32], None),  # within the noise
-        ([0.5, 0.3, 0.2, 0.1], [0.4, 0.3, 0.2, 0.15], None),  # still learning
-        ([0.5, 0.3, 0.4, 2.0], [0.4, 0.3, 0.5, 2.5], None),  # diverging: both rise
-        ([0.5, 0.4, 0.2], [0.4, math.nan, 0.5], 1),  # not every epoch is validated
-        ([0.5, math.inf], [0.4, math.inf], None),
-        ([1e-6, 1e-7], [0.0, 1e-4], None),  # too small to matter
-        ([0.5], [0.4], None),
-        ([], [], None),
-    ],
-)
-def test_overfitting_is_a_rising_validation_loss_with_a_falling_training_loss(
-    train: list[float], val: list[float], epoch: int | None
-) -> None:
-    assert overfitting_since(train, val) == epoch

@@ -65,12 +65,36 @@ def test_curves_are_two_by_two_with_one_scale_per_row() -> None:
     assert limits[2] == limits[3]
 
 
-def test_learning_curves_compare_training_and_validation_in_one_chart() -> None:
-    history = {f"{stage}/{name}": [0.5, 0.3] for stage in ("train", "val") for name in ("loss",)}
-    figure = plots.learning_curves(history | {"train/accuracy": [0.1], "val/accuracy": []})
-    assert [axis.get_title() for axis in figure.axes] == ["loss", "accuracy"]
-    styles = [(line.get_label(), line.get_linestyle()) for line in figure.axes[0].lines]
-    assert styles == [("training", "--"), ("validation", "-")]
+def test_training_and_validation_are_in_one_chart_and_differ_without_color() -> None:
+    history = {"train/loss": [0.5, 0.3, 0.1], "val/loss": [0.6, 0.4, 0.5]}
+    (axis,) = plots.learning_curve(history, "loss", marked_epoch=2).axes
+    assert axis.get_title() == "loss"
+    train, val, mark = axis.lines
+    assert (train.get_label(), val.get_label()) == ("training", "validation")
+    assert (train.get_linestyle(), val.get_linestyle()) == ("--", "-")
+    assert train.get_marker() != val.get_marker()
+    assert np.asarray(mark.get_xdata()).tolist() == [2, 2]
+    assert np.asarray(train.get_ydata()).tolist() == history["train/loss"]
+    assert np.asarray(val.get_ydata()).tolist() == history["val/loss"]
+
+
+def test_compared_runs_differ_in_color_and_marker_and_their_training_is_dashed() -> None:
+    tags = [f"{stage}/{name}" for stage in ("train", "val") for name in ("loss", "accuracy")]
+    history = {tag: [float(place), 1.0] for place, tag in enumerate(tags)}
+    figure = plots.overlay_curves({"a": history, "_b": history})
+    for axis, quantity in zip(figure.axes, ("loss", "accuracy"), strict=True):
+        looks = {}
+        for line in axis.lines[:4]:
+            looks[line.get_color(), line.get_marker(), line.get_linestyle()] = line.get_ydata()
+        assert len(looks) == 4
+        assert len({look[:2] for look in looks}) == 2, "the two lines of a run have one look"
+        for (_, _, style), values in looks.items():
+            stage = "train" if style == "--" else "val"
+            assert np.asarray(values).tolist() == history[f"{stage}/{quantity}"]
+    legend = figure.axes[1].get_legend()
+    assert legend is not None
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["a", " _b", "validation", "training"]
 
 
 def test_a_long_curve_is_thinned_out() -> None:
