@@ -130,6 +130,7 @@ def test_a_page_contains_no_markup_of_a_summary() -> None:
         style="",
         model=json.dumps({"a": text}).replace("<", "\\u003c"),
         reading="",
+        terms=[],
         seen="",
     )
     assert "<script>alert" not in page

@@ -133,13 +133,15 @@ def show_results(
     rows += [(name, str(path)) for name, path in files.items() if path.exists()]
     rows += [(type(logger).__name__, log_location(logger)) for logger in loggers]
     show_table(console, run.folder.name, rows)
+    logs = viewing_commands(loggers) if loggers else [f"tensorboard --logdir {root}"]
+    commands = _next_commands(run, logs, facts["state"], longer)
     if (run.folder / METRICS_FILE).is_file():
         history = read_history(run.folder / METRICS_FILE, limited=False)
         finding = judge_training(history)
         if finding.kind in PROBLEMS:
             show_line(console, finding.text)
-    logs = viewing_commands(loggers) if loggers else [f"tensorboard --logdir {root}"]
-    show_next_commands(console, _next_commands(run, logs, facts["state"], longer))
+            commands.append(f"{PROGRAM} explain {finding.kind}")
+    show_next_commands(console, commands)
 
 
 def _next_commands(run: Run, logs: Sequence[str], state: str, longer: str | None) -> list[str]:

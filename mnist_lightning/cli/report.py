@@ -56,6 +56,7 @@ def main(arguments: list[str]) -> int:
     for name in SAID:
         if name in analysis.findings:
             say(analysis.findings[name].text)
+    say(f"definitions of terms: {PROGRAM} explain TERM")
     say(f"report of {run.folder}:\n  {folder / PAGE}\n  {folder / FACTS}")
     say(f"  {len(analysis.figures)} images: {', '.join(analysis.figures)}")
     return 0

@@ -73,9 +73,9 @@ def judge_training(history: Mapping[str, Sequence[float]]) -> TrainingFinding:
             measured. The loss alone is NaN in an epoch in which the network diverged.
     """
     if diverged := _first_diverged(history):
-        stage, epoch = diverged
+        epoch, stage = diverged
         text = f"Diverged: the {stage} loss is NaN or infinite in epoch {epoch}."
-        return TrainingFinding(Training.DIVERGED, f"{text} A lower learning rate helps.")
+        return TrainingFinding(Training.DIVERGED, f"{text} A lower learning rate may help.")
     train, val = (_curve(history.get(f"{stage}/loss", ())) for stage in ("train", "val"))
     lowest = val.epochs[val.lowest] if val.values else None
     if len(train.values) < MIN_EPOCHS:
@@ -86,7 +86,7 @@ def judge_training(history: Mapping[str, Sequence[float]]) -> TrainingFinding:
         low, last = train.values[train.lowest], train.values[-1]
         text = (
             f"Diverging: the training loss grows from {_loss(low)} in epoch "
-            f"{train.epochs[train.lowest]} to {_loss(last)}. A lower learning rate helps."
+            f"{train.epochs[train.lowest]} to {_loss(last)}. A lower learning rate may help."
         )
         return TrainingFinding(Training.DIVERGING, text, lowest)
     kind, text = _judge_validation(train, val)
@@ -100,8 +100,8 @@ def _loss(value: float) -> str:
     return f"{value:.4f}" if abs(value) < LARGE_LOSS else f"{value:.3g}"
 
 
-def _first_diverged(history: Mapping[str, Sequence[float]]) -> tuple[str, int] | None:
-    """Return the stage and the epoch of the first loss that is NaN or Inf.
+def _first_diverged(history: Mapping[str, Sequence[float]]) -> tuple[int, str] | None:
+    """Return the epoch and the stage of the first loss that is NaN or Inf.
 
     A NaN is such a loss only if the accuracy of the epoch is known: otherwise the epoch was not
     measured.
@@ -114,7 +114,7 @@ def _first_diverged(history: Mapping[str, Sequence[float]]) -> tuple[str, int] |
             if math.isinf(loss) or (math.isnan(loss) and not math.isnan(accuracy)):
                 found.append((epoch, name))
                 break
-    return min((name, epoch) for epoch, name in found) if found else None
+    return min(found, default=None)
 
 
 def _curve(values: Sequence[float]) -> Curve:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mnist_lightning.evaluation import glossary
+from mnist_lightning.evaluation.training_findings import PROBLEMS, Training
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "glossary.md"
 
@@ -29,6 +30,11 @@ def test_synonyms_have_one_definition() -> None:
 
 def test_upper_case_matters_only_if_two_terms_differ_in_it() -> None:
     assert glossary.find("Overfitting") == glossary.find("overfitting")
+
+
+@pytest.mark.parametrize("kind", PROBLEMS)
+def test_the_problems_that_a_training_reports_are_terms(kind: Training) -> None:
+    assert glossary.find(kind).definition
     assert glossary.find("RUN") != glossary.find("run")
     assert glossary.find("Run") == glossary.find("run")
     with pytest.raises(KeyError):

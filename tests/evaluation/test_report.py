@@ -209,6 +209,8 @@ def test_a_run_that_overfits_and_few_test_images_are_reported(command: Command, 
     result = command("report", "0")
     assert sentence in " ".join(fitted.out.split())
     assert sentence in result.out
+    assert "python -m mnist_lightning explain overfitting" in fitted.out
+    assert "definitions of terms: python -m mnist_lightning explain TERM" in result.out
     assert "Too few images to tell: with 20 images" in result.out
     assert "Too few mistakes to tell" in result.out
     judged = json.loads((run_0.folder / "report" / "report.json").read_text())["findings"]

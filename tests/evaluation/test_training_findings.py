@@ -75,6 +75,7 @@ def test_fluctuation_of_the_first_epochs_does_not_hide_overfitting() -> None:
         ([0.5, NAN], [0.4, NAN], "the training loss is NaN or infinite in epoch 2"),
         ([0.5, INF, INF], [0.4, 0.3, 0.3], "the training loss is NaN or infinite in epoch 2"),
         ([0.5, 0.4, 0.3], [0.4, INF, 0.3], "the validation loss is NaN or infinite in epoch 2"),
+        ([0.5, 0.4, INF], [0.4, INF, 0.3], "the validation loss is NaN or infinite in epoch 2"),
     ],
 )
 def test_a_loss_without_a_finite_value_is_a_divergence(
