@@ -57,8 +57,8 @@ def judge_calibration(
             f"Consistent with perfect calibration: the calibration error of {percent(error)} may "
             f"be chance, which causes more than {percent(limit)} in 5 % of tests."
         )
-    how = "No temperature" if temperature is None else f"Temperature {temperature:.3f}"
-    return Finding(kind, f"{how}. {text}")
+    known = "no temperature" if temperature is None else f"the temperature {temperature:.3f}"
+    return Finding(kind, f"{text} The run has {known}.")
 
 
 def _bin_gaps(confidence: Floats, correct: NDArray[np.bool_]) -> Floats:

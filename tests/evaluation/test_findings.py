@@ -142,7 +142,8 @@ def test_too_few_images_do_not_show_the_calibration() -> None:
     confidence, correct = make_predictions(40, 1.0)
     finding = judge_calibration(confidence, correct, 1.25)
     assert finding.kind is Kind.TOO_FEW_IMAGES
-    assert finding.text.startswith("Temperature 1.250. Too few images to tell: with 40 images")
+    assert finding.text.startswith("Too few images to tell: with 40 images")
+    assert finding.text.endswith("The run has the temperature 1.250.")
     # A gross error shows nevertheless.
     sure = judge_calibration(np.full(40, 0.99), np.arange(40) < 10)
     assert sure.kind is Kind.OVERCONFIDENT
