@@ -29,6 +29,7 @@ def main(arguments: list[str]) -> int:
     width = min(MAX_WIDTH, shutil.get_terminal_size().columns)
     if not term:
         say(list_terms(width))
+        say(f"explain one: {PROGRAM} explain seed")
         return 0
     try:
         entry = glossary.find(term)

@@ -59,7 +59,9 @@ def find(term: str) -> Entry:
     """
     exact = {name: entry for entry in entries() for name in entry.names}
     lower_case = {name.lower(): entry for name, entry in reversed(exact.items())}
-    return exact.get(term) or lower_case[term.lower()]
+    wanted = term.lower()
+    singular = wanted.removesuffix("s")
+    return exact.get(term) or lower_case[wanted if wanted in lower_case else singular]
 
 
 class TermLinks:

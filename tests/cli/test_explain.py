@@ -21,8 +21,16 @@ def test_the_definition_of_a_term_is_printed_also_for_a_synonym(
     assert text == glossary.terms()["log interval"]
 
 
+@pytest.mark.parametrize("words", ["Tensor image", "activation functions", "seeds", "ECE"])
+def test_a_term_is_found_by_its_plural_and_by_each_name(command: Command, words: str) -> None:
+    result = command("explain", *words.split())
+    assert result.status == 0
+    assert words.lower().removesuffix("s") in result.out.splitlines()[0].lower()
+
+
 def test_without_a_term_all_terms_are_listed_in_alphabetical_order(command: Command) -> None:
-    lines = command("explain").out.splitlines()
+    *lines, example = command("explain").out.splitlines()
+    assert example == "explain one: python -m mnist_lightning explain seed"
     assert all(len(line) <= 100 for line in lines)
     listed = "\n".join(lines)
     names = [entry.names[0] for entry in glossary.entries()]

@@ -24,7 +24,7 @@ QUESTIONS = (
     "What is a computational graph?",
 )
 LIBRARIES = {"lightning", "matplotlib", "numpy", "tensorboard", "torch", "torchmetrics"}
-STANDARD_LIBRARY = {"copy", "pathlib"}
+STANDARD_LIBRARY = {"tempfile", "copy", "pathlib"}
 
 each_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
 
