@@ -113,9 +113,9 @@ def _format_spread(row: PublishedRow) -> str:
     return f"{100 * row.spread.mean:.2f} ± {percent(row.spread.std)}"
 
 
-def _format_range(interval: tuple[float, float]) -> str:
+def _format_range(interval: tuple[float, float], digits: int = 2) -> str:
     low, high = interval
-    return f"{100 * max(low, 0):.2f} to {percent(min(high, 1))}"
+    return f"{100 * max(low, 0):.{digits}f} to {percent(min(high, 1), digits)}"
 
 
 def _check_stored(row: PublishedRow, data: DigitData) -> str:
@@ -166,8 +166,8 @@ def _train_new(row: PublishedRow, count: int, workers: int, data_dir: str) -> st
     inside = sum(low <= accuracy <= high for accuracy in accuracies)
     say(
         f"    {inside} of {plural(count, 'new seed')} inside; "
-        f"their mean is {percent(sum(accuracies) / count)}, "
-        f"95 % of such means: {_format_range(row.interval(count))}"
+        f"their mean is {percent(sum(accuracies) / count, 3)}, "
+        f"95 % of such means: {_format_range(row.interval(count), 3)}"
     )
     return _conclude(row, _compare(accuracies, row))
 
