@@ -14,7 +14,7 @@ from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import percent, say
 
 # The sections of the page whose sentence is also printed.
-SAID = ("confusions", "digits", "training", "calibration", "robustness")
+PRINTED_SECTIONS = ("confusions", "digits", "training", "calibration", "robustness")
 
 
 def make_parser() -> CommandParser:
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
         interval = f"95 % interval {percent(low)} to {percent(high)}"
         count = f"{wrong:,} of {test['total']:,} test images are misclassified"
         say(f"{count}: accuracy {percent(test['accuracy'])}, {interval}")
-    for name in SAID:
+    for name in PRINTED_SECTIONS:
         if name in analysis.findings:
             say(analysis.findings[name].text)
     say(f"definitions of terms: {PROGRAM} explain TERM")

@@ -28,7 +28,7 @@ def make_parser() -> CommandParser:
     )
     parser = CommandParser("reproduce", description, "mlp\nmlp --seeds 20 --workers 2\n--quick")
     parser.add_argument("row", nargs="?", metavar="ROW", help="the name of a published result")
-    seeds_help = "train so many new seeds (default: the first published seed)"
+    seeds_help = "the number of new seeds to train (default: train the first published seed)"
     parser.add_argument("--seeds", type=int, metavar="N", help=seeds_help)
     quick_help = "train one seed of each row that needs less than a minute; read the others"
     parser.add_argument("--quick", action="store_true", help=quick_help)
@@ -98,7 +98,8 @@ def _load_data(row: PublishedRow, data_dir: Path) -> DigitData:
     try:
         return SOURCES[row.dataset].load(data_dir)
     except FileNotFoundError:
-        fetch = f"{PROGRAM} data {row.dataset} --fetch"
+        option = "" if data_dir == Path("data") else f" --data.data_dir {data_dir}"
+        fetch = f"{PROGRAM} data {row.dataset} --fetch{option}"
         raise UserError(f"{row.dataset} is not in {data_dir}; download it: {fetch}") from None
 
 

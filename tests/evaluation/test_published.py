@@ -115,5 +115,6 @@ def test_a_published_row_is_of_its_current_config(name: str) -> None:
     assert row.name == name
     assert row.dataset in SOURCES
     assert not row.commit.endswith("-dirty")
+    assert len(row.results) >= 5
     if row.recipe.config_file is not None:
         assert row.recipe.config == yaml.safe_load((ROOT / row.recipe.config_file).read_text())
