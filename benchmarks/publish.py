@@ -4,7 +4,8 @@
     python benchmarks/publish.py first_run --seeds 42 --data_dir DATA [options of fit]
 
 The file is written after each seed. If it exists, only the seeds that it lacks are trained, if the
-configuration and the environment are still the same; `--again` replaces it.
+configuration and the environment are the same; `--again` replaces it. If the tested weights
+are of the best epoch on the validation set, those of the last epoch are also tested.
 """
 
 import argparse
@@ -14,11 +15,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
+import mnist_lightning
 from mnist_lightning import posix
 from mnist_lightning.cli.parser import read_seeds
+from mnist_lightning.data.datasets import SOURCES
 from mnist_lightning.evaluation.published import RESULTS, PublishedRow, Recipe, SeedResult, read_row
+from mnist_lightning.preprocessing.normalization import normalize
+from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import percent, say
 from mnist_lightning.training.recipe_runs import RecipeRun, train_seed
 
@@ -37,6 +43,15 @@ def read_recipe(options: argparse.Namespace, rest: list[str]) -> Recipe:
         threads=options.threads,
         accelerator=options.accelerator,
     )
+
+
+def test_last_epoch(run: Run, data_dir: str) -> float:
+    """Return the test accuracy of the weights after the last epoch."""
+    data = SOURCES[run.summary()["dataset"]].load(Path(data_dir))
+    recognizer = mnist_lightning.load(run.recent())
+    batches = normalize(data.test_images).split(1000)
+    predicted = torch.cat([recognizer.probabilities(batch).argmax(dim=1) for batch in batches])
+    return float((predicted == data.test_labels).double().mean())
 
 
 def make_row(name: str, recipe: Recipe, run: RecipeRun, results: list[SeedResult]) -> PublishedRow:
@@ -69,6 +84,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=posix.cpu_count())
     parser.add_argument("--again", action="store_true")
     options, rest = parser.parse_known_args()
+    torch.set_num_threads(1)
     recipe, path = read_recipe(options, rest), RESULTS / f"{options.name}.json"
     earlier = read_row(path) if path.exists() and not options.again else None
     if earlier is not None and earlier.recipe != recipe:
@@ -83,10 +99,12 @@ def main() -> None:
         for run in pool.map(train, left):
             if earlier is not None and run.environment != earlier.environment:
                 raise SystemExit(f"{path} is of another environment: use --again")
-            results[run.result.seed] = run.result
+            last = test_last_epoch(run.run, options.data_dir)
+            results[run.result.seed] = run.result.model_copy(update={"last_epoch_accuracy": last})
             ordered = [results[seed] for seed in sorted(results)]
             make_row(options.name, recipe, run, ordered).save(RESULTS)
-            say(f"seed {run.result.seed}: {percent(run.result.test_accuracy)}", flush=True)
+            tested = f"epoch {run.result.tested_epoch}: {percent(run.result.test_accuracy)}"
+            say(f"seed {run.result.seed}, {tested}; last epoch: {percent(last)}", flush=True)
             shutil.rmtree(run.run.folder)
 
 

@@ -27,6 +27,7 @@ class SeedResult(BaseModel):
         test_accuracy: the share of correct predictions on the test set.
         val_accuracy: on the validation set; None if there is none.
         tested_epoch: the epoch of the tested weights.
+        last_epoch_accuracy: the test accuracy of the last epoch's weights; None: not measured.
         fit_seconds: the time of the training, with validation and checkpoints.
         epoch_seconds: the median time of an epoch, with validation.
         predictions: the SHA-256 of `predictions.csv`, which contains all probabilities.
@@ -37,8 +38,9 @@ class SeedResult(BaseModel):
 
     seed: int
     test_accuracy: float = Field(ge=0, le=1)
-    val_accuracy: float | None = Field(None, ge=0, le=1)
+    val_accuracy: float | None = Field(default=None, ge=0, le=1)
     tested_epoch: int | None = None
+    last_epoch_accuracy: float | None = Field(default=None, ge=0, le=1)
     fit_seconds: float = Field(ge=0)
     epoch_seconds: float | None = None
     predictions: str = Field(pattern="^[0-9a-f]{64}$")
@@ -115,9 +117,9 @@ class PublishedRow(BaseModel):
         """The mean and the standard deviation of the test accuracies."""
         return spread(self.accuracies)
 
-    def interval(self, count: int = 1) -> tuple[float, float]:
-        """Return the 95 % prediction interval of the mean accuracy of `count` new seeds."""
-        return prediction_interval(self.accuracies, count)
+    def interval(self, count: int = 1, level: float = 0.95) -> tuple[float, float]:
+        """Return the prediction interval of the mean accuracy of `count` new seeds."""
+        return prediction_interval(self.accuracies, count, level)
 
     def save(self, folder: Path) -> None:
         """Write the file of the row: one line for each seed."""

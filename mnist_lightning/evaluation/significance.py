@@ -38,10 +38,17 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(mean, std, mean - half, mean + half)
 
 
-def prediction_interval(values: Sequence[float], count: int = 1) -> tuple[float, float]:
-    """Compute the 95 % interval of the mean of `count` new values from the same distribution.
+def prediction_interval(
+    values: Sequence[float], count: int = 1, level: float = 0.95
+) -> tuple[float, float]:
+    """Compute the interval that contains the mean of `count` new values from one distribution.
 
     The values are treated as normally distributed (Hahn, 1969).
+
+    Args:
+        values: the known values.
+        count: the number of new values.
+        level: the probability that the interval contains their mean.
 
     Raises:
         ValueError: there are fewer than two values.
@@ -51,7 +58,8 @@ def prediction_interval(values: Sequence[float], count: int = 1) -> tuple[float,
     if len(values) < 2:
         raise ValueError("a single value has no spread")
     std = statistics.stdev(values)
-    half = float(t.ppf(0.975, len(values) - 1)) * std * math.sqrt(1 / len(values) + 1 / count)
+    quantile = float(t.ppf((1 + level) / 2, len(values) - 1))
+    half = quantile * std * math.sqrt(1 / len(values) + 1 / count)
     mean = statistics.fmean(values)
     return mean - half, mean + half
 

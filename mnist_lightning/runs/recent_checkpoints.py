@@ -74,6 +74,8 @@ def validate_checkpoint(checkpoint: dict[str, Any]) -> None:
     """
     checkpoint_file.check_format(checkpoint, _FORMAT, "checkpoint")
     require(bool(network_weights(checkpoint)), "state_dict has no weights of a network")
+    parts = checkpoint.get("train_metrics", [])  # of several processes
+    checkpoint_file.check_format(parts, [{str: Tensor}], "train_metrics")
     _check_trainer(checkpoint["trainer"])
     with _malformed("loops"):
         _check_counters(checkpoint, checkpoint["loops"]["fit_loop"])
@@ -193,7 +195,9 @@ def _check_random_states(states: dict[str, Any]) -> None:
     left, _, following = struct.unpack_from("<iiQ", states["torch"].numpy().tobytes(), 8)
     if (left, following) != (1, 0) and (not 0 < left <= 624 or left + following != 625):
         raise ValueError(f"torch's position is {following}")
-    list(states["cuda"]), list(states.get("others", ()))
+    list(states["cuda"])
+    for other in states.get("others", ()):  # of several processes
+        _check_random_states(other)
 
 
 def recent_checkpoints(run: Run) -> list[Path]:

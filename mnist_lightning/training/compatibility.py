@@ -23,7 +23,8 @@ def find_incompatibility(model: DigitClassifier, checkpoint: dict[str, Any]) -> 
     schedule = model.make_schedule(optimizer, total_steps=1000)
     saved = copy.deepcopy(checkpoint["optimizer_states"][0])  # the step below changes it
     try:
-        _compare_shapes(model.state_dict(), checkpoint["state_dict"])
+        for sums in [{}, *checkpoint.get("train_metrics", [])]:  # of each process
+            _compare_shapes(model.state_dict(), checkpoint["state_dict"] | sums)
         network.load_state_dict(network_weights(checkpoint))
         take_zero_step(network, optimizer)
         # Compare before loading: a fused optimizer writes beyond the end of a state that is small.

@@ -265,12 +265,18 @@ class DigitClassifier(LightningModule):
             schedule.step(self.trainer.callback_metrics[f"val/{name}"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the description of the network."""
+        """Add the description of the network, and each process's sums of the epoch."""
         checkpoint["network"] = registry.describe(self.network)
-        if distributed.world_size() > 1:  # each process has counted its own part of the epoch
+        if distributed.world_size() > 1:
+            # The total is for another number of processes. It alone would not be exact: the last
+            # bits of a sum depend on the order of its additions.
+            checkpoint["train_metrics"] = distributed.all_gather(self._train_sums())
             with self.train_metrics.sync_context():
-                sums = self.train_metrics.state_dict(prefix="train_metrics.")
-            checkpoint["state_dict"] |= sums
+                checkpoint["state_dict"] |= self._train_sums()
+
+    def _train_sums(self) -> dict[str, Tensor]:
+        sums = self.train_metrics.state_dict(prefix="train_metrics.")
+        return {name: tensor.cpu() for name, tensor in sums.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Build the checkpoint's network, if this classifier was created without one.
@@ -278,9 +284,11 @@ class DigitClassifier(LightningModule):
         Raises:
             UserError: it was created with another network, or the checkpoint's cannot be built.
         """
-        if not distributed.is_rank_zero():  # the first process has the sums of all
-            for name in self.train_metrics.state_dict(prefix="train_metrics."):
-                checkpoint["state_dict"][name] = torch.zeros_like(checkpoint["state_dict"][name])
+        parts = checkpoint.get("train_metrics", [])
+        if len(parts) == distributed.world_size():
+            checkpoint["state_dict"] |= parts[distributed.rank()]
+        elif not distributed.is_rank_zero():  # the first process continues from the total
+            checkpoint["state_dict"] |= LossAndAccuracy().state_dict(prefix="train_metrics.")
         saved = checkpoint["network"]
         if registry.is_described_by(self.network, saved):
             return

@@ -115,7 +115,7 @@ def test_new_seeds_are_compared_with_the_interval(
     for seed, accuracy in zip((4, 5), again, strict=True):
         assert f"seed {seed}: {100 * accuracy:.2f} %" in result.out
     assert f"{inside} of 2 new seeds inside" in result.out
-    mean_low, mean_high = row.interval(2)
+    mean_low, mean_high = row.interval(2, level=0.99)
     consistent = mean_low <= sum(again) / 2 <= mean_high
     assert result.status == (0 if consistent else 1)
 

@@ -164,6 +164,21 @@ def test_a_resumed_run_in_two_processes_has_the_same_bits(
     assert first_difference_of_runs(only_run(uninterrupted), only_run(tmp_path)) is None
 
 
+def test_a_run_in_two_processes_that_ended_within_epochs_has_the_same_bits(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
+    for command, steps in [
+        ([*FIT, "--trainer.max_epochs", "12"], 7),
+        (["resume"], 30),
+        (["resume"], 66),
+        (["resume"], 101),
+    ]:
+        finish(start([*PROGRAM, *command, *TWO, "--trainer.max_steps", str(steps)], tmp_path))
+    to_the_end = ["--trainer.max_steps", "-1", "--trainer.max_epochs", "12"]
+    finish(start([*PROGRAM, "resume", *to_the_end], tmp_path))
+    assert first_difference_of_runs(only_run(uninterrupted), only_run(tmp_path)) is None
+
+
 def test_a_run_with_gradient_accumulation_is_saved_within_an_epoch(
     tmp_path: Path,
 ) -> None:

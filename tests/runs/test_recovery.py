@@ -92,6 +92,15 @@ INVALID_CHECKPOINTS: dict[str, Damage] = {
     "a random state of another shape": change_checkpoint(
         lambda c: c["callbacks"]["RandomState"].update(torch=torch.zeros(3))
     ),
+    "a random state of another process": change_checkpoint(
+        lambda c: c["callbacks"]["RandomState"].update(others=[{"torch": "text"}])
+    ),
+    "sums of another process that are text": change_checkpoint(
+        lambda c: c.update(train_metrics=["text"])
+    ),
+    "sums of another process with other names": change_checkpoint(
+        lambda c: c.update(train_metrics=[{"loss": torch.zeros(())}])
+    ),
 }
 
 
