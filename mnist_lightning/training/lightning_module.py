@@ -265,18 +265,9 @@ class DigitClassifier(LightningModule):
             schedule.step(self.trainer.callback_metrics[f"val/{name}"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the description of the network, and each process's sums of the epoch."""
+        """Add the description of the network, and the sums of other processes."""
         checkpoint["network"] = registry.describe(self.network)
-        if distributed.world_size() > 1:
-            # The total is for another number of processes. It alone would not be exact: the last
-            # bits of a sum depend on the order of its additions.
-            checkpoint["train_metrics"] = distributed.all_gather(self._train_sums())
-            with self.train_metrics.sync_context():
-                checkpoint["state_dict"] |= self._train_sums()
-
-    def _train_sums(self) -> dict[str, Tensor]:
-        sums = self.train_metrics.state_dict(prefix="train_metrics.")
-        return {name: tensor.cpu() for name, tensor in sums.items()}
+        self.train_metrics.save_processes(checkpoint, "train_metrics")
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Build the checkpoint's network, if this classifier was created without one.
@@ -284,11 +275,7 @@ class DigitClassifier(LightningModule):
         Raises:
             UserError: it was created with another network, or the checkpoint's cannot be built.
         """
-        parts = checkpoint.get("train_metrics", [])
-        if len(parts) == distributed.world_size():
-            checkpoint["state_dict"] |= parts[distributed.rank()]
-        elif not distributed.is_rank_zero():  # the first process continues from the total
-            checkpoint["state_dict"] |= LossAndAccuracy().state_dict(prefix="train_metrics.")
+        self.train_metrics.select_process(checkpoint, "train_metrics")
         saved = checkpoint["network"]
         if registry.is_described_by(self.network, saved):
             return

@@ -84,3 +84,29 @@ class LossAndAccuracy(Metric):
         """Count all batches, and return the sums."""
         self._count()
         return super().state_dict(*args, **kwargs)
+
+    def save_processes(self, checkpoint: dict[str, Any], name: str) -> None:
+        """Add the sums of each of several processes, and the total, to a checkpoint.
+
+        The total is for another number of processes. It alone would not be exact: the last bits of
+        a sum depend on the order of its additions.
+        """
+        if distributed.is_distributed():
+            checkpoint[name] = distributed.all_gather(self._named_sums(name))
+            with self.sync_context():
+                checkpoint["state_dict"] |= self._named_sums(name)
+
+    def select_process(self, checkpoint: dict[str, Any], name: str) -> None:
+        """Replace the sums of a checkpoint by those of this process.
+
+        If their number differs, the first process continues from the total.
+        """
+        processes = checkpoint.get(name, [])
+        if len(processes) == distributed.world_size():
+            checkpoint["state_dict"] |= processes[distributed.rank()]
+        elif not distributed.is_rank_zero():
+            checkpoint["state_dict"] |= LossAndAccuracy()._named_sums(name)
+
+    def _named_sums(self, name: str) -> dict[str, Tensor]:
+        sums = self.state_dict(prefix=f"{name}.")
+        return {key: tensor.cpu() for key, tensor in sums.items()}
