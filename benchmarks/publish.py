@@ -10,6 +10,7 @@ are of the best epoch on the validation set, those of the last epoch are also te
 
 import argparse
 import shutil
+import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -54,11 +55,22 @@ def test_last_epoch(run: Run, data_dir: str) -> float:
     return float((predicted == data.test_labels).double().mean())
 
 
-def make_row(name: str, recipe: Recipe, run: RecipeRun, results: list[SeedResult]) -> PublishedRow:
+def read_commit() -> str:
+    """Return the commit of the checkout, in which only results may have changed."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.check_output(["git", *arguments], cwd=ROOT, text=True).strip()
+
+    if git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results"):
+        raise SystemExit("commit the program first: the row names its commit")
+    return git("rev-parse", "HEAD")
+
+
+def make_row(
+    name: str, recipe: Recipe, commit: str, run: RecipeRun, results: list[SeedResult]
+) -> PublishedRow:
     """Return a row with the facts of its last run."""
     facts = run.run.summary()
-    if facts["commit"] is None or facts["commit"].endswith("-dirty"):
-        raise SystemExit("commit the program first: the row names its commit")
     return PublishedRow(
         name=name,
         recipe=recipe,
@@ -67,7 +79,7 @@ def make_row(name: str, recipe: Recipe, run: RecipeRun, results: list[SeedResult
         parameters=facts["parameters"],
         epochs=facts["epochs"],
         environment=run.environment,
-        commit=facts["commit"],
+        commit=commit,
         results=results,
     )
 
@@ -85,6 +97,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true")
     options, rest = parser.parse_known_args()
     torch.set_num_threads(1)
+    commit = read_commit()
     recipe, path = read_recipe(options, rest), RESULTS / f"{options.name}.json"
     earlier = read_row(path) if path.exists() and not options.again else None
     if earlier is not None and earlier.recipe != recipe:
@@ -102,7 +115,7 @@ def main() -> None:
             last = test_last_epoch(run.run, options.data_dir)
             results[run.result.seed] = run.result.model_copy(update={"last_epoch_accuracy": last})
             ordered = [results[seed] for seed in sorted(results)]
-            make_row(options.name, recipe, run, ordered).save(RESULTS)
+            make_row(options.name, recipe, commit, run, ordered).save(RESULTS)
             tested = f"epoch {run.result.tested_epoch}: {percent(run.result.test_accuracy)}"
             say(f"seed {run.result.seed}, {tested}; last epoch: {percent(last)}", flush=True)
             shutil.rmtree(run.run.folder)
