@@ -133,6 +133,7 @@ def draw_case(rng: random.Random) -> Case:
     options += _maybe(rng, 0.15, "--data.val_size", ["0", "50"])
     options += _maybe(rng, 0.3, "--autosave", ["0", "0.001"])
     options += _maybe(rng, 0.4, "--keep_last", ["1", "2", "4", "5"])
+    options += _maybe(rng, 0.2, "--tested_epoch", ["last"])
     options += _maybe(rng, 0.6, "--dashboards", ["none", "none", "basic", "full"])
     if "--trainer.callbacks.monitor=val/loss" in options:
         options = _with_validation(options)

@@ -117,7 +117,8 @@ def show_results(
     note = " (bundled; not MNIST)" if facts["dataset"] == "digits" else ""
     rows = [("data set", facts["dataset"] + note)]
     if facts["val/accuracy"] is not None:
-        rows.append(("best epoch", f"{facts['best_epoch']} of {facts['epochs']}, by val/accuracy"))
+        selection = "by val/accuracy" if facts["tested_epoch"] == "best" else "the last epoch"
+        rows.append(("best epoch", f"{facts['best_epoch']} of {facts['epochs']}, {selection}"))
         rows.append(("val accuracy", f"{100 * facts['val/accuracy']:.2f} %"))
     elif facts["best_epoch"] is not None:
         reason = "the last epoch: no epoch ended with a validation"

@@ -19,6 +19,7 @@ from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.networks.registry import REGISTERED, by_path
 from mnist_lightning.runs.config_schema import Parameter, Schema
 from mnist_lightning.training import lr_schedules
+from mnist_lightning.training.callbacks.checkpointing import TestedEpoch
 from mnist_lightning.training.callbacks.ema import ExponentialMovingAverage
 from mnist_lightning.training.callbacks.state_dict_export import WeightsFile
 from mnist_lightning.training.callbacks.tensorboard import Level
@@ -90,6 +91,11 @@ RUN_OPTIONS = {
     ),
     "dashboards": Parameter(
         Level, "basic", "What TensorBoard shows besides curves; `full` takes more time."
+    ),
+    "tested_epoch": Parameter(
+        TestedEpoch,
+        "best",
+        "Keep and test the weights of the best epoch on the validation set, or of the last epoch.",
     ),
     "keep_last": Parameter(
         PositiveInt, 3, "How many of the newest checkpoints to keep, besides the best."

@@ -159,7 +159,8 @@ def _build_session(
             # After the dashboards: they copy the network, which fails once a profiler has seen it.
             callbacks.append(EpochSnapshots(output_run, predictions, epochs))
     if run is not None and config["trainer"]["enable_checkpointing"] is not False:
-        checkpoints = RunCheckpoints(run, config, shutdown, config["keep_last"], config["autosave"])
+        chosen = {name: config[name] for name in ("keep_last", "autosave", "tested_epoch")}
+        checkpoints = RunCheckpoints(run, config, shutdown, **chosen)
         callbacks += [shutdown, checkpoints]
     unverified = unverified_parts(config)
     if unverified and checkpoints is not None and distributed.is_rank_zero():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -28,6 +28,8 @@ from mnist_lightning.training.logger import RunLogger, as_float
 # The names of a run's own checkpoints.
 RESERVED = re.compile(r"(best|last)(-\d+)?\.ckpt")
 
+TestedEpoch = Literal["best", "last"]
+
 # Attributes that a ModelCheckpoint does not restore; most of them decide when it saves.
 _UNRESTORED = {
     "_last_global_step_saved",
@@ -45,9 +47,9 @@ class RunCheckpoints(SafePointCallback):
     and before an interrupt; and at the end of training, if a limit ended it within an epoch.
 
     `best.ckpt` has the highest `val/accuracy` at an epoch's end, and among equal ones the lowest
-    `val/loss`; without a validation it is the last one. `last.ckpt` is the newest checkpoint.
-    `last-1.ckpt`, `last-2.ckpt`, … are the ends of the epochs before it: a save within an epoch
-    replaces an earlier one of that epoch, so that they do not depend on interrupts.
+    `val/loss`; without a validation, or if asked for, it is the last one. `last.ckpt` is the newest
+    checkpoint. `last-1.ckpt`, `last-2.ckpt`, … are the ends of the epochs before it: a save within
+    an epoch replaces an earlier one of that epoch, so that they do not depend on interrupts.
 
     Args:
         run: the run directory.
@@ -55,6 +57,7 @@ class RunCheckpoints(SafePointCallback):
         shutdown: the callback that receives the signals.
         keep_last: the number of newest checkpoints to keep.
         autosave: minutes between saves within an epoch; None: save only at its end.
+        tested_epoch: which epoch `best.ckpt` contains, the best or the last one.
     """
 
     run: Run
@@ -62,6 +65,7 @@ class RunCheckpoints(SafePointCallback):
     shutdown: GracefulShutdown
     keep_last: int = 3
     autosave: float | None = None
+    tested_epoch: TestedEpoch = "best"
 
     def __post_init__(self) -> None:
         self.autosave_seconds = math.inf if self.autosave is None else 60 * self.autosave
@@ -152,7 +156,8 @@ class RunCheckpoints(SafePointCallback):
         score = {"epoch": float(epoch)}
         if self._validated_step == trainer.global_step:
             score |= self._validated
-        improved = _rank(score) > _rank(self.best) or "val/accuracy" not in score | self.best
+        is_unrated = "val/accuracy" not in score | self.best
+        improved = self.tested_epoch == "last" or is_unrated or _rank(score) > _rank(self.best)
         if improved:
             self.best = score
         return improved

@@ -114,6 +114,7 @@ class RunSummary(Callback):
         best = self.checkpoints.best if self.checkpoints is not None else {}
         self.facts |= {
             "best_epoch": int(best["epoch"]) if best else None,
+            "tested_epoch": self.checkpoints.tested_epoch if self.checkpoints else "last",
             "val/accuracy": best.get("val/accuracy"),
             "val/loss": best.get("val/loss"),
         }
