@@ -21,6 +21,7 @@ RECORDED = {
     "predict": ["python -m mnist_lightning predict samples/ --run pretrained"],
     "fit": [FIT],
     "runs": [f"{FIT} --model.network DigitNet --trainer.max_epochs 4", f"{FIT[:-3]}runs 0 1"],
+    "export": [f"{FIT[:-3]}export 0 --format onnx"],
     "verify": ["python -m mnist_lightning verify"],
 }
 INTERRUPTED_AFTER = "    3/10 "  # the start of a line of the interrupted run

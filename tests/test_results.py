@@ -29,7 +29,7 @@ def render_results() -> Any:
 
 
 def measured_figures() -> set[str]:
-    """Return the figures of all measurements that are not trainings."""
+    """Return the figures of all measurements that are not rows."""
     files = sorted((RESULTS / "measurements").glob("*.json"))
     return {figure for path in files for figure in json.loads(path.read_text())["figures"]}
 
@@ -62,7 +62,7 @@ def test_the_readme_has_no_other_figure() -> None:
     assert figures <= measured_figures()
 
 
-@pytest.mark.parametrize("name", ["fit", "predict", "resume", "runs", "verify"])
+@pytest.mark.parametrize("name", ["export", "fit", "predict", "resume", "runs", "verify"])
 def test_a_transcript_is_complete(name: str) -> None:
     text = (RESULTS / "transcripts" / f"{name}.txt").read_text()
     assert text.startswith("$ python -m mnist_lightning ")
