@@ -42,11 +42,9 @@ def test_each_digit_has_the_row_and_column_of_its_cell(name: str) -> None:
     images[empty] = 0
     page, _ = draw_form(images, ROWS, COLUMNS, STYLES[name])
     found = find_digits(page)
-    places = [place for place in np.ndindex(ROWS, COLUMNS)]
+    places = list(np.ndindex(ROWS, COLUMNS))
     expected = [
-        (row + 1, column + 1)
-        for number, (row, column) in enumerate(places)
-        if number not in empty
+        (row + 1, column + 1) for number, (row, column) in enumerate(places) if number not in empty
     ]
     assert [digit.cell for digit in found] == expected
     read = mnist_lightning.load("pretrained").read_digits(found)
