@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from mnist_lightning import posix
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import create_folder, replacement
-from mnist_lightning.text import as_csv, confidence, printable, shorten
+from mnist_lightning.text import as_csv, confidence, plural, printable, shorten
 
 MAX_NAME_CHARS = 200  # of a file, in the table
 MAX_LINE_BYTES = 100_000
@@ -26,7 +26,8 @@ class PredictedDigit(NamedTuple):
     """A digit that was read in a file. If none was, `error` has the reason, and the rest is None.
 
     The box is in pixels of the upright image. `wide`: the box may contain several digits.
-    `unsure`: the confidence is low. `not_digit`: it is probably not a digit.
+    `unsure`: the confidence is low. `not_digit`: it is probably not a digit. `row` and `column`,
+    from 1: the cell of a form; None in other images.
     """
 
     file: str
@@ -42,6 +43,8 @@ class PredictedDigit(NamedTuple):
     wide: bool | None = None
     unsure: bool | None = None
     not_digit: bool | None = None
+    row: int | None = None
+    column: int | None = None
     error: str | None = None
 
 
@@ -56,11 +59,16 @@ def as_text(batches: Iterable[Batch]) -> Iterator[str]:
         width = max([width, *map(len, names)])
         lines: list[str] = []
         for file, rows in zip(names, batch, strict=True):
-            if len(rows) > 1:
+            table = _table(rows)
+            if table:
+                lines.append(f"{file:<{width}}  {table[0]}")
+                lines += [f"{'':<{width}}  {line}" for line in table[1:]]
+                rows = [row for row in rows if row.not_digit or row.unsure]
+            elif len(rows) > 1:
                 lines.append(f"{file:<{width}}  {len(rows)} digits: {' '.join(map(_label, rows))}")
             for row in rows:
-                start = "" if len(rows) > 1 else file
-                lines.append(f"{start:<{width}}  {_line(row, len(rows) > 1)}")
+                start = "" if table or len(rows) > 1 else file
+                lines.append(f"{start:<{width}}  {_line(row, bool(table) or len(rows) > 1)}")
         yield "".join(f"{line}\n" for line in lines)
 
 
@@ -98,6 +106,21 @@ FORMATS: dict[str, Callable[[Iterable[Batch]], Iterator[str]]] = {
 }
 
 
+def _table(digits: Sequence[PredictedDigit]) -> list[str]:
+    """Format the digits of a form as a title and a line for each row; an empty cell is a dot."""
+    labels = {(digit.row, digit.column): _label(digit) for digit in digits if digit.row}
+    if not labels:
+        return []
+    rows, columns = (max(numbers) for numbers in zip(*labels, strict=True))
+    title = f"{plural(len(labels), 'digit')} in a form of {rows} x {columns} cells:"
+    lines = [[labels.get((row, column), ".") for column in _count(columns)] for row in _count(rows)]
+    return [title, *map(" ".join, lines)]
+
+
+def _count(number: int) -> range:
+    return range(1, number + 1)
+
+
 def _label(digit: PredictedDigit) -> str:
     return "?" if digit.not_digit else str(digit.label)
 
@@ -110,6 +133,8 @@ def _line(digit: PredictedDigit, with_box: bool) -> str:
         f"then {digit.runner_up}  {confidence(digit.runner_up_confidence):>6}",
         f"{digit.ink} ink",
     ]
+    if digit.row is not None:
+        parts.append(f"row {digit.row}, column {digit.column}")
     if with_box:
         parts.append(f"at {digit.left},{digit.top} to {digit.right},{digit.bottom}")
     if digit.wide:

@@ -167,4 +167,5 @@ def _to_row(file: str, reading: DigitPrediction) -> PredictedDigit:
     runner_up = second, float(reading.probabilities[second])
     ink = "dark" if digit.dark else "light"
     notes = digit.wide, reading.unsure, reading.not_digit
-    return PredictedDigit(file, *best, *runner_up, ink, *digit.box, *notes)
+    cell = digit.cell or (None, None)
+    return PredictedDigit(file, *best, *runner_up, ink, *digit.box, *notes, *cell)

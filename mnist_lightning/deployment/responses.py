@@ -32,6 +32,7 @@ class DigitAnswer(BaseModel):
     wide: bool
     unsure: bool
     not_digit: bool
+    cell: tuple[int, int] | None  # row and column in a form, from 1
     input: str
 
 
@@ -153,6 +154,7 @@ def to_answer(prediction: DigitPrediction) -> DigitAnswer:
         wide=digit.wide,
         unsure=prediction.unsure,
         not_digit=prediction.not_digit,
+        cell=digit.cell,
         input="data:image/png;base64," + base64.b64encode(png(digit.ink)).decode(),
     )
 

@@ -28,7 +28,7 @@ from mnist_lightning.preprocessing.mnist_format import SIZE, DigitImage, TooLarg
 
 MAX_SECONDS = 20.0  # the slowest valid image, of 120 megapixels, takes 7 s on one core
 MAX_MEMORY = 2_500_000_000  # bytes of address space; the same image takes 1.9 GB
-MAX_ANSWER = 1_000_000  # bytes; 200 digits are 340,000
+MAX_ANSWER = 1_000_000  # bytes; 500 digits of a form are 850,000
 
 _MULTIPLE = (False, True, None)
 # -I: import modules from the parent's path, not from the working directory.
@@ -182,9 +182,10 @@ def _unpack(answer: bytes) -> ExtractedDigits:
         kinds = {kind.__name__: kind for kind in (TooLargeError, NoDigitError)}
         raise kinds.get(facts["error"], UnreadableError)(facts["message"])
     digits = []
-    for pixels, dark, box, wide in facts["digits"]:
+    for pixels, dark, box, wide, cell in facts["digits"]:
+        place = None if cell is None else tuple(cell)
         ink = np.frombuffer(bytes.fromhex(pixels), np.uint8).reshape(SIZE, SIZE)
-        digits.append(DigitImage(ink, bool(dark), tuple(box), bool(wide)))
+        digits.append(DigitImage(ink, bool(dark), tuple(box), bool(wide), place))
     return ExtractedDigits(digits, facts["width"], facts["height"])
 
 
@@ -222,5 +223,5 @@ def _read(content: memoryview, multiple: bool | None) -> dict[str, Any]:
     except Exception as error:  # Pillow's conversions trust the decoded data
         message = f"the image is damaged: {type(error).__name__}"
         return {"error": UnreadableError.__name__, "message": message}
-    described = [(ink.tobytes().hex(), dark, box, wide) for ink, dark, box, wide in digits]
+    described = [(digit.ink.tobytes().hex(), *digit[1:]) for digit in digits]
     return {"digits": described, "width": image.width, "height": image.height}

@@ -1,28 +1,22 @@
 """From an image to the ink of its digits: remove light, paper, specks and lines."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFilter, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
-from mnist_lightning.preprocessing import components
+from mnist_lightning.preprocessing import components, form_cells, forms, paper
 from mnist_lightning.preprocessing.line_removal import remove_lines
 
 Gray = NDArray[np.float32]
 
 WORKING_SIDE = 800  # pixels, the longer side of the reduced image that is searched
-THUMBNAIL_SIDE = 64  # pixels, the longer side of the thumbnail that separates paper from strokes
-# Strokes are narrower than this share of the image's shorter side; shadows are wider.
-MAX_STROKE = 0.22
-MAX_STROKE_CLOSE_CROP = 0.5  # the same if strokes touch the border, as in a close crop
-UNIFORM = 2  # of 255; even paper varies by no more at the border of the image
-MAX_BETWEEN = 0.03  # of an image on even paper is neither paper nor ink, but the edge of a stroke
+FORM_SIDE = 1600  # the same for a form, which has many small digits
 MIN_TABLE_BORDER = 0.95  # of the image's border is table, if a sheet on a table is shown
 MIN_CONTRAST = 0.12  # of the paper's brightness; a lower contrast is not ink
-MIN_BRIGHTNESS = 64  # of 255: darker paper is treated as this bright
 
 
 class DigitCrop(NamedTuple):
@@ -33,12 +27,14 @@ class DigitCrop(NamedTuple):
         dark: whether the ink was darker than the paper.
         box: left, top, right and bottom (ends excluded) in pixels of the upright image.
         wide: whether the digit is so wide that it may be several touching digits.
+        cell: its row and column in a form, from 1; None if the image is not a form.
     """
 
     ink: NDArray[np.uint8]
     dark: bool
     box: tuple[int, int, int, int]
     wide: bool
+    cell: tuple[int, int] | None = None
 
 
 def extract_digits(image: Image.Image, multiple: bool | None = False) -> list[DigitCrop]:
@@ -55,23 +51,85 @@ def extract_digits(image: Image.Image, multiple: bool | None = False) -> list[Di
     if 0 in image.size:
         raise ValueError(f"the image is empty: {image.width}x{image.height} pixels")
     image = upright(image)
-    for view in _views(_reduce_huge(image)):
-        dark = _is_dark(view.gray)
-        strength = _ink_strength(view.gray, dark)
-        full = _full_strength(strength)
-        if full >= MIN_CONTRAST:
-            break
-    else:
-        raise ValueError("no digit in the image: its contrast is too low")
-    ink = remove_lines(np.clip(strength / full, 0, 1))
+    page = _find_ink(image, WORKING_SIDE)
+    if multiple is not False and form_cells.is_form(page.ink):
+        large = _find_ink(image, FORM_SIDE)
+        level = forms.make_level(large.ink)
+        cells = form_cells.find_cells(level.ink)
+        digits = forms.digits_in(cells, level.ink)
+        if cells and digits is not None:
+            return _extract_form(large, level, digits)
+    ink = remove_lines(page.ink)
     padded = np.pad(ink, 1)
-    scale = max(image.size) / view.side
-    crops = []
-    for digit in components.segment_digits(ink, multiple):
-        sides = zip((view.left, view.top) * 2, digit.box, strict=True)
-        left, top, right, bottom = (round((start + side) * scale) for start, side in sides)
-        box = left, top, right, bottom
-        crops.append(DigitCrop(_crop(padded, digit), dark, box, digit.wide))
+    return [
+        DigitCrop(_crop(padded, digit), page.dark, page.to_image(*digit.box), digit.wide)
+        for digit in components.segment_digits(ink, multiple)
+    ]
+
+
+class InkPage(NamedTuple):
+    """The ink of an image.
+
+    Attributes:
+        ink: (H, W), 0 for paper to 1 for a stroke's full strength; of the image or a part of it.
+        dark: whether the ink was darker than the paper.
+        left: the part's first column, in pixels of the whole.
+        top: the part's first row.
+        scale: the pixels of the image per pixel of the whole.
+    """
+
+    ink: Gray
+    dark: bool
+    left: int
+    top: int
+    scale: float
+
+    def to_image(self, *box: float) -> tuple[int, int, int, int]:
+        """Return the box in the image of a box in the ink."""
+        sides = zip((self.left, self.top) * 2, box, strict=True)
+        left, top, right, bottom = (round((start + side) * self.scale) for start, side in sides)
+        return left, top, right, bottom
+
+
+def _find_ink(image: Image.Image, longest: int) -> InkPage:
+    """Return the ink of an image, whose longer side is reduced to `longest` pixels.
+
+    Raises:
+        ValueError: the contrast is too low.
+    """
+    for view in _views(_reduce_huge(image), longest):
+        dark = paper.is_dark(view.gray)
+        strength = paper.ink_strength(view.gray, dark)
+        full = paper.full_strength(strength)
+        if full >= MIN_CONTRAST:
+            scale = max(image.size) / view.side
+            return InkPage(np.clip(strength / full, 0, 1), dark, view.left, view.top, scale)
+    raise ValueError("no digit in the image: its contrast is too low")
+
+
+def _extract_form(
+    page: InkPage,
+    level: forms.LevelPage,
+    digits: Mapping[form_cells.Cell, components.DigitComponents],
+) -> list[DigitCrop]:
+    """Extract the digits of a form, row by row.
+
+    Raises:
+        ValueError: all cells are empty.
+    """
+    padded = np.pad(level.ink, 1)
+    crops = [
+        DigitCrop(
+            _crop(padded, digit),
+            page.dark,
+            page.to_image(*level.to_original(digit.box)),
+            digit.wide,
+            (cell.row, cell.column),
+        )
+        for cell, digit in digits.items()
+    ]
+    if not crops:
+        raise ValueError("no digit in the image: all cells of the form are empty")
     return crops
 
 
@@ -136,20 +194,20 @@ class View(NamedTuple):
     side: int
 
 
-def _views(image: Image.Image) -> Iterator[View]:
-    """Yield views of an image in the working size; the caller stops when the contrast is enough.
+def _views(image: Image.Image, longest: int) -> Iterator[View]:
+    """Yield views of an image, reduced to `longest` pixels.
 
-    They are: the sheet alone, if the image shows the table too; the whole; and each color, because
-    red ink can be as bright as green paper.
+    The caller stops when the contrast is enough. They are: the sheet alone, if the image shows the
+    table too; the whole; and each color, because red ink can be as bright as green paper.
     """
-    whole = _reduce(gray_of(image))
+    whole = paper.reduce(gray_of(image), longest)
     sheet = _find_sheet(whole)
     if sheet is not None:
         yield sheet
     yield View(whole, 0, 0, max(whole.shape))
     if image.mode in ("RGB", "RGBA", "CMYK", "P", "YCbCr", "LAB", "HSV"):
         for color in image.convert("RGB").split():
-            yield View(_reduce(gray_of(color)), 0, 0, max(whole.shape))
+            yield View(paper.reduce(gray_of(color), longest), 0, 0, max(whole.shape))
 
 
 def gray_of(image: Image.Image) -> Gray:
@@ -173,21 +231,11 @@ def _is_opaque(image: Image.Image) -> bool:
     return image.mode == "RGBA" and image.getchannel("A").getextrema() == (255, 255)
 
 
-def _reduce(gray: Gray, side: int = WORKING_SIDE) -> Gray:
-    """Reduce an image so that its longer side has at most `side` pixels."""
-    height, width = gray.shape
-    scale = side / max(height, width)
-    if scale >= 1:
-        return gray
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(Image.fromarray(gray).resize(size, Image.Resampling.BOX), dtype=np.float32)
-
-
 def _find_sheet(gray: Gray) -> View | None:
     """Return the sheet in an image that shows the table too; None if there is none."""
     low, high = np.percentile(gray, (1, 99))
     bright = gray > (low + high) / 2
-    bright_border = (border_of(gray) > (low + high) / 2).mean()
+    bright_border = (paper.border_of(gray) > (low + high) / 2).mean()
     if 1 - MIN_TABLE_BORDER < bright_border <= MIN_TABLE_BORDER:
         return None
     inside = bright if bright_border <= 0.5 else ~bright
@@ -201,93 +249,8 @@ def _find_sheet(gray: Gray) -> View | None:
         spans.append(slice(first + rim, max(last - rim, first + rim + 1)))
     rows, columns = spans
     # A sheet is large, and mostly paper; a thick stroke is neither.
-    paper = inside[rows, columns]
-    large = paper.size > 0.2 * inside.size and min(paper.shape) > 0.3 * max(paper.shape)
-    if paper.mean() <= 0.8 or not large:
+    sheet = inside[rows, columns]
+    large = sheet.size > 0.2 * inside.size and min(sheet.shape) > 0.3 * max(sheet.shape)
+    if sheet.mean() <= 0.8 or not large:
         return None
     return View(gray[rows, columns], columns.start, rows.start, max(gray.shape))
-
-
-def _paper(gray: Gray, dark_ink: bool) -> Gray:
-    """Estimate the brightness (H, W) that the paper alone would have.
-
-    A morphological closing (for light ink an opening) of a thumbnail: it removes what is as narrow
-    as a stroke, and keeps shadows. Paper without shadows, as on a drawing area, has the brightness
-    of its border: then strokes may be of any width.
-    """
-    from scipy import ndimage
-
-    if (level := _even_paper(gray)) is not None:
-        return np.full_like(gray, level)
-    sign = np.float32(1 if dark_ink else -1)  # an opening is the closing of the negative
-    thumbnail = sign * _reduce(gray, THUMBNAIL_SIDE)
-    outside = _outside(thumbnail)
-    stroke = MAX_STROKE if outside == -np.inf else MAX_STROKE_CLOSE_CROP
-    size = max(3, round(stroke * min(thumbnail.shape)) | 1)
-    filled = ndimage.maximum_filter(thumbnail, size, mode="constant", cval=outside)
-    filled = sign * ndimage.minimum_filter(filled, size, mode="constant", cval=np.inf)
-    rounded = Image.fromarray(np.clip(np.rint(filled), 0, 255).astype(np.uint8))
-    smooth = rounded.filter(ImageFilter.GaussianBlur(size / 4))
-    height, width = gray.shape
-    return np.asarray(smooth.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
-
-
-def _even_paper(gray: Gray) -> np.float32 | None:
-    """Return the brightness of paper without shadows; None if there may be shadows.
-
-    The border and most of the image have one brightness, and almost all of the rest is ink.
-    """
-    border = border_of(gray)
-    level: np.float32 = border.max()
-    if level - border.min() > UNIFORM:
-        return None
-    distance = np.abs(gray - level)
-    paper, ink = distance <= UNIFORM, distance > distance.max() / 2
-    is_even = paper.mean() > 0.5 and paper.mean() + ink.mean() >= 1 - MAX_BETWEEN
-    return level if is_even else None
-
-
-def _outside(gray: Gray) -> float:
-    """Return the value outside an image with dark ink: the paper's, if strokes touch the border.
-
-    In that case, almost all of the border is either paper or ink; a shadow has values in between.
-    """
-    low, high = np.percentile(gray, (1, 99))
-    border = (border_of(gray) - low) / max(high - low, 1)
-    inked, between = (border < 0.25).mean(), ((border >= 0.25) & (border <= 0.75)).mean()
-    if 0.01 < inked < 0.6 and between < 0.2:
-        paper = border_of(gray)[border > 0.75]
-        return float(np.median(paper)) if len(paper) else -np.inf
-    return -np.inf
-
-
-def border_of(gray: Gray) -> Gray:
-    """Return the pixels of an image's border, the corners twice."""
-    return np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]])
-
-
-def _is_dark(gray: Gray) -> bool:
-    """Return whether the ink is darker than the paper, to which most of the border belongs."""
-    low, middle, high = np.percentile(gray, (0.5, 50, 99.5))
-    return bool(np.median(border_of(gray)) + middle >= low + high)
-
-
-def _ink_strength(gray: Gray, dark_ink: bool) -> Gray:
-    """Return the ink at each pixel: the share of the paper's light that it absorbs, 0 to 1."""
-    paper = _paper(gray, dark_ink)
-    if dark_ink:
-        strength = (paper - gray) / np.maximum(paper, MIN_BRIGHTNESS)
-    else:
-        strength = (gray - paper) / np.maximum(255 - paper, MIN_BRIGHTNESS)
-    return np.clip(strength, 0, 1).astype(np.float32)
-
-
-def _full_strength(strength: Gray) -> float:
-    """Return the strength of the ink in the cores of strokes, rather than of single pixels."""
-    height, width = strength.shape
-    core = Image.fromarray((strength * 255).astype(np.uint8))
-    if min(height, width) > 4 * THUMBNAIL_SIDE:
-        core = core.filter(ImageFilter.BoxBlur(1))
-    values = np.asarray(core, dtype=np.float32) / 255
-    inked = values[values > 0.5 * values.max()]
-    return float(np.median(inked)) if len(inked) else 0.0

@@ -40,7 +40,7 @@ def _find_lines(mask: Mask) -> Mask:
     if not (mask[:, :border].any() and mask[:, -border:].any()):
         return np.zeros_like(mask)
     rows, columns = np.nonzero(mask)
-    slope = _find_slope(rows, columns)
+    slope = find_slope(rows, columns)
     # The rows that the pixels would have if the lines were level.
     levels = np.rint(rows - slope * columns).astype(np.int64)
     lowest = levels.min()
@@ -58,7 +58,7 @@ def _find_lines(mask: Mask) -> Mask:
     return lines
 
 
-def _find_slope(rows: Indices, columns: Indices) -> float:
+def find_slope(rows: Indices, columns: Indices) -> float:
     """Return the slope along which the pixels fall into the fewest rows."""
     stride = 1 + len(rows) // MAX_SAMPLES
     rows, columns = rows[::stride], columns[::stride]

@@ -79,7 +79,7 @@ def assert_equal_digits(
     expected = mnist_format.find_digits(image, multiple)
     assert len(actual) == len(expected)
     for digit, other in zip(actual, expected, strict=True):
-        assert (digit["dark"], tuple(digit["box"]), digit["wide"]) == other[1:]
+        assert (digit["dark"], tuple(digit["box"]), digit["wide"]) == other[1:4]
         assert np.abs(np.array(digit["ink"]) - other.ink.ravel()).max() <= TOLERANCE
 
 

@@ -1,0 +1,135 @@
+"""Scanned forms: each digit with its row and its column."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+import mnist_lightning
+from mnist_lightning.data.datasets import SOURCES
+from mnist_lightning.preprocessing import mnist_format
+from mnist_lightning.preprocessing.mnist_format import find_digits
+from tests.conftest import Command
+from tests.forms import Style, draw_form
+from tests.images import draw_page, draw_seven
+
+ROWS, COLUMNS = 4, 6
+STYLES = {
+    "a table": Style(),
+    "separate boxes": Style(gap=20, line=3),
+    "pale lines": Style(line=1, line_gray=190, noise=4),
+    "thick lines": Style(line=5, cell=(60, 90)),
+    "wide cells": Style(cell=(140, 60), line_gray=120),
+    "turned left": Style(degrees=4),
+    "turned right": Style(degrees=-3, gap=10, noise=5, shade=40),
+    "a pale pen": Style(pen_gray=120, shade=40),
+}
+
+
+def generated(count: int) -> tuple[NDArray[np.uint8], list[int]]:
+    """Return generated digits, and their labels."""
+    data = SOURCES["strokes"].load(Path())
+    return data.train_images[:count].numpy(), data.train_labels[:count].tolist()
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_each_digit_has_the_row_and_column_of_its_cell(name: str) -> None:
+    images, labels = generated(ROWS * COLUMNS)
+    empty = [3, 10, 11]
+    images[empty] = 0
+    page, _ = draw_form(images, ROWS, COLUMNS, STYLES[name])
+    found = find_digits(page)
+    places = list(np.ndindex(ROWS, COLUMNS))
+    expected = [
+        (row + 1, column + 1) for number, (row, column) in enumerate(places) if number not in empty
+    ]
+    assert [digit.cell for digit in found] == expected
+    read = mnist_lightning.load("pretrained").read_digits(found)
+    wanted = [label for number, label in enumerate(labels) if number not in empty]
+    correct = sum(digit.label == label for digit, label in zip(read, wanted, strict=True))
+    assert correct >= len(wanted) - 1
+
+
+@pytest.mark.parametrize("degrees", [0, 3])
+def test_boxes_are_in_pixels_of_the_original_page(degrees: float) -> None:
+    images, _ = generated(ROWS * COLUMNS)
+    page, _ = draw_form(images, ROWS, COLUMNS, Style(degrees=degrees, jitter=0))
+    large = page.resize((3 * page.width, 3 * page.height))
+    middle = np.array(page.size) / 2
+    flat = draw_form(images, ROWS, COLUMNS, Style(jitter=0))[0]
+    for digit in find_digits(large):
+        assert digit.cell is not None
+        row, column = digit.cell
+        center = np.array([80 + 80 * (column - 0.5), 160 + 80 * (row - 0.5)])
+        angle = np.radians(degrees)
+        turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        expected = 3 * (turn @ (center - np.array(flat.size) / 2) + middle)
+        left, top, right, bottom = digit.box
+        assert np.abs(np.array([left + right, top + bottom]) / 2 - expected).max() < 60
+
+
+def test_a_digit_that_divides_its_cell_is_found() -> None:
+    images = np.zeros((9, 28, 28), dtype=np.uint8)
+    page, _ = draw_form(images, 3, 3, Style(jitter=0))
+    ImageDraw.Draw(page).line([(200, 238), (200, 322)], fill=30, width=6)  # in the middle cell
+    (digit,) = find_digits(page)
+    assert digit.cell == (2, 2)
+
+
+def test_an_empty_form_is_reported() -> None:
+    page, _ = draw_form(np.zeros((9, 28, 28), dtype=np.uint8), 3, 3, Style())
+    with pytest.raises(ValueError, match="all cells of the form are empty"):
+        find_digits(page)
+
+
+def squared_paper() -> Image.Image:
+    """Draw a large seven on squared paper."""
+    page = draw_seven(300)
+    pen = ImageDraw.Draw(page)
+    for place in range(10, 300, 20):
+        pen.line((place, 0, place, 300), fill=150)
+        pen.line((0, place, 300, place), fill=150)
+    return page
+
+
+def zeros() -> Image.Image:
+    """Draw six zeros: their holes are enclosed, but no cells."""
+    page = Image.new("L", (600, 200), 255)
+    for left in range(20, 600, 100):
+        ImageDraw.Draw(page).ellipse((left, 40, left + 60, 150), outline=0, width=8)
+    return page
+
+
+@pytest.mark.parametrize(
+    ("page", "count"),
+    [(draw_page([(30, 20), (400, 40)]), 2), (zeros(), 6), (squared_paper(), 1)],
+    ids=["a page of digits", "zeros", "squared paper"],
+)
+def test_other_pages_are_no_forms(page: Image.Image, count: int) -> None:
+    found = find_digits(page)
+    assert [digit.cell for digit in found] == [None] * count
+
+
+def test_one_digit_is_read_from_a_form_if_only_one_is_wanted() -> None:
+    page, _ = draw_form(generated(9)[0], 3, 3, Style())
+    assert mnist_format.from_image(page).shape == (28, 28)
+    assert len(find_digits(page, multiple=False)) == 1
+
+
+def test_predict_shows_the_table(command: Command) -> None:
+    images, _ = generated(6)
+    images[4] = 0
+    draw_form(images, 2, 3, Style())[0].save("form.png")
+    labels = [digit.label for digit in mnist_lightning.load("pretrained").read("form.png")]
+    printed = command("predict", "form.png").out.splitlines()
+    assert printed[0] == "form.png  5 digits in a form of 2 x 3 cells:"
+    assert printed[1].split() == [str(label) for label in labels[:3]]
+    assert printed[2].split() == [str(labels[3]), ".", str(labels[4])]
+    rows = json.loads(command("predict", "form.png", "--json").out)
+    assert [(row["row"], row["column"]) for row in rows] == [(1, 1), (1, 2), (1, 3), (2, 1), (2, 3)]
+    header, *lines = command("predict", "form.png", "--csv").out.splitlines()
+    assert header.endswith(",row,column,error")
+    assert lines[-1].endswith(",2,3,")
