@@ -15,12 +15,19 @@ from mnist_lightning.deployment.network_description import describe
 from mnist_lightning.errors import UserError
 from mnist_lightning.evaluation.glossary import definitions
 from mnist_lightning.networks import calibration
-from mnist_lightning.preprocessing import components, ink_extraction, line_removal, mnist_format
+from mnist_lightning.preprocessing import (
+    components,
+    ink_extraction,
+    line_removal,
+    mnist_format,
+    paper,
+)
 from mnist_lightning.text import fill_template
 
 PACKAGE = Path(__file__).parent.parent
 # The scripts that predict, in the order of their dependencies; then the scripts of every page.
-PREPROCESSING = ["arrays", "pillow", "components", "line_removal", "ink_extraction", "mnist_format"]
+PREPROCESSING = ["arrays", "pillow", "components", "line_removal", "paper"]
+PREPROCESSING += ["ink_extraction", "mnist_format"]
 PREDICTION_SCRIPTS = [f"preprocessing/js/{name}.js" for name in PREPROCESSING]
 PREDICTION_SCRIPTS += [f"deployment/static/{name}.js" for name in ("graph_interpreter", "reader")]
 READER = ["results", "reading_thread"]
@@ -74,7 +81,8 @@ def write(network: nn.Module, metadata: dict[str, Any], summary: str, path: Path
 
 def prediction_script() -> str:
     """Return the script that predicts, with the constants of the Python modules."""
-    modules = (components, line_removal, ink_extraction, mnist_format, inference, calibration)
+    modules = (components, line_removal, paper, ink_extraction, mnist_format, inference)
+    modules += (calibration,)
     constants = {
         module.__name__.rpartition(".")[2]: {
             name: value

@@ -73,5 +73,7 @@ const arrays = (() => {
     return { width: right - left, height: bottom - top, data: part };
   }
 
-  return { rint, quantiles, median, max, sum, share, map, transposed, padded, cropped };
+  const clip = (value, min, max) => Math.min(Math.max(value, min), max);
+
+  return { rint, clip, quantiles, median, max, sum, share, map, transposed, padded, cropped };
 })();
