@@ -81,8 +81,8 @@ def write(network: nn.Module, metadata: dict[str, Any], summary: str, path: Path
 
 def prediction_script() -> str:
     """Return the script that predicts, with the constants of the Python modules."""
-    modules = (components, line_removal, paper, ink_extraction, mnist_format, inference)
-    modules += (calibration,)
+    modules = [components, line_removal, paper, ink_extraction, mnist_format, inference]
+    modules.append(calibration)
     constants = {
         module.__name__.rpartition(".")[2]: {
             name: value

@@ -15,6 +15,7 @@ MIN_CELLS = 3  # a form has more; the holes of a digit are fewer
 # direction, because the noise of a scanner may be as strong.
 CLEAR_LINES, PALE_LINES = (0.35, 0.2), (0.12, 0.07)
 AVERAGED = 9  # pixels
+MUCH_MORE = 1.3  # times the area of cells with pale lines: then these are the lines of the form
 MAX_CELLS = 500  # more are a pattern
 MIN_SIDE = 12  # pixels of a cell
 MAX_ASPECT = 4.0  # between the sides of a cell
@@ -51,8 +52,13 @@ class _Box(NamedTuple):
 
 def find_cells(ink: Gray) -> list[Cell]:
     """Find the cells in the ink (H, W) of an upright page; return none if it is not a form."""
-    clear, pale = _line_masks(ink)
-    return max(map(_find, clear), key=len) or max(map(_find, pale), key=len)
+    clear, pale = (max(map(_find, masks), key=_area) for masks in _line_masks(ink))
+    return pale if _area(pale) > MUCH_MORE * _area(clear) else clear
+
+
+def _area(cells: Sequence[Cell]) -> int:
+    """Return the area of cells: strokes that divide cells add cells, but no area."""
+    return sum((cell.right - cell.left) * (cell.bottom - cell.top) for cell in cells)
 
 
 def is_form(ink: Gray) -> bool:

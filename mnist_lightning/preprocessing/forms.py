@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from mnist_lightning.preprocessing import components
-from mnist_lightning.preprocessing.components import INK_THRESHOLD, Gray
-from mnist_lightning.preprocessing.form_cells import Cell
+from mnist_lightning.preprocessing.components import Gray
+from mnist_lightning.preprocessing.form_cells import CLEAR_LINES, Cell
 from mnist_lightning.preprocessing.line_removal import find_slope, remove_lines
 
 # Of the cell's sides: what is shorter on both is a speck.
@@ -46,7 +46,7 @@ class LevelPage(NamedTuple):
 
 def make_level(ink: Gray) -> LevelPage:
     """Rotate the ink (H, W) of a page until its lines are level."""
-    rows, columns = np.nonzero(ink > INK_THRESHOLD)
+    rows, columns = np.nonzero(ink > CLEAR_LINES[-1])
     degrees = math.degrees(math.atan(find_slope(rows, columns)))
     image = Image.fromarray(ink)
     level = image.rotate(degrees, Image.Resampling.BICUBIC, expand=True)
