@@ -20,13 +20,13 @@ from mnist_lightning.preprocessing import (
     ink_extraction,
     line_removal,
     mnist_format,
-    paper,
+    paper_removal,
 )
 from mnist_lightning.text import fill_template
 
 PACKAGE = Path(__file__).parent.parent
 # The scripts that predict, in the order of their dependencies; then the scripts of every page.
-PREPROCESSING = ["arrays", "pillow", "components", "line_removal", "paper"]
+PREPROCESSING = ["arrays", "pillow", "components", "line_removal", "paper_removal"]
 PREPROCESSING += ["ink_extraction", "mnist_format"]
 PREDICTION_SCRIPTS = [f"preprocessing/js/{name}.js" for name in PREPROCESSING]
 PREDICTION_SCRIPTS += [f"deployment/static/{name}.js" for name in ("graph_interpreter", "reader")]
@@ -81,7 +81,7 @@ def write(network: nn.Module, metadata: dict[str, Any], summary: str, path: Path
 
 def prediction_script() -> str:
     """Return the script that predicts, with the constants of the Python modules."""
-    modules = [components, line_removal, paper, ink_extraction, mnist_format, inference]
+    modules = [components, line_removal, paper_removal, ink_extraction, mnist_format, inference]
     modules.append(calibration)
     constants = {
         module.__name__.rpartition(".")[2]: {

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
-from mnist_lightning.preprocessing import components, form_cells, forms, paper
+from mnist_lightning.preprocessing import components, form_cells, forms, paper_removal
 from mnist_lightning.preprocessing.line_removal import remove_lines
 
 Gray = NDArray[np.float32]
@@ -98,9 +98,9 @@ def _find_ink(image: Image.Image, longest: int) -> InkPage:
         ValueError: the contrast is too low.
     """
     for view in _views(_reduce_huge(image), longest):
-        dark = paper.is_dark(view.gray)
-        strength = paper.ink_strength(view.gray, dark)
-        full = paper.full_strength(strength)
+        dark = paper_removal.is_dark(view.gray)
+        strength = paper_removal.ink_strength(view.gray, dark)
+        full = paper_removal.full_strength(strength)
         if full >= MIN_CONTRAST:
             scale = max(image.size) / view.side
             return InkPage(np.clip(strength / full, 0, 1), dark, view.left, view.top, scale)
@@ -200,14 +200,14 @@ def _views(image: Image.Image, longest: int) -> Iterator[View]:
     The caller stops when the contrast is enough. They are: the sheet alone, if the image shows the
     table too; the whole; and each color, because red ink can be as bright as green paper.
     """
-    whole = paper.reduce(gray_of(image), longest)
+    whole = paper_removal.reduce(gray_of(image), longest)
     sheet = _find_sheet(whole)
     if sheet is not None:
         yield sheet
     yield View(whole, 0, 0, max(whole.shape))
     if image.mode in ("RGB", "RGBA", "CMYK", "P", "YCbCr", "LAB", "HSV"):
         for color in image.convert("RGB").split():
-            yield View(paper.reduce(gray_of(color), longest), 0, 0, max(whole.shape))
+            yield View(paper_removal.reduce(gray_of(color), longest), 0, 0, max(whole.shape))
 
 
 def gray_of(image: Image.Image) -> Gray:
@@ -235,7 +235,7 @@ def _find_sheet(gray: Gray) -> View | None:
     """Return the sheet in an image that shows the table too; None if there is none."""
     low, high = np.percentile(gray, (1, 99))
     bright = gray > (low + high) / 2
-    bright_border = (paper.border_of(gray) > (low + high) / 2).mean()
+    bright_border = (paper_removal.border_of(gray) > (low + high) / 2).mean()
     if 1 - MIN_TABLE_BORDER < bright_border <= MIN_TABLE_BORDER:
         return None
     inside = bright if bright_border <= 0.5 else ~bright

@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import read_bounded
-from mnist_lightning.preprocessing import image_limits, ink_extraction, paper
+from mnist_lightning.preprocessing import image_limits, ink_extraction, paper_removal
 
 VERSION = 2  # of the preprocessing: increases when the same image gives other 28x28 pixels
 SIZE = 28
@@ -163,7 +163,7 @@ def find_digits(image: Image.Image, multiple: bool | None = None) -> list[DigitI
     """
     if image.size == (SIZE, SIZE):
         gray = ink_extraction.gray_of(image)
-        if np.median(paper.border_of(gray)) == 0:
+        if np.median(paper_removal.border_of(gray)) == 0:
             if gray.max() < 255 * ink_extraction.MIN_CONTRAST:
                 raise ValueError("no digit in the image: it is blank")
             return [DigitImage(gray.astype(np.uint8), False, (0, 0, SIZE, SIZE), False)]

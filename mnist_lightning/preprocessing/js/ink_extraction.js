@@ -6,7 +6,7 @@ const inkExtraction = (() => {
 
   const { fround } = Math;
   const { rint, map, share, clip } = arrays;
-  const { shrink, maxFilter, borderOf, isDark, inkStrength, fullStrength } = paper;
+  const { shrink, maxFilter, borderOf, isDark, inkStrength, fullStrength } = paperRemoval;
 
   // The ink of each digit: {ink, dark, box, wide}. The image is {width, height, data}: red, green, blue
   // and alpha of each pixel, as in a canvas.

@@ -10,7 +10,7 @@ const mnistFormat = (() => {
   function findDigits(image, multiple) {
     if (image.width === SIZE && image.height === SIZE) {
       const gray = inkExtraction.grayOf(image);
-      if (arrays.median(paper.borderOf(gray)) === 0) {
+      if (arrays.median(paperRemoval.borderOf(gray)) === 0) {
         if (arrays.max(gray.data) < 255 * inkExtraction.MIN_CONTRAST) {
           throw new Error("no digit in the image: it is blank");
         }

@@ -1,9 +1,9 @@
-// Separate ink from paper: paper.py in JavaScript.
+// Separate ink from paper: paper_removal.py in JavaScript.
 "use strict";
 
-const paper = (() => {
+const paperRemoval = (() => {
   const { THUMBNAIL_SIDE, MAX_STROKE, MAX_STROKE_CLOSE_CROP, UNIFORM, MAX_BETWEEN, MIN_BRIGHTNESS } =
-    constants.paper;
+    constants.paper_removal;
 
   const { fround } = Math;
   const { rint, map, share, clip } = arrays;
