@@ -116,7 +116,7 @@ def main() -> None:
             results[run.result.seed] = run.result.model_copy(update={"last_epoch_accuracy": last})
             ordered = [results[seed] for seed in sorted(results)]
             make_row(options.name, recipe, commit, run, ordered).save(RESULTS)
-            tested = f"epoch {run.result.tested_epoch}: {percent(run.result.test_accuracy)}"
+            tested = f"epoch {run.result.best_epoch}: {percent(run.result.test_accuracy)}"
             say(f"seed {run.result.seed}, {tested}; last epoch: {percent(last)}", flush=True)
             shutil.rmtree(run.run.folder)
 

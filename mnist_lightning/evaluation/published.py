@@ -26,7 +26,7 @@ class SeedResult(BaseModel):
         seed: the seed.
         test_accuracy: the share of correct predictions on the test set.
         val_accuracy: on the validation set; None if there is none.
-        tested_epoch: the epoch of the tested weights.
+        best_epoch: the epoch of the tested weights, as in `summary.json`.
         last_epoch_accuracy: the test accuracy of the last epoch's weights; None: not measured.
         fit_seconds: the time of the training, with validation and checkpoints.
         epoch_seconds: the median time of an epoch, with validation.
@@ -39,7 +39,7 @@ class SeedResult(BaseModel):
     seed: int
     test_accuracy: float = Field(ge=0, le=1)
     val_accuracy: float | None = Field(default=None, ge=0, le=1)
-    tested_epoch: int | None = None
+    best_epoch: int | None = None
     last_epoch_accuracy: float | None = Field(default=None, ge=0, le=1)
     fit_seconds: float = Field(ge=0)
     epoch_seconds: float | None = None
@@ -163,7 +163,7 @@ def read_result(run: Run) -> SeedResult:
         seed=facts["seed"],
         test_accuracy=float(table.correct.mean()),
         val_accuracy=facts.get("val/accuracy"),
-        tested_epoch=facts.get("best_epoch", facts["epochs"]),
+        best_epoch=facts.get("best_epoch", facts["epochs"]),
         fit_seconds=facts["fit_seconds"],
         epoch_seconds=facts.get("epoch_seconds"),
         predictions=hashlib.sha256(run.predictions.read_bytes()).hexdigest(),

@@ -16,7 +16,7 @@ MIN_CELLS = 3  # a form has more; the holes of a digit are fewer
 CLEAR_LINES, PALE_LINES = (0.35, 0.2), (0.12, 0.07)
 AVERAGED = 9  # pixels
 MUCH_MORE = 1.3  # times the area of cells with pale lines: then these are the lines of the form
-MAX_CELLS = 500  # more are a pattern
+MAX_CELLS, MAX_BOXES = 500, 2000  # more are a pattern, which would also need much memory
 MIN_SIDE = 12  # pixels of a cell
 MAX_ASPECT = 4.0  # between the sides of a cell
 MIN_FILL = 0.8  # of its box that a cell covers, with the digit in it; a zero's hole covers less
@@ -111,11 +111,11 @@ def _enclosed(mask: Mask) -> list[_Box]:
 
 
 def _similar(boxes: Sequence[_Box]) -> list[_Box]:
-    """Return the largest group of boxes whose sides are alike."""
-    sides = np.log([(box.width, box.height) for box in boxes] or np.ones((0, 2)))
-    alike = (np.abs(sides[:, None] - sides) <= np.log(MAX_RATIO)).all(axis=2)
-    if len(boxes) == 0:
+    """Return the largest group of boxes whose sides are alike; none of a pattern."""
+    if not 0 < len(boxes) <= MAX_BOXES:
         return []
+    sides = np.log([(box.width, box.height) for box in boxes])
+    alike = (np.abs(sides[:, None] - sides) <= np.log(MAX_RATIO)).all(axis=2)
     chosen = alike[alike.sum(axis=1).argmax()]
     return [box for box, is_chosen in zip(boxes, chosen, strict=True) if is_chosen]
 

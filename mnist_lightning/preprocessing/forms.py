@@ -65,8 +65,9 @@ def digits_in(cells: Sequence[Cell], page: Gray) -> dict[Cell, components.DigitC
 
 def _is_cut(digit: components.DigitComponents, cell: Cell) -> bool:
     left, top, right, bottom = digit.box
-    starts = (left <= cell.left + 1) + (top <= cell.top + 1)
-    return starts + (right >= cell.right - 1) + (bottom >= cell.bottom - 1) > 1
+    before = (left <= cell.left + 1) + (top <= cell.top + 1)
+    after = (right >= cell.right - 1) + (bottom >= cell.bottom - 1)
+    return before + after > 1
 
 
 def _digit_in(cell: Cell, page: Gray) -> components.DigitComponents | None:

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 import mnist_lightning
 from mnist_lightning.data.datasets import SOURCES
 from mnist_lightning.preprocessing import mnist_format
+from mnist_lightning.preprocessing.form_cells import find_cells, is_form
 from mnist_lightning.preprocessing.mnist_format import find_digits
 from tests.conftest import Command
 from tests.forms import Style, draw_form
@@ -95,6 +96,13 @@ def squared_paper() -> Image.Image:
         pen.line((place, 0, place, 300), fill=150)
         pen.line((0, place, 300, place), fill=150)
     return page
+
+
+def test_a_fine_pattern_is_no_form_and_needs_little_memory() -> None:
+    ink = np.zeros((1600, 1600), dtype=np.float32)
+    ink[::14] = ink[:, ::14] = 1
+    assert not is_form(ink)
+    assert find_cells(ink) == []
 
 
 def zeros() -> Image.Image:
