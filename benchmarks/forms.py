@@ -7,13 +7,17 @@ A cell is correct if its digit has the right row, column and label; an empty cel
 
 import argparse
 import random
+import sys
 from pathlib import Path
 
 import numpy as np
 
 import mnist_lightning
 from mnist_lightning.data.datasets import SOURCES
-from tests.forms import Style, draw_form
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from tests.forms import Style, draw_form  # noqa: E402 - of this checkout
 
 
 def random_style(rng: random.Random) -> Style:
