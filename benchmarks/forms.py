@@ -17,7 +17,7 @@ from mnist_lightning.data.datasets import SOURCES
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.forms import Style, draw_form  # noqa: E402 - of this checkout
+from tests.forms import Style, draw_form
 
 
 def random_style(rng: random.Random) -> Style:
