@@ -2,7 +2,7 @@
 
     python benchmarks/robustness.py RUN…
 
-Each column is the mean over the five severities of a corruption, on the first 2,000 test images.
+Each column is the mean over the five severities of a corruption, on the first 1,000 test images.
 """
 
 import argparse

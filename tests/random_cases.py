@@ -69,6 +69,11 @@ AUGMENTATIONS = [
     ["NoDigit"],
     ["Cutout"],
     ["Mixup"],
+    ["Lighting", "share=0.5"],
+    ["Clutter", "count=2"],
+    ["Blur"],
+    ["RandomFilter"],
+    ["LowResolution"],
 ]
 CALLBACKS: list[Options] = [
     ["ExponentialMovingAverage", "decay=0.8"],
@@ -162,17 +167,14 @@ def _maybe(rng: random.Random, probability: float, option: str, values: list[str
 def _augmentations(rng: random.Random) -> Options:
     if rng.random() > 0.35:
         return []
-    chosen = [
-        _class_config("mnist_lightning.data.augmentations.", each)
-        for each in rng.sample(AUGMENTATIONS, rng.randint(1, 2))
-    ]
+    chosen = [_class_config(each) for each in rng.sample(AUGMENTATIONS, rng.randint(1, 2))]
     return ["--data.augment", json.dumps(chosen)]
 
 
-def _class_config(module: str, component: Options) -> dict[str, Any]:
+def _class_config(component: Options) -> dict[str, Any]:
     name, *arguments = component
     pairs = (argument.split("=", 1) for argument in arguments)
-    return {"class_path": module + name, "init_args": {k: json.loads(v) for k, v in pairs}}
+    return {"class_path": name, "init_args": {k: json.loads(v) for k, v in pairs}}
 
 
 def _callbacks(rng: random.Random) -> Options:

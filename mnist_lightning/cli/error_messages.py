@@ -50,10 +50,10 @@ def explain_class_error(error: Exception) -> str:
     # For a union, the parser lists the error of each type.
     match = re.search(r"Union subtypes Subtypes: .*? Errors: - (.*?) - Expected", text)
     text = match[1] if match else text
-    if match := re.match(r"(\w+): invalid value", text):  # see `augmentations.check_value`
-        return (
-            f"--{'data' if match[1] in registry.SCHEMA.sections['data'] else 'data.augment'}.{text}"
-        )
+    # See `augmentations.check_value`; in a list, other messages come first.
+    if match := re.search(r"(?:^|- )((\w+): invalid value .*)", text):
+        is_data = match[2] in registry.SCHEMA.sections["data"]
+        return f"--{'data' if is_data else 'data.augment'}.{match[1]}"
     return text
 
 

@@ -46,6 +46,7 @@ CONFIGURED = {
     "torch.optim": "model.optimizer",
     "mnist_lightning.training.lr_schedules": "model.lr_scheduler",
     "mnist_lightning.data.augmentations": "data.augment",
+    "mnist_lightning.data.degradations": "data.augment",
     "lightning.pytorch.callbacks": "trainer.callbacks",
 }
 

@@ -69,7 +69,7 @@ def _images(run: Run, options: Namespace) -> NDArray[np.uint8]:
     """Return images (N, 28, 28) of the data set of a run; generated ones for `pretrained`."""
     if run.is_pretrained:  # needs no data set
         return draw_digits(options.check_images, seed=0)[0]
-    data = load_run_dataset(run, options.data_dir, unchanged=False)
+    data, _ = load_run_dataset(run, options.data_dir, unchanged=False)
     images = data.test_images if len(data.test_images) else data.train_images
     return images[: options.check_images].numpy()
 

@@ -14,7 +14,7 @@ from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import percent, say
 
 # The sections of the page whose sentence is also printed.
-PRINTED_SECTIONS = ("confusions", "digits", "training", "calibration", "robustness")
+PRINTED_SECTIONS = ("confusions", "digits", "training", "calibration", "robustness", "non_digits")
 
 
 def make_parser() -> CommandParser:
@@ -35,13 +35,13 @@ def main(arguments: list[str]) -> int:
     if checkpoint is not None and checkpoint.resolve() != run.best.resolve():
         problem = f"report cannot use {checkpoint}: it is not the best checkpoint of the run"
         raise UserError(f"{problem}; give the run directory", status=2)
-    data = load_run_dataset(run, options.data_dir)
+    data, data_dir = load_run_dataset(run, options.data_dir)
     recognizer, missing = _load_network(run, options.network)
     run.refuse_links()
     folder = run.folder / "report"
     if os.path.lexists(folder) and not folder.is_dir():
         raise UserError(f"{folder} is not a directory; remove it")
-    analysis = analyze(run, data, recognizer)
+    analysis = analyze(run, data, recognizer, data_dir)
     analysis.missing += missing
     write(analysis, run, folder)
     for text in analysis.missing:

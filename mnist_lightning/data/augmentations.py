@@ -74,6 +74,8 @@ class Deformation(Augmentation):
         warp: standard deviation of the warp's displacements in pixels; 0: no warp. Simard et al.
             use about 1.4.
         smoothness: standard deviation of the Gaussian in pixels.
+        stretch: the ratio of width and height changes by a factor between 1 / (1 + stretch) and
+            1 + stretch.
     """
 
     degrees: float = 10.0
@@ -82,9 +84,10 @@ class Deformation(Augmentation):
     shift: float = 2.0
     warp: float = 0.0
     smoothness: float = 4.0
+    stretch: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("degrees", "shear", "shift", "warp", "scale"):
+        for name in ("degrees", "shear", "shift", "warp", "scale", "stretch"):
             value = getattr(self, name)
             check_value(value >= 0, name, value, "at least 0")
         if self.scale >= 1 or self.shear >= 90:
@@ -111,7 +114,13 @@ class Deformation(Augmentation):
         shift = spread[3:] * (2 * self.shift / SIZE)  # grid_sample uses a width of 2
         cosine, sine, tangent = angle.cos() * size, angle.sin() * size, slant.tan()
         rows = [cosine, cosine * tangent - sine, shift[0], sine, sine * tangent + cosine, shift[1]]
-        return torch.stack(rows, dim=1).view(count, 2, 3)
+        affine = torch.stack(rows, dim=1).view(count, 2, 3)
+        if self.stretch:
+            exponents = torch.rand(count, generator=generator, device=device) - 0.5
+            widening = (1 + self.stretch) ** exponents
+            affine[:, :, 0] /= widening[:, None]
+            affine[:, :, 1] *= widening[:, None]
+        return affine
 
     def _displacements(self, count: int, generator: Generator) -> Tensor:
         """Draw the displacement of each point: (B, 28, 28, 2)."""

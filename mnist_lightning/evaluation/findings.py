@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mnist_lightning.errors import PROGRAM
 from mnist_lightning.evaluation.metrics import Floats, Labels
+from mnist_lightning.evaluation.non_digits import RECALL, SIMILAR, Detection
 from mnist_lightning.text import confidence, percent, plural
 
 SIGNIFICANT = 0.05
@@ -37,6 +38,7 @@ class Kind(StrEnum):
     TOO_FEW_IMAGES = "too few images"
     COSTLY_CORRUPTION = "costly corruption"
     NO_COSTLY_CORRUPTION = "no costly corruption"
+    NON_DIGITS = "non-digits"
     DEPENDS_ON_INK = "depends on ink"
     DEPENDS_ON_PAPER = "depends on paper"
     NO_DEPENDENCE = "no dependence"
@@ -194,6 +196,24 @@ def judge_corruptions(kinds: Sequence[Mapping[str, Any]], clean: float) -> Findi
 
 def _points(loss: float) -> str:
     return f"{100 * loss:.1f} points" if loss >= 0 else f"a gain of {-100 * loss:.1f} points"
+
+
+def judge_non_digits(detections: Sequence[Detection]) -> Finding:
+    """Tell how many non-digits pass as digits, and of which kind the most.
+
+    Letters that look like digits do not count.
+    """
+    counted = [each for each in detections if SIMILAR not in each.kind]
+    total = sum(each.images for each in counted)
+    accepted = sum(each.accepted * each.images for each in counted)
+    worst = max(counted, key=lambda each: each.accepted)
+    text = (
+        f"A limit of confidence that accepts {percent(RECALL, 0)} of the test digits also accepts "
+        f"{round(accepted):,} of {total:,} images without digits ({percent(accepted / total, 1)})"
+    )
+    if worst.accepted > 0:
+        text += f", of {worst.kind} the most: {percent(worst.accepted, 1)}"
+    return Finding(Kind.NON_DIGITS, f"{text}.")
 
 
 def judge_attributions(images: NDArray[np.uint8], maps: Mapping[str, Floats]) -> Finding:

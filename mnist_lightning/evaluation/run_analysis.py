@@ -1,6 +1,7 @@
 """Analyze a run: its results as plain numbers and as figures."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,13 +9,14 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mnist_lightning.data.datasets import DigitData
+from mnist_lightning.data.datasets import NOT_DIGITS, DigitData
 from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.evaluation import (
     attribution,
     corruptions,
     findings,
     metrics,
+    non_digits,
     plots,
     significance,
 )
@@ -22,7 +24,7 @@ from mnist_lightning.evaluation.calibration_finding import judge_calibration
 from mnist_lightning.evaluation.findings import Finding
 from mnist_lightning.evaluation.training_findings import TrainingFinding, judge_training
 from mnist_lightning.inference import UNSURE_BELOW, Recognizer
-from mnist_lightning.networks.calibration import apply_temperature, log_loss
+from mnist_lightning.networks.calibration import apply_temperature, log_loss, log_odds
 from mnist_lightning.preprocessing.normalization import normalize
 from mnist_lightning.runs import metrics_csv, predictions_csv
 from mnist_lightning.runs.predictions_csv import PredictionsTable
@@ -30,7 +32,7 @@ from mnist_lightning.runs.run_directory import Run
 
 COLUMNS, MAX_SHOWN = 6, 24  # images in a grid
 MAX_ATTRIBUTED = 10  # images with attribution maps
-MAX_CORRUPTED = 2000  # images for each severity of each corruption
+MAX_CORRUPTED = 1000  # images for each severity of each corruption
 BATCH = 200
 
 
@@ -58,13 +60,17 @@ class RunAnalysis:
     missing: list[str] = field(default_factory=list)
 
 
-def analyze(run: Run, data: DigitData, recognizer: Recognizer | None) -> RunAnalysis:
+def analyze(
+    run: Run, data: DigitData, recognizer: Recognizer | None, data_dir: Path
+) -> RunAnalysis:
     """Compute all results of a run.
 
     Args:
         run: the run.
         data: its data set.
-        recognizer: the network of its best checkpoint; None: without robustness and attributions.
+        recognizer: the network of its best checkpoint; None: without robustness, non-digits and
+            attributions.
+        data_dir: may contain other data sets, which serve as non-digits.
 
     Raises:
         UserError: a table of the run is damaged, or belongs to other data.
@@ -100,6 +106,8 @@ def analyze(run: Run, data: DigitData, recognizer: Recognizer | None) -> RunAnal
     _calibration(table, calibrated, temperature, analysis)
     if recognizer is not None:
         _robustness(recognizer, pixels[:MAX_CORRUPTED], labels[:MAX_CORRUPTED], analysis)
+        if data.name not in NOT_DIGITS:
+            _non_digits(recognizer, table, data_dir, analysis)
         _attributions(recognizer, calibrated, pixels[:count], analysis)
     return analysis
 
@@ -218,6 +226,21 @@ def _robustness(
     kinds = analysis.facts["robustness"]["kinds"]
     analysis.findings["robustness"] = findings.judge_corruptions(kinds, clean_accuracy)
     analysis.figures["robustness"] = plots.robustness(results, clean_accuracy)
+
+
+def _non_digits(
+    recognizer: Recognizer, table: PredictionsTable, data_dir: Path, analysis: RunAnalysis
+) -> None:
+    """Compare the odds of the highest probability of test images and of images without digits."""
+    images = {kind: non_digits.draw(kind) for kind in non_digits.KINDS}
+    images |= non_digits.read_other_data(data_dir)
+    digits = log_odds(table.probabilities)
+    detections = [
+        non_digits.detect(kind, digits, log_odds(_predict(recognizer, pixels)))
+        for kind, pixels in images.items()
+    ]
+    analysis.facts["non_digits"] = [detection._asdict() for detection in detections]
+    analysis.findings["non_digits"] = findings.judge_non_digits(detections)
 
 
 def _attributions(

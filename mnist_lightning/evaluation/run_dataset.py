@@ -1,6 +1,7 @@
 """The data set that a run was trained on."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 from mnist_lightning.data.arguments import OWN_DATA
 from mnist_lightning.data.datasets import SOURCES, DigitData
@@ -15,7 +16,14 @@ _REQUIRED = (
 )
 
 
-def load_run_dataset(run: Run, data_dir: str | None, unchanged: bool = True) -> DigitData:
+class RunData(NamedTuple):
+    """The data set of a run, and the directory that contains it."""
+
+    data: DigitData
+    folder: Path
+
+
+def load_run_dataset(run: Run, data_dir: str | None, unchanged: bool = True) -> RunData:
     """Load the data set that a run was trained on.
 
     Args:
@@ -63,4 +71,4 @@ def load_run_dataset(run: Run, data_dir: str | None, unchanged: bool = True) -> 
             f"the {data.name} in {path} differs from the training data of the run; restore the "
             f"data, give the right directory (--data.data_dir DIR), or train again: {PROGRAM} fit"
         )
-    return data
+    return RunData(data, path)

@@ -37,7 +37,7 @@ class Calibration(NamedTuple):
 
     def digit_probability(self, probabilities: Floats) -> NDArray[np.float64]:
         """Return the probability (N,) that an image is a digit; probabilities (N, C)."""
-        return _sigmoid(self.digit_slope * _log_odds(probabilities) + self.digit_offset)
+        return _sigmoid(self.digit_slope * log_odds(probabilities) + self.digit_offset)
 
     def apply(self, probabilities: Floats) -> NDArray[np.float64]:
         """Return calibrated probabilities (N, C)."""
@@ -50,7 +50,7 @@ class Calibration(NamedTuple):
         return self.digit_probability(probabilities) < self.min_digit
 
 
-def _log_odds(probabilities: Floats) -> NDArray[np.float64]:
+def log_odds(probabilities: Floats) -> NDArray[np.float64]:
     """Return the log-odds (N,) of the highest of the probabilities (N, C)."""
     ordered = np.sort(probabilities.astype(np.float64), axis=1)
     # Probabilities are stored with 32 bits, which do not tell larger odds from infinite ones.
@@ -73,7 +73,7 @@ def fit_calibration(probabilities: Floats, true: Labels, non_digits: Floats) -> 
     """
     from scipy.optimize import minimize
 
-    digits, others = _log_odds(probabilities), _log_odds(non_digits)
+    digits, others = log_odds(probabilities), log_odds(non_digits)
 
     def loss(parameters: NDArray[np.float64]) -> float:
         slope, offset = parameters

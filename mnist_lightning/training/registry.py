@@ -14,7 +14,7 @@ from lightning.pytorch import callbacks, loggers, profilers, strategies
 from torch import optim
 from torch.optim import lr_scheduler
 
-from mnist_lightning.data import augmentations
+from mnist_lightning.data import augmentations, degradations
 from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.networks.registry import REGISTERED, by_path
 from mnist_lightning.runs.config_schema import Parameter, Schema
@@ -47,7 +47,7 @@ SCHEDULES: Components = by_path([lr_schedules.Cosine, lr_schedules.OneCycle]) | 
 )
 AUGMENTATIONS: Components = exported(
     augmentations, "Cutout Deformation Mixup NoDigit Noise StrokeWidth"
-)
+) | exported(degradations, "Blur Clutter Lighting LowResolution RandomFilter")
 CALLBACKS: Components = by_path([ExponentialMovingAverage, WeightsFile]) | exported(
     callbacks,
     "DeviceStatsMonitor EarlyStopping GradientAccumulationScheduler LearningRateMonitor "

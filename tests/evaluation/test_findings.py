@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mnist_lightning.evaluation import findings, metrics
 from mnist_lightning.evaluation.calibration_finding import judge_calibration
 from mnist_lightning.evaluation.findings import Finding, Kind
+from mnist_lightning.evaluation.non_digits import Detection
 from mnist_lightning.networks.calibration import apply_temperature
 
 CLASSES = 10
@@ -223,6 +224,22 @@ def test_a_corruption_that_helps_is_a_gain() -> None:
 def test_a_loss_within_the_intervals_is_no_cost() -> None:
     kinds = [corruption("noise", 0.97, 0.965), corruption("shift", 0.98, 0.96)]
     assert findings.judge_corruptions(kinds, clean=0.98).kind is Kind.NO_COSTLY_CORRUPTION
+
+
+def test_the_non_digits_that_pass_are_counted_without_letters_like_digits() -> None:
+    rows = [
+        Detection("letters", 100, 0.99, 0.04),
+        Detection("dots", 50, 1.0, 0.0),
+        Detection("letters like digits", 60, 0.8, 0.5),
+    ]
+    finding = findings.judge_non_digits(rows)
+    assert finding == (
+        Kind.NON_DIGITS,
+        "A limit of confidence that accepts 95 % of the test digits also accepts 4 of 150 images "
+        "without digits (2.7 %), of letters the most: 4.0 %.",
+    )
+    none = findings.judge_non_digits(rows[1:])
+    assert none.text.endswith("also accepts 0 of 50 images without digits (0.0 %).")
 
 
 @pytest.mark.parametrize(

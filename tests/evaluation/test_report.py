@@ -11,7 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page, ViewportSize
 
-from mnist_lightning.evaluation import glossary, metrics, significance
+from mnist_lightning.evaluation import glossary, metrics, non_digits, significance
 from mnist_lightning.runs.metrics_csv import METRICS_FILE, read_history
 from mnist_lightning.runs.predictions_csv import read_predictions
 from mnist_lightning.runs.run_directory import Run
@@ -82,10 +82,13 @@ def test_every_number_is_in_the_json(trained_cli: Command, run_0: Run) -> None:
     surest = [mistake["confidence"] for mistake in facts["surest_mistakes"]]
     assert surest == sorted(surest, reverse=True)
     assert facts["robustness"]["undisturbed"] == pytest.approx(summary["test/accuracy"])
-    assert len(facts["robustness"]["kinds"]) == 9
+    assert len(facts["robustness"]["kinds"]) == 18
     for kind in facts["robustness"]["kinds"]:
         for accuracy, (low, high) in zip(kind["accuracies"], kind["intervals"], strict=True):
             assert low <= accuracy <= high
+    rows = facts["non_digits"]
+    assert [row["kind"] for row in rows] == list(non_digits.KINDS)
+    assert all(0 <= row["accepted"] <= 1 and 0 <= row["auroc"] <= 1 for row in rows)
     assert len(facts["history"]["val/accuracy"]) == 2
 
 
@@ -250,6 +253,7 @@ def test_each_section_begins_with_its_sentence(
         "Training": "training",
         "Calibration": "calibration",
         "Robustness": "robustness",
+        "Images without digits": "non_digits",
         "Attribution": "attributions",
         "The hardest correct predictions": "closest_calls",
         "The first test images": "examples",
