@@ -21,7 +21,16 @@ TERMS = (
     *("validation set", "test set", "epoch", "accuracy", "confidence", "confidence interval"),
     *("confusion", "confusion matrix", "precision", "recall", "F1", "log loss"),
     *("significant", "calibration", "calibration error", "overconfident", "underconfident"),
-    *("temperature", "corruption", "saliency", "occlusion", "augmentation", "dropout", "margin"),
+    *(
+        "temperature",
+        "corruption",
+        "saliency",
+        "occlusion",
+        "augmentation",
+        "dropout",
+        "margin",
+        "AUROC",
+    ),
 )
 
 
