@@ -1,6 +1,5 @@
 """Find the ruled cells of a form: a table, or separate boxes."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise, product
 from typing import NamedTuple
@@ -81,12 +80,16 @@ def _line_masks(ink: Gray) -> tuple[Iterator[Mask], Iterator[Mask]]:
 def _find(mask: Mask) -> list[Cell]:
     """Find the cells whose lines are in a mask; return none if they are few or irregular."""
     boxes = _similar(_enclosed(mask))
-    if len(boxes) < MIN_CELLS:
+    if len(boxes) < MIN_CELLS or not _is_regular(_number(boxes)):
         return []
-    cells = _number(boxes)
+    cells = _number([*boxes, *_missing(boxes, mask)])
+    return sorted(cells) if _is_regular(cells) else []
+
+
+def _is_regular(cells: Sequence[Cell]) -> bool:
+    """Return whether each cell has its own row and column."""
     places = {(cell.row, cell.column) for cell in cells}
-    is_regular = len(places) == len(cells) <= MAX_CELLS
-    return sorted([*cells, *_missing(cells, mask)])[:MAX_CELLS] if is_regular else []
+    return len(places) == len(cells) <= MAX_CELLS
 
 
 def _enclosed(mask: Mask) -> list[_Box]:
@@ -139,34 +142,57 @@ def _bands(spans: Sequence[tuple[int, int]]) -> list[int]:
     return [int(band) for band in bands]
 
 
-def _missing(cells: Sequence[Cell], mask: Mask) -> list[Cell]:
-    """Return further cells of the same rows and columns with a line on each side.
+def _missing(boxes: Sequence[_Box], mask: Mask) -> list[_Box]:
+    """Return further boxes in the rows and columns of these, with a line on each side.
 
-    Their paper is not enclosed, because a line has gaps, or a digit divides it.
+    Their paper is not enclosed, because a line has gaps, or a digit divides it. All boxes of a row
+    or of a column may be missing.
     """
-    rows, columns = defaultdict(list), defaultdict(list)
-    for cell in cells:
-        rows[cell.row].append((cell.top, cell.bottom))
-        columns[cell.column].append((cell.left, cell.right))
-    known = {(cell.row, cell.column) for cell in cells}
-    found = []
-    for row, column in product(rows, columns):
-        top, bottom = np.median(rows[row], axis=0).astype(int).tolist()
-        left, right = np.median(columns[column], axis=0).astype(int).tolist()
-        cell = Cell(row, column, left, top, right, bottom)
-        if (row, column) not in known and _is_ruled(cell, mask):
-            found.append(cell)
-    return found
+    height, width = mask.shape
+    rows = _grid([(box.top, box.bottom) for box in boxes], height)
+    columns = _grid([(box.left, box.right) for box in boxes], width)
+    candidates = [
+        _Box(left, top, right, bottom) for (top, bottom), (left, right) in product(rows, columns)
+    ]
+    return [
+        box
+        for box in candidates
+        if not any(_holds_center(box, other) for other in boxes) and _is_ruled(box, mask)
+    ]
 
 
-def _is_ruled(cell: Cell, mask: Mask) -> bool:
-    """Return whether most of each side of a cell is ink."""
-    reach = max(2, (cell.bottom - cell.top) // 10)  # the sides need not be exactly level
-    across, down = slice(cell.left, cell.right), slice(cell.top, cell.bottom)
+def _grid(spans: Sequence[tuple[int, int]], size: int) -> list[tuple[int, int]]:
+    """Return where each band begins and ends; add bands in large gaps, and one at each end.
+
+    Args:
+        spans: of all boxes, in one direction.
+        size: of the page in this direction.
+    """
+    numbers = np.array(_bands(spans))
+    grid = [np.median(np.array(spans)[numbers == number], axis=0) for number in np.unique(numbers)]
+    if len(grid) > 1:
+        step = float(np.median(np.diff(grid, axis=0)))
+        added = [grid[0] - step, grid[-1] + step]
+        for before, after in pairwise(grid):
+            parts = max(1, round(float((after - before).mean()) / step))
+            added += [before + (after - before) * part / parts for part in range(1, parts)]
+        grid += added
+    return [(round(begin), round(end)) for begin, end in grid if begin >= 0 and end <= size]
+
+
+def _holds_center(box: _Box, other: _Box) -> bool:
+    across, down = other.left + other.right, other.top + other.bottom
+    return 2 * box.left < across < 2 * box.right and 2 * box.top < down < 2 * box.bottom
+
+
+def _is_ruled(box: _Box, mask: Mask) -> bool:
+    """Return whether most of each side of a box is ink."""
+    reach = max(2, (box.bottom - box.top) // 10)  # the sides need not be exactly level
+    across, down = slice(box.left, box.right), slice(box.top, box.bottom)
     sides = [
-        mask[max(0, cell.top - reach) : cell.top + 1, across].any(axis=0),
-        mask[cell.bottom - 1 : cell.bottom + reach, across].any(axis=0),
-        mask[down, max(0, cell.left - reach) : cell.left + 1].any(axis=1),
-        mask[down, cell.right - 1 : cell.right + reach].any(axis=1),
+        mask[max(0, box.top - reach) : box.top + 1, across].any(axis=0),
+        mask[box.bottom - 1 : box.bottom + reach, across].any(axis=0),
+        mask[down, max(0, box.left - reach) : box.left + 1].any(axis=1),
+        mask[down, box.right - 1 : box.right + reach].any(axis=1),
     ]
     return all(side.mean() >= MIN_RULED for side in sides)

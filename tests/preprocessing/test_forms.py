@@ -82,6 +82,33 @@ def test_a_digit_that_divides_its_cell_is_found() -> None:
     ]
 
 
+def boxes_of_ink(rows: int, columns: int) -> NDArray[np.float32]:
+    """Return the ink of empty boxes of 50 pixels, one in each square of 60."""
+    ink = np.zeros((60 * rows + 70, 60 * columns + 70), np.float32)
+    for row, column in np.ndindex(rows, columns):
+        top, left = 40 + 60 * row, 40 + 60 * column
+        ink[top : top + 50, left : left + 50] = 1
+        ink[top + 2 : top + 48, left + 2 : left + 48] = 0
+    return ink
+
+
+@pytest.mark.parametrize("broken", [0, 2, 4])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_row_or_column_is_found_if_each_of_its_boxes_has_a_gap(broken: int, axis: int) -> None:
+    ink = boxes_of_ink(5, 5)
+    band = np.moveaxis(ink, axis, 0)[40 + 60 * broken : 90 + 60 * broken]
+    band[20:26] = 0  # open the two sides of each box that lie across the band
+    expected = [(row + 1, column + 1) for row, column in np.ndindex(5, 5)]
+    assert [cell[:2] for cell in find_cells(ink)] == expected
+
+
+def test_the_gap_between_two_tables_is_no_row() -> None:
+    ink = boxes_of_ink(5, 4)
+    ink[160:210] = 0
+    expected = [(row + 1, column + 1) for row, column in np.ndindex(4, 4)]
+    assert [cell[:2] for cell in find_cells(ink)] == expected
+
+
 def test_an_empty_form_is_reported() -> None:
     page, _ = draw_form(np.zeros((9, 28, 28), dtype=np.uint8), 3, 3, Style())
     with pytest.raises(ValueError, match="all cells of the form are empty"):
