@@ -29,6 +29,14 @@ def draw_blot(frame: int = 255) -> Image.Image:
     return image
 
 
+def scan(digit: NDArray[np.uint8], side: int, one_bit: bool, margin: int = 0) -> Image.Image:
+    """Return a small scan, dark on white, of a digit (28, 28): as high or as wide as `side`."""
+    ink = mnist_format.fit_to_box(mnist_format.crop_to_ink(digit), side)
+    if one_bit:
+        ink = np.where(ink > 100, 255, 0).astype(np.uint8)
+    return Image.fromarray(255 - np.pad(ink, margin))
+
+
 def draw_page(places: list[tuple[int, int]], size: tuple[int, int] = (700, 500)) -> Image.Image:
     """Draw sevens at these places (left, top), each about 90 wide and 112 high within 200 x 200."""
     ink = np.zeros((size[1] + 200, size[0] + 200))
@@ -75,10 +83,14 @@ def is_seven(ink: NDArray[np.uint8], tolerance: float = 0.1) -> bool:
 
     The rounding of the center of mass causes the shift.
     """
-    signed = ink.astype(int)
+    return shifted_difference(ink, SEVEN) <= tolerance * SEVEN.mean()
+
+
+def shifted_difference(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
+    """Return the mean difference of two images, up to a shift of one pixel."""
+    signed = first.astype(int)
     shifts = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
-    differences = [np.abs(np.roll(signed, shift, (0, 1)) - SEVEN).mean() for shift in shifts]
-    return float(min(differences)) < tolerance * float(SEVEN.mean())
+    return float(min(np.abs(np.roll(signed, shift, (0, 1)) - second).mean() for shift in shifts))
 
 
 def write_idx(path: Path, array: torch.Tensor) -> None:

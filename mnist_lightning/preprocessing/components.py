@@ -13,10 +13,13 @@ Mask = NDArray[np.bool_]
 INK_THRESHOLD, CORE_THRESHOLD = 0.35, 0.6
 MIN_MASS = 0.02  # of the digit's ink: a smaller part is a speck
 MAX_GAP = 0.2  # of the digit's longer side: a part farther away does not belong to it
+BROKEN = 2  # pixels: a stroke may have such gaps
+SMALL = 64  # pixels, the longer side of a scan of one digit. Its strokes may touch the border, and
+BROKEN_SMALL = 0.2  # of this side is a possible gap.
 # Of the highest part: a lower one is not a digit. The other two, of the largest digit: a clear one.
 MIN_HEIGHT, CLEAR_HEIGHT, CLEAR_MASS = 0.45, 0.5, 0.1
 MAX_ASPECT = 1.4  # width / height: few digits are wider
-MAX_DIGITS = 200  # in an image; one with more parts is a pattern
+MAX_DIGITS = 200  # in an image, and pieces of a digit; an image with more is a pattern
 
 
 class Component(NamedTuple):
@@ -63,8 +66,10 @@ def segment_digits(ink: Gray, multiple: bool | None) -> list[DigitComponents]:
     labels, parts = label_components(ink > INK_THRESHOLD, ink)
     cores = set(np.unique(labels[ink > CORE_THRESHOLD]).tolist())
     strokes = [part for part in parts if part.label in cores] or parts
-    inner = [part for part in strokes if not touches_border(part, ink.shape)]
-    main = _main_group(strokes, inner, ink.shape[0])
+    is_small = max(ink.shape) <= SMALL
+    inner = [part for part in strokes if is_small or not touches_border(part, ink.shape)]
+    gap = BROKEN_SMALL * max(ink.shape) if is_small else BROKEN
+    main = _main_group(strokes, inner, ink.shape[0], gap)
     groups = [main]
     if multiple is not False:
         candidates = inner if main[0] in inner else strokes
@@ -83,8 +88,10 @@ def _to_digit(group: list[Component], labels: NDArray[np.int32]) -> DigitCompone
     return DigitComponents(mask, (box.left, box.top, box.right, box.bottom))
 
 
-def _main_group(strokes: list[Component], inner: list[Component], height: int) -> list[Component]:
-    """Return the largest part, and the smaller ones near it."""
+def _main_group(
+    strokes: list[Component], inner: list[Component], height: int, gap: float
+) -> list[Component]:
+    """Return the largest part, the smaller ones near it, and those that a gap divides from them."""
     main = max(strokes, key=lambda part: part.mass)
     if inner and main not in inner:
         # A part that touches the border is a line, a shadow or a neighbor if another part, inside
@@ -92,11 +99,14 @@ def _main_group(strokes: list[Component], inner: list[Component], height: int) -
         largest = max(inner, key=lambda part: part.mass)
         if largest.mass > 0.15 * main.mass and largest.height > 0.2 * height:
             main = largest
-    return [main] + [
-        part
-        for part in (inner if main in inner else strokes)
-        if part is not main and part.mass > MIN_MASS * main.mass and _is_near(part, main)
-    ]
+    rest = [part for part in (inner if main in inner else strokes) if part is not main]
+    rest = [part for part in rest if part.mass > MIN_MASS * main.mass]
+    group = [main, *(part for part in rest if _is_near(part, main))]
+    if len(rest) > MAX_DIGITS:
+        return group
+    for last in group:  # grows
+        group += [part for part in rest if part not in group and _gap(part, last) <= gap]
+    return group
 
 
 def _digit_groups(parts: list[Component]) -> list[list[Component]]:

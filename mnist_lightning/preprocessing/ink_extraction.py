@@ -233,6 +233,8 @@ def _is_opaque(image: Image.Image) -> bool:
 
 def _find_sheet(gray: Gray) -> View | None:
     """Return the sheet in an image that shows the table too; None if there is none."""
+    if max(gray.shape) <= components.SMALL:
+        return None
     low, high = np.percentile(gray, (1, 99))
     bright = gray > (low + high) / 2
     bright_border = (paper_removal.border_of(gray) > (low + high) / 2).mean()

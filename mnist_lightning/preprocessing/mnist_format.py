@@ -19,7 +19,7 @@ from mnist_lightning.errors import UserError
 from mnist_lightning.files import read_bounded
 from mnist_lightning.preprocessing import image_limits, ink_extraction, paper_removal
 
-VERSION = 2  # of the preprocessing: increases when the same image gives other 28x28 pixels
+VERSION = 3  # of the preprocessing: increases when the same image gives other 28x28 pixels
 SIZE = 28
 BOX = 20
 # 43 % of MNIST's inked pixels (above 40 of 255) are white (250 and more): mean over 20,000 training

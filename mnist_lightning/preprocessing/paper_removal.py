@@ -12,6 +12,8 @@ MAX_STROKE = 0.22
 MAX_STROKE_CLOSE_CROP = 0.5  # the same if strokes touch the border, as in a close crop
 UNIFORM = 2  # of 255; even paper varies by no more at the border of the image
 MAX_BETWEEN = 0.03  # of an image on even paper is neither paper nor ink, but the edge of a stroke
+MAX_CLOSE_CROP = 0.95  # of the border is paper, or ink, in a close crop
+MIN_FLAT = 0.1  # of a scan has the brightness of the paper
 MIN_BRIGHTNESS = 64  # of 255: darker paper is treated as this bright
 
 
@@ -34,7 +36,10 @@ def _paper(gray: Gray, dark_ink: bool) -> Gray:
     """
     from scipy import ndimage
 
-    if (level := _even_paper(gray)) is not None:
+    level = _even_paper(gray)
+    if level is None:
+        level = _flat_paper(gray, dark_ink)
+    if level is not None:
         return np.full_like(gray, level)
     sign = np.float32(1 if dark_ink else -1)  # an opening is the closing of the negative
     thumbnail = sign * reduce(gray, THUMBNAIL_SIDE)
@@ -64,6 +69,19 @@ def _even_paper(gray: Gray) -> np.float32 | None:
     return level if is_even else None
 
 
+def _flat_paper(gray: Gray, dark_ink: bool) -> np.float32 | None:
+    """Return the brightness of the paper of a scan; None if the image may be a photo.
+
+    Many pixels have exactly the brightness of the paper, and the image is small, or has hardly any
+    brightness between paper and ink. Strokes may touch the border of the image.
+    """
+    level: np.float32 = gray.max() if dark_ink else gray.min()
+    distance = np.abs(gray - level)
+    paper, ink = (distance <= UNIFORM).mean(), (distance > distance.max() / 2).mean()
+    is_small = max(gray.shape) <= THUMBNAIL_SIDE
+    return level if paper >= MIN_FLAT and (is_small or paper + ink >= 1 - MAX_BETWEEN) else None
+
+
 def _outside(gray: Gray) -> float:
     """Return the value outside an image with dark ink: the paper's, if strokes touch the border.
 
@@ -86,7 +104,19 @@ def border_of(gray: Gray) -> Gray:
 def is_dark(gray: Gray) -> bool:
     """Return whether the ink is darker than the paper, to which most of the border belongs."""
     low, middle, high = np.percentile(gray, (0.5, 50, 99.5))
-    return bool(np.median(border_of(gray)) + middle >= low + high)
+    border = border_of(gray)
+    bright = (border > (low + high) / 2).mean()
+    if not 1 - MAX_CLOSE_CROP < bright < MAX_CLOSE_CROP:
+        return bool(2 * np.median(border) + middle >= 1.5 * (low + high))
+    # Strokes of a close crop touch the border, but rarely the corners.
+    side = max(1, min(gray.shape) // 6)
+    corners = [half[:, ends] for half in (gray[:side], gray[-side:]) for ends in _ends(side)]
+    means = [np.mean(corners), gray.mean(), border.mean()]
+    return bool(np.mean(means) >= (low + high) / 2)
+
+
+def _ends(size: int) -> tuple[slice, slice]:
+    return slice(size), slice(-size, None)
 
 
 def ink_strength(gray: Gray, dark_ink: bool) -> Gray:

@@ -18,7 +18,7 @@ from mnist_lightning.deployment.network_description import describe
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.ink_extraction import upright
 from mnist_lightning.preprocessing.normalization import MEAN, STD
-from tests.images import draw_blot, draw_page, draw_seven
+from tests.images import SEVEN, draw_blot, draw_page, draw_seven, scan
 
 pytestmark = pytest.mark.slow
 
@@ -171,6 +171,12 @@ IMAGES = {
     "in MNIST's format": Image.fromarray(mnist_format.from_image(draw_seven())),
     "noise": Image.fromarray(noise(70, 90)),
     "thin": Image.new("L", (300, 1), 3),
+    **{
+        f"scan of {side}x{side}, {'one bit' if one_bit else 'gray'}": scan(SEVEN, side, one_bit)
+        for side in (8, 16, 40)
+        for one_bit in (True, False)
+    },
+    "broken scan": scan(np.where(np.indices((28, 28)).sum(axis=0) % 7, SEVEN, 0), 16, True),
     "blot": draw_blot(),
     "blot in a frame": draw_blot(frame=0),
 }

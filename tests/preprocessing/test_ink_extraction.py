@@ -5,9 +5,10 @@ import pytest
 from PIL import Image, ImageDraw, ImageOps
 from scipy import ndimage
 
+from mnist_lightning.data.synthetic import draw_digits
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.ink_extraction import extract_digits
-from tests.images import draw_seven, gives_seven, to_array, to_image
+from tests.images import draw_seven, gives_seven, scan, shifted_difference, to_array, to_image
 
 
 def test_ink_may_be_darker_or_lighter_than_the_paper() -> None:
@@ -94,6 +95,41 @@ def test_blank_paper_has_no_digit() -> None:
             extract_digits(
                 to_image(np.full((90, 120), level) + generator.standard_normal((90, 120)))
             )
+
+
+@pytest.mark.parametrize(("side", "margin"), [(8, 2), (16, 0), (16, 2), (32, 0), (32, 2)])
+@pytest.mark.parametrize("one_bit", [True, False])
+@pytest.mark.parametrize("light_ink", [False, True])
+def test_small_scans_give_all_their_ink(
+    side: int, margin: int, one_bit: bool, light_ink: bool
+) -> None:
+    digits, labels = draw_digits(100, seed=3)
+    differences = []
+    for digit in digits[labels != 1]:  # some ones without a margin are ink alone
+        image = scan(digit, side, one_bit, margin)
+        expected = mnist_format.from_ink(255 - np.asarray(image))
+        found = mnist_format.from_image(ImageOps.invert(image) if light_ink else image)
+        differences.append(shifted_difference(found, expected))
+    assert max(differences) < 12
+
+
+def test_a_stroke_in_many_pieces_is_one_digit() -> None:
+    dashes = np.full((300, 200), 255)
+    dashes[40:260, 95:105] = 0
+    dashes[50::20] = dashes[51::20] = 255
+    (crop,) = extract_digits(to_image(dashes))
+    assert crop.box == (95, 40, 105, 260)
+
+
+@pytest.mark.parametrize("light_ink", [False, True])
+def test_the_paper_of_a_close_crop_is_at_its_corners(light_ink: bool) -> None:
+    zero = Image.new("L", (120, 160), 255)
+    ImageDraw.Draw(zero).ellipse((0, 0, 119, 159), fill=0)
+    ImageDraw.Draw(zero).ellipse((45, 60, 75, 100), fill=255)
+    (crop,) = extract_digits(ImageOps.invert(zero) if light_ink else zero)
+    assert crop.dark is not light_ink
+    assert crop.ink[80, 20] == 255
+    assert crop.ink[80, 60] == 0
 
 
 @pytest.mark.parametrize("table", [0, 40, 110])

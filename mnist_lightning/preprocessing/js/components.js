@@ -2,7 +2,10 @@
 "use strict";
 
 const components = (() => {
-  const { MIN_MASS, MAX_GAP, MIN_HEIGHT, CLEAR_HEIGHT, CLEAR_MASS, MAX_ASPECT, MAX_DIGITS } = constants.components;
+  const {
+    MIN_MASS, MAX_GAP, BROKEN, SMALL, BROKEN_SMALL, MIN_HEIGHT, CLEAR_HEIGHT, CLEAR_MASS, MAX_ASPECT,
+    MAX_DIGITS,
+  } = constants.components;
   const INK_THRESHOLD = Math.fround(constants.components.INK_THRESHOLD);
   const CORE_THRESHOLD = Math.fround(constants.components.CORE_THRESHOLD);
 
@@ -100,8 +103,10 @@ const components = (() => {
     const cores = new Set(labels.data.filter((_, i) => ink.data[i] > CORE_THRESHOLD));
     const withCores = parts.filter((part) => cores.has(part.label));
     const strokes = withCores.length ? withCores : parts;
-    const inner = strokes.filter((part) => !touchesBorder(part, ink));
-    const main = mainGroup(strokes, inner, ink.height);
+    const longer = Math.max(ink.width, ink.height);
+    const inner = strokes.filter((part) => longer <= SMALL || !touchesBorder(part, ink));
+    const maxGap = longer <= SMALL ? BROKEN_SMALL * longer : BROKEN;
+    const main = mainGroup(strokes, inner, ink.height, maxGap);
     let groups = [main];
     if (multiple !== false) {
       const candidates = inner.includes(main[0]) ? inner : strokes;
@@ -123,17 +128,21 @@ const components = (() => {
     };
   }
 
-  function mainGroup(strokes, inner, height) {
+  function mainGroup(strokes, inner, height, maxGap) {
     let main = maxBy(strokes, (part) => part.mass);
     if (inner.length && !inner.includes(main)) {
       const largest = maxBy(inner, (part) => part.mass);
       if (largest.mass > 0.15 * main.mass && heightOf(largest) > 0.2 * height) main = largest;
     }
-    const others = inner.includes(main) ? inner : strokes;
-    return [main].concat(
-      others.filter((part) =>
-        part !== main && part.mass > MIN_MASS * main.mass && isNear(part, main)),
+    const rest = (inner.includes(main) ? inner : strokes).filter(
+      (part) => part !== main && part.mass > MIN_MASS * main.mass,
     );
+    const group = [main, ...rest.filter((part) => isNear(part, main))];
+    for (let last = 0; rest.length <= MAX_DIGITS && last < group.length; last++) {
+      group.push(...rest.filter((part) =>
+        !group.includes(part) && gap(part, group[last]) <= maxGap));
+    }
+    return group;
   }
 
   function digitGroups(parts) {
@@ -180,5 +189,5 @@ const components = (() => {
     return lines.flatMap((line) => line.sort((a, b) => bounds(a).left - bounds(b).left));
   }
 
-  return { INK_THRESHOLD, rowRuns, labelComponents, touchesBorder, segmentDigits };
+  return { INK_THRESHOLD, SMALL, rowRuns, labelComponents, touchesBorder, segmentDigits };
 })();

@@ -83,6 +83,7 @@ const inkExtraction = (() => {
 
   // The sheet in an image that shows the table too.
   function findSheet(gray) {
+    if (Math.max(gray.width, gray.height) <= components.SMALL) return null;
     const middle = fround(arrays.sum(arrays.quantiles(gray.data, [0.01, 0.99]).map(fround)) / 2);
     const brightBorder = share(borderOf(gray), (value) => value > middle);
     if (1 - MIN_TABLE_BORDER < brightBorder && brightBorder <= MIN_TABLE_BORDER) return null;

@@ -2,8 +2,10 @@
 "use strict";
 
 const paperRemoval = (() => {
-  const { THUMBNAIL_SIDE, MAX_STROKE, MAX_STROKE_CLOSE_CROP, UNIFORM, MAX_BETWEEN, MIN_BRIGHTNESS } =
-    constants.paper_removal;
+  const {
+    THUMBNAIL_SIDE, MAX_STROKE, MAX_STROKE_CLOSE_CROP, UNIFORM, MAX_BETWEEN, MAX_CLOSE_CROP, MIN_FLAT,
+    MIN_BRIGHTNESS,
+  } = constants.paper_removal;
 
   const { fround } = Math;
   const { rint, map, share, clip } = arrays;
@@ -17,7 +19,7 @@ const paperRemoval = (() => {
 
   // Estimate the brightness that the paper would have without ink.
   function paperOf(gray, dark) {
-    const level = evenPaper(gray);
+    const level = evenPaper(gray) ?? flatPaper(gray, dark);
     if (level !== null) return map(gray, () => level);
     const sign = dark ? 1 : -1;
     const small = shrink(gray, THUMBNAIL_SIDE);
@@ -67,6 +69,17 @@ const paperRemoval = (() => {
     return paper > 0.5 && paper + ink >= 1 - MAX_BETWEEN ? level : null;
   }
 
+  // The brightness of the paper of a scan; null if the image may be a photo.
+  function flatPaper(gray, dark) {
+    const level = dark ? arrays.max(gray.data) : -arrays.max(gray.data.map((value) => -value));
+    const distance = map(gray, (value) => Math.abs(value - level)).data;
+    const most = arrays.max(distance);
+    const paper = share(distance, (value) => value <= UNIFORM);
+    const ink = share(distance, (value) => value > most / 2);
+    const isSmall = Math.max(gray.width, gray.height) <= THUMBNAIL_SIDE;
+    return paper >= MIN_FLAT && (isSmall || paper + ink >= 1 - MAX_BETWEEN) ? level : null;
+  }
+
   // The value outside an image with dark ink: the paper's, if strokes touch the border.
   function outsideOf(gray) {
     const [low, high] = arrays.quantiles(gray.data, [0.01, 0.99]).map(fround);
@@ -94,7 +107,18 @@ const paperRemoval = (() => {
   // Whether the ink is darker than the paper, to which most of the border belongs.
   function isDark(gray) {
     const [low, middle, high] = arrays.quantiles(gray.data, [0.005, 0.5, 0.995]).map(fround);
-    return fround(fround(arrays.median(borderOf(gray))) + middle) >= fround(low + high);
+    const border = borderOf(gray);
+    const bright = share(border, (value) => value > fround(low + high) / 2);
+    if (!(1 - MAX_CLOSE_CROP < bright && bright < MAX_CLOSE_CROP)) {
+      return fround(2 * fround(arrays.median(border)) + middle) >= 1.5 * fround(low + high);
+    }
+    const { width, height } = gray;
+    const side = Math.max(1, Math.trunc(Math.min(width, height) / 6));
+    const corners = [0, height - side].flatMap((top) =>
+      [0, width - side].flatMap((left) =>
+        Array.from(arrays.cropped(gray, left, top, left + side, top + side).data)));
+    const means = [corners, gray.data, border].map((values) => arrays.sum(values) / values.length);
+    return arrays.sum(means) / means.length >= fround(low + high) / 2;
   }
 
   // The ink at each pixel: the share of the paper's light that it absorbs, 0 to 1.
