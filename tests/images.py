@@ -83,7 +83,7 @@ def is_seven(ink: NDArray[np.uint8], tolerance: float = 0.1) -> bool:
 
     The rounding of the center of mass causes the shift.
     """
-    return shifted_difference(ink, SEVEN) <= tolerance * SEVEN.mean()
+    return bool(shifted_difference(ink, SEVEN) <= tolerance * SEVEN.mean())
 
 
 def shifted_difference(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
