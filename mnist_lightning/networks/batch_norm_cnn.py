@@ -8,22 +8,12 @@ class BatchNormCNN(nn.Module):
 
     104,938 parameters for ten classes. Batch normalization is from Ioffe and Szegedy (2015); it
     replaces the biases.
-
-    Args:
-        num_classes: number of logits.
-        dropout: probability with which a feature is set to zero in training.
-        instance_norm: first normalize each image to mean 0 and standard deviation 1. The logits
-            then do not depend on its brightness and contrast.
     """
 
-    def __init__(
-        self, num_classes: int = 10, dropout: float = 0.3, instance_norm: bool = False
-    ) -> None:
+    def __init__(self, num_classes: int = 10, dropout: float = 0.3) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.dropout = dropout
-        self.instance_norm = instance_norm
-        self.norm = nn.InstanceNorm2d(1) if instance_norm else None
         self.features = nn.Sequential(
             nn.Conv2d(1, 32, kernel_size=5, padding=2, bias=False),    # (32, 28, 28)
             nn.MaxPool2d(2), nn.BatchNorm2d(32), nn.SiLU(),            # (32, 14, 14)
@@ -38,6 +28,4 @@ class BatchNormCNN(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (B, 1, 28, 28) normalized images to (B, num_classes) logits."""
-        if self.norm is not None:
-            images = self.norm(images)
         return self.head(self.features(images))
