@@ -74,4 +74,6 @@ def _load_network(run: Run, name: str | None) -> tuple[inference.Recognizer | No
     except UserError as error:
         unknown = isinstance(error, UnknownNetworkError)
         fix = "; add --model.network CLASS" if unknown else ""
-        return None, [f"robustness and attributions are missing: {error}{fix}"]
+        return None, [
+            f"robustness, images without digits and attributions are missing: {error}{fix}"
+        ]

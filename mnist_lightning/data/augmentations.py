@@ -89,7 +89,7 @@ class Deformation(Augmentation):
     def __post_init__(self) -> None:
         for name in ("degrees", "shear", "shift", "warp", "scale", "stretch"):
             value = getattr(self, name)
-            check_value(value >= 0, name, value, "at least 0")
+            check_value(0 <= value < math.inf, name, value, "at least 0")
         if self.scale >= 1 or self.shear >= 90:
             values = f"scale {self.scale}, shear {self.shear}"
             raise ValueError(f"{values}: expected below 1 and 90 degrees")

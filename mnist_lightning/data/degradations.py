@@ -149,8 +149,8 @@ class Blur(Degradation):
         angle = _uniform(count, generator, 0, math.pi)
         along = offsets * angle.cos() + offsets[:, None] * angle.sin()
         beside = offsets[:, None] * angle.cos() - offsets * angle.sin()
-        long = _uniform(count, generator, 0.3, self.std)
-        short = _uniform(count, generator, 0.3, 1) * long
+        long = _uniform(count, generator, min(0.3, self.std), self.std)
+        short = _uniform(count, generator, 0.3, 1) * long  # 0.3: a stroke of a motion
         kernels = torch.exp(-0.5 * ((along / long) ** 2 + (beside / short) ** 2))
         return _filter(ink, kernels / kernels.sum((1, 2), keepdim=True))
 
@@ -192,7 +192,7 @@ class LowResolution(Degradation):
     Args:
         share: expected fraction of the images to degrade.
         side: maximum side of a coarse pixel.
-        one_bit: expected fraction of the degraded images with two values.
+        one_bit: expected fraction of the degraded images that are reduced to two values.
     """
 
     def __init__(self, share: float = 0.3, side: float = 3.0, one_bit: float = 0.5) -> None:

@@ -199,7 +199,7 @@ def _points(loss: float) -> str:
 
 
 def judge_non_digits(detections: Sequence[Detection]) -> Finding:
-    """Tell how many non-digits pass as digits, and of which kind the most.
+    """Count the non-digits that are accepted as digits, and name the kind with the highest share.
 
     Letters that look like digits do not count.
     """
@@ -209,11 +209,11 @@ def judge_non_digits(detections: Sequence[Detection]) -> Finding:
     worst = max(counted, key=lambda each: each.accepted)
     text = (
         f"A limit of confidence that accepts {percent(RECALL, 0)} of the test digits also accepts "
-        f"{round(accepted):,} of {total:,} images without digits ({percent(accepted / total, 1)})"
+        f"{round(accepted):,} of {total:,} images without digits ({percent(accepted / total, 1)})."
     )
     if worst.accepted > 0:
-        text += f", of {worst.kind} the most: {percent(worst.accepted, 1)}"
-    return Finding(Kind.NON_DIGITS, f"{text}.")
+        text += f" The highest share is {percent(worst.accepted, 1)}, for {worst.kind}."
+    return Finding(Kind.NON_DIGITS, text)
 
 
 def judge_attributions(images: NDArray[np.uint8], maps: Mapping[str, Floats]) -> Finding:

@@ -1,7 +1,8 @@
 """Images that are not digits, and how well a network distinguishes them from digits.
 
-The images are of kinds and typefaces that no training uses: letters of several alphabets and signs
-in typefaces that matplotlib includes, shapes, scribbles, and dots.
+No training uses these images: letters of several alphabets and signs in typefaces that matplotlib
+includes, shapes, scribbles and dots. `NoDigit` and the calibration use similar ones, drawn by
+`synthetic`.
 """
 
 import math
@@ -79,7 +80,7 @@ def read_other_data(data_dir: Path) -> dict[str, NDArray[np.uint8]]:
         spread = np.random.default_rng(0).permutation(len(letters))
         for name, chosen in (("EMNIST letters", ~similar), (f"EMNIST {SIMILAR}", similar)):
             images[name] = upright[spread[chosen[spread]][:MAX_IMAGES]]
-    return images
+    return {name: part for name, part in images.items() if len(part)}
 
 
 def draw(kind: str) -> NDArray[np.uint8]:

@@ -106,7 +106,7 @@ def analyze(
     _calibration(table, calibrated, temperature, analysis)
     if recognizer is not None:
         _robustness(recognizer, pixels[:MAX_CORRUPTED], labels[:MAX_CORRUPTED], analysis)
-        if data.name not in NOT_DIGITS:
+        if data.name not in NOT_DIGITS and table.probabilities.shape[1] == 10:
             _non_digits(recognizer, table, data_dir, analysis)
         _attributions(recognizer, calibrated, pixels[:count], analysis)
     return analysis

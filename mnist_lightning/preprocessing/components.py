@@ -13,9 +13,8 @@ Mask = NDArray[np.bool_]
 INK_THRESHOLD, CORE_THRESHOLD = 0.35, 0.6
 MIN_MASS = 0.02  # of the digit's ink: a smaller part is a speck
 MAX_GAP = 0.2  # of the digit's longer side: a part farther away does not belong to it
-BROKEN = 2  # pixels: a stroke may have such gaps
-SMALL = 64  # pixels, the longer side of a scan of one digit. Its strokes may touch the border, and
-BROKEN_SMALL = 0.2  # of this side is a possible gap.
+MAX_BREAK = 2  # pixels: a stroke may have such gaps
+EDGE_LINE = 0.1  # of the side of a scan: a line at its border is thinner
 # Of the highest part: a lower one is not a digit. The other two, of the largest digit: a clear one.
 MIN_HEIGHT, CLEAR_HEIGHT, CLEAR_MASS = 0.45, 0.5, 0.1
 MAX_ASPECT = 1.4  # width / height: few digits are wider
@@ -56,20 +55,23 @@ class DigitComponents(NamedTuple):
         return right - left > MAX_ASPECT * (bottom - top)
 
 
-def segment_digits(ink: Gray, multiple: bool | None) -> list[DigitComponents]:
+def segment_digits(
+    ink: Gray, multiple: bool | None, is_scan: bool = False
+) -> list[DigitComponents]:
     """Segment ink into digits, in reading order.
 
     Args:
         ink: (H, W), 0 for paper to 1 for a stroke's full strength; not empty.
         multiple: whether to look for several digits. None: only if they are obvious.
+        is_scan: whether it is a small scan, whose strokes may touch the border.
     """
     labels, parts = label_components(ink > INK_THRESHOLD, ink)
     cores = set(np.unique(labels[ink > CORE_THRESHOLD]).tolist())
     strokes = [part for part in parts if part.label in cores] or parts
-    is_small = max(ink.shape) <= SMALL
-    inner = [part for part in strokes if is_small or not touches_border(part, ink.shape)]
-    gap = BROKEN_SMALL * max(ink.shape) if is_small else BROKEN
-    main = _main_group(strokes, inner, ink.shape[0], gap)
+    if is_scan:
+        strokes = [part for part in strokes if not _is_edge_line(part, ink.shape)] or strokes
+    inner = [part for part in strokes if is_scan or not touches_border(part, ink.shape)]
+    main = _main_group(strokes, inner, ink.shape[0], is_scan)
     groups = [main]
     if multiple is not False:
         candidates = inner if main[0] in inner else strokes
@@ -89,9 +91,9 @@ def _to_digit(group: list[Component], labels: NDArray[np.int32]) -> DigitCompone
 
 
 def _main_group(
-    strokes: list[Component], inner: list[Component], height: int, gap: float
+    strokes: list[Component], inner: list[Component], height: int, is_scan: bool
 ) -> list[Component]:
-    """Return the largest part, the smaller ones near it, and those that a gap divides from them."""
+    """Return the largest part, the smaller ones near it, and the rest of broken strokes."""
     main = max(strokes, key=lambda part: part.mass)
     if inner and main not in inner:
         # A part that touches the border is a line, a shadow or a neighbor if another part, inside
@@ -102,11 +104,34 @@ def _main_group(
     rest = [part for part in (inner if main in inner else strokes) if part is not main]
     rest = [part for part in rest if part.mass > MIN_MASS * main.mass]
     group = [main, *(part for part in rest if _is_near(part, main))]
-    if len(rest) > MAX_DIGITS:
-        return group
-    for last in group:  # grows
-        group += [part for part in rest if part not in group and _gap(part, last) <= gap]
+    rest = [part for part in rest if part not in group]
+    while len(rest) <= MAX_DIGITS:
+        whole = _bounds(group)
+        added = [part for part in rest if _continues(part, whole, is_scan)]
+        if not added:
+            break
+        group += added
+        rest = [part for part in rest if part not in added]
     return group
+
+
+def _continues(part: Component, whole: Component, is_scan: bool) -> bool:
+    """Return whether a part continues broken strokes, and is not another digit beside them."""
+    is_beside = part.left >= whole.right or part.right <= whole.left
+    if is_beside and part.height >= MIN_HEIGHT * whole.height:
+        return False
+    longer = max(whole.height, whole.width)
+    return _gap(part, whole) <= max(MAX_BREAK, MAX_GAP * longer if is_scan else 0)
+
+
+def _is_edge_line(part: Component, shape: tuple[int, ...]) -> bool:
+    """Return whether a part is a thin line along a border of the image (H, W)."""
+    height, width = shape
+    upright = part.width <= EDGE_LINE * width and part.height > 0.5 * height
+    level = part.height <= EDGE_LINE * height and part.width > 0.5 * width
+    return (upright and (part.left == 0 or part.right == width)) or (
+        level and (part.top == 0 or part.bottom == height)
+    )
 
 
 def _digit_groups(parts: list[Component]) -> list[list[Component]]:

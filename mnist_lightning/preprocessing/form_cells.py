@@ -20,6 +20,7 @@ MIN_SIDE = 12  # pixels of a cell
 MAX_ASPECT = 4.0  # between the sides of a cell
 MIN_FILL = 0.8  # of its box that a cell covers, with the digit in it; a zero's hole covers less
 MAX_RATIO = 1.3  # between the sides of two cells
+MAX_INKED = 0.35  # of a cell whose paper is not enclosed; a digit covers less
 MIN_RULED = 0.6  # of each side of a cell whose paper is not enclosed
 
 
@@ -83,7 +84,7 @@ def _find(mask: Mask) -> list[Cell]:
     if len(boxes) < MIN_CELLS or not _is_regular(_number(boxes)):
         return []
     cells = _number([*boxes, *_missing(boxes, mask)])
-    return sorted(cells) if _is_regular(cells) else []
+    return sorted(cells if _is_regular(cells) else _number(boxes))
 
 
 def _is_regular(cells: Sequence[Cell]) -> bool:
@@ -151,6 +152,8 @@ def _missing(boxes: Sequence[_Box], mask: Mask) -> list[_Box]:
     height, width = mask.shape
     rows = _grid([(box.top, box.bottom) for box in boxes], height)
     columns = _grid([(box.left, box.right) for box in boxes], width)
+    if len(rows) * len(columns) > 2 * MAX_CELLS:
+        return []
     candidates = [
         _Box(left, top, right, bottom) for (top, bottom), (left, right) in product(rows, columns)
     ]
@@ -186,7 +189,10 @@ def _holds_center(box: _Box, other: _Box) -> bool:
 
 
 def _is_ruled(box: _Box, mask: Mask) -> bool:
-    """Return whether most of each side of a box is ink."""
+    """Return whether most of each side of a box is ink, and its inside is not."""
+    inside = mask[box.top : box.bottom, box.left : box.right]
+    if inside.mean() > MAX_INKED:
+        return False
     reach = max(2, (box.bottom - box.top) // 10)  # the sides need not be exactly level
     across, down = slice(box.left, box.right), slice(box.top, box.bottom)
     sides = [

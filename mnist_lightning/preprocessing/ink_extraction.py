@@ -63,7 +63,7 @@ def extract_digits(image: Image.Image, multiple: bool | None = False) -> list[Di
     padded = np.pad(ink, 1)
     return [
         DigitCrop(_crop(padded, digit), page.dark, page.to_image(*digit.box), digit.wide)
-        for digit in components.segment_digits(ink, multiple)
+        for digit in components.segment_digits(ink, multiple, page.is_scan)
     ]
 
 
@@ -76,6 +76,7 @@ class InkPage(NamedTuple):
         left: the part's first column, in pixels of the whole.
         top: the part's first row.
         scale: the pixels of the image per pixel of the whole.
+        is_scan: whether the image is a small scan; see `paper_removal.is_small_scan`.
     """
 
     ink: Gray
@@ -83,6 +84,7 @@ class InkPage(NamedTuple):
     left: int
     top: int
     scale: float
+    is_scan: bool
 
     def to_image(self, *box: float) -> tuple[int, int, int, int]:
         """Return the box in the image of a box in the ink."""
@@ -103,7 +105,9 @@ def _find_ink(image: Image.Image, longest: int) -> InkPage:
         full = paper_removal.full_strength(strength)
         if full >= MIN_CONTRAST:
             scale = max(image.size) / view.side
-            return InkPage(np.clip(strength / full, 0, 1), dark, view.left, view.top, scale)
+            is_scan = paper_removal.is_small_scan(view.gray)
+            ink = np.clip(strength / full, 0, 1)
+            return InkPage(ink, dark, view.left, view.top, scale, is_scan)
     raise ValueError("no digit in the image: its contrast is too low")
 
 
@@ -233,7 +237,7 @@ def _is_opaque(image: Image.Image) -> bool:
 
 def _find_sheet(gray: Gray) -> View | None:
     """Return the sheet in an image that shows the table too; None if there is none."""
-    if max(gray.shape) <= components.SMALL:
+    if paper_removal.is_small(gray):  # more often a thick digit than a sheet
         return None
     low, high = np.percentile(gray, (1, 99))
     bright = gray > (low + high) / 2

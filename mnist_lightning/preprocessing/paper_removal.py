@@ -13,6 +13,7 @@ MAX_STROKE_CLOSE_CROP = 0.5  # the same if strokes touch the border, as in a clo
 UNIFORM = 2  # of 255; even paper varies by no more at the border of the image
 MAX_BETWEEN = 0.03  # of an image on even paper is neither paper nor ink, but the edge of a stroke
 MAX_CLOSE_CROP = 0.95  # of the border is paper, or ink, in a close crop
+BLURRED = 24  # pixels of a scan, for each of which the edge of a stroke may be a pixel wider
 MIN_FLAT = 0.1  # of a scan has the brightness of the paper
 MIN_BRIGHTNESS = 64  # of 255: darker paper is treated as this bright
 
@@ -72,14 +73,27 @@ def _even_paper(gray: Gray) -> np.float32 | None:
 def _flat_paper(gray: Gray, dark_ink: bool) -> np.float32 | None:
     """Return the brightness of the paper of a scan; None if the image may be a photo.
 
-    Many pixels have exactly the brightness of the paper, and the image is small, or has hardly any
-    brightness between paper and ink. Strokes may touch the border of the image.
+    Many pixels have exactly the brightness of the paper. In a small image, the others are ink or
+    beside ink, in a larger one almost all of them are ink. Strokes may touch the border.
     """
+    from scipy import ndimage
+
     level: np.float32 = gray.max() if dark_ink else gray.min()
     distance = np.abs(gray - level)
-    paper, ink = (distance <= UNIFORM).mean(), (distance > distance.max() / 2).mean()
-    is_small = max(gray.shape) <= THUMBNAIL_SIDE
-    return level if paper >= MIN_FLAT and (is_small or paper + ink >= 1 - MAX_BETWEEN) else None
+    paper, ink = distance <= UNIFORM, distance > distance.max() / 2
+    if is_small(gray):
+        ink = ndimage.maximum_filter(ink, 3 + 2 * (max(gray.shape) // BLURRED))
+    return level if paper.mean() >= MIN_FLAT and (paper | ink).mean() >= 1 - MAX_BETWEEN else None
+
+
+def is_small(gray: Gray) -> bool:
+    """Return whether an image is as small as a scan of one digit."""
+    return bool(max(gray.shape) <= THUMBNAIL_SIDE)
+
+
+def is_small_scan(gray: Gray) -> bool:
+    """Return whether an image is small, and not a photo: without shadows."""
+    return is_small(gray) and _flat_paper(gray, is_dark(gray)) is not None
 
 
 def _outside(gray: Gray) -> float:
@@ -107,12 +121,14 @@ def is_dark(gray: Gray) -> bool:
     border = border_of(gray)
     bright = (border > (low + high) / 2).mean()
     if not 1 - MAX_CLOSE_CROP < bright < MAX_CLOSE_CROP:
-        return bool(2 * np.median(border) + middle >= 1.5 * (low + high))
+        return bool(
+            2 * float(np.median(border)) + float(middle) >= 1.5 * (float(low) + float(high))
+        )
     # Strokes of a close crop touch the border, but rarely the corners.
     side = max(1, min(gray.shape) // 6)
     corners = [half[:, ends] for half in (gray[:side], gray[-side:]) for ends in _ends(side)]
-    means = [np.mean(corners), gray.mean(), border.mean()]
-    return bool(np.mean(means) >= (low + high) / 2)
+    means = [np.mean(values, dtype=np.float64) for values in (corners, gray, border)]
+    return bool(np.mean(means) >= (float(low) + float(high)) / 2)
 
 
 def _ends(size: int) -> tuple[slice, slice]:

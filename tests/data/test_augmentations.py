@@ -79,6 +79,17 @@ def test_a_shear_shifts_rows_in_proportion_to_their_height() -> None:
     assert furthest == pytest.approx(height * math.tan(math.radians(20)), rel=0.03)
 
 
+def test_a_stretch_changes_the_aspect_up_to_its_factor_and_keeps_the_area() -> None:
+    images = digits(2000)
+    stretched = Deformation(**NO_CHANGE, stretch=0.5)(images, generator())
+    before, after = centers(images) - 13.5, centers(stretched) - 13.5
+    ratios = (after[:, 1] / before[:, 1]) / (after[:, 0] / before[:, 0])
+    assert 1.45 < ratios.max() < 1.52
+    assert 1 / 1.52 < ratios.min() < 1 / 1.45
+    areas = (stretched - PAPER).sum((1, 2, 3)) / (images - PAPER).sum((1, 2, 3))
+    assert torch.allclose(areas, torch.ones(2000), atol=0.01)
+
+
 def test_a_warp_moves_points_by_its_standard_deviation() -> None:
     moved = Deformation(**NO_CHANGE, warp=1.5)._displacements(500, generator()) * 14
     assert float(moved.std()) == pytest.approx(1.5, rel=0.03)

@@ -45,7 +45,7 @@ def test_only_the_given_share_of_the_images_changes(kind: type[Degradation]) -> 
     assert torch.equal(images, before)
     share = (changed != images).flatten(1).any(dim=1).float().mean()
     # A bar may lie on the paper in the color of paper, so that Clutter changes fewer images.
-    assert 0.2 < share < 0.33
+    assert (0.2 if kind is Clutter else 0.27) < share < 0.33
     assert torch.equal(kind(share=0)(images, generator()), images)
 
 
@@ -89,7 +89,7 @@ def test_invalid_arguments_are_rejected(
 def test_light_leaves_at_least_the_given_contrast() -> None:
     light = degraded(Lighting(1, contrast=0.2), torch.zeros(2000, 28, 28))
     lit = degraded(Lighting(1, contrast=0.2), squares(2000))
-    # The same light falls on both; what differs is the square.
+    # The same light falls on both. Only the square differs.
     contrast = (lit - light)[:, 14, 14]
     assert 0.199 < contrast.min() < 0.22
     assert 0.98 < contrast.max() <= 1.001

@@ -236,7 +236,7 @@ def test_the_non_digits_that_pass_are_counted_without_letters_like_digits() -> N
     assert finding == (
         Kind.NON_DIGITS,
         "A limit of confidence that accepts 95 % of the test digits also accepts 4 of 150 images "
-        "without digits (2.7 %), of letters the most: 4.0 %.",
+        "without digits (2.7 %). The highest share is 4.0 %, for letters.",
     )
     none = findings.judge_non_digits(rows[1:])
     assert none.text.endswith("also accepts 0 of 50 images without digits (0.0 %).")

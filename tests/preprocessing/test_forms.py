@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from time import process_time
 
 import numpy as np
 import pytest
@@ -107,6 +108,35 @@ def test_the_gap_between_two_tables_is_no_row() -> None:
     ink[160:210] = 0
     expected = [(row + 1, column + 1) for row, column in np.ndindex(4, 4)]
     assert [cell[:2] for cell in find_cells(ink)] == expected
+
+
+@pytest.mark.parametrize("gray", [0, 90, 180])
+def test_a_filled_header_is_no_row(gray: int) -> None:
+    page, _ = draw_form(generated(24)[0], ROWS, COLUMNS, Style(jitter=0))
+    ImageDraw.Draw(page).rectangle((80, 80, 560, 160), fill=gray)
+    expected = [(row + 1, column + 1) for row, column in np.ndindex(ROWS, COLUMNS)]
+    assert [digit.cell for digit in find_digits(page)] == expected
+
+
+def test_a_stroke_from_a_neighbor_is_not_part_of_a_small_cell() -> None:
+    page, _ = draw_form(generated(24)[0], ROWS, COLUMNS, Style(cell=(60, 60), jitter=0))
+    pen = ImageDraw.Draw(page)
+    for row, column in np.ndindex(ROWS, COLUMNS):
+        left, top = 60 + 60 * column, 120 + 60 * row
+        pen.line((left + 8, top - 6, left + 5, top + 14), fill=40, width=3)
+    expected = [(row + 1, column + 1) for row, column in np.ndindex(ROWS, COLUMNS)]
+    assert [digit.cell for digit in find_digits(page)] == expected
+
+
+def test_many_rows_and_columns_take_little_time() -> None:
+    ink = np.zeros((1600, 1600), np.float32)
+    for number in range(200):
+        top = left = 10 + 7 * number
+        ink[top : top + 13, left : left + 13] = 1
+        ink[top + 2 : top + 11, left + 2 : left + 11] = 0
+    start = process_time()
+    find_cells(ink)
+    assert process_time() - start < 5
 
 
 def test_an_empty_form_is_reported() -> None:

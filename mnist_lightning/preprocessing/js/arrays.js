@@ -37,7 +37,7 @@ const arrays = (() => {
   // The share of values that pass a test.
   function share(values, test) {
     let passed = 0;
-    for (const value of values) if (test(value)) passed += 1;
+    for (let i = 0; i < values.length; i++) if (test(values[i], i)) passed += 1;
     return passed / values.length;
   }
 

@@ -3,7 +3,7 @@
 
 const components = (() => {
   const {
-    MIN_MASS, MAX_GAP, BROKEN, SMALL, BROKEN_SMALL, MIN_HEIGHT, CLEAR_HEIGHT, CLEAR_MASS, MAX_ASPECT,
+    MIN_MASS, MAX_GAP, MAX_BREAK, EDGE_LINE, MIN_HEIGHT, CLEAR_HEIGHT, CLEAR_MASS, MAX_ASPECT,
     MAX_DIGITS,
   } = constants.components;
   const INK_THRESHOLD = Math.fround(constants.components.INK_THRESHOLD);
@@ -97,16 +97,16 @@ const components = (() => {
   }
 
   // The digits of (H, W) ink, 0 to 1, in reading order: their boxes, and masks of their pixels.
-  function segmentDigits(ink, multiple) {
+  function segmentDigits(ink, multiple, isScan) {
     const mask = arrays.map(ink, (value) => value > INK_THRESHOLD, Uint8Array);
     const { labels, parts } = labelComponents(mask, ink);
     const cores = new Set(labels.data.filter((_, i) => ink.data[i] > CORE_THRESHOLD));
     const withCores = parts.filter((part) => cores.has(part.label));
-    const strokes = withCores.length ? withCores : parts;
-    const longer = Math.max(ink.width, ink.height);
-    const inner = strokes.filter((part) => longer <= SMALL || !touchesBorder(part, ink));
-    const maxGap = longer <= SMALL ? BROKEN_SMALL * longer : BROKEN;
-    const main = mainGroup(strokes, inner, ink.height, maxGap);
+    let strokes = withCores.length ? withCores : parts;
+    const withoutLines = strokes.filter((part) => !isEdgeLine(part, ink));
+    if (isScan && withoutLines.length) strokes = withoutLines;
+    const inner = strokes.filter((part) => isScan || !touchesBorder(part, ink));
+    const main = mainGroup(strokes, inner, ink.height, isScan);
     let groups = [main];
     if (multiple !== false) {
       const candidates = inner.includes(main[0]) ? inner : strokes;
@@ -128,7 +128,7 @@ const components = (() => {
     };
   }
 
-  function mainGroup(strokes, inner, height, maxGap) {
+  function mainGroup(strokes, inner, height, isScan) {
     let main = maxBy(strokes, (part) => part.mass);
     if (inner.length && !inner.includes(main)) {
       const largest = maxBy(inner, (part) => part.mass);
@@ -138,11 +138,30 @@ const components = (() => {
       (part) => part !== main && part.mass > MIN_MASS * main.mass,
     );
     const group = [main, ...rest.filter((part) => isNear(part, main))];
-    for (let last = 0; rest.length <= MAX_DIGITS && last < group.length; last++) {
-      group.push(...rest.filter((part) =>
-        !group.includes(part) && gap(part, group[last]) <= maxGap));
+    let left = rest.filter((part) => !group.includes(part));
+    while (left.length <= MAX_DIGITS) {
+      const whole = bounds(group);
+      const added = left.filter((part) => continues(part, whole, isScan));
+      if (!added.length) break;
+      group.push(...added);
+      left = left.filter((part) => !added.includes(part));
     }
     return group;
+  }
+
+  // Whether a part continues broken strokes, and is not another digit beside them.
+  function continues(part, whole, isScan) {
+    const isBeside = part.left >= whole.right || part.right <= whole.left;
+    if (isBeside && heightOf(part) >= MIN_HEIGHT * heightOf(whole)) return false;
+    return gap(part, whole) <= Math.max(MAX_BREAK, isScan ? MAX_GAP * longerSide(whole) : 0);
+  }
+
+  // Whether a part is a thin line along a border of the image.
+  function isEdgeLine(part, { width, height }) {
+    const upright = widthOf(part) <= EDGE_LINE * width && heightOf(part) > 0.5 * height;
+    const level = heightOf(part) <= EDGE_LINE * height && widthOf(part) > 0.5 * width;
+    return (upright && (part.left === 0 || part.right === width)) ||
+      (level && (part.top === 0 || part.bottom === height));
   }
 
   function digitGroups(parts) {
@@ -189,5 +208,5 @@ const components = (() => {
     return lines.flatMap((line) => line.sort((a, b) => bounds(a).left - bounds(b).left));
   }
 
-  return { INK_THRESHOLD, SMALL, rowRuns, labelComponents, touchesBorder, segmentDigits };
+  return { INK_THRESHOLD, rowRuns, labelComponents, touchesBorder, segmentDigits };
 })();

@@ -6,7 +6,7 @@ const inkExtraction = (() => {
 
   const { fround } = Math;
   const { rint, map, share, clip } = arrays;
-  const { shrink, maxFilter, borderOf, isDark, inkStrength, fullStrength } = paperRemoval;
+  const { shrink, maxFilter, borderOf, isDark, isSmall, isSmallScan, inkStrength, fullStrength } = paperRemoval;
 
   // The ink of each digit: {ink, dark, box, wide}. The image is {width, height, data}: red, green, blue
   // and alpha of each pixel, as in a canvas.
@@ -26,7 +26,8 @@ const inkExtraction = (() => {
       const padded = arrays.padded(ink, 1);
       const scale = longer / view.side;
       const offsets = [view.left, view.top, view.left, view.top];
-      return components.segmentDigits(ink, multiple).map((digit) => ({
+      const isScan = isSmallScan(view.gray);
+      return components.segmentDigits(ink, multiple, isScan).map((digit) => ({
         ink: crop(padded, digit),
         dark,
         box: digit.box.map((value, i) => rint((offsets[i] + value) * scale)),
@@ -83,7 +84,7 @@ const inkExtraction = (() => {
 
   // The sheet in an image that shows the table too.
   function findSheet(gray) {
-    if (Math.max(gray.width, gray.height) <= components.SMALL) return null;
+    if (isSmall(gray)) return null;
     const middle = fround(arrays.sum(arrays.quantiles(gray.data, [0.01, 0.99]).map(fround)) / 2);
     const brightBorder = share(borderOf(gray), (value) => value > middle);
     if (1 - MIN_TABLE_BORDER < brightBorder && brightBorder <= MIN_TABLE_BORDER) return null;

@@ -3,7 +3,7 @@
 
 const paperRemoval = (() => {
   const {
-    THUMBNAIL_SIDE, MAX_STROKE, MAX_STROKE_CLOSE_CROP, UNIFORM, MAX_BETWEEN, MAX_CLOSE_CROP, MIN_FLAT,
+    THUMBNAIL_SIDE, MAX_STROKE, MAX_STROKE_CLOSE_CROP, UNIFORM, MAX_BETWEEN, MAX_CLOSE_CROP, BLURRED, MIN_FLAT,
     MIN_BRIGHTNESS,
   } = constants.paper_removal;
 
@@ -72,13 +72,20 @@ const paperRemoval = (() => {
   // The brightness of the paper of a scan; null if the image may be a photo.
   function flatPaper(gray, dark) {
     const level = dark ? arrays.max(gray.data) : -arrays.max(gray.data.map((value) => -value));
-    const distance = map(gray, (value) => Math.abs(value - level)).data;
-    const most = arrays.max(distance);
-    const paper = share(distance, (value) => value <= UNIFORM);
-    const ink = share(distance, (value) => value > most / 2);
-    const isSmall = Math.max(gray.width, gray.height) <= THUMBNAIL_SIDE;
-    return paper >= MIN_FLAT && (isSmall || paper + ink >= 1 - MAX_BETWEEN) ? level : null;
+    const distance = map(gray, (value) => Math.abs(value - level));
+    const most = arrays.max(distance.data);
+    const ink = map(distance, (value) => Number(value > most / 2));
+    const reach = 1 + Math.trunc(Math.max(gray.width, gray.height) / BLURRED);
+    const near = (isSmall(gray) ? maxFilter(ink, reach, -Infinity) : ink).data;
+    const known = share(distance.data, (value, i) => value <= UNIFORM || near[i]);
+    const paper = share(distance.data, (value) => value <= UNIFORM);
+    return paper >= MIN_FLAT && known >= 1 - MAX_BETWEEN ? level : null;
   }
+
+  const isSmall = ({ width, height }) => Math.max(width, height) <= THUMBNAIL_SIDE;
+
+  // Whether an image is small, and not a photo: without shadows.
+  const isSmallScan = (gray) => isSmall(gray) && flatPaper(gray, isDark(gray)) !== null;
 
   // The value outside an image with dark ink: the paper's, if strokes touch the border.
   function outsideOf(gray) {
@@ -108,9 +115,9 @@ const paperRemoval = (() => {
   function isDark(gray) {
     const [low, middle, high] = arrays.quantiles(gray.data, [0.005, 0.5, 0.995]).map(fround);
     const border = borderOf(gray);
-    const bright = share(border, (value) => value > fround(low + high) / 2);
+    const bright = share(border, (value) => value > fround((low + high) / 2));
     if (!(1 - MAX_CLOSE_CROP < bright && bright < MAX_CLOSE_CROP)) {
-      return fround(2 * fround(arrays.median(border)) + middle) >= 1.5 * fround(low + high);
+      return 2 * fround(arrays.median(border)) + middle >= 1.5 * (low + high);
     }
     const { width, height } = gray;
     const side = Math.max(1, Math.trunc(Math.min(width, height) / 6));
@@ -118,7 +125,7 @@ const paperRemoval = (() => {
       [0, width - side].flatMap((left) =>
         Array.from(arrays.cropped(gray, left, top, left + side, top + side).data)));
     const means = [corners, gray.data, border].map((values) => arrays.sum(values) / values.length);
-    return arrays.sum(means) / means.length >= fround(low + high) / 2;
+    return arrays.sum(means) / means.length >= (low + high) / 2;
   }
 
   // The ink at each pixel: the share of the paper's light that it absorbs, 0 to 1.
@@ -141,5 +148,5 @@ const paperRemoval = (() => {
     return inked.length ? fround(arrays.median(inked) / 255) : 0;
   }
 
-  return { shrink, maxFilter, borderOf, isDark, inkStrength, fullStrength };
+  return { shrink, maxFilter, borderOf, isDark, isSmall, isSmallScan, inkStrength, fullStrength };
 })();
