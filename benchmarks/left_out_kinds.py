@@ -1,6 +1,6 @@
 """Measure a network's accuracy on kinds of corruption that its training did not contain.
 
-    python benchmarks/left_out_kinds.py configs/robust.yaml --data_dir DATA [--images test]
+    python benchmarks/left_out_kinds.py configs/NAME.yaml --data_dir DATA [--images test]
 
 The config is trained once for each group of augmentations, without this group. The network is then
 evaluated on the kinds of corruption of the group, in five severities. Last, the config is trained
@@ -52,11 +52,11 @@ class Group(NamedTuple):
 
 GROUPS = {
     "rotation and shift": Group(set(), {"degrees", "shift"}, {"rotation", "shift"}),
-    "shear and scale": Group(set(), {"shear", "scale"}, {"shear", "scale"}),
+    "shear and scale": Group(set(), {"shear", "scale", "stretch"}, {"shear", "scale"}),
     "strokes": Group({"StrokeWidth"}, set(), {"thinner strokes", "thicker strokes"}),
     "noise": Group({"Noise"}, set(), {"noise", "impulse noise"}),
-    "light": Group({"Lighting"}, set(), {"contrast", "brightness", "fog"}),
-    "clutter": Group({"Clutter"}, set(), {"occlusion", "lines", "inverted stripe"}),
+    "light": Group({"Lighting", "RandomFilter"}, set(), {"contrast", "brightness", "fog"}),
+    "clutter": Group({"Clutter", "Cutout"}, set(), {"occlusion", "lines", "inverted stripe"}),
     "sharpness": Group(
         {"Blur", "LowResolution", "RandomFilter"},
         set(),
@@ -69,10 +69,13 @@ GROUPS = {
 def without(config: dict[str, Any], group: Group) -> dict[str, Any]:
     """Return a config without the augmentations of a group."""
     changed = copy.deepcopy(config)
-    kept = [each for each in changed["data"]["augment"] if each["class_path"] not in group.removed]
-    for augmentation in kept:
-        if augmentation["class_path"] == "Deformation":
+    kept = []
+    for augmentation in changed["data"]["augment"]:
+        name = augmentation["class_path"].rpartition(".")[-1]
+        if name == "Deformation":
             augmentation["init_args"] |= dict.fromkeys(group.disabled, 0.0)
+        if name not in group.removed:
+            kept.append(augmentation)
     changed["data"]["augment"] = kept
     return changed
 
@@ -82,7 +85,10 @@ def read_images(kind: str, val_size: int | None, data_dir: Path) -> Images:
     data = SOURCES["mnist"].load(data_dir)
     if kind == "test":
         return data.test_images[:NUM_IMAGES].numpy(), data.test_labels[:NUM_IMAGES].numpy()
-    _, indices = split(len(data.train_labels), val_size or default_val_size(data), 0)
+    size = default_val_size(data) if val_size is None else val_size
+    if size == 0:
+        raise SystemExit("the config has no validation images: use --images test")
+    _, indices = split(len(data.train_labels), size, 0)
     chosen = indices[:NUM_IMAGES]
     return data.train_images[chosen].numpy(), data.train_labels[chosen].numpy()
 
@@ -154,7 +160,9 @@ def main() -> None:
                 else:
                     left_out += rows
     if left_out:
-        say(f"mean of {len(left_out)} kinds that were left out: {percent(mean(left_out))}")
+        say(
+            f"mean of {len(left_out)} kinds and seeds that were left out: {percent(mean(left_out))}"
+        )
 
 
 if __name__ == "__main__":
