@@ -87,7 +87,7 @@ def test_a_stretch_changes_the_aspect_up_to_its_factor_and_keeps_the_area() -> N
     assert 1.45 < ratios.max() < 1.52
     assert 1 / 1.52 < ratios.min() < 1 / 1.45
     areas = (stretched - PAPER).sum((1, 2, 3)) / (images - PAPER).sum((1, 2, 3))
-    assert torch.allclose(areas, torch.ones(2000), atol=0.01)
+    assert torch.allclose(areas, torch.ones(2000), atol=0.03)
 
 
 def test_a_warp_moves_points_by_its_standard_deviation() -> None:

@@ -1,11 +1,11 @@
 """The samples, and images that are not digits, are read by the pretrained network."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 
 from mnist_lightning import load
+from mnist_lightning.evaluation import non_digits
 from mnist_lightning.inference import Recognizer
 
 ROOT = Path(__file__).parent.parent.parent
@@ -42,14 +42,8 @@ def test_each_sample_is_tested() -> None:
 
 @pytest.mark.slow
 def test_few_non_digits_of_new_kinds_are_read_with_confidence(recognizer: Recognizer) -> None:
-    path = ROOT / "benchmarks" / "non_digits.py"
-    spec = importlib.util.spec_from_file_location("non_digits", path)
-    assert spec is not None
-    assert spec.loader is not None
-    benchmark = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(benchmark)
-    kinds = [kind for kind in benchmark.KINDS if kind is not benchmark.letters_like_digits]
-    images = [image for kind in kinds for image in kind()]
+    kinds = [draw for kind, draw in non_digits.KINDS.items() if kind != non_digits.SIMILAR]
+    images = [image for draw in kinds for image in draw()]
     assert len(images) >= 300
     confident = 0
     for image in images:

@@ -132,11 +132,11 @@ def test_without_the_network_its_figures_are_missing(trained_cli: Command, run_0
         (folder / f"{name}.png").write_bytes(b"old")
     result = trained_cli("report", "0")
     assert result.status == 0
-    assert "robustness and attributions are missing: no best.ckpt" in result.out
+    assert "images without digits and attributions are missing: no best.ckpt" in result.out
     names = {path.stem for path in folder.glob("*.png")}
     assert names == (FIGURES | {"mine"}) - {"robustness", "attributions"}
     page = (folder / "report.html").read_text()
-    assert "robustness and attributions are missing" in page
+    assert "images without digits and attributions are missing" in page
 
 
 def test_a_report_made_again_is_the_same(trained_cli: Command, run_0: Run) -> None:
