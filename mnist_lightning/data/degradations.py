@@ -150,7 +150,7 @@ class Blur(Degradation):
         along = offsets * angle.cos() + offsets[:, None] * angle.sin()
         beside = offsets[:, None] * angle.cos() - offsets * angle.sin()
         long = _uniform(count, generator, min(0.3, self.std), self.std)
-        short = _uniform(count, generator, 0.3, 1) * long  # 0.3: a stroke of a motion
+        short = _uniform(count, generator, 0.3, 1) * long  # down to 0.3: as if moved
         kernels = torch.exp(-0.5 * ((along / long) ** 2 + (beside / short) ** 2))
         return _filter(ink, kernels / kernels.sum((1, 2), keepdim=True))
 
