@@ -95,6 +95,7 @@ def main() -> None:
     parser.add_argument("--accelerator", default="cpu")
     parser.add_argument("--workers", type=int, default=posix.cpu_count())
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--keep", type=Path, help="keep the run directories in this folder")
     options, rest = parser.parse_known_args()
     torch.set_num_threads(1)
     commit = read_commit()
@@ -104,10 +105,12 @@ def main() -> None:
         raise SystemExit(f"{path} is of another recipe: use --again")
     results = {result.seed: result for result in earlier.results} if earlier else {}
     left = [seed for seed in options.seeds if seed not in results]
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.workers) as pool:
+    with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(options.workers) as pool:
+        folder = options.keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
 
         def train(seed: int) -> RecipeRun:
-            return train_seed(recipe, seed, Path(folder), options.data_dir)
+            return train_seed(recipe, seed, folder, options.data_dir)
 
         for run in pool.map(train, left):
             if earlier is not None and run.environment != earlier.environment:
@@ -118,7 +121,8 @@ def main() -> None:
             make_row(options.name, recipe, commit, run, ordered).save(RESULTS)
             tested = f"epoch {run.result.best_epoch}: {percent(run.result.test_accuracy)}"
             say(f"seed {run.result.seed}, {tested}; last epoch: {percent(last)}", flush=True)
-            shutil.rmtree(run.run.folder)
+            if options.keep is None:
+                shutil.rmtree(run.run.folder)
 
 
 if __name__ == "__main__":

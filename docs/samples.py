@@ -59,6 +59,26 @@ def rule(page: Gray, spacing: int = 35, shade: float = 165) -> Gray:
     return page
 
 
+def form(data: DigitData, text: str, columns: int, seed: int) -> Gray:
+    """Return a scan of a slightly rotated form, one digit in each ruled cell; a space is empty."""
+    generator = np.random.default_rng(seed)
+    lines, cell, side = -(-len(text) // columns), 90, 72
+    page = Image.new("L", ((columns + 1) * cell, (lines + 1) * cell), 250)
+    labels = data.train_labels.numpy()
+    for place, digit in enumerate(text):
+        row, column = divmod(place, columns)
+        left, top = column * cell + cell // 2, row * cell + cell // 2
+        ImageDraw.Draw(page).rectangle((left, top, left + cell, top + cell), outline=130, width=2)
+        if digit != " ":
+            chosen = generator.choice(np.flatnonzero(labels == int(digit)))
+            ink = enlarge(data.train_images[chosen].numpy(), side)
+            shift_x, shift_y = generator.integers(-6, 7, 2) + (cell - side) // 2
+            mask = Image.fromarray((255 * ink).clip(0, 255).astype(np.uint8))
+            page.paste(45, (left + int(shift_x), top + int(shift_y)), mask)
+    rotated = page.rotate(1.5, Image.Resampling.BICUBIC, expand=True, fillcolor=250)
+    return np.asarray(rotated, np.float32)
+
+
 def scribble() -> Image.Image:
     """Return lines through random points: not a digit."""
     image = Image.new("L", (220, 220), 255)
@@ -80,6 +100,7 @@ def main() -> None:
         "page": photograph(write(data, "20261127", 4, seed=6), paper=235, pen=60, seed=6),
         "ruled": rule(photograph(write(data, "58064", 5, seed=3), paper=235, pen=45, seed=3)),
         "chalk": green,
+        "form": form(data, "31415 9265", 5, seed=7),
         "blank": blank,
     }
     SAMPLES.mkdir(exist_ok=True)

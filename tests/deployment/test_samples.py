@@ -24,6 +24,14 @@ def test_each_digit_of_a_sample_is_read_with_confidence(recognizer: Recognizer, 
     assert not any(digit.unsure or digit.not_digit for digit in digits)
 
 
+def test_the_cells_of_the_form_are_read(recognizer: Recognizer) -> None:
+    read = recognizer.read(ROOT / "samples" / "form.png")
+    cells = {digit.digit.cell: str(digit.label) for digit in read}
+    text = "31415 9265"
+    assert cells == {(i // 5 + 1, i % 5 + 1): t for i, t in enumerate(text) if t != " "}
+    assert not any(digit.unsure or digit.not_digit for digit in read)
+
+
 def test_a_scribble_is_probably_not_a_digit(recognizer: Recognizer) -> None:
     (read,) = recognizer.read(ROOT / "samples" / "scribble.png")
     assert read.not_digit
@@ -37,7 +45,7 @@ def test_a_blank_page_has_no_digit(recognizer: Recognizer) -> None:
 
 def test_each_sample_is_tested() -> None:
     names = {path.stem for path in (ROOT / "samples").iterdir()}
-    assert names == {*DIGITS, "scribble", "blank"}
+    assert names == {*DIGITS, "form", "scribble", "blank"}
 
 
 @pytest.mark.slow
