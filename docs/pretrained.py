@@ -23,9 +23,9 @@ TRAINING = """
 
 ## Training
 
-`python -m mnist_lightning fit --config configs/handwriting.yaml` trains it, in five minutes on
-two CPU cores. In a copy of the repository, `make pretrained DATA=DIR` trains it, and writes this
-folder again.
+`python -m mnist_lightning fit --config configs/handwriting.yaml` trains it, in about a quarter
+of an hour on a processor that supports bfloat16. In a copy of the repository,
+`make pretrained DATA=DIR` trains it, and writes this folder again.
 """
 # The machine and the times of the training are not part of the product.
 OMITTED = ("device", "threads", "fit_seconds", "epoch_seconds", "started")

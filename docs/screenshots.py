@@ -34,6 +34,7 @@ RUNS = {
         *("--model.network", "DigitNet", "--data.batch_size", "64", "--trainer.max_epochs", "4")
     ],
 }
+LAYERS = 18  # of the pretrained network, with its input
 THREE = [(0.37, 0.22), (0.62, 0.22), (0.47, 0.45), (0.62, 0.5), (0.64, 0.68), (0.5, 0.78)]
 THREE.append((0.35, 0.73))
 NINE = [
@@ -133,11 +134,11 @@ def show_layers(browser: Browser) -> None:
     """Draw a 9; show the layers, one unit, the view in 3D, and the stroke that decides."""
     with serve([*PROGRAM, "serve", "pretrained", "--port", "0"]) as address:
         page = open_page(browser, address, 1500, width=1250)
-        expect(page.locator("#layers canvas")).to_have_count(8, timeout=60_000)
+        expect(page.locator("#layers canvas")).to_have_count(LAYERS, timeout=60_000)
         expect(page.locator("#neighbors")).to_be_visible(timeout=60_000)
         draw_strokes(page, NINE)
         expect(page.locator("#nearest canvas")).to_have_count(10, timeout=60_000)
-        page.locator("#layers canvas").nth(1).focus()
+        page.locator("#layers canvas").nth(2).focus()
         page.click("#step-next")
         page.locator("#inside").screenshot(path=IMAGES / "page_inside.png")
         page.locator("#neighbors").screenshot(path=IMAGES / "page_neighbors.png")
@@ -184,7 +185,7 @@ def show_teaching(browser: Browser, root: Path, data_dir: Path) -> None:
     command += ["--trainer.default_root_dir", str(root / "taught")]
     with serve(command) as address:
         page = open_page(browser, address, 1000)
-        expect(page.locator("#layers canvas")).to_have_count(8, timeout=60_000)
+        expect(page.locator("#layers canvas")).to_have_count(LAYERS, timeout=60_000)
         for label, strokes, degrees in SLANTED:
             if page.locator("#clear").is_enabled():
                 page.click("#clear")

@@ -102,6 +102,11 @@ def plural(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
+def listing(words: Sequence[str]) -> str:
+    """Join words: `a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
 def shorten(text: str, count: int = 500) -> str:
     """Return a text of at most `count` characters, with `…` in place of its middle."""
     half = count // 2

@@ -7,7 +7,7 @@ from mnist_lightning.evaluation.significance import wilson
 from mnist_lightning.inference import Recognizer
 from mnist_lightning.networks.registry import describe
 from mnist_lightning.preprocessing import mnist_format, normalization
-from mnist_lightning.text import fill_template, percent
+from mnist_lightning.text import code_span, fill_template, listing, percent
 
 
 def metadata(summary: dict[str, Any], recognizer: Recognizer) -> dict[str, Any]:
@@ -26,6 +26,7 @@ def metadata(summary: dict[str, Any], recognizer: Recognizer) -> dict[str, Any]:
         "extra": list(summary.get("extra_checksums") or {}),
         "seed": summary["seed"],
         "init_from": summary.get("init_from"),
+        "tested_epoch": summary.get("tested_epoch"),
         "commit": summary.get("commit"),
         "versions": summary["versions"],
         "val_accuracy": summary.get("val/accuracy"),
@@ -52,6 +53,7 @@ def card(about: dict[str, Any], format: str, file: str, output: str, agreement: 
         file=file,
         output=output,
         agreement=agreement,
+        data=listing([code_span(name) for name in (about["dataset"], *about["extra"])]),
         test=_test_result(about),
         versions=", ".join(f"{name} {version}" for name, version in about["versions"].items()),
     )
@@ -59,7 +61,7 @@ def card(about: dict[str, Any], format: str, file: str, output: str, agreement: 
 
 def summarize(about: dict[str, Any]) -> str:
     """Return a short text about a model for its users."""
-    data = " and ".join([about["dataset"], *about["extra"]])
+    data = listing([about["dataset"], *about["extra"]])
     text = f"Network: {_name(about)}, {about['parameters']:,} parameters, trained on {data}"
     test = _test_result(about)
     if test is not None:

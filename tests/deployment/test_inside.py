@@ -62,7 +62,7 @@ def sheet(browser: Browser, pretrained_address: str) -> Iterator[Page]:
     page.on("console", lambda message: messages.append(message.text))
     page.on("pageerror", lambda error: messages.append(str(error)))
     page.goto(pretrained_address)
-    expect(page.locator("#layers canvas")).to_have_count(8, timeout=60_000)
+    expect(page.locator("#layers canvas")).to_have_count(18, timeout=60_000)
     yield page
     assert messages == []
     context.close()
@@ -152,20 +152,30 @@ def test_every_layer_is_shown_and_changes_while_drawing(sheet: Page) -> None:
     texts = [text.replace("\xa0\u00d7\xa0", " x ") for text in captions.all_inner_texts()]
     assert texts == [
         "Input, 28 x 28",
-        "1: convolution 5 x 5, 32 maps of 28 x 28",
-        "2: maximum of 2 x 2, batch normalization, SiLU, 32 maps of 14 x 14",
-        "3: convolution 3 x 3, 64 maps of 14 x 14",
-        "4: maximum of 2 x 2, batch normalization, SiLU, 64 maps of 7 x 7",
-        "5: convolution 3 x 3, 128 maps of 7 x 7",
-        "6: maximum of 2 x 2, batch normalization, SiLU, 128 maps of 3 x 3",
-        "7: linear, 10 units",
+        "1: instance normalization, 28 x 28",
+        "2: convolution 5 x 5, ReLU, batch normalization, 16 maps of 28 x 28",
+        "3: convolution 3 x 3, ReLU, 16 maps of 28 x 28",
+        "4: sum of two layers, 16 maps of 28 x 28",
+        "5: maximum of 2 x 2, batch normalization, 16 maps of 14 x 14",
+        "6: convolution 3 x 3, ReLU, 16 maps of 14 x 14",
+        "7: sum of two layers, batch normalization, 16 maps of 14 x 14",
+        "8: convolution 3 x 3, ReLU, 32 maps of 14 x 14",
+        "9: maximum of 2 x 2, batch normalization, 32 maps of 7 x 7",
+        "10: convolution 3 x 3, ReLU, 32 maps of 7 x 7",
+        "11: sum of two layers, batch normalization, 32 maps of 7 x 7",
+        "12: convolution 3 x 3, ReLU, 64 maps of 7 x 7",
+        "13: maximum of 2 x 2, batch normalization, 64 maps of 4 x 4",
+        "14: convolution 3 x 3, ReLU, 64 maps of 4 x 4",
+        "15: sum of two layers, batch normalization, 64 maps of 4 x 4",
+        "16: average of each map, 64 maps of 1 x 1",
+        "17: linear, 10 units",
     ]
     assert all(first != second for first, second in zip(*images, strict=True))
 
 
 def test_a_unit_shows_its_inputs_filter_and_receptive_field(sheet: Page) -> None:
     draw(sheet, THREE)
-    canvas = sheet.locator("#layers canvas").nth(1)
+    canvas = sheet.locator("#layers canvas").nth(2)
     canvas.focus()
     for key in ("PageDown", "ArrowDown"):
         sheet.keyboard.press(key)
@@ -177,26 +187,35 @@ def test_a_unit_shows_its_inputs_filter_and_receptive_field(sheet: Page) -> None
         min(28, row + 3),
         min(28, column + 3),
     ]
-    shown = sheet.evaluate(
-        "inside.current[1].data[inside.selected.unit.channel * 784"
-        " + inside.selected.unit.row * 28 + inside.selected.unit.column]"
-    )
+    total, shown = sheet.evaluate("""() => {
+      const layer = layers.find(backend.reader.network)[2];
+      const { channel, row, column } = inside.selected.unit;
+      const at = channel * 784 + row * 28 + column;
+      return [layer.steps[0] + 1, layer.value].map((value) => inside.current[value].data[at]);
+    }""")
     formula = sheet.locator("#unit-formula").inner_text().replace(MINUS, "-")
     assert formula.startswith("Sum of 25 products of an input and a weight: ")
-    assert float(formula.split()[-1]) == pytest.approx(shown, abs=0.006)
+    convolved, relu, normalized = (float(part.split()[-1]) for part in formula.split(" \u2192 "))
+    assert convolved == pytest.approx(total, abs=0.006)
+    assert relu == pytest.approx(max(total, 0), abs=0.006)
+    assert normalized == pytest.approx(shown, abs=0.006)
     for _ in range(25):
         sheet.click("#step-next")
     expect(sheet.locator("#step-next")).to_be_disabled()
     steps = sheet.locator("#step-text").inner_text().replace(MINUS, "-")
     assert steps.startswith("pixel 25 of 25: ")
-    assert float(steps.split()[-1].rstrip(",")) == pytest.approx(shown, abs=0.006)
+    assert float(steps.split()[-1]) == pytest.approx(total, abs=0.006)
     expect(sheet.locator("#patch td")).to_have_count(25)
     assert channel == sheet.evaluate("inside.selected.unit.channel")
 
 
-@pytest.mark.parametrize("layer", range(1, 8))
+@pytest.mark.parametrize("layer", range(1, 18))
 def test_the_receptive_field_is_the_part_that_influences_a_unit(sheet: Page, layer: int) -> None:
-    """Change each pixel: the unit changes exactly within its receptive field."""
+    """Exchange pixels: the unit changes exactly if one of them is in its receptive field.
+
+    Exchanged pixels keep the mean and the standard deviation of the image, which the network
+    normalizes. Their last bits may change.
+    """
     draw(sheet, EIGHT)
     outside = sheet.evaluate(
         """(layer) => {
@@ -207,14 +226,21 @@ def test_the_receptive_field_is_the_part_that_influences_a_unit(sheet: Page, lay
       const index = data.indexOf(arrays.max(data));
       const [top, left, bottom, right] = layers.field(
         backend.reader.network, base, found.value, layers.unitAt(shape, index));
-      let outside = 0, inside = 0;
-      for (let pixel = 0; pixel < 784; pixel += 3) {
-        const changed = Uint8Array.from(digit.pixels);
-        changed[pixel] = 255 - changed[pixel];
-        const value = backend.reader.network.values(changed)[found.value].data[index];
+      const within = (pixel) => {
         const [y, x] = [Math.floor(pixel / 28), pixel % 28];
-        const within = y >= top && y < bottom && x >= left && x < right;
-        if (value !== data[index]) within ? inside++ : outside++;
+        return y >= top && y < bottom && x >= left && x < right;
+      };
+      const pixels = [...digit.pixels.keys()];
+      const tolerance = 1e-5 * Math.abs(data[index]);
+      let outside = 0, inside = 0;
+      for (let pixel = 0; pixel < 784; pixel += 7) {
+        const others = pixels.filter((other) => digit.pixels[other] !== digit.pixels[pixel]);
+        const partner = others.find((other) => !within(other)) ?? others[0];
+        const changed = Uint8Array.from(digit.pixels);
+        [changed[pixel], changed[partner]] = [changed[partner], changed[pixel]];
+        const value = backend.reader.network.values(changed)[found.value].data[index];
+        const part = within(pixel) || within(partner);
+        if (Math.abs(value - data[index]) > tolerance) part ? inside++ : outside++;
       }
       return [outside, inside];
     }""",

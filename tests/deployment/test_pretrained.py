@@ -78,7 +78,7 @@ def test_it_is_exported_without_a_data_set(command: Command) -> None:
 
 
 def test_a_run_starts_from_its_weights(command: Command, run_0: Run) -> None:
-    network = ("--model.network", "BatchNormCNN", "--model.network.dropout", "0.5")
+    network = ("--model.network", "ResidualCNN", "--model.network.width", "16")
     options = (*DIGITS, *network, "--trainer.max_epochs", "1")
     result = command("fit", *options, "--init_from", "pretrained")
     assert result.status == 0, result.err

@@ -61,7 +61,7 @@ def test_several_digits_are_read_in_order(client: httpx.Client) -> None:
 def test_other_runs_are_selected_only_by_name(client: httpx.Client, home: Path) -> None:
     known = client.get("/api/runs").json()
     assert [(run["name"], run["network"]) for run in known] == [
-        ("pretrained", "BatchNormCNN"),
+        ("pretrained", "ResidualCNN"),
         ("version_0", "ClassicCNN"),
         ("version_1", "DigitNet"),
     ]
@@ -244,7 +244,7 @@ def test_a_run_of_another_directory_is_listed_and_used(home: Path, tmp_path: Pat
     run = home / "lightning_logs" / "version_1"
     for address in serving(tmp_path, str(run)):
         runs = {each["name"]: each["network"] for each in httpx.get(f"{address}/api/runs").json()}
-        assert runs == {"version_1": "DigitNet", "pretrained": "BatchNormCNN"}
+        assert runs == {"version_1": "DigitNet", "pretrained": "ResidualCNN"}
         sent = encode(draw_seven())
         answer = httpx.post(f"{address}/api/predict?run=version_1", content=sent).json()
         (expected,) = load(run).read(draw_seven())
