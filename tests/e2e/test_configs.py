@@ -45,8 +45,6 @@ def test_every_config_has_a_floor() -> None:
 def test_a_config_reaches_its_accuracy(command: Command, run_0: Run, name: str) -> None:
     epochs, floor = FLOORS[name]
     options = [*DIGITS, "--trainer.max_epochs", str(epochs), "--auto_resume", "false"]
-    if name == "handwriting":
-        options += ["--data.extra", "strokes"]  # MNIST is not on every machine
     assert command("fit", "--config", name, *options, "--seed_everything", "1").status == 0
     assert 100 * run_0.summary()["test/accuracy"] >= floor
 
