@@ -5,7 +5,8 @@
 
 The file is written after each seed. If it exists, only the seeds that it lacks are trained, if the
 configuration and the environment are the same; `--again` replaces it. If the tested weights
-are of the best epoch on the validation set, those of the last epoch are also tested.
+are of the best epoch on the validation set, those of the last epoch are also tested. `--keep` needs
+a new folder.
 """
 
 import argparse
@@ -97,6 +98,8 @@ def main() -> None:
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--keep", type=Path, help="keep the run directories in this folder")
     options, rest = parser.parse_known_args()
+    if options.keep is not None and options.keep.exists():
+        raise SystemExit(f"--keep {options.keep}: it exists; choose a new folder")
     torch.set_num_threads(1)
     commit = read_commit()
     recipe, path = read_recipe(options, rest), RESULTS / f"{options.name}.json"

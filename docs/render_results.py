@@ -18,7 +18,7 @@ CONFIGS = ROOT / "configs"
 TABLE = re.compile(
     r"(<!-- results: ([\w%, ]+) of ([\w, ]+) -->\n).*?(<!-- end of results -->)", re.S
 )
-COMMENT = re.compile(r"^# test accuracy .*$", re.M)
+COMMENT = re.compile(r"^# test accuracy\b.*$", re.M)
 
 
 def spread(accuracies: list[float]) -> str:
@@ -86,7 +86,10 @@ def render_config(row: PublishedRow) -> tuple[Path, str]:
     path = ROOT / (row.recipe.config_file or "")
     counts = f"{len(row.results)} seeds, {plural(row.epochs, 'epoch')}"
     line = f"# test accuracy {spread(row.accuracies)} ({counts}): results/{row.name}.json"
-    return path, COMMENT.sub(line, path.read_text(), count=1)
+    text, replaced = COMMENT.subn(line, path.read_text(), count=1)
+    if not replaced:
+        raise SystemExit(f"{path}: no line starts with `# test accuracy`")
+    return path, text
 
 
 def rendered() -> dict[Path, str]:

@@ -18,7 +18,7 @@ from mnist_lightning.data.loader import BatchDataset, BatchLoader
 from mnist_lightning.data.reader import DatasetReader
 from mnist_lightning.data.splits import Split, combine, default_val_size, split
 from mnist_lightning.errors import UserError
-from mnist_lightning.text import listing
+from mnist_lightning.text import join_words
 
 
 class MNISTDataModule(LightningDataModule):
@@ -169,7 +169,7 @@ class MNISTDataModule(LightningDataModule):
     def title(self) -> str:
         """Return the names of the data set and of the additional data sets, as a title."""
         own = self.data.name
-        return listing([own, *(name for name in self.extra if name != own)])
+        return join_words([own, *(name for name in self.extra if name != own)])
 
     @property
     def train_batches(self) -> int:

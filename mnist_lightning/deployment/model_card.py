@@ -7,7 +7,7 @@ from mnist_lightning.evaluation.significance import wilson
 from mnist_lightning.inference import Recognizer
 from mnist_lightning.networks.registry import describe
 from mnist_lightning.preprocessing import mnist_format, normalization
-from mnist_lightning.text import code_span, fill_template, listing, percent
+from mnist_lightning.text import code_span, fill_template, join_words, percent
 
 
 def metadata(summary: dict[str, Any], recognizer: Recognizer) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def card(about: dict[str, Any], format: str, file: str, output: str, agreement: 
         file=file,
         output=output,
         agreement=agreement,
-        data=listing([code_span(name) for name in (about["dataset"], *about["extra"])]),
+        data=join_words([code_span(name) for name in (about["dataset"], *about["extra"])]),
         test=_test_result(about),
         versions=", ".join(f"{name} {version}" for name, version in about["versions"].items()),
     )
@@ -61,7 +61,7 @@ def card(about: dict[str, Any], format: str, file: str, output: str, agreement: 
 
 def summarize(about: dict[str, Any]) -> str:
     """Return a short text about a model for its users."""
-    data = listing([about["dataset"], *about["extra"]])
+    data = join_words([about["dataset"], *about["extra"]])
     text = f"Network: {_name(about)}, {about['parameters']:,} parameters, trained on {data}"
     test = _test_result(about)
     if test is not None:

@@ -211,7 +211,7 @@ def test_a_unit_shows_its_inputs_filter_and_receptive_field(sheet: Page) -> None
 
 @pytest.mark.parametrize("layer", range(1, 18))
 def test_the_receptive_field_is_the_part_that_influences_a_unit(sheet: Page, layer: int) -> None:
-    """Exchange pixels: the unit changes exactly if one of them is in its receptive field.
+    """Exchange pixels: the unit changes only if one of them is in its receptive field.
 
     Exchanged pixels keep the mean and the standard deviation of the image, which the network
     normalizes. Their last bits may change.
@@ -233,7 +233,7 @@ def test_the_receptive_field_is_the_part_that_influences_a_unit(sheet: Page, lay
       const pixels = [...digit.pixels.keys()];
       const tolerance = 1e-5 * Math.abs(data[index]);
       let outside = 0, inside = 0;
-      for (let pixel = 0; pixel < 784; pixel += 7) {
+      for (const pixel of [index % 784, ...Array.from({ length: 157 }, (_, i) => 5 * i)]) {
         const others = pixels.filter((other) => digit.pixels[other] !== digit.pixels[pixel]);
         const partner = others.find((other) => !within(other)) ?? others[0];
         const changed = Uint8Array.from(digit.pixels);

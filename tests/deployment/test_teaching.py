@@ -126,7 +126,7 @@ def test_a_corrected_digit_is_learned(client: httpx.Client, teaching_home: Path)
     held_out = comparison["held_out"]
     assert (held_out["dataset"], held_out["total"], held_out["are_new"]) == ("digits", 200, True)
     assert held_out["after"] - held_out["before"] == held_out["learned"] - held_out["forgotten"]
-    assert held_out["after"] >= 190
+    assert held_out["after"] >= 180
     # The new run is an ordinary one.
     query = {"run": state["run"]}
     after = client.post("/api/predict", content=SEVEN, params=query).json()["digits"][0]["label"]

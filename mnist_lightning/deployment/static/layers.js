@@ -4,7 +4,8 @@
 
 const layers = (() => {
   const NO_CHANGE = new Set(["dropout", "feature_dropout", "flatten.using_ints", "reshape", "view", "pad"]);
-  // These steps change each value alone: they belong to the layer that computes it.
+  // These steps belong to the layer that computes their input. They change each value alone, except for
+  // the mean and standard deviation of an instance normalization, which receptive fields leave out.
   const FOLLOWERS = {
     batch_norm: "batch normalization",
     instance_norm: "instance normalization",
