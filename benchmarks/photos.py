@@ -17,9 +17,9 @@ from PIL import Image
 
 from mnist_lightning import load
 from mnist_lightning.data.datasets import SOURCES
+from mnist_lightning.evaluation.forgetting import read_images
 from mnist_lightning.inference import Recognizer
 from mnist_lightning.preprocessing import mnist_format
-from mnist_lightning.preprocessing.normalization import normalize
 
 Ink = NDArray[np.uint8]
 NUM_PASTED = 600
@@ -52,9 +52,7 @@ def paste_on_canvas(digit: Ink, index: int, generator: np.random.Generator) -> I
 
 def predict_labels(recognizer: Recognizer, images: list[Ink]) -> NDArray[np.int64]:
     """Return the predicted labels of images (28, 28)."""
-    probabilities = recognizer.probabilities(normalize(torch.from_numpy(np.stack(images))))
-    labels: NDArray[np.int64] = probabilities.argmax(dim=1).numpy()
-    return labels
+    return read_images(recognizer, torch.from_numpy(np.stack(images))).labels
 
 
 def main() -> None:

@@ -24,8 +24,8 @@ import mnist_lightning
 from mnist_lightning import posix
 from mnist_lightning.cli.parser import read_seeds
 from mnist_lightning.data.datasets import SOURCES
+from mnist_lightning.evaluation.forgetting import read_images
 from mnist_lightning.evaluation.published import RESULTS, PublishedRow, Recipe, SeedResult, read_row
-from mnist_lightning.preprocessing.normalization import normalize
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import percent, say
 from mnist_lightning.training.recipe_runs import RecipeRun, train_seed
@@ -50,10 +50,8 @@ def read_recipe(options: argparse.Namespace, rest: list[str]) -> Recipe:
 def test_last_epoch(run: Run, data_dir: str) -> float:
     """Return the test accuracy of the weights after the last epoch."""
     data = SOURCES[run.summary()["dataset"]].load(Path(data_dir))
-    recognizer = mnist_lightning.load(run.recent())
-    batches = normalize(data.test_images).split(1000)
-    predicted = torch.cat([recognizer.probabilities(batch).argmax(dim=1) for batch in batches])
-    return float((predicted == data.test_labels).double().mean())
+    labels = read_images(mnist_lightning.load(run.recent()), data.test_images).labels
+    return float((labels == data.test_labels.numpy()).mean())
 
 
 def read_commit() -> str:

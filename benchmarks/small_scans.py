@@ -18,9 +18,8 @@ from PIL import Image
 from mnist_lightning import load
 from mnist_lightning.data.datasets import SOURCES
 from mnist_lightning.data.splits import split
-from mnist_lightning.inference import Recognizer
+from mnist_lightning.evaluation.forgetting import read_images
 from mnist_lightning.preprocessing import mnist_format
-from mnist_lightning.preprocessing.normalization import normalize
 from mnist_lightning.text import percent
 
 Ink = NDArray[np.uint8]
@@ -75,12 +74,6 @@ def convert(ink: Ink) -> Ink:
         return np.zeros((mnist_format.SIZE, mnist_format.SIZE), np.uint8)
 
 
-def count_correct(recognizer: Recognizer, images: Ink, labels: NDArray[np.int64]) -> int:
-    """Return how many images (N, 28, 28) have the predicted label."""
-    probabilities = recognizer.probabilities(normalize(torch.from_numpy(images)))
-    return int((probabilities.argmax(dim=1).numpy() == labels).sum())
-
-
 def main() -> None:
     """Print the accuracy of each run on each kind of scan."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -97,7 +90,8 @@ def main() -> None:
     for kind, (images, expected) in scans.items():
         converted = np.stack([convert(ink) for ink in images])
         for run, recognizer in recognizers.items():
-            correct = count_correct(recognizer, converted, expected)
+            labels = read_images(recognizer, torch.from_numpy(converted)).labels
+            correct = int((labels == expected).sum())
             share = percent(correct / len(expected))
             print(f"{kind}: {run}: {correct} of {len(expected)}, {share}", flush=True)
 

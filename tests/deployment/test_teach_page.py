@@ -60,9 +60,7 @@ def test_a_digit_is_drawn_corrected_and_learned(page: Page) -> None:
     expect(status).to_have_text(re.compile("of 14 epochs completed"), timeout=LEARN_MILLISECONDS)
     use_new = page.get_by_role("button", name="Use the new network")
     expect(use_new).to_be_visible(timeout=LEARN_MILLISECONDS)
-    expect(status).to_have_text(
-        re.compile(r"^Your digits: 0 of 1 correct before, 1 after\. 200 ")
-    )
+    expect(status).to_have_text(re.compile(r"^Your digits: 0 of 1 correct before, 1 after\. 200 "))
     expect(page.get_by_role("progressbar")).to_be_hidden()
     cells = page.locator("#own tbody td").all_inner_texts()
     assert cells[1] == "8"
