@@ -175,6 +175,7 @@ def open_output(
     partial = path.with_name(f"{path.name}.partial")
     with locked:
         if path.exists():
+            Path(lock.lock_file).unlink(missing_ok=True)
             raise UserError(f"--output {path} already exists; give another name, or delete it", 2)
         with _open_partial(partial) as file:
             output = OutputFile(partial, file)

@@ -45,7 +45,8 @@ class MNISTDataModule(LightningDataModule):
         augment: random changes of the training images in each epoch; several apply in order.
         folder: your own images, in a folder for each label: `folder/3/anything.png`; or your own
             arrays, four files with the names of MNIST's, not compressed.
-        test_share: fraction of your own images for testing: 0 to 1.
+        test_share: fraction of the images of a folder for testing: 0 to 1. MNIST and arrays have
+            their own test images.
         extra: additional data sets for training and validation; the test set stays the same.
         extra_share: fraction of an epoch's images from the additional data sets: every image is
             used, and some are repeated to reach this fraction.

@@ -67,6 +67,7 @@ def test_the_output_file_contains_the_lines(command: Command, photos: Path) -> N
     again = command(*WRITE)
     assert again.status == 2
     assert "digits.jsonl already exists; give another name, or delete it" in again.err
+    assert not list(Path().glob(".*.lock"))
 
 
 READER = "mnist_lightning.cli.predict_output"
