@@ -19,6 +19,7 @@ FLOORS = {
     "handwriting": (3, 94),
     "mlp": (10, 85),
     "record": (6, 92),
+    "robust": (6, 86),
     "speedrun": (10, 92),
     "tiny": (10, 90),
 }
