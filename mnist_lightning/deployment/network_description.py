@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
+from mnist_lightning.networks.equivariant_cnn import Deskew
 from mnist_lightning.networks.inspection import trace
 from mnist_lightning.preprocessing import mnist_format
 
@@ -28,26 +29,38 @@ def describe(network: nn.Module, exact: bool = False) -> dict[str, Any]:
         with the logits.
     """
     program = traced(network)
-    inputs = program.graph_signature
-    names = inputs.inputs_to_parameters | inputs.inputs_to_buffers
-    names |= inputs.inputs_to_lifted_tensor_constants
-    tensors = program.constants | program.state_dict
+    constants = _constants(program)
     values: dict[fx.Node, int] = {}
     weights: dict[fx.Node, int] = {}
     contents, steps = [], []
     for node in program.graph.nodes:
-        if node.op == "placeholder" and node.name not in names:
-            values[node] = len(values)
-        elif node.op == "placeholder" and node.users:
-            weights[node] = len(weights)
-            weight = tensors[names[node.name]].detach().cpu()
-            contents.append(pack(weight.float().numpy(), exact))
-        elif node.op == "call_function":
-            steps.append(_step(node, values, weights))
-            values[node] = len(values)
-        elif node.op == "output":
+        if node.op == "output":
             output = values[node.args[0][0]]
+        elif node not in constants:
+            for weight in node.all_input_nodes:
+                if weight in constants and weight not in weights:
+                    weights[weight] = len(weights)
+                    contents.append(pack(constants[weight].float().numpy(), exact))
+            if node.op == "call_function":
+                steps.append(_step(node, values, weights))
+            values[node] = len(values)
     return {"weights": contents, "steps": steps, "output": output}
+
+
+def _constants(program: torch.export.ExportedProgram) -> dict[fx.Node, Tensor]:
+    """Return the value of each node that does not depend on the image."""
+    inputs = program.graph_signature
+    names = inputs.inputs_to_parameters | inputs.inputs_to_buffers
+    names |= inputs.inputs_to_lifted_tensor_constants
+    tensors = program.constants | program.state_dict
+    constants: dict[fx.Node, Tensor] = {}
+    for node in program.graph.nodes:
+        if node.op == "placeholder" and node.name in names:
+            constants[node] = tensors[names[node.name]].detach().cpu()
+        elif node.all_input_nodes and constants.keys() >= set(node.all_input_nodes):
+            arguments, options = fx.map_arg((node.args, node.kwargs), constants.__getitem__)
+            constants[node] = node.target(*arguments, **options)
+    return constants
 
 
 def traced(network: nn.Module, batch: int = 1) -> torch.export.ExportedProgram:
@@ -56,11 +69,27 @@ def traced(network: nn.Module, batch: int = 1) -> torch.export.ExportedProgram:
     torch.export replaces the weights of the module while it traces. Therefore it traces a copy:
     other threads of the server may use the network at the same time.
     """
-    program = trace(
-        copy.deepcopy(network), torch.zeros(batch, 1, mnist_format.SIZE, mnist_format.SIZE)
-    )
+    network = copy.deepcopy(network)
+    for module in network.modules():
+        if isinstance(module, Deskew):
+            module.forward = _deskew  # type: ignore[method-assign]
+    program = trace(network, torch.zeros(batch, 1, mnist_format.SIZE, mnist_format.SIZE))
     program.graph.eliminate_dead_code()
     return program
+
+
+@torch.library.custom_op(
+    "mnist_lightning::deskew", mutates_args=(), schema="(Tensor self) -> Tensor"
+)
+def _deskew(images: Tensor) -> Tensor:
+    """Apply `Deskew` as a single step."""
+    deskewed: Tensor = Deskew()(images)
+    return deskewed
+
+
+@_deskew.register_fake
+def _(images: Tensor) -> Tensor:
+    return torch.empty_like(images)
 
 
 def pack(values: NDArray[np.float32], exact: bool = False) -> dict[str, Any]:

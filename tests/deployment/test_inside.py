@@ -100,18 +100,21 @@ def decode(text: str) -> np.ndarray[Any, Any]:
 
 
 class Recorder(fx.Interpreter):
-    """Runs a graph and keeps the value of each call."""
+    """Runs a graph and keeps the value of each call that depends on the image."""
 
     def run_node(self, node: fx.Node) -> Any:
         """Run a node; keep its value."""
         value = super().run_node(node)
-        if node.op == "call_function" and isinstance(value, torch.Tensor):
-            self.values.append(value)
+        if node.op == "placeholder" or self.computed & set(node.all_input_nodes):
+            self.computed.add(node)
+            if node.op == "call_function" and isinstance(value, torch.Tensor):
+                self.values.append(value)
         return value
 
     def record(self, image: torch.Tensor) -> list[torch.Tensor]:
         """Return the values of all calls for an image."""
         self.values: list[torch.Tensor] = []
+        self.computed: set[fx.Node] = set()
         with torch.inference_mode():
             self.run(image)
         return [value.clone() for value in self.values]

@@ -19,6 +19,7 @@ PARAMETERS = {
     "ClassicCNN": 21_840,
     "DeepCNN": 593_200,
     "DigitNet": 225_034,
+    "EquivariantCNN": 598,
     "MultilayerPerceptron": 52_650,
     "ResidualCNN": 668_842,
     "SpeedCNN": 77_034,

@@ -251,6 +251,29 @@ const network = (() => {
     return { shape: [input.data.length], data: input.data };
   }
 
+  // Center an image and shear it, so that its strokes are upright on average.
+  function deskew({ input }) {
+    const [, height, width] = input.shape;
+    const paper = input.data.reduce((x, y) => Math.min(x, y));
+    const ink = Float64Array.from(input.data, (value) => value - paper);
+    const down = (i) => (2 * Math.floor(i / width) + 1) / height - 1;
+    const across = (i) => (2 * (i % width) + 1) / width - 1;
+    const total = arrays.sum(ink) + 1e-6;
+    const mean = (change) => arrays.sum(ink.map((value, i) => value * change(i))) / total;
+    const [top, left] = [mean(down), mean(across)];
+    const together = mean((i) => (down(i) - top) * (across(i) - left));
+    const slant = together / (mean((i) => (down(i) - top) ** 2) + 1e-4);
+    const at = (y, x) => (y < 0 || x < 0 || y >= height || x >= width ? 0 : ink[y * width + x]);
+    const data = input.data.map((_, i) => {
+      const y = ((down(i) + top + 1) * height - 1) / 2;
+      const x = ((across(i) + left + slant * down(i) + 1) * width - 1) / 2;
+      const [row, column] = [y, x].map(Math.floor);
+      const line = (r) => at(r, column) * (column + 1 - x) + at(r, column + 1) * (x - column);
+      return line(row) * (row + 1 - y) + line(row + 1) * (y - row) + paper;
+    });
+    return { shape: input.shape, data };
+  }
+
   const STEPS = {
     adaptive_avg_pool2d,
     "add.Tensor": add,
@@ -259,6 +282,7 @@ const network = (() => {
     avg_pool2d,
     conv2d,
     "conv2d.padding": conv2d,
+    "mnist_lightning.deskew": deskew,
     dropout: unchanged,
     feature_dropout: unchanged,
     "flatten.using_ints": flatten,

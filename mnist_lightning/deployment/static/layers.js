@@ -23,6 +23,7 @@ const layers = (() => {
     max_pool2d: ({ options }) => `maximum of ${size(options.kernel_size)}`,
     avg_pool2d: ({ options }) => `average of ${size(options.kernel_size)}`,
     linear: () => "linear",
+    "mnist_lightning.deskew": () => "centered and sheared",
     "add.Tensor": () => "sum of two layers",
     adaptive_avg_pool2d: () => "average of each map",
     "mean.dim": () => "average of each map",
