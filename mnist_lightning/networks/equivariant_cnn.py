@@ -110,9 +110,8 @@ class _Norm(nn.BatchNorm3d):
         return functional.batch_norm(maps, mean, variance, eps=self.eps)
 
 
-def _block(inputs: int, outputs: int) -> list[nn.Module]:
-    """Return a separable convolution: 3x3 for each map, then 1x1 over all."""
-    return [_Depthwise(inputs), _Pointwise(inputs, outputs), _Norm(outputs), nn.ReLU()]
+def _mix(inputs: int, outputs: int) -> list[nn.Module]:
+    return [_Pointwise(inputs, outputs), _Norm(outputs), nn.ReLU()]
 
 
 class EquivariantCNN(nn.Module):
@@ -137,13 +136,13 @@ class EquivariantCNN(nn.Module):
         self.normalize = nn.Sequential(Deskew(), nn.InstanceNorm2d(1))
         self.kernels = _Depthwise(width)
         self.norm, self.relu, self.pool = _Norm(width), nn.ReLU(), nn.MaxPool2d(2)
-        self.first = nn.Sequential(_Pointwise(width, wider), _Norm(wider), nn.ReLU())
-        self.blocks = nn.Sequential(
-            *_block(wider, width),
-            *_block(width, wider),
-            *_block(wider, width),
-            *_block(width, wider),
-        )
+        self.layers = nn.Sequential(
+            *_mix(width, wider),                      # (8 wider, 12, 12)
+            _Depthwise(wider), *_mix(wider, width),   # (8 width, 10, 10)
+            _Depthwise(width), *_mix(width, wider),   # (8 wider, 8, 8)
+            _Depthwise(wider), *_mix(wider, width),   # (8 width, 6, 6)
+            _Depthwise(width), *_mix(width, wider),   # (8 wider, 4, 4)
+        )  # fmt: skip
         self.head = nn.Sequential(
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(ORIENTATIONS * wider, num_classes)
         )
@@ -151,6 +150,6 @@ class EquivariantCNN(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map (B, 1, 28, 28) normalized images to (B, num_classes) logits."""
         # The first two layers have the same kernels.
-        maps = self.relu(self.norm(self.kernels(self.normalize(images))))  # 26x26
-        maps = self.pool(self.first(self.kernels(maps)))  # 24x24, 12x12
-        return self.head(self.blocks(maps))  # 10x10, 8x8, 6x6, 4x4
+        maps = self.relu(self.norm(self.kernels(self.normalize(images))))  # (8 width, 26, 26)
+        maps = self.pool(self.kernels(maps))  # (8 width, 12, 12)
+        return self.head(self.layers(maps))

@@ -24,7 +24,7 @@ def features(network: EquivariantCNN, images: Tensor) -> Tensor:
     deskew, norm = network.normalize
     network.normalize, last = nn.Sequential(nn.Identity(), norm), network.head.pop(2)
     with torch.inference_mode():
-        found = network.eval()(images).unflatten(1, (-1, 8))
+        found: Tensor = network.eval()(images).unflatten(1, (-1, 8))
     network.normalize = nn.Sequential(deskew, norm)
     network.head.append(last)
     return found
