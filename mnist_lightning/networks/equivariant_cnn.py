@@ -61,7 +61,7 @@ def _sum(values: Tensor) -> Tensor:
     return values.sum(dim=(1, 2), keepdim=True)
 
 
-class _Depthwise(nn.Module):
+class DepthwiseConv(nn.Module):
     """Convolves each feature with its own 3x3 kernel, in eight orientations."""
 
     permutations: Tensor
@@ -77,7 +77,7 @@ class _Depthwise(nn.Module):
         return functional.conv2d(maps, kernels, groups=maps.shape[1])
 
 
-class _Pointwise(nn.Module):
+class PointwiseConv(nn.Module):
     """Mixes all features of all orientations at each pixel, alike for each orientation."""
 
     steps: Tensor
@@ -95,7 +95,7 @@ class _Pointwise(nn.Module):
         return functional.conv2d(maps, weight.reshape(-1, maps.shape[1], 1, 1))
 
 
-class _Norm(nn.BatchNorm3d):
+class FeatureNorm(nn.BatchNorm3d):
     """Normalizes each feature over all its orientations, without parameters."""
 
     def __init__(self, features: int) -> None:
@@ -111,7 +111,7 @@ class _Norm(nn.BatchNorm3d):
 
 
 def _mix(inputs: int, outputs: int) -> list[nn.Module]:
-    return [_Pointwise(inputs, outputs), _Norm(outputs), nn.ReLU()]
+    return [PointwiseConv(inputs, outputs), FeatureNorm(outputs), nn.ReLU()]
 
 
 class EquivariantCNN(nn.Module):
@@ -134,14 +134,14 @@ class EquivariantCNN(nn.Module):
         self.width = width
         wider = -(-4 * width // 3)
         self.normalize = nn.Sequential(Deskew(), nn.InstanceNorm2d(1))
-        self.kernels = _Depthwise(width)
-        self.norm, self.relu, self.pool = _Norm(width), nn.ReLU(), nn.MaxPool2d(2)
+        self.kernels = DepthwiseConv(width)
+        self.norm, self.relu, self.pool = FeatureNorm(width), nn.ReLU(), nn.MaxPool2d(2)
         self.layers = nn.Sequential(
             *_mix(width, wider),                      # (8 wider, 12, 12)
-            _Depthwise(wider), *_mix(wider, width),   # (8 width, 10, 10)
-            _Depthwise(width), *_mix(width, wider),   # (8 wider, 8, 8)
-            _Depthwise(wider), *_mix(wider, width),   # (8 width, 6, 6)
-            _Depthwise(width), *_mix(width, wider),   # (8 wider, 4, 4)
+            DepthwiseConv(wider), *_mix(wider, width),   # (8 width, 10, 10)
+            DepthwiseConv(width), *_mix(width, wider),   # (8 wider, 8, 8)
+            DepthwiseConv(wider), *_mix(wider, width),   # (8 width, 6, 6)
+            DepthwiseConv(width), *_mix(width, wider),   # (8 wider, 4, 4)
         )  # fmt: skip
         self.head = nn.Sequential(
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(ORIENTATIONS * wider, num_classes)
