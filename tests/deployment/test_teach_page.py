@@ -30,6 +30,8 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     page.on("pageerror", lambda error: messages.append(str(error)))
     page.goto(address)
     expect(page.locator("#run option").nth(2)).to_be_attached()
+    # The drawing is read again when the layers are loaded.
+    expect(page.locator("#layers figcaption").first).to_be_attached(timeout=60_000)
     yield page
     assert [text for text in messages if "responded with a status of 4" not in text] == []
     context.close()
@@ -126,9 +128,10 @@ def test_a_saved_label_is_shown_for_its_drawing_only(page: Page) -> None:
 
 
 def test_a_corrected_digit_is_removed_with_the_keyboard(page: Page) -> None:
-    draw(page, THREE)
-    correct(page, 3)
     items = page.locator("#corrected li")
+    for label, strokes in ((8, EIGHT), (3, THREE)):
+        draw(page, strokes)
+        correct(page, label)
     expect(items.first).to_contain_text("3")
     count = items.count()
     page.get_by_role("button", name="Remove drawing 1, label 3").focus()
