@@ -13,7 +13,7 @@ def _orientations() -> tuple[Tensor, Tensor]:
 
     Returns:
         permutations: (8, 9), the weights of the kernel in each orientation.
-        steps: (8, 8), the orientation that leads from the first one to the second one.
+        steps: (8, 8), the change that turns the first orientation into the second one.
     """
     kernel = torch.arange(9).view(3, 3)
     sides = (kernel, kernel.flip(1))
@@ -33,14 +33,12 @@ class Deskew(nn.Module):
 
     rows: Tensor
     columns: Tensor
-    axes: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         positions = (2 * torch.arange(SIZE) + 1) / SIZE - 1  # the centers of the pixels
         self.register_buffer("rows", positions.view(1, SIZE, 1), persistent=False)
         self.register_buffer("columns", positions.view(1, 1, SIZE), persistent=False)
-        self.register_buffer("axes", torch.eye(2), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (B, 1, 28, 28) normalized images to the same shape."""
@@ -52,7 +50,7 @@ class Deskew(nn.Module):
         slant = _sum(weight * down * across) / (_sum(weight * down * down) + 1e-4)
         x = self.columns + left + slant * self.rows
         y = self.rows + top
-        points = x.unsqueeze(-1) * self.axes[0] + y.unsqueeze(-1) * self.axes[1]  # (B, 28, 28, 2)
+        points = torch.stack(torch.broadcast_tensors(x, y), dim=-1)  # (B, 28, 28, 2)
         return functional.grid_sample(ink, points, align_corners=False) + paper
 
 
@@ -78,7 +76,7 @@ class DepthwiseConv(nn.Module):
 
 
 class PointwiseConv(nn.Module):
-    """Mixes all features of all orientations at each pixel, alike for each orientation."""
+    """Mixes all features of all orientations at each pixel, in the same way in each orientation."""
 
     steps: Tensor
 
@@ -124,8 +122,8 @@ class EquivariantCNN(nn.Module):
 
     Args:
         num_classes: number of logits.
-        width: features after every second convolution; the others have a third more. Each feature
-            has eight maps.
+        width: features after every second convolution; the others have a third more,
+            rounded up. Each feature has eight maps.
     """
 
     def __init__(self, num_classes: int = 10, width: int = 2) -> None:
@@ -137,7 +135,7 @@ class EquivariantCNN(nn.Module):
         self.kernels = DepthwiseConv(width)
         self.norm, self.relu, self.pool = FeatureNorm(width), nn.ReLU(), nn.MaxPool2d(2)
         self.layers = nn.Sequential(
-            *_mix(width, wider),                      # (8 wider, 12, 12)
+            *_mix(width, wider),                         # (8 wider, 12, 12)
             DepthwiseConv(wider), *_mix(wider, width),   # (8 width, 10, 10)
             DepthwiseConv(width), *_mix(width, wider),   # (8 wider, 8, 8)
             DepthwiseConv(wider), *_mix(wider, width),   # (8 width, 6, 6)
