@@ -32,7 +32,7 @@ def main() -> None:
     run, _ = lookup.find(options.run, Path(LOGS_FOLDER))
     recognizer = load(run.folder)
     image = np.random.default_rng(0).integers(0, 256, (1, 28, 28)).astype(np.uint8)
-    export = Export(recognizer, False, {})
+    export = Export(recognizer, False, {}, image)
 
     with tempfile.TemporaryDirectory() as folder:
         variants: dict[str, Predict] = {

@@ -105,7 +105,7 @@ def metadata_with(text: str) -> dict[str, object]:
     return metadata
 
 
-@pytest.mark.parametrize("format", ["pth", "safetensors", "onnx", "pt2", "html"])
+@pytest.mark.parametrize("format", ["pth", "safetensors", "onnx", "int8", "pt2", "html"])
 def test_a_model_card_contains_no_markup_of_a_summary(format: str) -> None:
     text = '```\n\n# Free\n<img src=x>[a](javascript:b)\n~~~"""\n{{ 1 }}'
     card = model_card.card(metadata_with(text), format, 'a".`"x.pth', "logits", "equal")

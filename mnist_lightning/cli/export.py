@@ -17,7 +17,9 @@ from mnist_lightning.files import write_atomically
 from mnist_lightning.networks.registry import NetworkFactory
 from mnist_lightning.runs import lookup
 from mnist_lightning.runs.run_directory import Run
-from mnist_lightning.text import say
+from mnist_lightning.text import join_words, say
+
+ENSEMBLE_FORMATS = join_words(exporters.ENSEMBLE_FORMATS, "or")
 
 
 def make_parser() -> CommandParser:
@@ -28,7 +30,7 @@ def make_parser() -> CommandParser:
     parser.add_argument(
         "--output", type=Path, metavar="PATH", help="(default: in the run directory)"
     )
-    softmax_help = "onnx, pt2: return probabilities instead of logits"
+    softmax_help = "onnx, int8, pt2: return probabilities instead of logits"
     parser.add_argument("--softmax", action="store_true", help=softmax_help)
     check_help = "(default: 1,000)"
     parser.add_argument("--check_images", type=int, default=1_000, metavar="N", help=check_help)
@@ -40,13 +42,13 @@ def main(arguments: list[str]) -> int:
     """Export the network of a run, and compare the export with it."""
     options = make_parser().parse_args(arguments)
     if options.softmax and options.format not in exporters.ENSEMBLE_FORMATS:
-        raise UserError("--softmax requires --format onnx or pt2; omit --softmax", 2)
+        raise UserError(f"--softmax requires --format {ENSEMBLE_FORMATS}; omit --softmax", 2)
     if options.check_images < 1:
         raise UserError(f"--check_images: invalid value {options.check_images}; give at least 1", 2)
     kind = exporters.FORMATS[options.format]
     classes = inference.import_network_class(options.network)
     run, folder, recognizer, summary = _load(options, classes)
-    pixels = _images(run, options)
+    training_images, pixels = _images(run, options)
     metadata = model_card.metadata(summary, recognizer)
     if folder == run.folder:
         run.refuse_links()
@@ -54,7 +56,7 @@ def main(arguments: list[str]) -> int:
     path = options.output or folder / "export" / options.format / f"model.{kind.suffix}"
     if path.is_dir():
         raise UserError(f"--output {path} is a directory; give {path}/model.{kind.suffix}", 2)
-    export = exporters.Export(recognizer, options.softmax, metadata)
+    export = exporters.Export(recognizer, options.softmax, metadata, training_images)
     result = exporters.write(export, kind, pixels, path)
     prefix = "" if options.output is None else f"{path.stem}."
     card = path.with_name(f"{prefix}MODEL_CARD.md")
@@ -65,13 +67,17 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _images(run: Run, options: Namespace) -> NDArray[np.uint8]:
-    """Return images (N, 28, 28) of the data set of a run; generated ones for `pretrained`."""
+def _images(run: Run, options: Namespace) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return training images, and images for the check, of the data set of a run (N, 28, 28).
+
+    For `pretrained`, they are generated.
+    """
     if run.is_pretrained:  # needs no data set
-        return draw_digits(options.check_images, seed=0)[0]
+        drawn = draw_digits(options.check_images, seed=0)[0]
+        return drawn, drawn
     data, _ = load_run_dataset(run, options.data_dir, unchanged=False)
     images = data.test_images if len(data.test_images) else data.train_images
-    return images[: options.check_images].numpy()
+    return data.train_images.numpy(), images[: options.check_images].numpy()
 
 
 def _load(
@@ -95,8 +101,8 @@ def _load(
         is_best = path.resolve() == run.best.resolve()
         return run, run.folder, recognizer, summary if is_best else summary | unknown
     if options.format not in exporters.ENSEMBLE_FORMATS:
-        formats = " or ".join(exporters.ENSEMBLE_FORMATS)
-        raise UserError(f"{options.format} takes one RUN; for an ensemble use {formats}", 2)
+        message = f"{options.format} takes one RUN; for an ensemble use {ENSEMBLE_FORMATS}"
+        raise UserError(message, 2)
     summaries = [run.summary() for run, _ in members]
     if len({each.get("checksum") for each in summaries}) > 1:
         raise UserError("cannot build an ensemble: these runs have different training data", 2)

@@ -56,7 +56,7 @@ COMMANDS = {
         "list the runs, or compare some of them",
     ),
     "export": Command(
-        "[RUN] --format pth|safetensors|onnx|pt2|html [--output PATH]",
+        "[RUN] --format pth|safetensors|onnx|int8|pt2|html [--output PATH]",
         "export the network to another format, and check the exported file",
     ),
     "sweep": Command(

@@ -1,6 +1,7 @@
 """Export formats: write a network, read it back, compare the two."""
 
 import json
+import logging
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,16 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mnist_lightning import inference
-from mnist_lightning.deployment import html_export, model_card
+from mnist_lightning.deployment import html_export, model_card, quantization
 from mnist_lightning.errors import UserError
 from mnist_lightning.files import write_atomically
 from mnist_lightning.networks.inspection import trace
 from mnist_lightning.networks.registry import build, describe, factory_of
 from mnist_lightning.preprocessing import mnist_format
-from mnist_lightning.preprocessing.normalization import MEAN, STD
+from mnist_lightning.preprocessing.normalization import MEAN, STD, normalize
 from mnist_lightning.runs.safetensors_file import METADATA_KEY
 
-ENSEMBLE_FORMATS = ("onnx", "pt2")  # formats with a program rather than weights
+ENSEMBLE_FORMATS = ("onnx", "int8", "pt2")  # formats with a program rather than weights
 BATCH = "batch"  # the name of the first dimension of inputs and outputs
 OPSET = 18  # of ONNX: the lowest that torch's exporter writes without a conversion
 
@@ -52,11 +53,16 @@ class FromPixels(nn.Module):
 
 
 class Export(NamedTuple):
-    """A network to export, with its metadata."""
+    """A network to export, with its metadata.
+
+    Attributes:
+        training_images: (N, 28, 28), of the data set of the network.
+    """
 
     recognizer: inference.Recognizer
     softmax: bool
     metadata: dict[str, Any]
+    training_images: Pixels
 
     @property
     def output(self) -> str:
@@ -111,7 +117,7 @@ def _load_safetensors(export: Export, path: Path) -> Predict:
 
 
 def _write_pt2(export: Export, path: Path) -> None:
-    torch.export.save(_trace(export), path)
+    torch.export.save(_trace(export.from_pixels), path)
 
 
 def _load_pt2(export: Export, path: Path) -> Predict:
@@ -119,19 +125,41 @@ def _load_pt2(export: Export, path: Path) -> Predict:
 
 
 def _write_onnx(export: Export, path: Path) -> None:
-    import onnx
+    _save_onnx(export, _trace(export.from_pixels), path)
 
+
+def _write_int8(export: Export, path: Path) -> None:
+    images = normalize(torch.from_numpy(export.training_images))
+    network = quantization.quantize(export.recognizer.network, images)
+    traced = _trace(FromPixels(network, export.softmax).eval())
+    _save_onnx(export, traced, path)
+
+
+def _save_onnx(export: Export, traced: torch.export.ExportedProgram, path: Path) -> None:
+    import onnx
+    import onnx_ir as ir
+
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it reports each kept weight
     program = torch.onnx.export(
-        _trace(export),
+        traced,
         dynamo=True,
         dynamic_shapes={"pixels": {0: BATCH}},  # only the name: the trace has a symbol like s81
         opset_version=OPSET,
         input_names=["pixels"],
         output_names=[export.output],
+        optimize=False,
         verbose=False,
     )
     assert program is not None
+    graph = program.model.graph
+    weights = [value for value in graph.initializers.values() if value.dtype == ir.DataType.INT8]
+    graph.inputs.extend(weights)  # else the optimization would turn them into real numbers
+    program.optimize()
+    del graph.inputs[1:]
     model = program.model_proto
+    model.graph.ClearField("value_info")
+    for node in model.graph.node:
+        node.ClearField("metadata_props")  # the code that made it, with paths of this machine
     onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(export.metadata)})
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())
@@ -157,15 +185,19 @@ FORMATS = {
     "pth": Format("pth", _write_pth, _load_pth),
     "safetensors": Format("safetensors", _write_safetensors, _load_safetensors),
     "onnx": Format("onnx", _write_onnx, _load_onnx),
+    "int8": Format("int8.onnx", _write_int8, _load_onnx, tolerance=0.1, agreement=0.95),
     "pt2": Format("pt2", _write_pt2, _load_pt2),
     "html": Format("html", _write_html, _load_html, tolerance=1e-2, agreement=0.999),
 }
 
 
-def _trace(export: Export) -> torch.export.ExportedProgram:
-    """Trace the network for batches of any size."""
+def _trace(from_pixels: FromPixels) -> torch.export.ExportedProgram:
+    """Trace a network for batches of any size, without paths of this machine."""
     example = torch.zeros(2, mnist_format.SIZE, mnist_format.SIZE, dtype=torch.uint8)
-    return trace(export.from_pixels, example, ({0: torch.export.Dim(BATCH)},))
+    traced = trace(from_pixels, example, ({0: torch.export.Dim(BATCH)},))
+    for node in traced.graph.nodes:
+        node.meta.pop("stack_trace", None)
+    return traced
 
 
 def predictor(module: nn.Module) -> Predict:

@@ -148,7 +148,7 @@ def test_an_ensemble_predicts_and_is_exported(three_runs: Command) -> None:
     assert actual == pytest.approx(expected.numpy(), abs=1e-5)
     for kind in ("pth", "safetensors", "html"):
         error = three_runs("export", "0,1", "--format", kind).err
-        assert f"{kind} takes one RUN; for an ensemble use onnx or pt2" in error
+        assert f"{kind} takes one RUN; for an ensemble use onnx, int8 or pt2" in error
 
 
 def test_runs_that_cannot_form_an_ensemble_are_reported(three_runs: Command) -> None:
