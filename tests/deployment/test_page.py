@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from mnist_lightning.cli.main import main
 from mnist_lightning.evaluation import glossary
@@ -125,6 +125,26 @@ def test_a_correction_is_saved_by_its_true_label(sheet: Page, home: Path, tmp_pa
     sheet.locator("#correction button").nth(7).click()
     expect(sheet.locator("#kept")).to_have_text("Saved as a 7, for training.")
     assert len(list((home / "kept" / "7").iterdir())) == 1
+
+
+def test_the_note_on_a_correction_stays_when_the_layers_are_loaded(
+    browser: Browser, address: str
+) -> None:
+    page = browser.new_page()
+    held: list[Route] = []
+    page.route("**/api/network?*", lambda route: held.append(route))
+    page.goto(address)
+    draw(page, THREE)  # the server reads it
+    page.locator("#correction button").nth(3).click()
+    expect(page.locator("#kept")).to_have_text("Saved as a 3, for training.")
+    (route,) = held
+    route.continue_()
+    expect(page.locator("#layers figcaption").first).to_be_attached()
+    page.wait_for_function("() => !busy")  # the drawing was read again
+    expect(page.locator("#kept")).to_have_text("Saved as a 3, for training.")
+    page.click("#undo")
+    expect(page.locator("#kept")).to_have_text("")
+    page.close()
 
 
 def test_the_keyboard_draws(sheet: Page) -> None:

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from mnist_lightning.deployment import quantization
-from mnist_lightning.deployment.quantization import quantize
+from mnist_lightning.deployment.quantization import Dequantize, quantize
 from mnist_lightning.networks.equivariant_cnn import EquivariantCNN
 from mnist_lightning.networks.multilayer_perceptron import MultilayerPerceptron
 
@@ -23,8 +24,10 @@ def images() -> Tensor:
 def _rounded(network: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the weights of 8 bits and their step sizes."""
     for module in network.modules():
-        if hasattr(module, "parametrizations"):
-            yield module.parametrizations.weight.original, module.parametrizations.weight[0].step
+        if isinstance(module, ParametrizationList):
+            (dequantize,) = module
+            assert isinstance(dequantize, Dequantize)
+            yield module.original, dequantize.step
 
 
 def test_kernels_and_matrices_have_8_bits_and_the_rest_is_unchanged(images: Tensor) -> None:
@@ -63,9 +66,10 @@ def test_weights_of_a_large_network_are_the_nearest_ones(images: Tensor) -> None
 
 
 def test_weights_of_zero_stay_zero(images: Tensor) -> None:
-    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
-    nn.init.zeros_(network[1].weight)
-    assert torch.equal(quantize(network.eval(), images)(images), network(images))
+    linear = nn.Linear(784, 10)
+    nn.init.zeros_(linear.weight)
+    network = nn.Sequential(nn.Flatten(), linear).eval()
+    assert torch.equal(quantize(network, images)(images), network(images))
 
 
 def test_roundings_of_a_small_network_are_chosen_together(

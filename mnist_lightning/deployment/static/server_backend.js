@@ -7,6 +7,7 @@ const backend = (() => {
   let reader = null; // of the selected run; null while it loads, or if the page does not support it
   let loads = 0; // counts the networks, so that only the last one is used
   let thread = null; // reads drawings with this network
+  let shown = []; // the 28x28 pixels of the shown digit
 
   const post = (address, body) => request(address, { method: "POST", body });
 
@@ -21,7 +22,6 @@ const backend = (() => {
   }
 
   async function readFile(file, multiple) {
-    $("kept").textContent = "";
     const query = new URLSearchParams({ run: $("run").value, multiple });
     const answer = await post(`api/predict?${query}`, file);
     for (const digit of answer.digits) digit.pixels = await pixelsOf(digit.input);
@@ -104,7 +104,12 @@ const backend = (() => {
     $("compare").add(new Option(text, name));
   }
 
-  verdict.follow(() => ($("kept").textContent = "")); // it is about an earlier drawing
+  // Remove a note about another digit. If the network was loaded meanwhile, the same digit is read again.
+  verdict.follow((digit) => {
+    const pixels = digit ? digit.pixels : [];
+    if (pixels.length !== shown.length || pixels.some((ink, i) => ink !== shown[i])) $("kept").textContent = "";
+    shown = pixels;
+  });
 
   async function start() {
     const labels = Array.from({ length: 10 }, (_, label) => label);
