@@ -137,7 +137,6 @@ def _write_int8(export: Export, path: Path) -> None:
 
 def _save_onnx(export: Export, traced: torch.export.ExportedProgram, path: Path) -> None:
     import onnx
-    import onnx_ir as ir
 
     logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it reports each kept weight
     program = torch.onnx.export(
@@ -152,7 +151,7 @@ def _save_onnx(export: Export, traced: torch.export.ExportedProgram, path: Path)
     )
     assert program is not None
     graph = program.model.graph
-    weights = [value for value in graph.initializers.values() if value.dtype == ir.DataType.INT8]
+    weights = [value for value in graph.initializers.values() if str(value.dtype) == "INT8"]
     graph.inputs.extend(weights)  # else the optimization would turn them into real numbers
     program.optimize()
     del graph.inputs[1:]
