@@ -3,9 +3,12 @@
 import re
 from collections.abc import Collection
 from inspect import isfunction
+from traceback import walk_tb
+from typing import Any
 
 from mnist_lightning.cli import suggestions
 from mnist_lightning.errors import PROGRAM
+from mnist_lightning.networks.registry import REGISTERED
 from mnist_lightning.runs.config_schema import untrusted_message
 from mnist_lightning.runs.imports import find_imported
 from mnist_lightning.training import registry
@@ -55,6 +58,26 @@ def explain_class_error(error: Exception) -> str:
         is_data = match[2] in registry.SCHEMA.sections["data"]
         return f"--{'data' if is_data else 'data.augment'}.{match[1]}"
     return text
+
+
+def explain_model_error(error: Exception, network: dict[str, Any]) -> str:
+    """Return in one line why the data or the model could not be made.
+
+    Args:
+        error: what was raised.
+        network: the class of the network and its arguments.
+    """
+    text = explain_class_error(error)
+    path = network["class_path"]
+    module, _, name = path.rpartition(".")
+    first = error.__cause__ or error  # the parser raises it again
+    modules = {frame.f_globals.get("__name__") for frame, _ in walk_tb(first.__traceback__)}
+    if text.startswith("--") or (path in REGISTERED and module not in modules):
+        return text
+    given = {**(network.get("init_args") or {}), **(network.get("dict_kwargs") or {})}
+    arguments = ", ".join(f"{argument} {value}" for argument, value in given.items())
+    about = f" ({arguments})" if arguments else ""
+    return f"--model.network {name if path in REGISTERED else path}{about}: {text}"
 
 
 def _unknown_key(message: str) -> str | None:

@@ -213,11 +213,8 @@ class DigitCLI(LightningCLI):
         try:
             self.config_init = self.parser.instantiate(self.config)
         except networks.NETWORK_ERRORS as error:
-            message = error_messages.explain_class_error(error)
-            network = self.config.model.network.class_path
-            if network not in networks.REGISTERED and not message.startswith("--"):
-                message = f"--model.network {network}: {message}"
-            raise UserError(message, status=2) from None
+            network = self.config.model.network.as_dict()
+            raise UserError(error_messages.explain_model_error(error, network), 2) from None
         self.datamodule, self.model = self.config_init.data, self.config_init.model
         self._remember_origin(self.config.model.as_dict()["network"])
         self.make_trainer = TrainerFactory({**self.config_init.trainer}, sign=self.own)
