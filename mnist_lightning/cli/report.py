@@ -8,7 +8,6 @@ from mnist_lightning.errors import PROGRAM, UserError
 from mnist_lightning.evaluation.report import FACTS, PAGE, write
 from mnist_lightning.evaluation.run_analysis import analyze
 from mnist_lightning.evaluation.run_dataset import load_run_dataset
-from mnist_lightning.networks.registry import UnknownNetworkError
 from mnist_lightning.runs import lookup
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import percent, say
@@ -72,8 +71,4 @@ def _load_network(run: Run, name: str | None) -> tuple[inference.Recognizer | No
     try:
         return inference.load(run.folder, classes=classes), []
     except UserError as error:
-        unknown = isinstance(error, UnknownNetworkError)
-        fix = "; add --model.network CLASS" if unknown else ""
-        return None, [
-            f"robustness, images without digits and attributions are missing: {error}{fix}"
-        ]
+        return None, [f"robustness, images without digits and attributions are missing: {error}"]

@@ -32,10 +32,6 @@ NETWORK_ERRORS = (
 MAX_CLASSES = 200  # each digit of a page gets a probability for each class
 
 
-class UnknownNetworkError(UserError):
-    """A checkpoint contains a network of an unknown class."""
-
-
 class WrongWeightsError(UserError):
     """The weights in a file do not match the network that the file describes."""
 
@@ -194,7 +190,7 @@ def build(
     known: dict[str, NetworkFactory] = {**REGISTERED, **by_path(user_classes)}
     path, init_args = parse_description(description)
     if path not in known:
-        raise UnknownNetworkError(
+        raise UserError(
             f"the checkpoint contains a network of unknown class {path}; known classes: "
             f"{', '.join(cls.__name__ for cls in known.values())}; give the class with "
             "--model.network MODULE.CLASS, or in Python pass the class or the network itself"

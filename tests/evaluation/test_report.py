@@ -339,7 +339,7 @@ def test_a_custom_network_is_used_if_its_class_is_named(
     monkeypatch.syspath_prepend(str(tmp_path))
     own = ["--model.network", "nearby.Nearby"]
     assert command("fit", *DIGITS, "--trainer.max_epochs", "1", *own).status == 0
-    assert "add --model.network CLASS" in command("report", "0").out
+    assert "give the class with --model.network MODULE.CLASS" in command("report", "0").out
     assert command("report", "0", *own).status == 0
     assert (run_0.folder / "report" / "robustness.png").exists()
     result = command("report", "0", "--model.network", "nearby.Nobody")
