@@ -67,7 +67,8 @@ def _step_sizes(weight: Tensor) -> Tensor:
     """Return for each group of a weight the step size with the smallest error of rounding."""
     own = weight[0, 0].numel() >= MIN_GROUP
     groups = weight.flatten(2 if own else 1)
-    largest = groups.abs().amax(dim=-1, keepdim=True).clamp(min=1e-12)
+    largest = groups.abs().amax(dim=-1, keepdim=True)
+    largest[largest == 0] = 1
     candidates = [largest / steps for steps in range(STEPS * 3 // 4, STEPS + 1)]
     errors = [((groups / step).round() * step - groups).square().sum(-1) for step in candidates]
     best = torch.stack(errors, dim=-1).argmin(dim=-1, keepdim=True)
@@ -101,7 +102,8 @@ def _margin_gradients(network: nn.Module, images: Tensor, weights: list[Tensor])
     rows = []
     for image, (first, second) in zip(images[uncertain], classes[uncertain], strict=True):
         (output,) = network(image.unsqueeze(0))
-        gradients = torch.autograd.grad(output[first] - output[second], weights)
+        margin = output[first] - output[second]
+        gradients = torch.autograd.grad(margin, weights, materialize_grads=True)
         rows.append(torch.cat([gradient.flatten() for gradient in gradients]))
     for weight in weights:
         weight.requires_grad_(False)

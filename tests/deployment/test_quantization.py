@@ -65,11 +65,20 @@ def test_weights_of_a_large_network_are_the_nearest_ones(images: Tensor) -> None
         assert ((weight * step - layer.weight).abs() <= step / 2 + 1e-7).all()
 
 
-def test_weights_of_zero_stay_zero(images: Tensor) -> None:
-    linear = nn.Linear(784, 10)
+@pytest.mark.parametrize("pooled", [7, 28])  # a small and a large network
+def test_weights_of_zero_stay_zero(images: Tensor, pooled: int) -> None:
+    linear = nn.Linear(pooled**2, 10)
     nn.init.zeros_(linear.weight)
-    network = nn.Sequential(nn.Flatten(), linear).eval()
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(pooled), nn.Flatten(), linear).eval()
     assert torch.equal(quantize(network, images)(images), network(images))
+
+
+def test_a_kernel_of_zeros_and_an_unused_layer_are_no_problem(images: Tensor) -> None:
+    torch.manual_seed(0)
+    network = EquivariantCNN().eval()
+    nn.init.zeros_(network.kernels.weight[:1])
+    network.unused = nn.Linear(3, 3)
+    assert quantize(network, images)(images).isfinite().all()
 
 
 def test_roundings_of_a_small_network_are_chosen_together(
