@@ -6,6 +6,9 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from mnist_lightning import distributed
 from mnist_lightning.cli import console, resume
 from mnist_lightning.cli.lightning_cli import DigitCLI, ExperimentParser
@@ -13,6 +16,7 @@ from mnist_lightning.cli.parser import option_value, read_seeds
 from mnist_lightning.cli.session import prepare, run_lock, start_loggers, train_and_show
 from mnist_lightning.cli.watch_page import WatchPage, add_watch_option
 from mnist_lightning.errors import UserError
+from mnist_lightning.inference import load
 from mnist_lightning.networks.registry import describe, is_described_by, parse_description
 from mnist_lightning.runs import lookup, run_directory
 from mnist_lightning.runs.checkpoint import network_weights, read_checkpoint, read_signed_checkpoint
@@ -23,6 +27,7 @@ from mnist_lightning.runs.recent_checkpoints import newest_checkpoint, progress
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.runs.signature import signing_key
 from mnist_lightning.text import say
+from mnist_lightning.training.distillation import Teacher
 from mnist_lightning.training.registry import USER_SCHEMA
 
 _EXAMPLES = """
@@ -41,6 +46,8 @@ def make_parser() -> ExperimentParser:
     parser.add_argument("--seeds", type=read_seeds, metavar="1..5", help=seeds_help)
     init_help = "start from the weights of a run's best checkpoint"
     parser.add_argument("--init_from", metavar="RUN", help=init_help)
+    teacher_help = "train on the probabilities that a run's network predicts, not on the labels"
+    parser.add_argument("--teacher", metavar="RUN", help=teacher_help)
     run_dir_help = "save the run in this directory (default: version_N)"
     parser.add_argument("--run_dir", type=Path, metavar="DIR", help=run_dir_help)
     add_watch_option(parser)
@@ -54,7 +61,7 @@ def main(arguments: list[str]) -> int:
     parser = make_parser()
     options, rest = parser.split(arguments)
     if options.ckpt_path is not None:
-        names = ("seeds", "init_from", "run_dir")
+        names = ("seeds", "init_from", "teacher", "run_dir")
         if new := [name for name in names if getattr(options, name) is not None]:
             problem = f"--ckpt_path resumes a run, --{new[0]} starts a new run"
             raise UserError(f"{problem}: give only one", 2)
@@ -102,6 +109,8 @@ def _fit_once(
     if cli.config.auto_resume and run_dir is not None:
         problem = "--run_dir starts a new run, --auto_resume may resume a run"
         raise UserError(f"{problem}: give only one", 2)
+    if options.teacher is not None:
+        load_teacher(cli, options.teacher)
     prepare(cli)
     origin = None if init_from is None else load_initial_weights(cli, init_from)
     if cli.config.trainer.fast_dev_run:
@@ -147,6 +156,29 @@ def load_initial_weights(cli: DigitCLI, reference: str) -> str:
     return f"{path} sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
 
 
+def load_teacher(cli: DigitCLI, reference: str) -> None:
+    """Train on the probabilities of another run's network, or of several.
+
+    Raises:
+        UserError: it is not an architecture of this package.
+    """
+    networks, sources = [], []
+    with torch.random.fork_rng(devices=[]):  # training uses the same random numbers
+        for name in lookup.expand_references(reference):
+            recognizer = load(name, cli.root)
+            networks.append(recognizer.network)
+            sources.append(f"{recognizer.source} sha256:{_digest(recognizer.network)}")
+        cli.model.teacher = Teacher(networks, ", ".join(sources))
+    say(f"teacher: {', '.join(sources)}")
+
+
+def _digest(network: nn.Module) -> str:
+    weights = hashlib.sha256()
+    for weight in network.state_dict().values():
+        weights.update(weight.contiguous().numpy().tobytes())
+    return weights.hexdigest()[:16]
+
+
 def _as_options(network: dict[str, Any], other: dict[str, Any]) -> str:
     """Return the options that build a network, as far as they differ from those of `other`."""
     option, (class_path, arguments) = "--model.network", parse_description(network)
@@ -163,11 +195,14 @@ def find_matching_run(cli: DigitCLI, origin: str | None, trust: bool) -> Run | N
     """Return the newest run with the same options that can be resumed; report skipped ones."""
     config = cli.complete_config()
     wanted, seed = config["trainer"], config["seed_everything"]
+    teacher = None if cli.model.teacher is None else cli.model.teacher.source
     for run in reversed(run_directory.list_runs(cli.root)):
         if not run.config.is_file() or not any(run.checkpoints.glob("last*.ckpt")):
             continue
-        facts = run.summary("seed", "init_from")  # its configuration takes longer to read
+        facts = run.summary("seed", "init_from", "teacher")  # faster to read than its settings
         if facts.get("seed", seed) != seed or facts.get("init_from") != origin:
+            continue
+        if facts.get("teacher") != teacher:
             continue
         try:
             saved, own = run.read_signed_config()

@@ -26,6 +26,7 @@ from mnist_lightning.runs.recovery import rename_damaged_config, rename_damaged_
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.text import say
 from mnist_lightning.training.compatibility import find_incompatibility
+from mnist_lightning.training.distillation import read_teacher
 from mnist_lightning.training.exact_resume import callback_state_error
 from mnist_lightning.training.logger import truncate_logs
 from mnist_lightning.training.registry import USER_SCHEMA
@@ -148,6 +149,10 @@ def continue_run(
         raise UserError(f"options differ from those of the run: {'; '.join(found)}; {fix}", 2)
     cli.datamodule.check_same_data(checkpoint["MNISTDataModule"])
     cli.make_trainer.loaded[path] = checkpoint
+    try:
+        cli.model.teacher = read_teacher(checkpoint)
+    except WrongWeightsError as error:
+        raise UnusableCheckpointError(path, str(error)) from None
     reason = find_incompatibility(cli.model, checkpoint)
     reason = reason or callback_state_error(cli.make_trainer.callbacks, checkpoint["callbacks"])
     if reason is not None:

@@ -26,6 +26,7 @@ def metadata(summary: dict[str, Any], recognizer: Recognizer) -> dict[str, Any]:
         "extra": list(summary.get("extra_checksums") or {}),
         "seed": summary["seed"],
         "init_from": summary.get("init_from"),
+        "teacher": summary.get("teacher"),
         "tested_epoch": summary.get("tested_epoch"),
         "commit": summary.get("commit"),
         "versions": summary["versions"],

@@ -81,10 +81,11 @@ def _readable(
 
 
 def _config(run: Run) -> dict[str, Any]:
-    """Return the settings of a run, with the origin of its initial weights."""
+    """Return the settings of a run, with the origins of its initial weights and its teacher."""
     if not run.config.is_file():
         raise UserError(f"{run.folder} has no config.yaml: its settings are not compared")
-    return run.read_config() | {"init_from": run.summary().get("init_from")}
+    summary = run.summary()
+    return run.read_config() | {name: summary.get(name) for name in ("init_from", "teacher")}
 
 
 def _labels(run: Run) -> predictions_csv.LabelsTable:

@@ -270,8 +270,9 @@ def judge_reproduction(summary: Mapping[str, Any], config: str) -> Finding:
         config: the path of the run's configuration.
     """
     command = f"{PROGRAM} fit --config {shlex.quote(config)}"
-    if "init_from" in summary:
-        command = f"{command} --init_from RUN"
+    for name in ("init_from", "teacher"):
+        if name in summary:
+            command = f"{command} --{name} RUN"
     if summary.get("resume") == "exact":
         text = (
             "With this device, these versions and this data, the same command gives the same bits"

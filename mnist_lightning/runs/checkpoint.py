@@ -196,7 +196,7 @@ def _load(content: bytes) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise NotPlainError("it is not a checkpoint of a classifier")
     check_plain(checkpoint, "the checkpoint", len(content))
-    for part in ("config", "network"):
+    for part in ("config", "network", "teacher"):
         check_description(checkpoint.get(part), part)
     parts = PARTS | {_LIGHTNING_VERSION: str}
     present = {name: kind for name, kind in parts.items() if name in checkpoint}

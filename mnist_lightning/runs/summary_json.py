@@ -111,7 +111,7 @@ def read_calibration(entries: dict[str, Any]) -> dict[str, float] | None:
 
 _READERS = (
     _table(_text, "state started dataset checksum resume device commit tested_epoch")
-    | _table(partial(_text, limit=MAX_PATH_CHARS), "init_from")
+    | _table(partial(_text, limit=MAX_PATH_CHARS), "init_from teacher")
     | _table(_network, "network")
     | _table(_texts, "versions extra_checksums")
     | _table(_count, "val_size split_seed train_size test_size parameters seed threads")

@@ -22,6 +22,7 @@ from mnist_lightning.networks import registry
 from mnist_lightning.networks.classic_cnn import ClassicCNN
 from mnist_lightning.training import lr_schedules
 from mnist_lightning.training.callbacks.step_logger import StepLosses, log
+from mnist_lightning.training.distillation import KEY, Teacher, read_teacher
 from mnist_lightning.training.metrics import LossAndAccuracy
 from mnist_lightning.training.optimizer_state import load_in_saved_precision
 
@@ -58,6 +59,7 @@ class DigitClassifier(LightningModule):
             a GPU. The checkpoints are the same.
 
     Attributes:
+        teacher: its probabilities replace the labels of the training images. None: no teacher.
         lr: the learning rate that replaces the optimizer's own; `Tuner.lr_find` sets it. None: the
             optimizer's own.
     """
@@ -92,6 +94,7 @@ class DigitClassifier(LightningModule):
         self.val_metrics = LossAndAccuracy()
         self.test_metrics = LossAndAccuracy()
         self._validated_step = -1
+        self.teacher: Teacher | None = None
         self.lr: float | None = None
         # Only arguments of the constructor: `load_from_checkpoint` may pass them all to it.
         self.save_hyperparameters(
@@ -114,6 +117,8 @@ class DigitClassifier(LightningModule):
         If several processes share the batch, return the weighted loss of this process's part: the
         mean over the processes is the loss of the batch, whatever the sizes of the parts.
         """
+        if self.teacher is not None and len(batch[1]) > 0:
+            batch = batch[0], self.teacher(batch[0])
         loss = self._step(batch, self.train_loss, self.train_metrics)[0]
         if distributed.world_size() == 1:
             return loss
@@ -265,17 +270,20 @@ class DigitClassifier(LightningModule):
             schedule.step(self.trainer.callback_metrics[f"val/{name}"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the description of the network, and the sums of other processes."""
+        """Add the descriptions of the networks, and the sums of other processes."""
         checkpoint["network"] = registry.describe(self.network)
+        if self.teacher is not None:
+            checkpoint[KEY] = self.teacher.description()
         self.train_metrics.save_processes(checkpoint, "train_metrics")
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Build the checkpoint's network, if this classifier was created without one.
+        """Build the checkpoint's teacher, and its network if this classifier has none yet.
 
         Raises:
             UserError: it was created with another network, or the checkpoint's cannot be built.
         """
         self.train_metrics.select_process(checkpoint, "train_metrics")
+        self.teacher = self.teacher or read_teacher(checkpoint)
         saved = checkpoint["network"]
         if registry.is_described_by(self.network, saved):
             return

@@ -118,6 +118,12 @@ def _check_data(model: DigitClassifier, data: MNISTDataModule) -> None:
             f"Invalid network output {shape} for one image: expected (1, {classes}) for the labels "
             f"of {name}. Give --model.network.num_classes {classes}."
         )
+    taught = 0 if model.teacher is None else probe_logits(model.teacher).shape[1]
+    if taught > shape[1]:
+        _reject(
+            f"The teacher has {taught} classes, the network only {shape[1]}. "
+            f"Give --model.network.num_classes {taught}."
+        )
     if shape[1] > MAX_CLASSES:
         _reject(f"The network has {shape[1]} classes: expected at most {MAX_CLASSES}.")
 
@@ -227,15 +233,20 @@ def _check_compiler() -> None:
 
 def _check_disk(model: DigitClassifier, keep_last: int, root: Path) -> None:
     """Check that the checkpoints fit on the disk."""
-    # Each checkpoint has the weights and two optimizer values per weight. There are the best one,
-    # the last ones and the one that is being written. The logs need a little more.
-    weights = sum(p.numel() * p.element_size() for p in model.network.parameters())
-    if 3 * weights > MAX_UNSIGNED_BYTES and signing_key(create=True) is None:
+    # Each checkpoint has the weights and two optimizer values per weight, and the teacher.
+    # There are the best one, the last ones and the one that is being written. The logs need a
+    # little more.
+    weights, taught = (
+        sum(p.numel() * p.element_size() for p in module.parameters()) if module else 0
+        for module in (model.network, model.teacher)
+    )
+    size = 3 * weights + taught
+    if size > MAX_UNSIGNED_BYTES and signing_key(create=True) is None:
         raise UserError(
             f"A checkpoint may exceed {MAX_UNSIGNED_BYTES / 10**6:.0f} MB, the limit without a "
             f"signature, and no key can be stored as {key_path()}: make that path writable."
         )
-    needed = 3 * weights * (keep_last + 2) + 2**20
+    needed = size * (keep_last + 2) + 2**20
     place = next(path for path in (root.resolve(), *root.resolve().parents) if path.exists())
     free = shutil.disk_usage(place).free
     if free < needed:

@@ -28,6 +28,10 @@ OPTIONS = {
         *("--autosave", "0", "--model.network", "BatchNormCNN"),
         *("--trainer.callbacks", "ExponentialMovingAverage", "--trainer.callbacks.decay", "0.8"),
     ],
+    "a teacher": [
+        *("--autosave", "0", "--model.network", "MultilayerPerceptron"),
+        *("--teacher", "pretrained"),
+    ],
 }
 # Where a signal interrupts the second epoch.
 SIGNAL_POINTS = {

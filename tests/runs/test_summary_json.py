@@ -18,7 +18,7 @@ from tests.conftest import DIGITS, AddRun, Command
 
 KINDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("state", "started", "dataset", "checksum", "resume", "device"), str),
-    **dict.fromkeys(("commit", "init_from", "tested_epoch"), str),
+    **dict.fromkeys(("commit", "init_from", "teacher", "tested_epoch"), str),
     **dict.fromkeys(("network", "versions", "extra_checksums"), dict),
     **dict.fromkeys(("val_size", "split_seed", "train_size", "test_size", "parameters"), int),
     **dict.fromkeys(("seed", "threads", "epochs", "best_epoch"), int),

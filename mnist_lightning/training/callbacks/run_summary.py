@@ -17,7 +17,8 @@ from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.networks.registry import describe
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.training.callbacks.checkpointing import RunCheckpoints, versions
-from mnist_lightning.training.lightning_module import network_of
+from mnist_lightning.training.distillation import KEY
+from mnist_lightning.training.lightning_module import DigitClassifier, network_of
 
 
 @dataclass(eq=False)
@@ -62,6 +63,7 @@ class RunSummary(Callback):
             "train_size": len(data.train_indices),
             "test_size": len(data.data.test_labels),
             **network_facts(pl_module),
+            **teacher_facts(pl_module),
             "seed": self.seed,
             "resume": "exact" if self.exact else "unverified",
             "device": device_name(trainer.strategy.root_device),
@@ -127,6 +129,12 @@ def network_facts(model: LightningModule) -> dict[str, Any]:
     network = network_of(model)
     count = sum(parameter.numel() for parameter in network.parameters())
     return {"network": describe(network), "parameters": count}
+
+
+def teacher_facts(model: LightningModule) -> dict[str, Any]:
+    """Return where the teacher is from, if there is one."""
+    teacher = model.teacher if isinstance(model, DigitClassifier) else None
+    return {} if teacher is None else {KEY: teacher.source}
 
 
 def device_name(device: torch.device) -> str:
