@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mnist_lightning.errors import UserError
 
@@ -81,13 +82,16 @@ def trace(module: nn.Module, example: Tensor, sizes: Any = None) -> torch.export
 def first_layer_weights(network: nn.Module) -> Tensor | None:
     """Return the weights of the first layer as images (N, H, W).
 
-    Return None if the first layer with weights is neither a convolution over one channel nor a
+    Return None if the first layer with weights is neither a convolution over the pixels nor a
     linear layer over all 784 pixels.
     """
+    side = 1  # of the squares of pixels that are the channels
     for layer in network.modules():
         weight = getattr(layer, "weight", None)
-        if isinstance(layer, nn.Conv2d) and layer.in_channels == 1:
-            return layer.weight.detach()[:, 0]
+        if isinstance(layer, nn.PixelUnshuffle):
+            side = layer.downscale_factor
+        if isinstance(layer, nn.Conv2d) and layer.in_channels == side**2:
+            return functional.pixel_shuffle(layer.weight.detach(), side)[:, 0]
         if isinstance(layer, nn.Linear) and layer.in_features == 28 * 28:
             return layer.weight.detach().view(-1, 28, 28)
         if isinstance(weight, Tensor):

@@ -22,7 +22,7 @@ PARAMETERS = {
     "EquivariantCNN": 598,
     "MultilayerPerceptron": 52_650,
     "ResidualCNN": 668_842,
-    "SpeedCNN": 77_034,
+    "SpeedCNN": 77_386,
     "TinyCNN": 3_418,
 }
 

@@ -251,6 +251,19 @@ const network = (() => {
     return { shape: [input.data.length], data: input.data };
   }
 
+  // Turn squares of pixels into channels.
+  function pixel_unshuffle({ input, downscale_factor: side }) {
+    const [channels, height, width] = input.shape;
+    const shape = [channels * side * side, height / side, width / side];
+    const data = new Float32Array(input.data.length);
+    input.data.forEach((value, i) => {
+      const [x, y, channel] = [i % width, Math.floor(i / width) % height, Math.floor(i / (width * height))];
+      const output = (channel * side + (y % side)) * side + (x % side);
+      data[(output * shape[1] + Math.floor(y / side)) * shape[2] + Math.floor(x / side)] = value;
+    });
+    return { shape, data };
+  }
+
   // Center an image and shear it, so that its strokes are upright on average.
   function deskew({ input }) {
     const [, height, width] = input.shape;
@@ -295,6 +308,7 @@ const network = (() => {
     max_pool2d,
     "mean.dim": mean,
     pad,
+    pixel_unshuffle,
     relu: elementwise((value) => Math.max(value, 0)),
     relu_: ({ input }) => {
       input.data.forEach((value, i) => (input.data[i] = Math.max(value, 0))); // in place

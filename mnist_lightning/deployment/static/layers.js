@@ -23,6 +23,7 @@ const layers = (() => {
     max_pool2d: ({ options }) => `maximum of ${size(options.kernel_size)}`,
     avg_pool2d: ({ options }) => `average of ${size(options.kernel_size)}`,
     linear: () => "linear",
+    pixel_unshuffle: ({ options }) => `squares of ${size(options.downscale_factor)} pixels as maps`,
     "mnist_lightning.deskew": () => "centered and sheared",
     "add.Tensor": () => "sum of two layers",
     adaptive_avg_pool2d: () => "average of each map",
@@ -104,6 +105,10 @@ const layers = (() => {
         rows: windowOf(...part.rows, stride[0], padding[0], reach[0]),
         columns: windowOf(...part.columns, stride[1], padding[1], reach[1]),
       };
+    }
+    if (name === "pixel_unshuffle") {
+      const side = options.downscale_factor;
+      return { rows: windowOf(...part.rows, side, 0, side - 1), columns: windowOf(...part.columns, side, 0, side - 1) };
     }
     if (name === "pad") {
       const [left, , top = 0] = options.pad;
