@@ -122,15 +122,15 @@ class EquivariantCNN(nn.Module):
 
     Args:
         num_classes: number of logits.
-        width: features after every second convolution; the others have a third more,
-            rounded up. Each feature has eight maps.
+        width: features after every second convolution. Each feature has eight maps.
+        wider: features after the other convolutions.
     """
 
-    def __init__(self, num_classes: int = 10, width: int = 2) -> None:
+    def __init__(self, num_classes: int = 10, width: int = 2, wider: int = 3) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.width = width
-        wider = -(-4 * width // 3)
+        self.wider = wider
         self.normalize = nn.Sequential(Deskew(), nn.InstanceNorm2d(1))
         self.kernels = DepthwiseConv(width)
         self.norm, self.relu, self.pool = FeatureNorm(width), nn.ReLU(), nn.MaxPool2d(2)
