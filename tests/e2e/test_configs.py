@@ -15,6 +15,7 @@ FLOORS = {
     "classic_cnn": (10, 86),
     "deep_cnn": (10, 84),
     "digit_net": (10, 89),
+    "distilled": (10, 90),
     "dropout_cnn": (10, 68),
     "handwriting": (3, 94),
     "mlp": (10, 85),
