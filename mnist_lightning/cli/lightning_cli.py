@@ -23,6 +23,7 @@ from mnist_lightning.runs.config_schema import find_null
 from mnist_lightning.runs.imports import import_allowed, import_paths, imported_paths
 from mnist_lightning.training.lightning_module import DEFAULT_OPTIMIZER, DigitClassifier
 from mnist_lightning.training.lr_schedules import take_trial_step
+from mnist_lightning.training.precision import use_fast_precision
 from mnist_lightning.training.registry import RUN_OPTIONS, USER_SCHEMA
 from mnist_lightning.training.trainer import TRAINER_DEFAULTS, RunTrainer
 from mnist_lightning.training.trainer_factory import TrainerFactory
@@ -113,6 +114,7 @@ class DigitCLI(LightningCLI):
         self.command_parser = parser
         allowed, arguments = read_settings(arguments, trust)
         self.own = base is None or base.own
+        self._is_new = base is None
         self._may_download = self.own
         if base is not None:
             allowed |= base.allowed
@@ -174,6 +176,8 @@ class DigitCLI(LightningCLI):
         trainer = self.config.trainer
         if trainer.max_epochs is None:
             trainer.max_epochs = MAX_EPOCHS if trainer.max_steps == -1 else -1
+        if self._is_new and option_value("--trainer.precision", args) is None:
+            use_fast_precision(trainer)
 
     def _parse(self, parser: LightningArgumentParser, words: list[str]) -> list[str]:
         """Parse words into `config`; return them, with `dict_kwargs` where these are needed.
