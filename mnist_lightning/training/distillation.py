@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mnist_lightning.networks.ensemble import Ensemble
 from mnist_lightning.networks.registry import WrongWeightsError, build, describe
 
-KEY = "teacher"  # of a checkpoint, and of the attribute of a classifier
+TEACHER_KEY = "teacher"  # of a checkpoint, and of the attribute of a classifier
 
 
 class Teacher(nn.Module):
@@ -54,16 +54,16 @@ def read_teacher(checkpoint: Mapping[str, Any]) -> Teacher | None:
         WrongWeightsError: its weights do not match its description.
         UserError: a network is not an architecture of this package.
     """
-    if KEY not in checkpoint:
+    if TEACHER_KEY not in checkpoint:
         return None
-    stored, weights = checkpoint[KEY], checkpoint["state_dict"]
+    stored, weights = checkpoint[TEACHER_KEY], checkpoint["state_dict"]
     try:
         descriptions, source = list(stored["networks"]), str(stored["source"])
     except (KeyError, TypeError):
         raise WrongWeightsError("its description of the teacher is invalid") from None
     networks = []
     for index, description in enumerate(descriptions):
-        prefix = f"{KEY}.ensemble.members.{index}."
+        prefix = f"{TEACHER_KEY}.ensemble.members.{index}."
         own = {
             name.removeprefix(prefix): weight
             for name, weight in weights.items()

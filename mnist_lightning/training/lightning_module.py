@@ -22,7 +22,7 @@ from mnist_lightning.networks import registry
 from mnist_lightning.networks.classic_cnn import ClassicCNN
 from mnist_lightning.training import lr_schedules
 from mnist_lightning.training.callbacks.step_logger import StepLosses, log
-from mnist_lightning.training.distillation import KEY, Teacher, read_teacher
+from mnist_lightning.training.distillation import TEACHER_KEY, Teacher, read_teacher
 from mnist_lightning.training.metrics import LossAndAccuracy
 from mnist_lightning.training.optimizer_state import load_in_saved_precision
 
@@ -273,7 +273,7 @@ class DigitClassifier(LightningModule):
         """Add the descriptions of the networks, and the sums of other processes."""
         checkpoint["network"] = registry.describe(self.network)
         if self.teacher is not None:
-            checkpoint[KEY] = self.teacher.description()
+            checkpoint[TEACHER_KEY] = self.teacher.description()
         self.train_metrics.save_processes(checkpoint, "train_metrics")
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

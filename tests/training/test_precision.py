@@ -28,10 +28,7 @@ def is_slow(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         ({"precision": "bf16-mixed", "accelerator": "cpu"}, "32-true"),
         ({"precision": "bf16", "accelerator": "cpu"}, "32-true"),
         ({"precision": "bf16-mixed", "accelerator": "gpu"}, "bf16-mixed"),
-        (
-            {"precision": "bf16-true", "accelerator": "cpu"},
-            "bf16-true",
-        ),  # other weights, not only another speed
+        ({"precision": "bf16-true", "accelerator": "cpu"}, "bf16-true"),
         ({"precision": "64-true", "accelerator": "cpu"}, "64-true"),
         ({"precision": None, "accelerator": "cpu"}, None),
         ({"accelerator": "cpu"}, None),
@@ -46,7 +43,7 @@ def test_only_mixed_bfloat16_on_a_slow_cpu_is_replaced(
 
 
 def test_a_new_run_stores_and_reports_its_precision(
-    is_slow: bool, command: Command, run_0: Run, tmp_path: Path
+    is_slow: bool, command: Command, run_0: Run
 ) -> None:
     Path("bfloat16.yaml").write_text("trainer: {precision: bf16-mixed}\n")
     result = command("fit", "--config", "bfloat16.yaml", *SHORT)

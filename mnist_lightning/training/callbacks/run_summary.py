@@ -17,7 +17,7 @@ from mnist_lightning.data.datamodule import MNISTDataModule
 from mnist_lightning.networks.registry import describe
 from mnist_lightning.runs.run_directory import Run
 from mnist_lightning.training.callbacks.checkpointing import RunCheckpoints, versions
-from mnist_lightning.training.distillation import KEY
+from mnist_lightning.training.distillation import TEACHER_KEY
 from mnist_lightning.training.lightning_module import DigitClassifier, network_of
 
 
@@ -134,7 +134,7 @@ def network_facts(model: LightningModule) -> dict[str, Any]:
 def teacher_facts(model: LightningModule) -> dict[str, Any]:
     """Return where the teacher is from, if there is one."""
     teacher = model.teacher if isinstance(model, DigitClassifier) else None
-    return {} if teacher is None else {KEY: teacher.source}
+    return {} if teacher is None else {TEACHER_KEY: teacher.source}
 
 
 def device_name(device: torch.device) -> str:
