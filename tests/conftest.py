@@ -37,7 +37,7 @@ Command = Callable[..., Result]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests in `e2e` as slow, and those with fixtures that run commands.
 
-    The tests of the documents run first, because one of them takes nine minutes.
+    The tests of the documents run first, because they take longest.
     """
     items.sort(key=lambda item: item.path.name != "test_documents.py")
     for item in items:

@@ -92,6 +92,7 @@ def run_schemathesis(address: str, folder: Path, *options: str, hooks: str = "")
     command += ["--generation-database", "none", "--continue-on-failure"]
     # A machine with other work may be slow.
     command += ["--suppress-health-check", "too_slow", "--request-timeout", "60"]
+    command += ["--max-response-time", "60"]
     paths = {"PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": hooks}
     done = subprocess.run(
         command, cwd=folder, env=os.environ | paths, capture_output=True, text=True, timeout=300
@@ -104,11 +105,13 @@ def test_images_of_digits_are_accepted_as_described(
     pretrained_address: str, tmp_path: Path
 ) -> None:
     hooks = str(Path(__file__).with_name("schemathesis_hooks.py"))
-    assert run_schemathesis(pretrained_address, tmp_path, hooks=hooks) == ""
+    printed = run_schemathesis(pretrained_address, tmp_path, hooks=hooks)
+    assert printed == "", printed
 
 
 @pytest.mark.slow
 def test_random_requests_are_answered_as_described(pretrained_address: str, tmp_path: Path) -> None:
     # A schema cannot state that the bytes must be an image of a digit: random ones are refused.
     excluded = ("--exclude-checks", "positive_data_acceptance")
-    assert run_schemathesis(pretrained_address, tmp_path, *excluded) == ""
+    printed = run_schemathesis(pretrained_address, tmp_path, *excluded)
+    assert printed == "", printed

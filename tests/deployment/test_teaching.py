@@ -186,10 +186,17 @@ def wait_for_children(server: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["starting", "training"])
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("stage", "signum"),
+    [
+        ("starting", signal.SIGKILL),
+        ("starting", signal.SIGTERM),
+        ("training", signal.SIGKILL),
+        ("training", signal.SIGINT),
+    ],
+)
 def test_a_training_ends_with_its_server(
-    tmp_path: Path, signum: signal.Signals, stage: str
+    tmp_path: Path, stage: str, signum: signal.Signals
 ) -> None:
     command = [sys.executable, "-m", "mnist_lightning", "serve", "pretrained", "--teach"]
     with child_process(
@@ -206,7 +213,7 @@ def test_a_training_ends_with_its_server(
             assert wait(client, stage)["stage"] == stage
             children = wait_for_children(server)
         server.send_signal(signum)
-        server.wait(30)
+        server.wait(300)
     _, alive = psutil.wait_procs(children, timeout=15)
     assert alive == []
 
@@ -245,7 +252,7 @@ def test_the_demo_teaches_too(tmp_path: Path) -> None:
         lines = [server.stdout.readline() for _ in range(4)]
         health = httpx.get(f"{lines[0].split()[-1]}/api/health").json()
         server.send_signal(signal.SIGINT)
-        assert server.wait(30) == 0
+        assert server.wait(300) == 0
     assert health["teaches"] is True
     assert "corrected digits are saved in my_digits" in lines[2]
     assert "new runs are in lightning_logs" in lines[3]

@@ -33,6 +33,13 @@ PYTHON = "python -m mnist_lightning "
 SERVERS = {"demo": "api/health", "serve": "api/health", "tensorboard": ""}
 # Commands that need a download; without a network they fail with one line.
 DOWNLOADS = ("fashion_mnist", "my_handwriting.yaml", "--fetch")
+# What takes minutes, and what is run instead.
+SHORTER = {
+    "--trials 30": "--trials 4",
+    "--seeds 1..3": "--seeds 1..2 --trainer.max_epochs 1",
+    "--sampler grid": "--sampler grid --trainer.max_epochs 1",
+    "configs/handwriting.yaml": "configs/handwriting.yaml --trainer.max_epochs 1",
+}
 # The fixture `checkout` and CI do the same.
 INSTALLATION = ("git clone ", "python3 -m venv ")
 
@@ -65,7 +72,9 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run_line(line: str) -> str:
-    """Run a shell command; return its output."""
+    """Run a shell command, or a shorter one; return its output."""
+    for long, short in SHORTER.items():
+        line = line.replace(long, short)
     if any(line.startswith((f"{PYTHON}{name}", name)) for name in SERVERS):
         return check_server(line)
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=1500)
@@ -100,7 +109,7 @@ def check_server(line: str) -> str:
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGINT)
-        process.wait(30)
+        process.wait(300)
     return ""
 
 
@@ -118,7 +127,7 @@ def test_every_command_of_the_readme_works(checkout: Path) -> None:
     for line in commands(README):
         rest = "" if line.startswith(INSTALLATION) else without_pip_install(line)
         if rest not in ("", "make check"):
-            run_line(rest.replace("--trials 30", "--trials 4"))  # 30 take minutes
+            run_line(rest)
     for page in ("report/report.html", "export/onnx/model.onnx"):
         assert list((checkout / "lightning_logs").rglob(page)), page
     assert len(list((checkout / "seen").iterdir())) == 5
@@ -150,7 +159,7 @@ def interrupt_fit(line: str) -> None:
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
+    assert process.wait(300) == 130
 
 
 @pytest.mark.mnist

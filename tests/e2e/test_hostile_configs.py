@@ -65,16 +65,25 @@ FORGED_CONFIGS: list[dict[Any, Any]] = [
     {"data": {"batch_size": "x"}},
     {"data": {"batch_size": [1]}},
     {"data": {"data_dir": "~nosuchuser/x", "test_share": [1]}},
-    {"data": {"folder": {"a": 1}}},
     {"trainer": {"check_val_every_n_epoch": 0}},
     {"trainer": {"precision": "64-true"}},
     {"data": {"augment": [{"class_path": "StrokeWidth", "init_args": {"thicker": 1e9}}]}},
 ]
 
 
-@pytest.mark.parametrize("forged", FORGED_CONFIGS, ids=str)
+# A configuration, and entries of the summary.
+FORGED: list[tuple[dict[Any, Any], dict[str, Any]]] = [
+    *((config, {}) for config in FORGED_CONFIGS),
+    ({"data": None}, {"dataset": "folder"}),
+    ({"data": {"folder": {"a": 1}}}, {"dataset": "folder"}),
+    ({}, {"extra_checksums": None}),
+    ({}, {"test/correct": None}),
+]
+
+
+@pytest.mark.parametrize(("forged", "summary"), FORGED, ids=str)
 def test_a_forged_configuration_is_reported_in_one_line(
-    command: Command, trained: Run, forged: dict[Any, Any]
+    command: Command, trained: Run, forged: dict[Any, Any], summary: dict[str, Any]
 ) -> None:
     config = trained.read_config()
     for section, value in forged.items():
@@ -83,13 +92,9 @@ def test_a_forged_configuration_is_reported_in_one_line(
     with edit_checkpoint(trained.recent()) as checkpoint:
         checkpoint["config"] = config
     trained.config.write_text(yaml.safe_dump(config))
-    summary = trained.summary()
-    for changed in ({}, {"dataset": "folder"}, {"extra_checksums": None}, {"test/correct": None}):
-        trained.write_summary(summary | changed)
-        for arguments in (["report", "0"], ["runs", "0"], ["export", "0", "--format", "pth"]):
-            result = command(*arguments)
-            assert "looks like a bug" not in result.err, (arguments, result.err)
-    for arguments in (["test", "0"], LONGER):
+    trained.write_summary(trained.summary() | summary)
+    export = ["export", "0", "--format", "pth"]
+    for arguments in (["report", "0"], ["runs", "0"], export, ["test", "0"], LONGER):
         result = command(*arguments)
         assert "looks like a bug" not in result.err, (arguments, result.err)
         assert len(result.err.splitlines()) <= 1

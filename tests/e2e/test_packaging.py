@@ -89,7 +89,7 @@ def test_tests_of_the_source_distribution_pass(checkout: Path, tmp_path: Path) -
         archive.extractall(extracted, filter="data")
     (folder,) = extracted.iterdir()
     environment = os.environ | {"PYTHONPATH": str(folder)}
-    tests = ["tests/cli/test_mistakes.py", "tests/networks", "tests/data/test_loader.py"]
+    tests = ["tests/cli/test_mistakes.py", "tests/data/test_loader.py"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
         cwd=folder,

@@ -51,7 +51,7 @@ def start(arguments: Sequence[str], folder: Path, **environment: str) -> subproc
 def finish(process: subprocess.Popen[str], status: int = 0) -> str:
     """Wait for a command; return its output."""
     try:
-        printed, _ = process.communicate(timeout=100)
+        printed, _ = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == status, printed

@@ -24,7 +24,7 @@ def words(command_line: str) -> list[str]:
     name, *options = shlex.split(command_line)
     missing = (pair for pair in DEFAULTS.items() if pair[0] not in options)
     is_run = name == "fit" and "--help" not in options
-    return [name, *(word for pair in missing if is_run for word in pair), *options]
+    return [name, *options, *(word for pair in missing if is_run for word in pair)]
 
 
 @pytest.fixture

@@ -162,7 +162,7 @@ def interrupt_after_first_epoch(folder: Path, wait: float) -> str:
         time.sleep(wait)
         process.send_signal(signal.SIGINT)
         output = str(process.stdout.read())
-        assert process.wait(timeout=60) == 130
+        assert process.wait(timeout=300) == 130
         return output
 
 

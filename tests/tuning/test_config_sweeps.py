@@ -176,7 +176,7 @@ def test_an_interrupted_comparison_continues_also_with_more_seeds(
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    printed, _ = process.communicate(timeout=60)
+    printed, _ = process.communicate(timeout=300)
     assert process.returncode == 143, printed
     assert "1 trial: 1 to be continued" in printed
     result = command(*sweep, "--seeds", "1..2", "--trainer.max_epochs", "30", "--workers", "2")

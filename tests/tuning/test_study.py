@@ -42,7 +42,7 @@ def test_a_sweep_killed_twice_continues_after_failed_trials(sweep_folder: Path) 
         if sweep.stdout is not None:
             sweep.stdout.close()
     sweep = start_sweep(sweep_folder, *counts)
-    printed, _ = sweep.communicate(timeout=150)
+    printed, _ = sweep.communicate(timeout=300)
     assert sweep.returncode == 0, printed
     trials = read_trials(sweep_folder)
     states = Counter(trial.state for trial in trials)
@@ -98,7 +98,7 @@ def test_a_terminal_shows_a_live_table_of_the_trials(sweep_folder: Path) -> None
         while chunk := os.read(parent, 10_000):
             output += chunk
     text = output.decode()
-    assert sweep.wait(60) == 0, text
+    assert sweep.wait(300) == 0, text
     for count in range(3):
         assert f"{count} of 2 trials" in text
     _, _, last = text.rpartition("2 of 2 trials")
@@ -112,7 +112,7 @@ def test_an_interrupted_sweep_prints_how_to_continue(sweep_folder: Path) -> None
         assert sweep.poll() is None
         time.sleep(0.05)
     sweep.send_signal(signal.SIGTERM)
-    printed, _ = sweep.communicate(timeout=60)
+    printed, _ = sweep.communicate(timeout=300)
     assert sweep.returncode == 143
     assert "1 to be continued" in printed
     assert "Repeat the command to continue" in printed
