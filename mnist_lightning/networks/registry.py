@@ -244,7 +244,8 @@ def check_weights(description: dict[str, Any], weights: Mapping[str, Tensor]) ->
 
 
 def _count_classes(network: nn.Module) -> int:
-    """Return the number of classes; without computing, which imports torch._dynamo: 2.5 s."""
+    """Return the number of classes of a network on the device `meta`."""
+    # Calling the network there imports torch._dynamo, which takes seconds.
     if isinstance(classes := getattr(network, "num_classes", None), int):
         return classes
     return int(network.eval()(torch.zeros(1, 1, 28, 28)).shape[-1])

@@ -66,8 +66,8 @@ def test_no_module_is_replaced_for_python_m(
     assert expected in printed
 
 
-# Its other commands start processes in the same way as `python -m mnist_lightning`.
-@pytest.mark.parametrize("name", ["version", "help", "test", "two processes"])
+# Without `sweep`: both start each trial with `python -m mnist_lightning`.
+@pytest.mark.parametrize("name", ["version", "help", "test", "verify", "two processes"])
 def test_no_module_is_replaced_for_the_installed_script(tmp_path: Path, name: str) -> None:
     arguments, expected = COMMANDS[name]
     script = tmp_path / "bin" / "mnist-lightning"
