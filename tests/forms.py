@@ -1,10 +1,14 @@
 """Draw scanned forms: pages of ruled cells with a handwritten digit in each."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
+
+from mnist_lightning.data.datasets import SOURCES
+from tests.images import draw_seven
 
 Digits = NDArray[np.uint8]
 
@@ -35,6 +39,24 @@ class Style(NamedTuple):
     degrees: float = 0.0
     noise: float = 0.0
     shade: int = 0
+
+
+STYLES = {
+    "a table": Style(),
+    "separate boxes": Style(gap=20, line=3),
+    "pale lines": Style(line=1, line_gray=190, noise=4),
+    "thick lines": Style(line=5, cell=(60, 90)),
+    "wide cells": Style(cell=(140, 60), line_gray=120),
+    "turned left": Style(degrees=4),
+    "turned right": Style(degrees=-3, gap=10, noise=5, shade=40),
+    "a pale pen": Style(pen_gray=120, shade=40),
+}
+
+
+def generated(count: int) -> tuple[NDArray[np.uint8], list[int]]:
+    """Return generated digits, and their labels."""
+    data = SOURCES["strokes"].load(Path())
+    return data.train_images[:count].numpy(), data.train_labels[:count].tolist()
 
 
 def draw_form(
@@ -80,3 +102,31 @@ def draw_form(
     pixels = pixels - style.shade * np.linspace(0, 1, pixels.shape[1])
     pixels = pixels + random.normal(0, style.noise, pixels.shape)
     return Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8)), numbers
+
+
+def boxes_of_ink(rows: int, columns: int) -> NDArray[np.float32]:
+    """Return the ink of empty boxes of 50 pixels, one in each square of 60."""
+    ink = np.zeros((60 * rows + 70, 60 * columns + 70), np.float32)
+    for row, column in np.ndindex(rows, columns):
+        top, left = 40 + 60 * row, 40 + 60 * column
+        ink[top : top + 50, left : left + 50] = 1
+        ink[top + 2 : top + 48, left + 2 : left + 48] = 0
+    return ink
+
+
+def squared_paper() -> Image.Image:
+    """Draw a large seven on squared paper."""
+    page = draw_seven(300)
+    pen = ImageDraw.Draw(page)
+    for place in range(10, 300, 20):
+        pen.line((place, 0, place, 300), fill=150)
+        pen.line((0, place, 300, place), fill=150)
+    return page
+
+
+def zeros() -> Image.Image:
+    """Draw six zeros: their holes are enclosed, but no cells."""
+    page = Image.new("L", (600, 200), 255)
+    for left in range(20, 600, 100):
+        ImageDraw.Draw(page).ellipse((left, 40, left + 60, 150), outline=0, width=8)
+    return page

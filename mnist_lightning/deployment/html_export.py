@@ -17,6 +17,8 @@ from mnist_lightning.evaluation.glossary import definitions
 from mnist_lightning.networks import calibration
 from mnist_lightning.preprocessing import (
     components,
+    form_cells,
+    forms,
     ink_extraction,
     line_removal,
     mnist_format,
@@ -27,7 +29,7 @@ from mnist_lightning.text import fill_template
 PACKAGE = Path(__file__).parent.parent
 # The scripts that predict, in the order of their dependencies; then the scripts of every page.
 PREPROCESSING = ["arrays", "pillow", "components", "line_removal", "paper_removal"]
-PREPROCESSING += ["ink_extraction", "mnist_format"]
+PREPROCESSING += ["form_cells", "forms", "ink_extraction", "mnist_format"]
 PREDICTION_SCRIPTS = [f"preprocessing/js/{name}.js" for name in PREPROCESSING]
 PREDICTION_SCRIPTS += [f"deployment/static/{name}.js" for name in ("graph_interpreter", "reader")]
 READER = ["results", "reading_thread"]
@@ -81,13 +83,13 @@ def write(network: nn.Module, metadata: dict[str, Any], summary: str, path: Path
 
 def prediction_script() -> str:
     """Return the script that predicts, with the constants of the Python modules."""
-    modules = [components, line_removal, paper_removal, ink_extraction, mnist_format, inference]
-    modules.append(calibration)
+    modules = [components, line_removal, paper_removal, form_cells, forms, ink_extraction]
+    modules += [mnist_format, inference, calibration]
     constants = {
         module.__name__.rpartition(".")[2]: {
             name: value
             for name, value in vars(module).items()
-            if name.isupper() and isinstance(value, int | float)
+            if name.isupper() and isinstance(value, int | float | tuple)
         }
         for module in modules
     }

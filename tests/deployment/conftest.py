@@ -10,10 +10,18 @@ from pathlib import Path
 
 import httpx
 import pytest
+from py_mini_racer import MiniRacer
 
 from mnist_lightning.cli.main import main
 from tests.conftest import DIGITS
+from tests.deployment import javascript
 from tests.processes import child_process
+
+
+@pytest.fixture(scope="module")
+def engine() -> MiniRacer:
+    """Return a JavaScript engine with the scripts that read images."""
+    return javascript.start()
 
 
 @pytest.fixture(scope="module")

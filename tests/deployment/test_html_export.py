@@ -14,6 +14,7 @@ from mnist_lightning.cli.main import main
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.ink_extraction import upright
 from tests.deployment.test_page import EIGHT, THREE, draw, probabilities
+from tests.forms import Style, draw_form, generated
 from tests.images import draw_page, draw_seven, encode
 
 pytestmark = pytest.mark.slow
@@ -106,6 +107,23 @@ def test_photos_are_processed_as_in_python(sheet: Page, tmp_path: Path) -> None:
     expect(sheet.locator("#digits button")).to_have_count(2)
     sheet.select_option("#multiple", "false")
     expect(sheet.locator("#digits button")).to_have_count(0)
+
+
+def test_a_form_is_shown_as_a_table(sheet: Page, tmp_path: Path) -> None:
+    images, _ = generated(6)
+    images[4] = 0
+    draw_form(images, 2, 3, Style(degrees=2))[0].save(tmp_path / "form.png")
+    sheet.set_input_files("#file", tmp_path / "form.png")
+    title = "5 digits in a form of 2 \N{MULTIPLICATION SIGN} 3 cells; "
+    expect(sheet.locator("#verdict")).to_contain_text(title)
+    buttons = sheet.locator("#digits.form button")
+    names = buttons.evaluate_all("all => all.map((button) => button.ariaLabel.split(':')[0])")
+    assert names == [f"row {r}, column {c}" for r, c in ((1, 1), (1, 2), (1, 3), (2, 1), (2, 3))]
+    (top, left, last) = (buttons.nth(place).bounding_box() for place in (0, 3, 4))
+    assert top and left and last
+    assert top["x"] == left["x"] < last["x"] - 2 * top["width"]
+    assert top["y"] < left["y"] == last["y"]
+    assert shown_input(sheet).shape == (28, 28)
 
 
 def test_errors_are_shown(sheet: Page, tmp_path: Path) -> None:

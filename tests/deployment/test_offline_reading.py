@@ -1,9 +1,7 @@
 """The JavaScript of a page without a server, run in V8, compared with Python."""
 
 import json
-import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,74 +11,14 @@ from PIL import Image, ImageFilter, ImageOps
 from py_mini_racer import MiniRacer
 from torch import nn
 
-from mnist_lightning.deployment import html_export
 from mnist_lightning.deployment.network_description import describe
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.ink_extraction import upright
 from mnist_lightning.preprocessing.normalization import MEAN, STD
+from tests.deployment.javascript import assert_equal_digits, evaluate, pass_array
 from tests.images import SEVEN, draw_blot, draw_page, draw_seven, scan
 
 pytestmark = pytest.mark.slow
-
-TOLERANCE = 2  # of 255, for each pixel of the 28x28
-FIND = """
-function find(data, width, height, multiple) {
-  try {
-    const digits = mnistFormat.findDigits({ width, height, data }, multiple);
-    return JSON.stringify(digits.map((digit) => ({ ...digit, ink: Array.from(digit.ink.data) })));
-  } catch (error) {
-    return JSON.stringify(error.message);
-  }
-}
-"""
-
-
-@pytest.fixture(scope="module")
-def engine() -> MiniRacer:
-    engine = MiniRacer()
-    engine.eval(html_export.prediction_script() + FIND)
-    return engine
-
-
-def pass_array(engine: MiniRacer, array: NDArray[Any], kind: str) -> None:
-    """Put an array into `given.data`, with `given.width` and `given.height`."""
-    height, width = array.shape[:2]
-    buffer: Any = engine.eval(
-        f"var given = {{ width: {width}, height: {height}, data: new {kind}({array.size}) }};"
-        "given.data.buffer"
-    )
-    np.frombuffer(buffer, array.dtype)[:] = array.ravel()
-
-
-def evaluate(engine: MiniRacer, array: NDArray[Any], expression: str) -> NDArray[np.float64]:
-    """Evaluate an expression of `given` to an array (H, W)."""
-    pass_array(engine, array, {"u": "Uint8Array", "f": "Float32Array"}[array.dtype.kind])
-    text = engine.eval(
-        f"(({{ width, height, data }}) => JSON.stringify([height, width, ...data]))({expression})"
-    )
-    height, width, *values = json.loads(str(text))
-    return np.array(values).reshape(height, width)
-
-
-def find_in_javascript(engine: MiniRacer, image: Image.Image, multiple: bool | None) -> Any:
-    pass_array(engine, np.asarray(image.convert("RGBA")), "Uint8ClampedArray")
-    code = f"find(given.data, given.width, given.height, {json.dumps(multiple)})"
-    return json.loads(str(engine.eval(code)))
-
-
-def assert_equal_digits(
-    engine: MiniRacer, image: Image.Image, multiple: bool | None = None
-) -> None:
-    actual = find_in_javascript(engine, image, multiple)
-    if isinstance(actual, str):
-        with pytest.raises(ValueError, match=re.escape(actual)):
-            mnist_format.find_digits(image, multiple)
-        return
-    expected = mnist_format.find_digits(image, multiple)
-    assert len(actual) == len(expected)
-    for digit, other in zip(actual, expected, strict=True):
-        assert (digit["dark"], tuple(digit["box"]), digit["wide"]) == other[1:4]
-        assert np.abs(np.array(digit["ink"]) - other.ink.ravel()).max() <= TOLERANCE
 
 
 def noise(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:

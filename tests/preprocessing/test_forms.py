@@ -1,40 +1,21 @@
 """Scanned forms: each digit with its row and its column."""
 
 import json
-from pathlib import Path
 from time import process_time
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 import mnist_lightning
-from mnist_lightning.data.datasets import SOURCES
 from mnist_lightning.preprocessing import mnist_format
 from mnist_lightning.preprocessing.form_cells import find_cells, is_form
 from mnist_lightning.preprocessing.mnist_format import find_digits
 from tests.conftest import Command
-from tests.forms import Style, draw_form
-from tests.images import draw_page, draw_seven
+from tests.forms import STYLES, Style, boxes_of_ink, draw_form, generated, squared_paper, zeros
+from tests.images import draw_page
 
 ROWS, COLUMNS = 4, 6
-STYLES = {
-    "a table": Style(),
-    "separate boxes": Style(gap=20, line=3),
-    "pale lines": Style(line=1, line_gray=190, noise=4),
-    "thick lines": Style(line=5, cell=(60, 90)),
-    "wide cells": Style(cell=(140, 60), line_gray=120),
-    "turned left": Style(degrees=4),
-    "turned right": Style(degrees=-3, gap=10, noise=5, shade=40),
-    "a pale pen": Style(pen_gray=120, shade=40),
-}
-
-
-def generated(count: int) -> tuple[NDArray[np.uint8], list[int]]:
-    """Return generated digits, and their labels."""
-    data = SOURCES["strokes"].load(Path())
-    return data.train_images[:count].numpy(), data.train_labels[:count].tolist()
 
 
 @pytest.mark.parametrize("name", STYLES)
@@ -81,16 +62,6 @@ def test_a_digit_that_divides_its_cell_is_found() -> None:
     assert [digit.cell for digit in find_digits(page)] == [
         (r, c) for r in (1, 2, 3) for c in (1, 2, 3)
     ]
-
-
-def boxes_of_ink(rows: int, columns: int) -> NDArray[np.float32]:
-    """Return the ink of empty boxes of 50 pixels, one in each square of 60."""
-    ink = np.zeros((60 * rows + 70, 60 * columns + 70), np.float32)
-    for row, column in np.ndindex(rows, columns):
-        top, left = 40 + 60 * row, 40 + 60 * column
-        ink[top : top + 50, left : left + 50] = 1
-        ink[top + 2 : top + 48, left + 2 : left + 48] = 0
-    return ink
 
 
 @pytest.mark.parametrize("broken", [0, 2, 4])
@@ -145,29 +116,11 @@ def test_an_empty_form_is_reported() -> None:
         find_digits(page)
 
 
-def squared_paper() -> Image.Image:
-    """Draw a large seven on squared paper."""
-    page = draw_seven(300)
-    pen = ImageDraw.Draw(page)
-    for place in range(10, 300, 20):
-        pen.line((place, 0, place, 300), fill=150)
-        pen.line((0, place, 300, place), fill=150)
-    return page
-
-
 def test_a_fine_pattern_is_no_form_and_needs_little_memory() -> None:
     ink = np.zeros((1600, 1600), dtype=np.float32)
     ink[::14] = ink[:, ::14] = 1
     assert not is_form(ink)
     assert find_cells(ink) == []
-
-
-def zeros() -> Image.Image:
-    """Draw six zeros: their holes are enclosed, but no cells."""
-    page = Image.new("L", (600, 200), 255)
-    for left in range(20, 600, 100):
-        ImageDraw.Draw(page).ellipse((left, 40, left + 60, 150), outline=0, width=8)
-    return page
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,8 @@ function makeReader(model) {
 
   // The digits of an image {width, height, data}, as in a canvas.
   function find(image, multiple) {
-    return mnistFormat.findDigits(image, MULTIPLE[multiple]).map(({ ink, dark, box, wide }) =>
-      ({ ...classify(ink.data), pixels: ink.data, ink: dark ? "dark" : "light", box, wide }));
+    return mnistFormat.findDigits(image, MULTIPLE[multiple]).map(({ ink, dark, box, wide, cell }) =>
+      ({ ...classify(ink.data), pixels: ink.data, ink: dark ? "dark" : "light", box, wide, cell }));
   }
 
   // The digits, or the problem, in a form that one thread can send to another.

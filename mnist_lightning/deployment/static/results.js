@@ -26,14 +26,26 @@ const verdict = (() => {
     answer = response;
     setPending(!isLatest);
     chosen = Math.min(chosen, response.digits.length - 1);
+    const form = sizeOfForm(response.digits);
     const strong = document.createElement("strong");
     strong.textContent = response.digits.map(labelOf).join(" ");
+    const description = describe(response.digits);
+    const title = form && `${response.digits.length} digits in a form of ${form.rows} × ${form.columns} cells`;
     $("verdict").className = "";
-    $("verdict").replaceChildren(strong, describe(response.digits));
+    $("verdict").replaceChildren(...(form ? [`${title}; ${description}`] : [strong, description]));
     announce();
     const chips = response.digits.length > 1 ? response.digits.map(chip) : [];
+    $("digits").className = form ? "form" : "tools";
+    $("digits").style.gridTemplateColumns = form ? `repeat(${form.columns}, minmax(1.7rem, 1fr))` : "";
     $("digits").replaceChildren(...chips);
     showDigit();
+  }
+
+  // The rows and columns of the form that was read: {rows, columns}; null for other images.
+  function sizeOfForm(digits) {
+    if (!digits[0].cell) return null;
+    const [rows, columns] = [0, 1].map((i) => Math.max(...digits.map(({ cell }) => cell[i])));
+    return { rows, columns };
   }
 
   // Let a screen reader say the verdict, once it has not changed for a moment.
@@ -63,7 +75,11 @@ const verdict = (() => {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = labelOf(digit);
-    button.setAttribute("aria-label", `digit ${index + 1}: ${labelOf(digit)}, ${percent(digit.confidence)}`);
+    const name = digit.cell ? `row ${digit.cell[0]}, column ${digit.cell[1]}` : `digit ${index + 1}`;
+    const note = digit.unsure ? ", unsure" : "";
+    button.className = digit.unsure ? "unsure" : "";
+    button.setAttribute("aria-label", `${name}: ${labelOf(digit)}, ${percent(digit.confidence)}${note}`);
+    if (digit.cell) button.style.gridArea = digit.cell.join(" / ");
     button.onclick = () => {
       chosen = index;
       showDigit();

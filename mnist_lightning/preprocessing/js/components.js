@@ -52,8 +52,9 @@ const components = (() => {
     return runs;
   }
 
-  // Number from 1 the components that runs form by touching runs of the next row.
-  function numberComponents(runs) {
+  // Number from 1 the components that runs form by touching runs of the next row, also at `corners`.
+  function numberComponents(runs, corners) {
+    const reach = corners ? 0 : 1;
     const parent = runs.map((_, run) => run);
     const root = (run) => {
       while (parent[run] !== run) run = parent[run] = parent[parent[run]];
@@ -63,8 +64,8 @@ const components = (() => {
     for (let here = 0; here < runs.length; here++) {
       const run = runs[here];
       while (runs[above].row < run.row - 1) above++;
-      while (runs[above].row < run.row && runs[above].end < run.begin) above++;
-      for (let i = above; runs[i].row < run.row && runs[i].begin <= run.end; i++) {
+      while (runs[above].row < run.row && runs[above].end < run.begin + reach) above++;
+      for (let i = above; runs[i].row < run.row && runs[i].begin <= run.end - reach; i++) {
         const [first, second] = [root(here), root(i)].sort((a, b) => a - b);
         parent[second] = first;
       }
@@ -76,15 +77,16 @@ const components = (() => {
   }
 
   // For each pixel of a mask the number of its component, 0 for none; and the components 1, 2, …
-  function labelComponents(mask, ink) {
+  function labelComponents(mask, ink, corners = true) {
     const runs = rowRuns(mask);
     const labels = new Int32Array(mask.data.length);
     const parts = [];
-    numberComponents(runs).forEach((number, i) => {
+    numberComponents(runs, corners).forEach((number, i) => {
       const { row, begin, end } = runs[i];
       const start = row * mask.width;
       labels.fill(number, start + begin, start + end);
-      const mass = arrays.sum(ink.data.subarray(start + begin, start + end));
+      let mass = 0;
+      for (let at = start + begin; at < start + end; at++) mass += ink.data[at];
       const part = (parts[number - 1] ??= {
         label: number, top: row, left: begin, bottom: row + 1, right: end, mass: 0,
       });
@@ -208,5 +210,5 @@ const components = (() => {
     return lines.flatMap((line) => line.sort((a, b) => bounds(a).left - bounds(b).left));
   }
 
-  return { INK_THRESHOLD, rowRuns, labelComponents, touchesBorder, segmentDigits };
+  return { INK_THRESHOLD, CORE_THRESHOLD, rowRuns, labelComponents, touchesBorder, segmentDigits };
 })();

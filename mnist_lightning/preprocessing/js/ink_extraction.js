@@ -2,39 +2,62 @@
 "use strict";
 
 const inkExtraction = (() => {
-  const { WORKING_SIDE, MIN_TABLE_BORDER, MIN_CONTRAST } = constants.ink_extraction;
+  const { WORKING_SIDE, FORM_SIDE, MIN_TABLE_BORDER, MIN_CONTRAST } = constants.ink_extraction;
 
   const { fround } = Math;
   const { rint, map, share, clip } = arrays;
   const { shrink, maxFilter, borderOf, isDark, isSmall, isSmallScan, inkStrength, fullStrength } = paperRemoval;
 
-  // The ink of each digit: {ink, dark, box, wide}. The image is {width, height, data}: red, green, blue
-  // and alpha of each pixel, as in a canvas.
+  // The ink of each digit: {ink, dark, box, wide, cell}. The image is {width, height, data}: red, green,
+  // blue and alpha of each pixel, as in a canvas.
   function extractDigits(image, multiple) {
     if (!image.width || !image.height) {
       throw new Error(`the image is empty: ${image.width}x${image.height} pixels`);
     }
+    const page = findInk(image, WORKING_SIDE);
+    if (multiple !== false && formCells.isForm(page.ink)) {
+      const large = findInk(image, FORM_SIDE);
+      const level = forms.makeLevel(large.ink);
+      const cells = formCells.findCells(level.ink);
+      const digits = forms.digitsIn(cells, level.ink);
+      if (cells.length && digits) return extractForm(large, level, digits);
+    }
+    const ink = lineRemoval.removeLines(page.ink);
+    const padded = arrays.padded(ink, 1);
+    return components.segmentDigits(ink, multiple, page.isScan).map((digit) => ({
+      ink: crop(padded, digit), dark: page.dark, box: page.toImage(digit.box), wide: digit.wide, cell: null,
+    }));
+  }
+
+  // The ink of an image, whose longer side is reduced to `longest` pixels: {ink, dark, isScan, toImage}.
+  // `toImage` returns the box in the image of a box in the ink.
+  function findInk(image, longest) {
     const longer = Math.max(image.width, image.height);
     const factor = Math.trunc(longer / (2 * WORKING_SIDE));
-    for (const view of views(factor < 2 ? image : pillow.reduce(image, factor))) {
+    for (const view of views(factor < 2 ? image : pillow.reduce(image, factor), longest)) {
       const dark = isDark(view.gray);
       const strength = inkStrength(view.gray, dark);
       const full = fullStrength(strength);
       if (full < MIN_CONTRAST) continue;
-      const ink = lineRemoval.removeLines(
-        map(strength, (value) => clip(fround(value / fround(full)), 0, 1)));
-      const padded = arrays.padded(ink, 1);
-      const scale = longer / view.side;
+      const ink = map(strength, (value) => clip(fround(value / fround(full)), 0, 1));
       const offsets = [view.left, view.top, view.left, view.top];
-      const isScan = isSmallScan(view.gray);
-      return components.segmentDigits(ink, multiple, isScan).map((digit) => ({
-        ink: crop(padded, digit),
-        dark,
-        box: digit.box.map((value, i) => rint((offsets[i] + value) * scale)),
-        wide: digit.wide,
-      }));
+      const toImage = (box) => box.map((value, i) => rint((offsets[i] + value) * (longer / view.side)));
+      return { ink, dark, isScan: isSmallScan(view.gray), toImage };
     }
     throw new Error("no digit in the image: its contrast is too low");
+  }
+
+  // The digits of a form, row by row.
+  function extractForm(page, level, digits) {
+    if (!digits.length) throw new Error("no digit in the image: all cells of the form are empty");
+    const padded = arrays.padded(level.ink, 1);
+    return digits.map((digit) => ({
+      ink: crop(padded, digit),
+      dark: page.dark,
+      box: page.toImage(level.toOriginal(digit.box)),
+      wide: digit.wide,
+      cell: [digit.cell.row, digit.cell.column],
+    }));
   }
 
   // The ink of one digit, with one pixel around it.
@@ -45,9 +68,9 @@ const inkExtraction = (() => {
     return { ...ink, data: Uint8Array.from(ink.data, byte) };
   }
 
-  // Views of an image in the working size: the sheet alone, the whole, each color.
-  function* views(image) {
-    const whole = reduce(grayOf(image));
+  // Views of an image, reduced to `longest` pixels: the sheet alone, the whole, each color.
+  function* views(image, longest) {
+    const whole = shrink(grayOf(image), longest);
     const side = Math.max(whole.width, whole.height);
     const sheet = findSheet(whole);
     if (sheet) yield sheet;
@@ -55,7 +78,7 @@ const inkExtraction = (() => {
     for (const channel of [0, 1, 2]) {
       const data = Float32Array.from({ length: image.width * image.height }, (_, i) =>
         image.data[4 * i + channel]);
-      yield { gray: reduce({ ...image, data }), left: 0, top: 0, side };
+      yield { gray: shrink({ ...image, data }, longest), left: 0, top: 0, side };
     }
   }
 
@@ -79,8 +102,6 @@ const inkExtraction = (() => {
     }
     return gray;
   }
-
-  const reduce = (gray) => shrink(gray, WORKING_SIDE);
 
   // The sheet in an image that shows the table too.
   function findSheet(gray) {

@@ -47,11 +47,16 @@ const lineRemoval = (() => {
 
   // The row of each point if lines of the slope were level, from 0; and the points in each row.
   function leveled(points, slope) {
-    const rows = Int32Array.from(points, ({ x, y }) => arrays.rint(y - slope * x));
-    const lowest = rows.reduce((a, b) => Math.min(a, b));
-    const levels = rows.map((row) => row - lowest);
-    const counts = new Int32Array(arrays.max(levels) + 1);
-    for (const level of levels) counts[level] += 1;
+    const levels = new Int32Array(points.length);
+    let [lowest, highest] = [Infinity, -Infinity];
+    for (let i = 0; i < points.length; i++) {
+      const level = arrays.rint(points[i].y - slope * points[i].x);
+      levels[i] = level;
+      if (level < lowest) lowest = level;
+      if (level > highest) highest = level;
+    }
+    const counts = new Int32Array(highest - lowest + 1);
+    for (let i = 0; i < levels.length; i++) counts[(levels[i] -= lowest)] += 1;
     return { levels, counts };
   }
 
@@ -79,5 +84,5 @@ const lineRemoval = (() => {
     return { width: mask.width, height: mask.height, data };
   }
 
-  return { removeLines };
+  return { removeLines, findSlope };
 })();

@@ -5,8 +5,8 @@ const mnistFormat = (() => {
   const { SIZE, BOX, WHITE_SHARE, INKED_LEVEL } = constants.mnist_format;
   const { rint } = arrays;
 
-  // The digits of an image in reading order: {ink, dark, box, wide}, the ink 28x28. `multiple` is
-  // true, false, or null for several only if they are obvious.
+  // The digits of an image in reading order: {ink, dark, box, wide, cell}, the ink 28x28. `cell`
+  // is the row and column in a form. `multiple` is true, false, or null for several only if they are obvious.
   function findDigits(image, multiple) {
     if (image.width === SIZE && image.height === SIZE) {
       const gray = inkExtraction.grayOf(image);
@@ -15,7 +15,7 @@ const mnistFormat = (() => {
           throw new Error("no digit in the image: it is blank");
         }
         const ink = arrays.map(gray, (value) => value, Uint8Array);
-        return [{ ink, dark: false, box: [0, 0, SIZE, SIZE], wide: false }];
+        return [{ ink, dark: false, box: [0, 0, SIZE, SIZE], wide: false, cell: null }];
       }
     }
     const crops = inkExtraction.extractDigits(image, multiple);

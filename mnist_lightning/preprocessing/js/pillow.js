@@ -121,6 +121,50 @@ const pillow = (() => {
     return result;
   }
 
+  // The cubic through four values, at a place between the second and the third.
+  function cubic(a, b, c, d, place) {
+    return b + place * (c - a + place * (2 * (a - b) + c - d + place * (b - a + d - c)));
+  }
+
+  // The value of an image between the centers of its pixels; the pixels at its border continue outside.
+  function interpolated({ width, height, data }, x, y) {
+    const [left, top] = [Math.floor(x), Math.floor(y)];
+    const column = (number) => Math.min(Math.max(number, 0), width - 1);
+    const [a, b, c, d] = [column(left - 1), column(left), column(left + 1), column(left + 2)];
+    const row = (number) => {
+      const start = width * Math.min(Math.max(number, 0), height - 1);
+      return cubic(data[start + a], data[start + b], data[start + c], data[start + d], x - left);
+    };
+    return cubic(row(top - 1), row(top), row(top + 1), row(top + 2), y - top);
+  }
+
+  // Rotate an image of floats counterclockwise by an angle in radians, with bicubic interpolation. The
+  // result is as large as the rotated image, with zeros around it.
+  function rotate(image, angle) {
+    const { width, height, data } = image;
+    if (angle === 0) return image;
+    const rounded = (value) => Math.round(value * 1e15) / 1e15;
+    const [cosine, sine] = [rounded(Math.cos(angle)), rounded(Math.sin(angle))];
+    // From a place in the result to the place in the image: the matrix, and then an offset.
+    const turned = (x, y) => [cosine * x - sine * y, sine * x + cosine * y];
+    let offset = turned(-width / 2, -height / 2).map((value, i) => value + [width, height][i] / 2);
+    const moved = (x, y) => turned(x, y).map((value, i) => value + offset[i]);
+    const corners = [moved(0, 0), moved(width, 0), moved(width, height), moved(0, height)];
+    const size = [0, 1].map((i) => {
+      const places = corners.map((corner) => corner[i]);
+      return Math.ceil(Math.max(...places)) - Math.floor(Math.min(...places));
+    });
+    offset = moved(-(size[0] - width) / 2, -(size[1] - height) / 2);
+    const result = { width: size[0], height: size[1], data: new Float32Array(size[0] * size[1]) };
+    for (let i = 0; i < result.data.length; i++) {
+      const [across, down] = [(i % size[0]) + 0.5, Math.floor(i / size[0]) + 0.5];
+      const x = cosine * across - sine * down + offset[0];
+      const y = sine * across + cosine * down + offset[1];
+      if (x >= 0 && x < width && y >= 0 && y < height) result.data[i] = interpolated(image, x - 0.5, y - 0.5);
+    }
+    return result;
+  }
+
   const luma = (red, green, blue) => (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16;
 
   // A transparent color over opaque paper.
@@ -129,5 +173,5 @@ const pillow = (() => {
     return ((value >> 8) + value) >> 8 >> 7;
   }
 
-  return { resize, boxBlur, gaussianBlur, reduce, luma, over };
+  return { resize, boxBlur, gaussianBlur, reduce, rotate, luma, over };
 })();
