@@ -1,10 +1,10 @@
 """Measure a network's accuracy on kinds of corruption that its training did not contain.
 
-    python benchmarks/left_out_kinds.py configs/NAME.yaml --data_dir DATA [--images test]
+    python benchmarks/left_out_kinds.py configs/NAME.yaml --data_dir DATA [--images test] [OPTION…]
 
 The config is trained once for each group of augmentations, without this group. The network is then
 evaluated on the kinds of corruption of the group, in five severities. Last, the config is trained
-with all augmentations, and evaluated on all kinds.
+with all augmentations, and evaluated on all kinds. Other options are passed to `fit`.
 """
 
 import argparse
@@ -120,7 +120,7 @@ def measure(
     recipe = Recipe(
         config_file=None,
         config=without(config, GROUPS[name]),
-        options=[],
+        options=options.fit_options,
         threads=1,
         accelerator="cpu",
     )
@@ -140,7 +140,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=read_seeds, default=[1])
     parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
     parser.add_argument("--workers", type=int, default=2)
-    options = parser.parse_args()
+    options, fit_options = parser.parse_known_args()
+    options.fit_options = fit_options
     torch.set_num_threads(1)
     config = yaml.safe_load(options.config.read_text())
     left_out = []
