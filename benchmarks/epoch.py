@@ -9,7 +9,8 @@ validate on the same images:
   the start of the next;
 - `fit, no dashboards`: the same with `--dashboards none`;
 - `fit, no snapshots`: the same without the snapshot after each epoch;
-- `bare`: only the loop, over tensors in memory, with the same batches as `fit`;
+- `bare`: only the loop, over tensors in memory, with the same batches as `fit`; therefore a config
+  with augmentations, or without validation images, is refused;
 - `torchvision`: the bare loop over `torchvision.datasets.MNIST` with its usual transforms and a
   DataLoader, without workers and with two.
 """
@@ -64,6 +65,8 @@ def train_bare(arguments: list[str], reporter: RoundReporter, workers: int | Non
     disable_nvml_check()
     cli = DigitCLI(ExperimentParser("fit"), arguments)
     cli.load_data()
+    if cli.datamodule.augment or not len(cli.datamodule.val_indices):
+        raise SystemExit("give a config without augmentations, and with validation images")
     batches = tensor_batches(cli) if workers is None else torchvision_batches(cli, workers)
     train_batches, val_batches = batches
     model, settings = cli.model, cli.config.trainer

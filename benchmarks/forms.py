@@ -63,7 +63,8 @@ def main() -> None:
             if written[place]
         }
         try:
-            found = {digit.digit.cell: digit.label for digit in recognizer.read(page)}
+            read = recognizer.read(page)
+            found = {one.digit.cell: one.label for one in read if one.digit.cell is not None}
         except ValueError as error:
             print(f"form {number}: {error}")
             found = {}

@@ -131,7 +131,7 @@ def try_signals(fit: list[str], workspace: Path, count: int, expected: Run, seco
             os.kill(process.pid, number)
             process.join()
             delays.append(time.perf_counter() - sent)
-            correct_status += process.exitcode in (128 + number, -number)
+            correct_status += process.exitcode == 128 + number
             equal += is_equal(run_to_end(fit, folder), expected)
         print(
             f"{number.name} at a random moment: of {count}, {correct_status} with the correct "

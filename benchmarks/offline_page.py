@@ -31,11 +31,10 @@ PREDICT_LABELS = """(text) => {
     return logits.indexOf(Math.max(...logits));
   });
 }"""
-# Read the file that is chosen on the page.
+# The answer for the file that is chosen on the page.
 READ_PHOTO = """async () => {
-  while (!photo) await new Promise((done) => setTimeout(done, 5));
-  const answer = await backend.read(currentImage(), "false");
-  return [[...answer.digits[0].pixels], answer.milliseconds];
+  while (!photo || busy) await new Promise((done) => setTimeout(done, 5));
+  return [[...verdict.answer.digits[0].pixels], verdict.answer.milliseconds];
 }"""
 
 
@@ -51,6 +50,7 @@ def predict_labels(page: Page, images: mnist_format.Ink) -> list[int]:
 def compare_photos(page: Page, paths: list[Path]) -> tuple[list[int], list[float]]:
     """Return the largest pixel difference of each network input, and the page's milliseconds."""
     differences, durations_ms = [], []
+    page.select_option("#multiple", "false")
     for path in paths:
         page.evaluate("clear()")
         page.set_input_files("#file", path)

@@ -27,7 +27,7 @@ def spread(accuracies: list[float]) -> str:
 
 
 def interval(row: PublishedRow) -> str:
-    """Write the interval that contains 95 % of new seeds."""
+    """Write the 95 % prediction interval."""
     low, high = row.interval()
     return f"{100 * low:.2f} to {percent(min(high, 1))}"
 
@@ -56,7 +56,7 @@ COLUMNS = {
     "epochs": lambda row: str(row.epochs),
     "parameters": lambda row: f"{row.parameters:,}",
     "test accuracy": lambda row: spread(row.accuracies),
-    "95 % of new seeds": interval,
+    "95 % prediction interval": interval,
     "seeds": lambda row: str(len(row.results)),
     "last epoch": last_epoch,
     "training": lambda row: seconds(row.fit_seconds),

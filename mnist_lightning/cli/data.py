@@ -16,7 +16,9 @@ def make_parser() -> CommandParser:
     parser = CommandParser("data", "Show the state of data sets; download them.", "mnist --fetch")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(SOURCES))
     parser.add_argument("--fetch", action="store_true", help="download the given data sets")
-    clear_help = "delete the results of own images, which are then read again"
+    clear_help = (
+        "delete the stored 28x28 versions of your own images; the next run converts them again"
+    )
     parser.add_argument("--clear_cache", action="store_true", help=clear_help)
     parser.add_argument("--data.data_dir", dest="data_dir", default="data", metavar="DIR")
     return parser
@@ -32,7 +34,9 @@ def main(arguments: list[str]) -> int:
     if options.fetch and not options.names:
         raise UserError(f"--fetch needs the name of a data set: {PROGRAM} data mnist --fetch", 2)
     if options.clear_cache and (options.names or options.fetch):
-        raise UserError("--clear_cache deletes the results of own images: give it alone", status=2)
+        raise UserError(
+            "--clear_cache deletes the stored versions of your own images: give it alone", status=2
+        )
     if options.clear_cache:
         say(f"deleted {_megabytes(folder_cache.clear())} in {folder_cache.cache_folder()}")
         return 0
@@ -59,10 +63,10 @@ def show(name: str, data_dir: Path) -> str:
     try:
         data = source.load(data_dir)
         state = "intact" if source.has_checksums else "complete"
+        place = data_dir / source.folder if source.folder else "included, or generated"
         detail = (
             f"{len(data.train_labels):,} + {len(data.test_labels):,} images, "
-            f"{data_dir / source.folder if source.folder else 'included in this package'}, "
-            f"checksum {data.checksum[:12]}"
+            f"{place}, checksum {data.checksum[:12]}"
         )
     except FileNotFoundError:
         option = "" if data_dir == Path("data") else f" --data.data_dir {data_dir}"

@@ -82,6 +82,8 @@ def _fit_each(
     """Make a run with each seed; if one fails or is interrupted, show those before it."""
     if option_value("--seed_everything", arguments) is not None:
         raise UserError("both --seeds and --seed_everything are given; give only one", status=2)
+    if len(options.seeds) == 1:
+        say(f"one run, with the seed {options.seeds[0]}; for several: --seeds 1..5")
     finished: list[Run] = []
     try:
         for place, seed in enumerate(options.seeds, 1):

@@ -67,6 +67,9 @@ def _help(command: str, topic: str) -> str:
     if not topic or not own["experiment"]:
         return "\n".join(own["help"])
     topics, name = _table()["topics"], topic.lstrip("-")
+    owner = name.rpartition(".")[0]
+    if name not in topics and owner in _table()["classes"]:  # an argument, as model.optimizer.lr
+        name = owner
     found = [each for each in topics if name in (each, each.rpartition(".")[2])]
     if not found and command in OF_A_RUN:  # the word may be a RUN
         return "\n".join(own["help"])

@@ -75,7 +75,7 @@ class CommandParser(argparse.ArgumentParser):
         """Add the RUN, and the options to evaluate it again: root directory, data and network."""
         self.add_run()
         self.add_network()
-        text = "the current directory of the run's data set"
+        text = "where the run's data set is now (default: as in the run)"
         self.add_argument("--data.data_dir", dest="data_dir", metavar="DIR", help=text)
 
     def add_network(self) -> None:

@@ -112,7 +112,7 @@ def _table(digits: Sequence[PredictedDigit]) -> list[str]:
     if not labels:
         return []
     rows, columns = (max(numbers) for numbers in zip(*labels, strict=True))
-    title = f"{plural(len(labels), 'digit')} in a form of {rows} x {columns} cells:"
+    title = f"{plural(len(labels), 'digit')} in a form:"
     lines = [[labels.get((row, column), ".") for column in _count(columns)] for row in _count(rows)]
     return [title, *map(" ".join, lines)]
 

@@ -28,10 +28,10 @@ def make_parser() -> CommandParser:
         "Train a published result again, and compare: equal in every bit, consistent with the "
         "published seeds, or different. Without a ROW: list the rows."
     )
-    parser = CommandParser("reproduce", description, "mlp\nmlp --seeds 20 --workers 2\n--quick")
+    parser = CommandParser("reproduce", description, "mlp\nmlp --new_seeds 20 --workers 2\n--quick")
     parser.add_argument("row", nargs="?", metavar="ROW", help="the name of a published result")
     seeds_help = "the number of new seeds to train (default: train the first published seed)"
-    parser.add_argument("--seeds", type=int, metavar="N", help=seeds_help)
+    parser.add_argument("--new_seeds", type=int, metavar="N", help=seeds_help)
     quick_help = "train one seed of each row that needs less than a minute; read the others"
     parser.add_argument("--quick", action="store_true", help=quick_help)
     workers_help = "the number of trainings at the same time (default: 1)"
@@ -45,10 +45,10 @@ def main(arguments: list[str]) -> int:
     options = make_parser().parse_args(arguments)
     if options.row is None and not options.quick:
         return _list()
-    if options.quick and options.seeds is not None:
-        raise UserError("--quick trains a published seed, --seeds new ones: give only one", 2)
-    if options.seeds is not None and not 1 <= options.seeds <= MAX_NEW_SEEDS:
-        raise UserError(f"--seeds {options.seeds}: expected 1 to {MAX_NEW_SEEDS}", status=2)
+    if options.quick and options.new_seeds is not None:
+        raise UserError("--quick trains a published seed, --new_seeds others: give only one", 2)
+    if options.new_seeds is not None and not 1 <= options.new_seeds <= MAX_NEW_SEEDS:
+        raise UserError(f"--new_seeds {options.new_seeds}: expected 1 to {MAX_NEW_SEEDS}", status=2)
     if options.workers < 1:
         raise UserError(f"--workers {options.workers}: expected at least 1", status=2)
     rows = (
@@ -61,16 +61,16 @@ def main(arguments: list[str]) -> int:
         say(f"{row.name}: {row.command}\n{'':<4}{_figures(row)}", flush=True)
         if options.quick and row.results[0].fit_seconds >= QUICK_SECONDS:
             answer = _check_stored(row, data_of[row.dataset])
-        elif options.seeds is None:
+        elif options.new_seeds is None:
             answer = _train_published(row, options.data_dir)
         else:
-            answer = _train_new(row, options.seeds, options.workers, options.data_dir)
+            answer = _train_new(row, options.new_seeds, options.workers, options.data_dir)
         answers.append(answer)
     return 1 if DIFFERENT in answers else 0
 
 
 def _list() -> int:
-    columns = ["row", "seeds", "test accuracy", "95 % of new seeds", "s per seed"]
+    columns = ["row", "seeds", "test accuracy", "95 % prediction interval", "s per seed"]
     table = console.make_table("published results", columns, texts=["row"])
     for path in list_rows().values():
         row = read_row(path)
@@ -109,7 +109,7 @@ def _load_data(row: PublishedRow, data_dir: Path) -> DigitData:
 def _figures(row: PublishedRow) -> str:
     return (
         f"test accuracy {_format_spread(row)} ({plural(len(row.results), 'seed')}); "
-        f"95 % of new seeds: {_format_range(row.interval())}"
+        f"95 % prediction interval: {_format_range(row.interval())}"
     )
 
 

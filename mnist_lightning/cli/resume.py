@@ -38,7 +38,7 @@ def make_parser() -> ExperimentParser:
         "resume",
         "Continue a run from its newest intact checkpoint, in its own directory. RUN is a run "
         "directory, a version number, a checkpoint file, or `last`, the newest run (default). "
-        "Only options that do not affect the weights may be overridden.",
+        "More epochs may be given; other options that affect the weights cannot be overridden.",
         "last --trainer.max_epochs 20",
         takes_run=True,
     )

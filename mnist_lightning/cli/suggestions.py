@@ -26,6 +26,10 @@ def format_argparse_error(message: str, options: Collection[str], command: str) 
         option, equals, value = match[1].partition("=")
         if option == "--run" and "run" not in options:
             return f"give the RUN directly after the command: {PROGRAM} {command} RUN …"
+        if option == "--seed" and "seed_everything" in options:
+            return "unknown option --seed; one run: --seed_everything 7; several: --seeds 1..5"
+        if option.endswith((".yaml", ".yml")) and "config" in options:
+            return f"unexpected argument {option!r}; did you mean --config {option}?"
         if not option.startswith("-"):
             closest = closest_option(option, options, "--").rstrip("?") if equals else ""
             fix = f"{closest} {value}?" if closest else f"; {see}"

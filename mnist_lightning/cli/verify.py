@@ -44,8 +44,8 @@ def make_parser() -> ExperimentParser:
         "verify",
         "Check on this machine that the data is intact, that the splits are disjoint, that the "
         "same seed gives the same weights, and that a run resumes exactly after kills at random "
-        "moments. It takes about a minute. The runs are short (2 epochs of 150 batches), unless "
-        "the options override this.",
+        "moments. It takes about half a minute. The runs are short (2 epochs of 150 batches), "
+        "unless the options override this.",
         "--config configs/digit_net.yaml",
     )
 

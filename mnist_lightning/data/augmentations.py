@@ -93,7 +93,7 @@ class Deformation(Augmentation):
         if self.scale >= 1 or self.shear >= 90:
             values = f"scale {self.scale}, shear {self.shear}"
             raise ValueError(f"{values}: expected below 1 and 90 degrees")
-        check_value(self.smoothness > 0, "smoothness", self.smoothness, "more than 0")
+        check_value(0 < self.smoothness < math.inf, "smoothness", self.smoothness, "more than 0")
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """Return deformed copies of (B, 1, 28, 28) normalized images."""
@@ -181,7 +181,7 @@ class Noise(Augmentation):
     """
 
     def __init__(self, std: float = 0.1) -> None:
-        check_value(std >= 0, "std", std, "at least 0")
+        check_value(0 <= std < math.inf, "std", std, "at least 0")
         self.std = std
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
@@ -194,7 +194,7 @@ class Noise(Augmentation):
 
 @cache
 def _normalized_non_digits(device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Return images (2000, 1, 28, 28), the same for each `NoDigit`."""
+    """Return images (3000, 1, 28, 28), the same for each `NoDigit`."""
     ink = torch.from_numpy(draw_non_digits(NUM_NON_DIGITS, seed=0)).to(device, dtype)
     return (ink.unsqueeze(1) / 255 - MEAN) / STD
 
@@ -263,7 +263,7 @@ class Mixup(Mixture):
     """
 
     def __init__(self, alpha: float = 0.2) -> None:
-        check_value(alpha > 0, "alpha", alpha, "more than 0")
+        check_value(0 < alpha < math.inf, "alpha", alpha, "more than 0")
         self.alpha = alpha
 
     def mix(self, images: Tensor, targets: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:

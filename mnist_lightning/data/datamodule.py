@@ -28,7 +28,7 @@ class MNISTDataModule(LightningDataModule):
     the training images; it depends only on `split_seed`, not on the global generator.
 
     Args:
-        dataset: `auto`: MNIST if it is on disk or can be downloaded, otherwise the embedded
+        dataset: `auto`: MNIST if it is on disk or can be downloaded, otherwise the bundled
             digits, with a warning; `folder`: your own images; `idx`: your own arrays in MNIST's
             format; any other name is strict.
         data_dir: a torchvision root: MNIST's files are in `data_dir/MNIST/raw`, raw or .gz.

@@ -65,13 +65,13 @@ _DIGITS_TEST_SIZE = 297
 
 def _load_digits(data_dir: Path) -> DigitData:
     """Return scikit-learn's 8x8 digits (UCI, Alpaydin and Kaynak, 1998) in MNIST's format."""
-    images, labels = (torch.from_numpy(array.copy()) for array in _embedded_digits())
+    images, labels = (torch.from_numpy(array.copy()) for array in _bundled_digits())
     split = len(images) - _DIGITS_TEST_SIZE
     return DigitData("digits", images[:split], labels[:split], images[split:], labels[split:])
 
 
 @cache
-def _embedded_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _bundled_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return the images (1797, 28, 28) and the labels; converting them takes 0.4 s."""
     from sklearn.datasets import load_digits
 
@@ -254,6 +254,6 @@ SOURCES: dict[str, Source] = {
         "handwritten digits, 60,000 + 10,000", VAL_SHARE, _load_mnist, mnist_download.fetch, "MNIST"
     ),
     **{row[0]: _torchvision_source(*row) for row in _TORCHVISION_SETS},
-    "digits": Source("embedded 8x8 digits, 1,500 + 297", 2 / 15, _load_digits, _fetch_nothing),
+    "digits": Source("bundled 8x8 digits, 1,500 + 297", 2 / 15, _load_digits, _fetch_nothing),
     "strokes": Source("synthetic digits, 2,000 + 500", 1 / 10, _load_strokes, _fetch_nothing),
 }

@@ -1,4 +1,4 @@
-"""Read the data sets of a run: download what is missing, or use the embedded digits instead."""
+"""Read the data sets of a run: download what is missing, or use the bundled digits instead."""
 
 import warnings
 from pathlib import Path
@@ -11,7 +11,7 @@ from mnist_lightning.errors import PROGRAM, UserError
 
 
 class FallbackWarning(UserWarning):
-    """MNIST is not available; the embedded digits are used instead."""
+    """MNIST is not available; the bundled digits are used instead."""
 
 
 class SkippedWarning(UserWarning):
@@ -31,7 +31,7 @@ class DatasetReader:
         self.data_dir = data_dir
         self.folder = folder
         self.test_share = test_share
-        self.fallback_reason: str | None = None  # why the embedded digits are used
+        self.fallback_reason: str | None = None  # why the bundled digits are used
         self.skipped: str | None = None  # a notice about skipped files
         self._missing_reason: str | None = None
         self._prepared: dict[str, DigitData] = {}
@@ -76,7 +76,7 @@ class DatasetReader:
                 raise UserError(f"{missing}; {_remedy(name)}") from None
             self.fallback_reason = f"{self._missing_reason or missing}; {_remedy(name)}"
             warnings.warn(
-                f"using the embedded digits instead of MNIST: {self.fallback_reason}",
+                f"using the bundled digits instead of MNIST: {self.fallback_reason}",
                 FallbackWarning,
                 stacklevel=4,
             )
@@ -85,6 +85,6 @@ class DatasetReader:
 
 def _remedy(name: str) -> str:
     return (
-        f"download it: {PROGRAM} data {'mnist' if name == 'auto' else name} --fetch; or set "
-        "--data.data_dir to a folder that torchvision downloaded to"
+        f"with network access, download it: {PROGRAM} data {'mnist' if name == 'auto' else name} "
+        "--fetch; or set --data.data_dir to a folder that torchvision downloaded to"
     )

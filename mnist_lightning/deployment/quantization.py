@@ -82,6 +82,8 @@ def _choose_roundings(
     """Replace the weights by multiples of their step sizes."""
     gradients = _margin_gradients(network, images, weights)
     change = gradients.T @ gradients / len(gradients)  # a quadratic form of the errors
+    if not (change.isfinite().all() and change.diagonal().any()):
+        return  # the network has diverged, or its output is constant
     change += RIDGE * change.diagonal().mean() * torch.eye(len(change))
     exact = torch.cat([weight.flatten() for weight in weights]).double()
     pairs = zip(weights, steps, strict=True)

@@ -91,7 +91,7 @@ def _unseen_size(data: DigitData, facts: Mapping[str, Any]) -> int:
 
 
 def _extra_val_size(name: str) -> int:
-    """Return the number of validation images of `strokes` or of the embedded digits.
+    """Return the number of validation images of `strokes` or of the bundled digits.
 
     Other data sets have more. To read them would take long, and a run with two is rare.
     """

@@ -286,9 +286,9 @@ def learning_curve(
 def _plot_epochs(axis: Axes, history: Mapping[str, Sequence[float]], tag: str, **look: Any) -> None:
     """Plot a metric over the epochs; `look` are arguments of matplotlib's `plot`."""
     values = history.get(tag, [])
-    step = 1 + len(values) // MAX_POINTS
-    epochs = range(1, len(values) + 1)[::step]
-    shown = [value if abs(value) < MAX_SHOWN else math.nan for value in values[::step]]
+    count = len(values)
+    epochs = np.unique(np.linspace(1, count, min(count, MAX_POINTS)).round().astype(int))
+    shown = [values[i - 1] if abs(values[i - 1]) < MAX_SHOWN else math.nan for i in epochs]
     axis.plot(epochs, shown, **{"marker": "o", "markersize": 3, **look})
     axis.set(xlabel="epoch")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -246,12 +246,10 @@ def _non_digits(
 def _attributions(
     recognizer: Recognizer, table: PredictionsTable, pixels: plots.Images, analysis: RunAnalysis
 ) -> None:
-    """Attribute the most confident mistakes, and the first correct prediction of each digit."""
+    """Attribute the most confident mistakes, and the first correct predictions."""
     mistakes = metrics.surest_mistakes(table.true, table.probabilities)[: MAX_ATTRIBUTED // 2]
-    firsts = [
-        np.flatnonzero(table.correct & (table.true == digit))[:1] for digit in np.unique(table.true)
-    ]
-    indices = np.concatenate([mistakes, *firsts])[:MAX_ATTRIBUTED]
+    correct = np.flatnonzero(table.correct)[: MAX_ATTRIBUTED - len(mistakes)]
+    indices = np.concatenate([mistakes, correct])
     images, network = pixels[indices], recognizer.network
     device = next((parameter.device for parameter in network.parameters()), None)
     maps = {

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mnist_lightning.preprocessing.components import Gray, Mask
 
-MIN_CELLS = 3  # a form has more; the holes of a digit are fewer
+MIN_CELLS = 3  # of a form; the holes of a digit are fewer
 # Of the ink's full strength: lines may be paler than the pen. Pale ones are averaged along their
 # direction, because the noise of a scanner may be as strong.
 CLEAR_LINES, PALE_LINES = (0.35, 0.2), (0.12, 0.07)
@@ -118,8 +118,9 @@ def _similar(boxes: Sequence[_Box]) -> list[_Box]:
     """Return the largest group of boxes whose sides are alike; none of a pattern."""
     if not 0 < len(boxes) <= MAX_BOXES:
         return []
-    sides = np.log([(box.width, box.height) for box in boxes])
-    alike = (np.abs(sides[:, None] - sides) <= np.log(MAX_RATIO)).all(axis=2)
+    sides = np.array([(box.width, box.height) for box in boxes])
+    is_similar: Mask = sides[:, None] <= MAX_RATIO * sides
+    alike: Mask = np.all(is_similar & is_similar.swapaxes(0, 1), axis=2)
     chosen = alike[alike.sum(axis=1).argmax()]
     return [box for box, is_chosen in zip(boxes, chosen, strict=True) if is_chosen]
 

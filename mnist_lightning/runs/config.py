@@ -1,5 +1,6 @@
 """The configuration of a run: which options matter for what, and how two differ."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -77,7 +78,7 @@ def check_storable(value: Any, option: str = "") -> None:
     """Check that a checkpoint with these options can be read again.
 
     Raises:
-        UserError: an integer or a text is too large.
+        UserError: an integer or a text is too large, or a number is not finite.
     """
     if isinstance(value, Mapping):
         for name, item in value.items():
@@ -87,6 +88,8 @@ def check_storable(value: Any, option: str = "") -> None:
             check_storable(item, option)
     elif isinstance(value, int) and abs(value) >= 2**63:
         raise UserError(f"--{option} exceeds 64 bits: give a smaller integer", status=2)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"--{option} is {value}: give a finite number", status=2)
     elif isinstance(value, str) and len(value) > MAX_CHARS:
         raise UserError(f"--{option} exceeds {MAX_CHARS:,} characters: give a shorter text", 2)
 

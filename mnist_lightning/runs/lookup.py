@@ -87,7 +87,9 @@ def find_network(reference: str, root: Path) -> tuple[Run, Path | None]:
         return find(reference, root)
     scored = _scored_runs(root)
     if not scored:
-        say(f"no trained run in {root}: using the pretrained network", file=sys.stderr)
+        problem = _no_candidate(root)
+        existing = f"; {_existing_runs(root)}" if list_runs(root) else ""
+        say(f"{problem}: using the pretrained network{existing}", file=sys.stderr)
         return find(PRETRAINED, root)
     return _best(scored, root), None
 
@@ -131,11 +133,16 @@ def _best(scored: Sequence[_ScoredRun], root: Path, dataset: str | None = None) 
             )
     candidates = [each for each in scored if each.dataset == dataset]
     if not candidates:
-        problem = "no trained run"
+        problem = _no_candidate(root)
         if scored:
-            problem = f"no run trained on {dataset or 'mnist'} with a val/accuracy"
-        raise UserError(f"{problem} in {root}; {_existing_runs(root)}")
+            problem = f"no run trained on {dataset or 'mnist'} with a val/accuracy in {root}"
+        raise UserError(f"{problem}; {_existing_runs(root)}")
     return max(candidates, key=lambda each: (each.val_accuracy, each.run.version)).run
+
+
+def _no_candidate(root: Path) -> str:
+    """State that no run can be the best; a run without a validation set has no score."""
+    return f"no {'run with a val/accuracy' if list_runs(root) else 'trained run'} in {root}"
 
 
 def _existing_runs(root: Path) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mnist_lightning.networks.ensemble import Ensemble
 from mnist_lightning.networks.registry import WrongWeightsError, build, describe
@@ -40,6 +41,23 @@ class Teacher(nn.Module):
         """Map (B, 1, 28, 28) normalized images to probabilities (B, C)."""
         log_probabilities: Tensor = self.ensemble.eval()(images)
         return log_probabilities.exp()
+
+    def targets(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Return the probabilities of images (B, 1, 28, 28), except of non-digits.
+
+        Args:
+            images: normalized.
+            labels: (B,), or targets (B, C), of which those of non-digits are uniform. Of mixed
+                images, the uniform share of the target is kept.
+        """
+        probabilities: Tensor = self(images)
+        if labels.ndim == 1:
+            return probabilities
+        uniform = labels.amin(dim=1, keepdim=True).expand_as(labels)
+        missing = labels.shape[1] - probabilities.shape[1]  # of classes; below 0: too many
+        kept = functional.pad(uniform, (0, max(-missing, 0)))
+        learned = functional.pad(probabilities, (0, max(missing, 0)))
+        return learned * (1 - uniform.sum(dim=1, keepdim=True)) + kept
 
     def description(self) -> dict[str, Any]:
         """Return in primitives what `read_teacher` needs beside the weights."""

@@ -118,7 +118,7 @@ class DigitClassifier(LightningModule):
         mean over the processes is the loss of the batch, whatever the sizes of the parts.
         """
         if self.teacher is not None and len(batch[1]) > 0:
-            batch = batch[0], self.teacher(batch[0])
+            batch = batch[0], self.teacher.targets(*batch)
         loss = self._step(batch, self.train_loss, self.train_metrics)[0]
         if distributed.world_size() == 1:
             return loss

@@ -97,7 +97,7 @@ def test_an_accuracy_outside_the_interval_is_different(
     result = command("reproduce", "small")
     assert result.status == 1
     assert "small: different" in result.out
-    result = command("reproduce", "small", "--seeds", "2", "--workers", "2")
+    result = command("reproduce", "small", "--new_seeds", "2", "--workers", "2")
     assert result.status == 1
     assert "seed 4: " in result.out
     assert "0 of 2 new seeds inside" in result.out
@@ -108,7 +108,7 @@ def test_new_seeds_are_compared_with_the_interval(
     command: Command, publish: Publish, tmp_path: Path
 ) -> None:
     row = publish()
-    result = command("reproduce", "small", "--seeds", "2")
+    result = command("reproduce", "small", "--new_seeds", "2")
     again = [train_seed(RECIPE, seed, tmp_path, "data").result.test_accuracy for seed in (4, 5)]
     low, high = row.interval()
     inside = sum(low <= accuracy <= high for accuracy in again)
@@ -145,8 +145,11 @@ def test_the_rows_are_listed(command: Command, publish: Publish) -> None:
     ("arguments", "problem"),
     [
         (["smal"], "unknown row 'smal'; did you mean small? Valid: small"),
-        (["small", "--quick", "--seeds", "2"], "--quick trains a published seed, --seeds new ones"),
-        (["small", "--seeds", "0"], "--seeds 0: expected 1 to 1000"),
+        (
+            ["small", "--quick", "--new_seeds", "2"],
+            "--quick trains a published seed, --new_seeds others",
+        ),
+        (["small", "--new_seeds", "0"], "--new_seeds 0: expected 1 to 1000"),
         (["small", "--workers", "0"], "--workers 0: expected at least 1"),
     ],
 )

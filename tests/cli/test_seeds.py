@@ -45,6 +45,7 @@ def test_each_seed_is_an_ordinary_run_and_the_spread_is_reported(
 
 def test_the_spread_of_one_seed_is_unknown(command: Command) -> None:
     result = command("fit", *DIGITS, "--trainer.max_epochs", "1", "--seeds", "5")
+    assert "one run, with the seed 5; for several: --seeds 1..5" in result.out
     assert "% with one seed; the spread is unknown" in result.out
 
 

@@ -114,8 +114,7 @@ def test_a_form_is_shown_as_a_table(sheet: Page, tmp_path: Path) -> None:
     images[4] = 0
     draw_form(images, 2, 3, Style(degrees=2))[0].save(tmp_path / "form.png")
     sheet.set_input_files("#file", tmp_path / "form.png")
-    title = "5 digits in a form of 2 \N{MULTIPLICATION SIGN} 3 cells; "
-    expect(sheet.locator("#verdict")).to_contain_text(title)
+    expect(sheet.locator("#verdict")).to_contain_text("5 digits in a form; the least certain: ")
     buttons = sheet.locator("#digits.form button")
     names = buttons.evaluate_all("all => all.map((button) => button.ariaLabel.split(':')[0])")
     assert names == [f"row {r}, column {c}" for r, c in ((1, 1), (1, 2), (1, 3), (2, 1), (2, 3))]
@@ -124,6 +123,11 @@ def test_a_form_is_shown_as_a_table(sheet: Page, tmp_path: Path) -> None:
     assert top["x"] == left["x"] < last["x"] - 2 * top["width"]
     assert top["y"] < left["y"] == last["y"]
     assert shown_input(sheet).shape == (28, 28)
+    images[1:] = 0
+    draw_form(images, 2, 3, Style())[0].save(tmp_path / "form.png")
+    sheet.set_input_files("#file", tmp_path / "form.png")
+    expect(sheet.locator("#verdict")).to_contain_text("1 digit in a form; ")
+    expect(buttons).to_have_count(1)
 
 
 def test_errors_are_shown(sheet: Page, tmp_path: Path) -> None:

@@ -47,6 +47,19 @@ def test_the_cells_of_a_damaged_form_are_found_as_in_python(engine: MiniRacer, s
     assert engine.eval("formCells.isForm(given)") == is_form(ink)
 
 
+@pytest.mark.parametrize("sides", [(39, 30), (40, 30), (26, 20), (299, 230), (300, 230)])
+def test_the_largest_ratio_of_sides_is_the_same_as_in_python(
+    engine: MiniRacer, sides: tuple[int, int]
+) -> None:
+    ink = np.ones((320, 1000), np.float32)
+    ink[0] = ink[-1] = ink[:, 0] = ink[:, -1] = 0
+    for left, side in zip((10, 330, 660), (*sides, sides[1]), strict=True):
+        ink[10 : 10 + side, left : left + side] = 0
+    pass_array(engine, ink, "Float32Array")
+    assert engine.eval("formCells.isForm(given)") == is_form(ink)
+    assert is_form(ink) == (sides[0] / sides[1] < 1.301)
+
+
 @pytest.mark.parametrize("angle", [0.0, 0.01, -0.05, 0.09])
 def test_images_are_rotated_as_in_pillow(engine: MiniRacer, angle: float) -> None:
     image = np.random.default_rng(0).random((37, 53), dtype=np.float32)

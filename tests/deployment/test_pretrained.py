@@ -57,6 +57,15 @@ def test_its_accuracy_is_the_published_one(command: Command, mnist_dir: Path) ->
     assert Path("lightning_logs", "pretrained.mnist.csv").is_file()
 
 
+def test_a_run_without_a_validation_set_is_never_the_best(command: Command, run_0: Run) -> None:
+    draw_seven().save("seven.png")
+    command("fit", *DIGITS, "--data.val_size", "0", "--trainer.max_epochs", "1")
+    problem = "no run with a val/accuracy in lightning_logs"
+    error = command("predict", "seven.png").err
+    assert f"{problem}: using the pretrained network; existing runs: 0 (digits)" in error
+    assert f"{problem}; existing runs: 0 (digits)" in command("report").err
+
+
 def test_it_is_used_if_there_is_no_run(command: Command) -> None:
     draw_seven().save("seven.png")
     for arguments in ([], ["--run", "pretrained"], ["--run", "best"]):

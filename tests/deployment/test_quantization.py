@@ -47,6 +47,14 @@ def test_kernels_and_matrices_have_8_bits_and_the_rest_is_unchanged(images: Tens
     assert torch.equal(copy.get_parameter("head.2.bias"), bias)
 
 
+@pytest.mark.parametrize("value", [0.0, float("nan")])
+def test_a_diverged_or_constant_network_is_rounded(images: Tensor, value: float) -> None:
+    network = EquivariantCNN().eval()
+    for weight in network.parameters():
+        nn.init.constant_(weight, value)
+    assert len(list(_rounded(quantize(network, images)))) > 0
+
+
 def test_each_kernel_and_each_row_has_its_own_step_size(images: Tensor) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(

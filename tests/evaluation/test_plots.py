@@ -103,8 +103,11 @@ def test_a_long_curve_is_thinned_out() -> None:
     plots.png(figure := plots.overlay_curves({"a": {"val/loss": values, "val/accuracy": []}}))
     assert time.process_time() - began < 10
     x = np.asarray(figure.axes[0].lines[0].get_xdata())
-    assert 500 <= len(x) <= plots.MAX_POINTS
-    assert x[1] == 1 + 300_000 // plots.MAX_POINTS + 1
+    assert len(x) == plots.MAX_POINTS
+    assert (x[0], x[-1]) == (1, 300_000)
+    assert set(np.diff(x)) == {300, 301}
+    figure = plots.overlay_curves({"a": {"val/loss": [1.0] * plots.MAX_POINTS}})
+    assert len(np.asarray(figure.axes[0].lines[0].get_xdata())) == plots.MAX_POINTS
 
 
 def test_a_run_without_validation_has_empty_charts() -> None:

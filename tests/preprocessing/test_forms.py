@@ -145,7 +145,7 @@ def test_predict_shows_the_table(command: Command) -> None:
     draw_form(images, 2, 3, Style())[0].save("form.png")
     labels = [digit.label for digit in mnist_lightning.load("pretrained").read("form.png")]
     printed = command("predict", "form.png").out.splitlines()
-    assert printed[0] == "form.png  5 digits in a form of 2 x 3 cells:"
+    assert printed[0] == "form.png  5 digits in a form:"
     assert printed[1].split() == [str(label) for label in labels[:3]]
     assert printed[2].split() == [str(labels[3]), ".", str(labels[4])]
     rows = json.loads(command("predict", "form.png", "--json").out)

@@ -37,6 +37,22 @@ def test_the_loss_compares_the_probabilities_of_the_network_and_of_the_teacher()
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_targets_of_non_digits_and_their_share_in_mixed_images_are_kept() -> None:
+    teacher = Teacher([ARCHITECTURES["ClassicCNN"]()], "a network")
+    probabilities = teacher(IMAGES)
+    targets = torch.nn.functional.one_hot(LABELS, 10).float()
+    assert torch.equal(teacher.targets(IMAGES, targets), probabilities)
+    targets[2] = 0.1
+    targets[3] = torch.lerp(targets[3], targets[2], 0.25)
+    found = teacher.targets(IMAGES, targets)
+    assert found[2].tolist() == pytest.approx([0.1] * 10)
+    expected = 0.75 * probabilities[3] + 0.025
+    assert found[3].tolist() == pytest.approx(expected.tolist())
+    assert torch.equal(found[:2], probabilities[:2])
+    wide = teacher.targets(IMAGES, torch.full((6, 12), 1 / 12))
+    assert wide.flatten().tolist() == pytest.approx([1 / 12] * 72)
+
+
 def test_a_teacher_does_not_learn() -> None:
     model = DigitClassifier(ARCHITECTURES["MultilayerPerceptron"]())
     model.teacher = Teacher([ARCHITECTURES["BatchNormCNN"]()], "a network with statistics")

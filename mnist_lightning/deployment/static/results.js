@@ -26,26 +26,19 @@ const verdict = (() => {
     answer = response;
     setPending(!isLatest);
     chosen = Math.min(chosen, response.digits.length - 1);
-    const form = sizeOfForm(response.digits);
+    const { digits } = response;
+    const columns = digits[0].cell && Math.max(...digits.map(({ cell }) => cell[1])); // of a form
     const strong = document.createElement("strong");
-    strong.textContent = response.digits.map(labelOf).join(" ");
-    const description = describe(response.digits);
-    const title = form && `${response.digits.length} digits in a form of ${form.rows} × ${form.columns} cells`;
+    strong.textContent = digits.map(labelOf).join(" ");
+    const title = digits.length === 1 ? "1 digit in a form" : `${digits.length} digits in a form`;
     $("verdict").className = "";
-    $("verdict").replaceChildren(...(form ? [`${title}; ${description}`] : [strong, description]));
+    $("verdict").replaceChildren(...(columns ? [`${title}; ${describe(digits)}`] : [strong, describe(digits)]));
     announce();
-    const chips = response.digits.length > 1 ? response.digits.map(chip) : [];
-    $("digits").className = form ? "form" : "tools";
-    $("digits").style.gridTemplateColumns = form ? `repeat(${form.columns}, minmax(1.7rem, 1fr))` : "";
+    const chips = columns || digits.length > 1 ? digits.map(chip) : [];
+    $("digits").className = columns ? "form" : "tools";
+    $("digits").style.gridTemplateColumns = columns ? `repeat(${columns}, minmax(1.7rem, 1fr))` : "";
     $("digits").replaceChildren(...chips);
     showDigit();
-  }
-
-  // The rows and columns of the form that was read: {rows, columns}; null for other images.
-  function sizeOfForm(digits) {
-    if (!digits[0].cell) return null;
-    const [rows, columns] = [0, 1].map((i) => Math.max(...digits.map(({ cell }) => cell[i])));
-    return { rows, columns };
   }
 
   // Let a screen reader say the verdict, once it has not changed for a moment.

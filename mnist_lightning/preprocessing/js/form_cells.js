@@ -119,9 +119,9 @@ const formCells = (() => {
   // The largest group of boxes whose sides are alike; none of a pattern.
   function similar(boxes) {
     if (!boxes.length || boxes.length > MAX_BOXES) return [];
-    const sides = boxes.map((box) => [Math.log(widthOf(box)), Math.log(heightOf(box))]);
-    const limit = Math.log(MAX_RATIO);
-    const areAlike = (a, b) => Math.abs(a[0] - b[0]) <= limit && Math.abs(a[1] - b[1]) <= limit;
+    const sides = boxes.map((box) => [widthOf(box), heightOf(box)]);
+    const isClose = (a, b) => Math.max(a, b) <= MAX_RATIO * Math.min(a, b);
+    const areAlike = (a, b) => isClose(a[0], b[0]) && isClose(a[1], b[1]);
     const counts = sides.map((one) => sides.filter((other) => areAlike(one, other)).length);
     const chosen = sides[counts.indexOf(Math.max(...counts))];
     return boxes.filter((_, i) => areAlike(chosen, sides[i]));
