@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from mnist_lightning.cli.main import main
 from mnist_lightning.runs.run_directory import Run
@@ -146,6 +146,7 @@ def browser() -> Iterator[Browser]:
     )
     if executable is None:
         pytest.skip("there is no Chromium on this machine")
+    expect.set_options(timeout=60_000)  # ms; a busy machine takes more than Playwright's 5 s
     options = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=executable, args=options)

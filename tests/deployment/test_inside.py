@@ -62,7 +62,7 @@ def sheet(browser: Browser, pretrained_address: str) -> Iterator[Page]:
     page.on("console", lambda message: messages.append(message.text))
     page.on("pageerror", lambda error: messages.append(str(error)))
     page.goto(pretrained_address)
-    expect(page.locator("#layers canvas")).to_have_count(18, timeout=60_000)
+    expect(page.locator("#layers canvas")).to_have_count(18)
     yield page
     assert messages == []
     context.close()
@@ -285,7 +285,7 @@ def test_why_names_the_stroke_that_decides(sheet: Page) -> None:
     expect(sheet.locator("#verdict strong")).to_have_text("9")
     sheet.click("#why-toggle")
     text = sheet.locator("#why-text")
-    expect(text).to_contain_text("Without the marked stroke it reads 0", timeout=20_000)
+    expect(text).to_contain_text("Without the marked stroke it reads 0")
     sheet.click("#undo")  # removes that stroke
     expect(sheet.locator("#verdict strong")).to_have_text("0")
     expect(text).not_to_contain_text("reads 0 (")
@@ -297,7 +297,7 @@ def test_why_is_true_for_the_marked_part(sheet: Page) -> None:
     draw(sheet, THREE)
     sheet.click("#why-toggle")
     text = sheet.locator("#why-text")
-    expect(text).to_have_text(re.compile(r"%\)?\.$|still reads \d\.$"), timeout=20_000)
+    expect(text).to_have_text(re.compile(r"%\)?\.$|still reads \d\.$"))
     part = sheet.evaluate("why.result.part")
     label = sheet.evaluate("verdict.answer.digits[0].label")
     pixels = decode(sheet.evaluate("btoa(String.fromCharCode(...verdict.answer.digits[0].pixels))"))
@@ -321,7 +321,7 @@ def test_why_is_true_for_the_marked_part(sheet: Page) -> None:
 
 def test_the_nearest_training_digits_are_the_nearest(sheet: Page) -> None:
     draw(sheet, THREE)
-    expect(sheet.locator("#nearest canvas")).to_have_count(10, timeout=60_000)
+    expect(sheet.locator("#nearest canvas")).to_have_count(10)
     pixels = decode(sheet.evaluate("btoa(String.fromCharCode(...verdict.answer.digits[0].pixels))"))
     network = load("pretrained").network
     known = neighbors.features(network, neighbors.training_digits())

@@ -223,6 +223,6 @@ def test_no_answer_of_the_former_run_is_shown_as_that_of_the_selected_one(sheet:
     sheet.on("request", lambda request: requested.append(request.url))
     sheet.route("**/api/network?*", lambda route: None)  # the network is not loaded meanwhile
     sheet.select_option("#run", other)
-    expect(sheet.locator("#prediction")).to_have_attribute("aria-busy", "false", timeout=20_000)
+    expect(sheet.locator("#prediction")).to_have_attribute("aria-busy", "false")
     assert any("api/predict" in url and f"run={other}" in url for url in requested)
     sheet.unroute_all()

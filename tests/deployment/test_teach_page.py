@@ -87,7 +87,7 @@ def test_learning_is_cancelled(page: Page) -> None:
     page.get_by_role("button", name="Learn").click()
     cancel = page.get_by_role("button", name="Cancel")
     cancel.click()
-    expect(page.locator("#learned")).to_have_text(re.compile("^Cancelled"), timeout=30_000)
+    expect(page.locator("#learned")).to_have_text(re.compile("^Cancelled"))
     expect(cancel).to_be_hidden()
     expect(page.get_by_role("button", name="Learn")).to_be_enabled()
 
@@ -107,10 +107,10 @@ def test_a_second_page_follows_and_cancels_also_after_a_failed_request(
         "**/api/learn",
         lambda route: route.abort() if next(failures, False) else route.fallback(),
     )
-    expect(other.locator("#learned")).to_contain_text("Start", timeout=30_000)
+    expect(other.locator("#learned")).to_contain_text("Start")
     other.get_by_role("button", name="Cancel").click()
     for each in (page, other):
-        expect(each.locator("#learned")).to_have_text(re.compile("^Cancelled"), timeout=30_000)
+        expect(each.locator("#learned")).to_have_text(re.compile("^Cancelled"))
         expect(each.get_by_role("button", name="Cancel")).to_be_hidden()
     other.close()
 

@@ -67,14 +67,14 @@ def test_the_page_changes_while_a_run_is_trained(page: Page, tmp_path: Path) -> 
     options = ["--data.batch_size", "4", "--trainer.max_epochs", "4"]
     fit = WatchedFit(tmp_path, "fit", *WATCH, *options)
     page.goto(f"{fit.address}/watch")
-    expect(page.locator("#state")).to_have_text(re.compile("Starting|Running"), timeout=30_000)
+    expect(page.locator("#state")).to_have_text(re.compile("Starting|Running"))
     expect(page.locator("#network")).to_be_visible(timeout=30_000)
     before = page.evaluate(PICTURE)
-    page.wait_for_function("() => known.lastEpoch >= 1", timeout=60_000)
+    page.wait_for_function("() => known.lastEpoch >= 1")
     expect(page.locator("#position")).to_have_text(re.compile(r"^epoch \d of 4, \d+ steps logged"))
     expect(page.locator("#summary")).to_contain_text(re.compile(r"Epoch \d: training loss"))
     assert page.evaluate(PICTURE) != before
-    expect(page.locator("#state")).to_have_text("Finished", timeout=60_000)
+    expect(page.locator("#state")).to_have_text("Finished")
     assert processes.wait_for_exit(fit.process) == 0
     fit.assert_ended()
     assert page.evaluate("known.epochs.size") == 4
@@ -169,7 +169,7 @@ def test_the_page_shows_that_the_server_has_gone(page: Page, trained: Path) -> N
             page.goto(f"{next(servers)}/watch")
             expect(page.locator("#state")).to_have_text("Running")
             servers.close()  # type: ignore[attr-defined] # a generator
-            expect(page.locator("#state")).to_have_text("Not connected", timeout=20_000)
+            expect(page.locator("#state")).to_have_text("Not connected")
             expect(page.locator("#problem")).to_contain_text("The server has not responded since")
             assert page.evaluate("document.body.classList.contains('stale')")
     finally:
@@ -221,7 +221,7 @@ def test_a_run_in_its_first_epoch_can_be_served(page: Page, tmp_path: Path) -> N
             expect(page.locator("#state")).to_have_text("Running")
             expect(page.locator("#moment")).to_have_text("before the training")
             os.kill(training.pid or 0, signal.SIGCONT)
-            expect(page.locator("#state")).to_have_text("Finished", timeout=60_000)
+            expect(page.locator("#state")).to_have_text("Finished")
             page.goto(address)
             box = page.locator("#paper").bounding_box()
             assert box is not None
