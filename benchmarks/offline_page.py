@@ -47,16 +47,17 @@ def predict_labels(page: Page, images: mnist_format.Ink) -> list[int]:
     return labels
 
 
-def compare_photos(page: Page, paths: list[Path]) -> tuple[list[int], list[float]]:
+def compare_photos(page: Page, paths: list[Path], multiple: str) -> tuple[list[int], list[float]]:
     """Return the largest pixel difference of each network input, and the page's milliseconds."""
     differences, durations_ms = [], []
-    page.select_option("#multiple", "false")
+    page.select_option("#multiple", multiple)
     for path in paths:
         page.evaluate("clear()")
         page.set_input_files("#file", path)
         values, milliseconds = page.evaluate(READ_PHOTO)
         pixels = np.array(values).reshape(28, 28)
-        digits = mnist_format.find_digits(upright(mnist_format.read(path)), multiple=False)
+        image = upright(mnist_format.read(path))
+        digits = mnist_format.find_digits(image, None if multiple == "auto" else False)
         differences.append(int(np.abs(pixels - digits[0].ink).max()))
         durations_ms.append(milliseconds)
     return differences, durations_ms
@@ -67,6 +68,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", metavar="RUN")
     parser.add_argument("--data_dir", type=Path, required=True)
+    multiple_help = "the number of digits; auto: also look for forms"
+    parser.add_argument(
+        "--multiple", choices=("false", "auto"), default="false", help=multiple_help
+    )
     parser.add_argument("--page", type=Path, help="the exported page, if it is not in the run")
     options = parser.parse_args()
     run, checkpoint = lookup.find_network(options.run, Path(run_directory.LOGS_FOLDER))
@@ -82,7 +87,7 @@ def main() -> None:
         equal = (torch.tensor(predict_labels(page, images.numpy())) == expected).sum()
         print(f"{file}: {file.stat().st_size / 1000:.0f} kB")
         print(f"{equal:,} of {len(expected):,} labels equal")
-        differences, durations_ms = compare_photos(page, paths)
+        differences, durations_ms = compare_photos(page, paths, options.multiple)
         print(
             f"{len(paths)} photos: {differences.count(0)} identical, "
             f"largest difference {max(differences)} of 255; "

@@ -63,7 +63,7 @@ def show(name: str, data_dir: Path) -> str:
     try:
         data = source.load(data_dir)
         state = "intact" if source.has_checksums else "complete"
-        place = data_dir / source.folder if source.folder else "included, or generated"
+        place = data_dir / source.folder if source.folder else "needs no download"
         detail = (
             f"{len(data.train_labels):,} + {len(data.test_labels):,} images, "
             f"{place}, checksum {data.checksum[:12]}"

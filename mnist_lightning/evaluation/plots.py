@@ -100,9 +100,10 @@ def _grid(
 def _subplots(
     rows: int, columns: int, width: float, left: float, below: float, above: float, **options: Any
 ) -> tuple[Figure, NDArray[Any]]:
-    """Return a figure and its axes, row by row, with fixed space in inches around all or each.
+    """Return a figure and its axes, row by row.
 
-    With many axes, matplotlib's constrained layout takes longer than the drawing.
+    With many axes, matplotlib's constrained layout takes longer than the drawing. So the space is
+    fixed, in inches: `left` of the figure, and `below` and `above` each row.
     """
     size = width * columns, ROW_HEIGHT * rows
     figure = Figure(figsize=size)
@@ -229,7 +230,7 @@ def png(figure: Figure) -> bytes:
     """Draw a figure as a PNG, in print resolution."""
     buffer = io.BytesIO()
     figure.dpi = 150
-    FigureCanvasAgg(figure).print_png(buffer)  # `savefig` computes the layout twice
+    FigureCanvasAgg(figure).print_png(buffer)  # `savefig` draws it twice
     return buffer.getvalue()
 
 

@@ -202,5 +202,5 @@ const formCells = (() => {
     return sides.every((side) => share(new Uint8Array(side.height), isInked(side)) >= MIN_RULED);
   }
 
-  return { LEVEL_INK: fround(CLEAR_LINES.at(-1)), findCells, isForm };
+  return { findCells, isForm };
 })();

@@ -2,13 +2,15 @@
 "use strict";
 
 const forms = (() => {
-  const { MIN_DIGIT, EDGE, EDGE_OF_LONG, LONG, MAX_CUT } = constants.forms;
+  const { CLEAR_LINES, MIN_DIGIT, EDGE, EDGE_OF_LONG, LONG, MAX_CUT } = constants.forms;
+
+  const LINE_INK = Math.fround(CLEAR_LINES.at(-1));
 
   // Rotate the ink of a page until its lines are level: {ink, toOriginal}.
   function makeLevel(ink) {
     const points = [];
     ink.data.forEach((value, i) => {
-      if (value > formCells.LEVEL_INK) points.push({ x: i % ink.width, y: Math.trunc(i / ink.width) });
+      if (value > LINE_INK) points.push({ x: i % ink.width, y: Math.trunc(i / ink.width) });
     });
     const angle = Math.atan(lineRemoval.findSlope(points));
     const rotated = pillow.rotate(ink, angle);
